@@ -1,0 +1,34 @@
+# make demo: everything once, on drawn leaves. make test: every test. Both make the environment first if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test test-fast lint clean
+
+demo: $(READY)
+	rm -rf demo
+	$(BIN)/mnsa synth --cultivars 12 --per-cultivar 20 --size 256 --seed 1 demo/leaves
+	$(BIN)/mnsa train configs/demo.toml --data demo/leaves --out demo/run
+	$(BIN)/mnsa evaluate demo/run --split test
+	$(BIN)/mnsa predict demo/run demo/leaves --split test --out demo/answers
+
+test: $(READY)
+	$(BIN)/pytest
+
+test-fast: $(READY)
+	$(BIN)/pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)

@@ -1,0 +1,5 @@
+"""`python -m mnsa` is `mnsa`."""
+
+from mnsa.cli import main
+
+main()

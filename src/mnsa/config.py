@@ -1,0 +1,251 @@
+"""What to do: frozen sections, read from TOML. Unknown keys are refused, with the nearest valid key named."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mnsa.errors import ConfigError
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Channels = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=32, le=20_000)]
+FiveRatios = tuple[Ratio, Ratio, Ratio, Ratio, Ratio]
+Task = Literal["classification", "segmentation"]
+Part = Literal["backbone", "backbone_deep", "attention", "class_head", "enhancer", "decoder"]
+
+# The two networks the program knows by name. Keys given beside `preset` win over it.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "small": {},  # the defaults of ModelConfig
+        "paper": {
+            "backbone": "densenet161",
+            "pretrained": "imagenet",
+            "widths": (1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8),
+            "skip_ratio": 0.25,
+            "bridge_channels": "paper",
+            "decoder_channels": "paper",
+            "mask_resolution": "half",
+        },
+    }
+)
+
+
+class Section(BaseModel):
+    """A frozen section that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """How an image becomes the network's input."""
+
+    size: tuple[Pixels, Pixels] = (256, 256)  # height, width of a training input, in pixels
+    # stretch: resize to `size`. crop: keep the scale; zero-pad and crop `size` to train, see the whole image otherwise.
+    fit: Literal["stretch", "crop"] = "stretch"
+
+
+class AugmentConfig(Section):
+    """Random changes to training images; masks follow the geometry."""
+
+    horizontal_flip: Probability = 0.5
+    vertical_flip: Probability = 0.0
+    quarter_turn: Probability = 0.0  # rotation by 90, 180 or 270 degrees; square inputs only
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0  # uniform in -rotation_deg..rotation_deg
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # scale uniform in 1-zoom..1+zoom
+    colour: Annotated[float, Field(ge=0, le=1)] = 0.0  # brightness, contrast and saturation by up to this share
+    erase: Probability = 0.0  # random erasing, area 0.02-0.33; the mask keeps its truth
+
+
+class ModelConfig(Section):
+    """The network. The defaults are the `small` preset."""
+
+    preset: Literal["small", "paper"] = "small"
+    classes: Annotated[int, Field(ge=2)] | None = None  # None: as many as the data have; a number refuses other data
+    backbone: str = "tf_efficientnet_lite0"  # an alias of the paper's code, or any timm model with the right strides
+    pretrained: str = "bundled"  # imagenet | bundled | none | path of a weights file
+    attention: Literal["none", "mean", "mean_max"] = "mean_max"
+    # Ratios of deform3, deform5, atrous2, atrous3, context: five for all levels, or five per level. 0: no such branch.
+    # Sampling at levels 1 and 2 would cost as much as the whole encoder, so the default leaves most of it out there.
+    widths: FiveRatios | tuple[FiveRatios, FiveRatios, FiveRatios, FiveRatios, FiveRatios] = (
+        (0.0, 0.0, 0.125, 0.125, 0.125),
+        (0.125, 0.0, 0.125, 0.125, 0.125),
+        (0.125, 0.125, 0.125, 0.125, 0.125),
+        (0.125, 0.125, 0.125, 0.125, 0.125),
+        (0.125, 0.125, 0.125, 0.125, 0.125),
+    )
+    skip_ratio: Ratio = 0.25
+    offset_channels: Channels = 64  # hidden channels of the offset predictors
+    bridge_channels: Channels | Literal["paper"] = 128  # paper: C_5
+    # Channels of decoder levels 1..5. paper: C_{l-1}, and C_1 at level 1.
+    decoder_channels: tuple[Channels, Channels, Channels, Channels, Channels] | Literal["paper"] = (24, 32, 48, 64, 128)
+    mask_resolution: Literal["half", "full"] = "full"  # half: the paper's; full: one sub-pixel step more
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {**PRESETS.get(given.get("preset", "small"), {}), **given}
+
+
+class LossConfig(Section):
+    """What is minimised: a weighted sum of the terms whose task the stage has."""
+
+    classification: Annotated[float, Field(ge=0)] = 1.0  # weight of the cross-entropy on labels
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: inverse class frequency in train, mean 1
+    segmentation: Annotated[float, Field(ge=0)] = 1.0  # weight of the pixel-wise cross-entropy on masks
+    dice: Annotated[float, Field(ge=0)] = 1.0  # weight of the soft Dice loss on masks
+    mask_guidance: Annotated[float, Field(ge=0)] = 0.0  # weight of MSE(attention, mask); MGANet uses 0.1
+
+
+class StageConfig(Section):
+    """One stretch of training: which tasks count, what learns, for how long."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    # backbone_deep: what the paper's stage 1 leaves unfrozen (DenseNet: denseblock3 to norm5).
+    learns: Annotated[tuple[Part, ...], Field(min_length=1)]
+    # BatchNorm statistics of frozen parts: fixed (eval mode), or moving as in the paper's stage 1.
+    frozen_statistics: Literal["fixed", "moving"] = "fixed"
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)]
+    backbone_lr: Annotated[float, Field(gt=0)] | None = None  # None: the same as lr
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better validation score before stopping; 0: never stop
+
+
+class TrainConfig(Section):
+    """How training runs, whatever it learns."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # the last two: mixed precision
+    gradient_clip: Annotated[float, Field(ge=0)] = 0.0  # global norm; 0: off
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential moving average of the weights; 0: off
+    workers: Annotated[int, Field(ge=0)] = 0  # loader processes
+    loggers: tuple[Literal["tensorboard"], ...] = ()  # beside the run folder's own metrics.csv
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """What some stage learns."""
+        return frozenset(task for stage in self.stages for task in stage.tasks)
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        return self
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML config and apply `section.key=value` overrides (stages by name: `stages.joint.epochs=3`).
+
+    Raises: ConfigError naming the file, the key and the fix.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no config file {path}. `configs/` holds ready ones.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, source=str(path))
+
+
+def parse_config(tree: Mapping[str, Any], source: str) -> Config:
+    """Validate a config given as nested dicts. Raises: ConfigError naming `source`, the key and the fix."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        # A list that is too short only because its items are wrong says nothing new.
+        faults = [e for e in error.errors() if e["type"] != "too_short"] or error.errors()
+        raise ConfigError(f"{source}: " + "; ".join(_explain(fault) for fault in faults) + ".") from None
+
+
+def dump_config(config: Config) -> str:
+    """The config as TOML, every field spelled out, so that a later default can't change an old run."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="python")))
+
+
+def _without_none(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_none(value) for key, value in tree.items() if value is not None}
+    if isinstance(tree, (list, tuple)):
+        return [_without_none(value) for value in tree]
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value, such as train.seed=2.")
+    node: Any = tree
+    for key in keys[:-1]:
+        node = _descend(node, key, override)
+    node[keys[-1]] = _toml_value(text.strip())
+
+
+def _descend(node: Any, key: str, override: str) -> Any:
+    if isinstance(node, list):
+        for stage in node:
+            if stage.get("name") == key:
+                return stage
+        names = ", ".join(str(stage.get("name")) for stage in node)
+        raise ConfigError(f"--set {override!r}: there is no stage {key!r}; the stages are {names}.")
+    child = node.setdefault(key, {})
+    if not isinstance(child, (dict, list)):
+        raise ConfigError(f"--set {override!r}: {key!r} is a value, not a section.")
+    return child
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string: --set model.attention=mean
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        key, valid = str(error["loc"][-1]), _valid_keys(error["loc"][:-1])
+        near = get_close_matches(key, valid, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
+        return f"unknown key {where!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{where!r} is missing"
+    return f"{where!r} is {error['input']!r}: {error['msg']}"
+
+
+def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
+    section: type[BaseModel] = StageConfig if location and location[0] == "stages" else Config
+    if section is Config and location:
+        annotation = Config.model_fields[str(location[0])].annotation
+        section = annotation if isinstance(annotation, type) else Config
+    return list(section.model_fields)

@@ -1,0 +1,23 @@
+"""What can go wrong, in words a user can act on: what came, what was expected, what to do."""
+
+
+class MnsaError(Exception):
+    """Bad input. The command line prints it as one paragraph and exits with code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(MnsaError):
+    """A config file or a `--set` override that can't be used."""
+
+
+class DataError(MnsaError):
+    """A data set, an image or a mask that can't be used."""
+
+
+class ModelError(MnsaError):
+    """A network that can't be built, or weights that don't fit it."""
+
+
+class RunError(MnsaError):
+    """A run folder that is incomplete, in the way, or of another kind."""

@@ -1,0 +1,76 @@
+"""What travels through the house: plain records with their shapes.
+
+B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes; C_l channels of level l.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NO_LABEL = -1  # label of an image whose class nobody knows: it trains segmentation alone
+NO_MASK = 255  # mask value of a pixel whose truth nobody knows: it counts in no loss and no score
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with what is known about it, as read from disk.
+
+    image: uint8 (3, H, W), RGB. mask: uint8 (H, W), class indices, or None. label: class index, or NO_LABEL.
+    """
+
+    path: str
+    image: Tensor
+    mask: Tensor | None
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the network learns from: images (B, 3, h, w) float, normalised; masks (B, h, w) int64; labels (B,) int64."""
+
+    images: Tensor
+    masks: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device` (Lightning calls this)."""
+        images, masks, labels = (t.to(device, non_blocking=True) for t in (self.images, self.masks, self.labels))
+        return replace(self, images=images, masks=masks, labels=labels)
+
+
+class Pyramid(NamedTuple):
+    """The backbone's five feature maps: level l is (B, C_l, H/2^l, W/2^l)."""
+
+    level1: Tensor
+    level2: Tensor
+    level3: Tensor
+    level4: Tensor
+    level5: Tensor
+
+
+class Outputs(NamedTuple):
+    """What the network says: class_logits (B, K); mask_logits (B, M, H, W); attention (B, 1, H/32, W/32) in 0..1.
+
+    A network without a class head or without a decoder, or attention `none`, leaves its field None.
+    """
+
+    class_logits: Tensor | None
+    mask_logits: Tensor | None
+    attention: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one image, at the image's own size.
+
+    class_probs: float32 (K,), sums to 1, or None. mask: uint8 (H, W), class indices, or None.
+    attention: float32 (h, w) in 0..1, or None.
+    """
+
+    path: str
+    class_probs: np.ndarray | None
+    mask: np.ndarray | None
+    attention: np.ndarray | None
