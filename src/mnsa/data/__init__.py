@@ -1,0 +1,1 @@
+"""What the data is: manifests, safe reading, splits, imports, checks, transforms and loaders."""

@@ -1,0 +1,70 @@
+"""A CSV table of images: which column means what is the caller's to say; all other columns are kept as extras."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mnsa.data.importers.common import SPLIT_NAMES, assemble
+from mnsa.data.manifest import COLUMNS, Manifest, Row, checked_path, parse_px_per_mm
+from mnsa.data.table import Line, read_table
+from mnsa.errors import DataError
+
+
+def import_csv(
+    table: Path,
+    *,
+    image: str = "image",
+    mask: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    px_per_mm: str | None = None,
+    drop_labels: Sequence[str] = (),
+    mask_classes: Sequence[str] | None = None,
+    validation_share: float = 0.2,
+    seed: int = 1,
+) -> Manifest:
+    """Read a table whose paths are relative to its own folder. Each argument up to px_per_mm names a column.
+
+    drop_labels: rows of these classes are left out. mask_classes: names in order of pixel value; None infers them.
+    Without a split column every row is `train`. Raises: DataError naming file, line and fix.
+    """
+    given = {"image": image, "mask": mask, "label": label, "split": split, "group": group, "px_per_mm": px_per_mm}
+    meaning = {column: key for key, column in given.items() if column}
+    columns, lines = read_table(table)
+    if missing := [column for column in meaning if column not in columns]:
+        raise DataError(f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}.")
+    rows = [_row(line, meaning) for line in lines]
+    _require_known(drop_labels, rows, table)
+    kept = [row for row in rows if row.label not in drop_labels]
+    return assemble(table.parent, kept, mask_classes, validation_share, seed)
+
+
+def _row(line: Line, meaning: Mapping[str, str]) -> Row:
+    known = {key: line.cells[column].strip() for column, key in meaning.items()}
+    extra = {_extra_name(column): text for column, text in line.cells.items() if column not in meaning}
+    return Row(
+        image=checked_path(known["image"], line.where, "image"),
+        mask=checked_path(known["mask"], line.where, "mask") if known.get("mask") else "",
+        label=known.get("label", ""),
+        split=_split(known["split"], line.where) if "split" in known else "train",
+        group=known.get("group", ""),
+        px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.where),
+        extra=extra,
+    )
+
+
+def _extra_name(column: str) -> str:
+    """Name an extra column; one that was given no meaning must not gain the one its name has in manifest.csv."""
+    return f"source_{column}" if column in COLUMNS else column
+
+
+def _split(text: str, where: str) -> str:
+    if text.lower() not in {*SPLIT_NAMES, ""}:
+        raise DataError(f"{where}: split is {text!r}; expected one of {', '.join(SPLIT_NAMES)}.")
+    return SPLIT_NAMES.get(text.lower(), "")
+
+
+def _require_known(drop_labels: Sequence[str], rows: Sequence[Row], table: Path) -> None:
+    classes = {row.label for row in rows}
+    if unknown := [label for label in drop_labels if label not in classes]:
+        raise DataError(f"{table} has no class {unknown[0]!r} to drop; its classes are {', '.join(sorted(classes))}.")

@@ -1,0 +1,80 @@
+"""Class folders, with or without train/val/test above them, with or without a folder of masks beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from mnsa.data.images import SUFFIXES
+from mnsa.data.importers.common import SPLIT_NAMES, assemble
+from mnsa.data.manifest import Manifest, Row
+from mnsa.errors import DataError
+
+MASK_FOLDERS = frozenset({"masks", "mask", "annotations"})
+IMAGE_FOLDERS = frozenset({"images"})  # a level that says nothing: skipped
+
+
+def import_folders(
+    source: Path, *, mask_classes: Sequence[str] | None = None, validation_share: float = 0.2, seed: int = 1
+) -> Manifest:
+    """Read `[split/]class/image`, and masks of the same stem under masks/, mask/ or annotations/, mirrored or flat.
+
+    mask_classes: names in order of pixel value; None infers them. Raises: DataError naming the file that doesn't fit.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
+    visible = _visible_pictures(source)
+    masks = _Masks([path for path in visible if MASK_FOLDERS & set(path.parts[:-1])])
+    rows = [_row(path, masks) for path in visible if not MASK_FOLDERS & set(path.parts[:-1])]
+    _require_one_layout(rows, source)
+    if all(not row.split for row in rows):
+        rows = [Row(row.image, row.mask, row.label, split="train") for row in rows]
+    return assemble(source, rows, mask_classes, validation_share, seed)
+
+
+def _visible_pictures(source: Path) -> list[PurePosixPath]:
+    """List all image files, relative to `source`; what archivers and viewers leave behind (.x, __MACOSX) is skipped."""
+    files = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    return [PurePosixPath(file.as_posix()) for file in files if not any(p.startswith((".", "__")) for p in file.parts)]
+
+
+class _Masks:
+    """Mask files by the place of the image they belong to; each is given to one image only."""
+
+    def __init__(self, paths: Sequence[PurePosixPath]) -> None:
+        self._by_place: dict[tuple[str, ...], PurePosixPath] = {}
+        self._owner: dict[PurePosixPath, PurePosixPath] = {}
+        for path in paths:
+            place = tuple(part for part in path.parts[:-1] if part not in MASK_FOLDERS | IMAGE_FOLDERS)
+            other = self._by_place.setdefault((*place, path.stem), path)
+            if other != path:
+                raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
+
+    def of(self, image: PurePosixPath, levels: Sequence[str]) -> str:
+        """Find the mask of an image: same split and class, then same class, then split alone, then flat."""
+        split, below = (levels[:1], levels[1:]) if levels and levels[0] in SPLIT_NAMES else ((), levels)
+        for place in ((*split, *below), tuple(below), tuple(split), ()):
+            mask = self._by_place.get((*place, image.stem))
+            if mask is None:
+                continue
+            owner = self._owner.setdefault(mask, image)
+            if owner != image:
+                raise DataError(f"Mask {mask} fits both {owner} and {image}. Mirror the images' folders in the masks'.")
+            return str(mask)
+        return ""
+
+
+def _row(image: PurePosixPath, masks: _Masks) -> Row:
+    levels = [part for part in image.parts[:-1] if part not in IMAGE_FOLDERS]
+    split, below = (SPLIT_NAMES[levels[0]], levels[1:]) if levels and levels[0] in SPLIT_NAMES else ("", levels)
+    if len(below) > 1:
+        raise DataError(f"{image} lies {len(levels)} folders deep; expected class/image or split/class/image.")
+    mask = masks.of(image, levels)
+    if not below and not mask:
+        raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
+    return Row(str(image), mask, label="".join(below), split=split)
+
+
+def _require_one_layout(rows: Sequence[Row], source: Path) -> None:
+    """Refuse class folders beside split folders: nobody can say to which split their images belong."""
+    stray = next((row for row in rows if not row.split), None)
+    if stray and any(row.split for row in rows):
+        raise DataError(f"{source} has train/val/test folders, but {stray.image} lies in none. Move it into one.")

@@ -1,0 +1,48 @@
+"""CSV files with a header line, read with the line number of every row."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mnsa.errors import DataError
+
+
+class Line(NamedTuple):
+    """One row of a table: `where` names file and line for error messages, `cells` maps column to text."""
+
+    where: str
+    cells: Mapping[str, str]
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[Line]]:
+    """Column names and lines of a CSV file; blank lines are skipped.
+
+    Raises: DataError naming the file, and the line where there is one.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets like to write a byte order mark
+            reader = csv.reader(file, strict=True)
+            columns = _header(next(reader, []), path)
+            return columns, [_line(cells, columns, f"{path}, line {reader.line_num}") for cells in reader if cells]
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as CSV in UTF-8.") from None
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} can't be read as CSV: {error}.") from None
+
+
+def _header(columns: list[str], path: Path) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in columns)
+    if not names:
+        raise DataError(f"{path} is empty. Expected a header line with column names.")
+    if len(set(names)) < len(names) or "" in names:
+        raise DataError(f"{path}: column names must differ and be non-empty, got {', '.join(names)}.")
+    return names
+
+
+def _line(cells: list[str], columns: tuple[str, ...], where: str) -> Line:
+    if len(cells) != len(columns):
+        raise DataError(f"{where} has {len(cells)} cells; the header has {len(columns)} columns.")
+    return Line(where, dict(zip(columns, cells, strict=True)))

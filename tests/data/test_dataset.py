@@ -1,0 +1,150 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from mnsa.config import AugmentConfig, DataConfig
+from mnsa.data.dataset import LeafDataModule, LeafDataset, class_weights, read_sample
+from mnsa.data.manifest import Manifest, Row
+from mnsa.data.sampler import Draw
+from mnsa.data.transforms import eval_transform
+from mnsa.errors import DataError
+from mnsa.records import NO_LABEL, NO_MASK, Batch
+
+ZERO, ONE = (0.0,) * 3, (1.0,) * 3
+WILD = AugmentConfig(rotation_deg=90, zoom=0.2, colour=0.3, erase=0.5)
+
+
+def loaders_of(
+    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, fit: str = "stretch"
+) -> LeafDataModule:
+    data = DataConfig(size=(32, 32), fit=fit)
+    return LeafDataModule(manifest, data, WILD, mean=ZERO, std=ONE, batch_size=batch_size, workers=workers, seed=seed)
+
+
+def two_epochs(loaders: LeafDataModule) -> list[Batch]:
+    loader = loaders.train_dataloader()
+    batches = list(loader)
+    loader.sampler.set_epoch(1)
+    return batches + list(loader)
+
+
+def equal(some: list[Batch], others: list[Batch]) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks) for a, b in pairs)
+
+
+def test_batches_are_the_same_for_any_number_of_workers(leaves: Manifest) -> None:
+    alone = two_epochs(loaders_of(leaves))
+    assert equal(alone, two_epochs(loaders_of(leaves, workers=1)))
+    assert equal(alone, two_epochs(loaders_of(leaves, workers=2)))
+
+
+def test_another_seed_or_epoch_gives_other_batches(leaves: Manifest) -> None:
+    batches = two_epochs(loaders_of(leaves))
+    assert not equal(batches[:2], batches[2:])
+    assert not equal(batches, two_epochs(loaders_of(leaves, seed=2)))
+
+
+def test_loading_leaves_the_global_generator_alone(leaves: Manifest) -> None:
+    before = torch.get_rng_state()
+    two_epochs(loaders_of(leaves))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_holds_images_masks_and_labels(leaves: Manifest) -> None:
+    batch = next(iter(loaders_of(leaves).train_dataloader()))
+    assert batch.images.shape == (4, 3, 32, 32)
+    assert batch.masks.shape == (4, 32, 32)
+    assert (batch.images.dtype, batch.masks.dtype, batch.labels.dtype) == (torch.float32, torch.int64, torch.int64)
+    without_mask = (batch.masks == NO_MASK).all(dim=(1, 2))
+    assert torch.equal(without_mask, batch.labels == 0)  # the fixture gives masks to cultivar b alone
+
+
+def test_training_never_ends_on_a_batch_of_one(leaves: Manifest) -> None:
+    nine = replace(leaves, rows=leaves.rows[1:])
+    assert [len(batch.labels) for batch in loaders_of(nine).train_dataloader()] == [4, 4]
+    assert [len(batch.labels) for batch in loaders_of(nine, batch_size=16).train_dataloader()] == [9]
+
+
+def test_validation_keeps_all_rows_in_their_order(leaves: Manifest) -> None:
+    batches = list(loaders_of(leaves, batch_size=3).val_dataloader())
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1, 0, 1]
+    transform = eval_transform(DataConfig(size=(32, 32)), ZERO, ONE)
+    expected = [transform(read_sample(leaves, row).image)[0] for row in leaves.split("val").rows]
+    torch.testing.assert_close(torch.cat([batch.images for batch in batches]), torch.stack(expected))
+
+
+def test_whole_images_of_different_sizes_are_validated_one_by_one(leaves: Manifest, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(tmp_path / "10.png")
+    shapes = [tuple(batch.images.shape[-2:]) for batch in loaders_of(leaves, fit="crop").val_dataloader()]
+    assert shapes == [(50, 60), (40, 40), (40, 40), (40, 40)]
+
+
+def test_a_row_without_a_label_learns_from_its_mask_alone(leaves: Manifest) -> None:
+    row = replace(leaves.rows[1], label="")
+    sample = read_sample(leaves, row)
+    assert sample.label == NO_LABEL
+    assert sample.mask is not None
+    assert sample.path == "1.png"
+
+
+def test_a_row_without_label_and_mask_is_refused_by_name(leaves: Manifest) -> None:
+    useless = replace(leaves, rows=(Row("0.png"),))
+    with pytest.raises(DataError, match=r"0\.png has neither label nor mask"):
+        LeafDataset(useless, eval_transform(DataConfig(), ZERO, ONE), seed=1)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_empty_split_is_refused(leaves: Manifest, split: str) -> None:
+    with pytest.raises(DataError, match=f"no row with split `{split}`"):
+        loaders_of(replace(leaves, rows=tuple(row for row in leaves.rows if row.split != split)))
+
+
+def test_a_mask_of_another_size_is_refused_by_name(leaves: Manifest, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 39), np.uint8)).save(tmp_path / "1_mask.png")
+    dataset = LeafDataset(leaves, eval_transform(DataConfig(), ZERO, ONE), seed=1)
+    with pytest.raises(DataError, match=r"1_mask\.png has \(height, width\) \(40, 39\)"):
+        dataset[Draw(0, 1)]
+
+
+def test_class_weights_make_every_class_count_alike() -> None:
+    labels = ["a"] * 6 + ["b"] * 2
+    rows = [Row(f"{n}.png", label=label, split="train") for n, label in enumerate(labels)]
+    rows += [Row("v.png", label="a", split="val"), Row("u.png", split="train")]
+    weights = class_weights(Manifest("n", Path("/"), ("a", "b", "never seen"), (), tuple(rows)))
+    torch.testing.assert_close(weights, torch.tensor([0.5, 1.5, 0.0]))
+
+
+class Recorder(LightningModule):
+    """Learns nothing and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.shown: list[Tensor] = []
+
+    def training_step(self, batch: Batch) -> Tensor:
+        self.shown.append(batch.images)
+        return self.weight * 0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's, with the newest torch
+def test_lightning_tells_the_sampler_the_epoch(leaves: Manifest, tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(recorder, train_dataloaders=loaders_of(leaves).train_dataloader())
+    expected = [batch.images for batch in two_epochs(loaders_of(leaves))]
+    assert all(torch.equal(a, b) for a, b in zip(recorder.shown, expected, strict=True))
