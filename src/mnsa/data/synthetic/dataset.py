@@ -1,0 +1,91 @@
+"""A whole data set of drawn leaves, written by several processes; the result doesn't depend on how many."""
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mnsa.data.manifest import Manifest, Row, fresh_folder, read_manifest, write_files
+from mnsa.data.synthetic.cultivar import make_cultivar
+from mnsa.data.synthetic.leaf import draw_leaf
+from mnsa.errors import DataError
+
+IMAGE_SIDE_MM = 110.0  # makes the leaves 78 to 87 mm long
+LOWEST = {"size": 64, "seed": 0}  # every other number: 1
+LARGEST_PX = 2048
+FOLDERS = ("images", "vein_masks", "leaf_masks")
+
+
+class Plan(NamedTuple):
+    """How many leaves to draw, how large, and from which seed."""
+
+    cultivars: int
+    per_cultivar: int
+    size_px: int
+    seed: int
+
+
+def write_dataset(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, seed: int, workers: int) -> Manifest:
+    """Draw `cultivars` times `per_cultivar` leaves into a new folder, which appears whole or not at all.
+
+    Of every cultivar the first 60 % are for training, the next 20 % for validation, the rest for testing.
+    Raises: DataError when `out` exists or a number makes no sense.
+    """
+    _check_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
+    plan = Plan(cultivars, per_cultivar, size_px, seed)
+    with fresh_folder(out) as folder:
+        for name in FOLDERS:
+            (folder / name).mkdir()
+        classes = tuple(make_cultivar(seed, index).name for index in range(cultivars))
+        manifest = Manifest(out.name, folder.resolve(), classes, ("vein",), _write_leaves(plan, folder, workers))
+        write_files(manifest, folder)
+    return read_manifest(out)
+
+
+def _write_leaves(plan: Plan, folder: Path, workers: int) -> tuple[Row, ...]:
+    write = partial(_write_leaf, plan, folder)
+    jobs = product(range(plan.cultivars), range(plan.per_cultivar))
+    if workers == 1:
+        return tuple(map(write, jobs))
+    # Spawned, not forked: a fork copies the locks of whatever threads the caller's libraries run.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return tuple(pool.map(write, jobs, chunksize=4))
+
+
+def _write_leaf(plan: Plan, folder: Path, job: tuple[int, int]) -> Row:
+    index, individual = job
+    cultivar = make_cultivar(plan.seed, index)
+    source = np.random.SeedSequence([plan.seed, index, individual])
+    leaf = draw_leaf(cultivar, np.random.Generator(np.random.PCG64(source)), plan.size_px)
+    stem = f"{cultivar.name}_{individual:04d}"
+    image, vein_mask, leaf_mask = f"images/{stem}.jpg", f"vein_masks/{stem}.png", f"leaf_masks/{stem}.png"
+    Image.fromarray(leaf.image).save(folder / image, quality=95)
+    Image.fromarray(leaf.vein_mask).save(folder / vein_mask)
+    Image.fromarray(leaf.leaf_mask).save(folder / leaf_mask)
+    return Row(
+        image=image,
+        mask=vein_mask,
+        label=cultivar.name,
+        split=_split(individual, plan.per_cultivar),
+        px_per_mm=plan.size_px / IMAGE_SIDE_MM,
+        extra={"leaf_mask": leaf_mask, **leaf.traits.columns()},
+    )
+
+
+def _split(individual: int, per_cultivar: int) -> str:
+    share = (individual + 0.5) / per_cultivar
+    return "train" if share < 0.6 else "val" if share < 0.8 else "test"
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, number in numbers.items():
+        lowest = LOWEST.get(name, 1)
+        if number < lowest:
+            raise DataError(f"--{name.replace('_', '-')} is {number}; expected {lowest} or more.")
+    if numbers["size"] > LARGEST_PX:
+        raise DataError(f"--size is {numbers['size']}; expected {LARGEST_PX} or less, as memory grows with its square.")
