@@ -1,0 +1,1 @@
+"""What computes: the parts of the network, and `network.build_network`, the only place where config meets modules."""

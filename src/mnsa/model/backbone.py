@@ -1,0 +1,104 @@
+"""Any timm feature extractor as a pyramid of five levels.
+
+B batch; level l has C_l channels and stride 2^l.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from mnsa.errors import ModelError
+from mnsa.records import Pyramid
+
+# The names of the paper's code that timm calls otherwise.
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_large": "mobilenetv3_large_100"}
+)
+FAMILIES = ("densenet", "mobilenet")  # whose members the method treats alike
+# The last module that the paper's stage 1 freezes, by family; elsewhere it is the one that makes level 3.
+LAST_SHALLOW: Mapping[str, str] = MappingProxyType({"densenet": "features.transition2", "vgg19": "features.20"})
+MOBILENET_SHALLOW_BLOCKS = 9  # and the stem: torchvision's first 10 feature blocks
+STRIDES = [2, 4, 8, 16, 32]
+HINT = "Convolutional models such as tf_efficientnet_lite0, resnet50 or convnext_atto will do."
+
+
+class Backbone(nn.Module):
+    """Images (B, 3, H, W) -> Pyramid.
+
+    A model with strides 4..32 gets a new stem for level 1: conv 3x3 of stride 2 on the image, BatchNorm, ReLU.
+    channels: C_1..C_5. mean, std: what the images are to be normalised with, per channel, in 0..1.
+    family: `densenet`, `mobilenet`, or the model's own name.
+    Raises: ModelError when timm has no such model or its feature maps have other strides.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.timm_name = ALIASES.get(name, name)
+        self.family = next((f for f in FAMILIES if self.timm_name.startswith(f)), self.timm_name)
+        self.net = _feature_extractor(self.timm_name)
+        self.mean, self.std = _normalisation(self.timm_name)
+        found = tuple(self.net.feature_info.channels())
+        self.stem = _level1_stem(found[0] // 2) if len(found) == len(STRIDES) - 1 else None
+        self.channels: tuple[int, ...] = found if self.stem is None else (found[0] // 2, *found)
+        if self.family == "densenet":
+            self.net["features_norm5"].act = nn.Identity()  # attention sees the map before the last ReLU
+
+    def forward(self, images: Tensor) -> Pyramid:
+        """Images (B, 3, H, W), normalised -> the five levels."""
+        levels = self.net(images)
+        return Pyramid(*levels) if self.stem is None else Pyramid(self.stem(images), *levels)
+
+    def shallow_modules(self) -> list[nn.Module]:
+        """List what the paper's stage 1 freezes, never an added stem. Source: method section 2."""
+        last = self._last_shallow()
+        modules = [(flat_name(name), module) for name, module in self.net.named_modules() if name]
+        end = max(i for i, (name, _) in enumerate(modules) if f"{name}_".startswith(f"{last}_"))
+        return [module for _, module in modules[: end + 1] if any(True for _ in module.parameters(recurse=False))]
+
+    def _last_shallow(self) -> str:
+        if self.family == "mobilenet":
+            blocks = [f"blocks_{s}_{b}" for s, stage in enumerate(self.net.blocks) for b in range(len(stage))]
+            return blocks[MOBILENET_SHALLOW_BLOCKS - 1]
+        return flat_name(LAST_SHALLOW.get(self.family, self.net.feature_info.module_name()[-3]))
+
+
+def flat_name(name: str) -> str:
+    """One spelling for a module that timm moves when it flattens a model: features.conv0 becomes features_conv0."""
+    return name.replace(".", "_")
+
+
+def _normalisation(timm_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    cfg: Any = timm.get_pretrained_cfg(timm_name)
+    return tuple(cfg.mean), tuple(cfg.std)
+
+
+def _level1_stem(channels: int) -> nn.Sequential:
+    conv = nn.Conv2d(3, channels, kernel_size=3, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def _feature_extractor(timm_name: str) -> Any:
+    if not timm.is_model(timm_name):
+        near = get_close_matches(timm_name, [*ALIASES, *timm.list_models()], n=3)
+        hint = f"the nearest names are {', '.join(near)}" if near else "timm.list_models() lists them"
+        raise ModelError(f"timm has no model {timm_name!r} to serve as backbone; {hint}.")
+    try:
+        net: Any = timm.create_model(timm_name, features_only=True, pretrained=False)
+    except (RuntimeError, AttributeError, NotImplementedError, AssertionError) as error:
+        raise ModelError(f"timm's {timm_name!r} gives no feature maps, so it can't be a backbone: {error}.") from None
+    strides = list(net.feature_info.reduction())
+    if strides[-5:] != STRIDES and strides != STRIDES[1:]:
+        raise ModelError(
+            f"backbone {timm_name!r} has feature maps at strides {strides}; "
+            f"expected 2, 4, 8, 16, 32 or 4, 8, 16, 32. {HINT}"
+        )
+    cfg: Any = timm.get_pretrained_cfg(timm_name)
+    if cfg.fixed_input_size or getattr(net, "output_fmt", "NCHW") != "NCHW":
+        raise ModelError(f"backbone {timm_name!r} takes one image size only, or gives maps with channels last. {HINT}")
+    if len(strides) <= len(STRIDES):
+        return net
+    return timm.create_model(timm_name, features_only=True, pretrained=False, out_indices=(-5, -4, -3, -2, -1))  # VGG

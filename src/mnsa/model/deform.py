@@ -1,0 +1,97 @@
+"""Deformable convolution, project first.
+
+Bilinear sampling is linear and acts per channel, so it commutes with the convolution's own 1x1 projections:
+out(p) = bias + sum_t Sample_t(W_t x)(p). Projecting C -> T*O channels first leaves O channels to sample per tap instead
+of C, and needs nothing but a matrix product and `grid_sample`, which every exporter knows.
+
+B batch; C input and O output channels; k kernel size; T = k*k taps; H, W size of the map.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DeformConv2d(nn.Module):
+    """Deformable convolution of stride 1 that keeps the size, with the parameters of `torchvision.ops.DeformConv2d`.
+
+    Outside the image everything is zero. Source: Dai et al. 2017, Deformable Convolutional Networks, section 2.1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Conv2d(in_channels, out_channels, kernel_size).weight
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
+        """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, (dy, dx) of the taps row by row -> (B, O, H, W)."""
+        projected = project_taps(features, self.weight)
+        sampled = sample_taps(projected, sampling_grid(offsets, self.weight.shape[-1]))
+        return sampled + self.bias.to(sampled.dtype).view(1, -1, 1, 1)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution computed as a matrix product: faster on CPU where channels are few.
+
+    Its output is contiguous, as sampling needs it; a convolution's in channels-last memory would have to be copied.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) -> (B, O, H, W)."""
+        return project(features, self.weight.flatten(1), self.bias)
+
+
+class OffsetPredictor(nn.Sequential):
+    """Features (B, C, H, W) -> offsets (B, 2T, H, W) in pixels; all zero at first, which makes a plain convolution."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
+        last = PointwiseConv2d(hidden_channels, 2 * kernel_size**2)
+        super().__init__(PointwiseConv2d(in_channels, hidden_channels), nn.ReLU(inplace=True), last)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
+
+def project(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply every pixel by a matrix. features (B, C, H, W), weight (O, C), bias (O,) -> (B, O, H, W)."""
+    batch, _, height, width = features.shape
+    matrices, columns = weight.expand(batch, -1, -1), features.flatten(2)
+    product = torch.bmm(matrices, columns) if bias is None else torch.baddbmm(bias.view(1, -1, 1), matrices, columns)
+    return product.view(batch, -1, height, width)
+
+
+def project_taps(features: Tensor, weight: Tensor) -> Tensor:
+    """Compute what each tap adds where it looks. features (B, C, H, W), weight (O, C, k, k) -> (B, T, O, H, W)."""
+    out_channels, in_channels, k, _ = weight.shape
+    per_tap = weight.permute(2, 3, 0, 1).reshape(k * k * out_channels, in_channels)
+    projected = project(features, per_tap)
+    return projected.view(projected.shape[0], k * k, out_channels, *projected.shape[2:])
+
+
+def sampling_grid(offsets: Tensor, kernel_size: int) -> Tensor:
+    """Say where each tap looks, in `grid_sample`'s coordinates. offsets (B, 2T, H, W) -> (B, T, H, W, 2), (x, y) last.
+
+    Half precision would round positions to whole pixels in large maps, so the grid is float32 at least.
+    """
+    height, width = offsets.shape[-2:]
+    offsets = offsets if offsets.dtype == torch.float64 else offsets.float()
+    reach, rows, columns = (
+        torch.arange(n, dtype=offsets.dtype, device=offsets.device) for n in (kernel_size, height, width)
+    )
+    reach = reach - (kernel_size - 1) / 2
+    tap_y = reach.repeat_interleave(kernel_size).view(-1, 1, 1)  # (T, 1, 1)
+    tap_x = reach.repeat(kernel_size).view(-1, 1, 1)
+    home_y = (2 * (rows.view(1, -1, 1) + tap_y) + 1) / height - 1  # (T, H, 1)
+    home_x = (2 * (columns.view(1, 1, -1) + tap_x) + 1) / width - 1  # (T, 1, W)
+    y = torch.add(home_y, offsets[:, 0::2], alpha=2 / height)  # (B, T, H, W)
+    x = torch.add(home_x, offsets[:, 1::2], alpha=2 / width)
+    return torch.stack((x, y), dim=-1)
+
+
+def sample_taps(projected: Tensor, grid: Tensor) -> Tensor:
+    """Sum what the taps find. projected (B, T, O, H, W), grid (B, T, H, W, 2) -> (B, O, H, W)."""
+    values = projected.to(grid.dtype).flatten(0, 1)  # (B*T, O, H, W)
+    found = F.grid_sample(values, grid.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return found.view(projected.shape).sum(dim=1).to(projected.dtype)

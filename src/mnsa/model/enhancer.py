@@ -1,0 +1,131 @@
+"""Adaptive feature enhancer: five parallel looks at every level, each as wide as the architecture search decides.
+
+B batch; level l has C_l channels, stride 2^l and size H_l, W_l. Source: method section 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from mnsa.errors import ModelError
+from mnsa.model.attention import mean_and_max
+from mnsa.model.deform import DeformConv2d, OffsetPredictor
+from mnsa.records import Pyramid
+
+BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
+LEVELS = 5
+
+BranchChannels = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How wide each branch is at each level, as a share of the level's channels: ratios[level - 1][branch] in 0..1."""
+
+    ratios: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, ratios: Sequence[float] | Sequence[Sequence[float]]) -> Self:
+        """Five ratios shared by all levels, or five per level. Raises: ModelError when the shape is another."""
+        rows = [row if isinstance(row, Sequence) else None for row in ratios]
+        if all(row is None for row in rows):
+            rows = [ratios] * LEVELS  # type: ignore[list-item]
+        if len(rows) != LEVELS or any(row is None or len(row) != len(BRANCHES) for row in rows):
+            raise ModelError(f"widths are {ratios!r}; expected five ratios ({', '.join(BRANCHES)}) or five per level.")
+        return cls(tuple(tuple(float(ratio) for ratio in row or ()) for row in rows))
+
+    def channels(self, level: int, in_channels: int) -> BranchChannels:
+        """Round to branch channels at `level` (1..5): floor(ratio * in_channels), at least 1; 0 for no branch."""
+        # The small addend keeps 0.29 * 100 = 28.999... from losing a channel.
+        deform3, deform5, atrous2, atrous3, context = (
+            max(1, floor(ratio * in_channels + 1e-9)) if ratio > 0 else 0 for ratio in self.ratios[level - 1]
+        )
+        return deform3, deform5, atrous2, atrous3, context
+
+
+class Enhanced(NamedTuple):
+    """What the enhancer adds at one level: details D_l (B, D, H_l, W_l) and a summary of them, S_l (B, S, H_l, W_l)."""
+
+    details: Tensor
+    skip: Tensor
+
+
+class DeformBranch(nn.Module):
+    """A deformable convolution that predicts its own offsets. (B, C, H, W) -> (B, O, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, offset_channels: int) -> None:
+        super().__init__()
+        self.offsets = OffsetPredictor(in_channels, offset_channels, kernel_size)
+        self.conv = DeformConv2d(in_channels, out_channels, kernel_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) -> (B, O, H, W)."""
+        sampled: Tensor = self.conv(features, self.offsets(features))
+        return sampled
+
+
+class ContextBranch(nn.Module):
+    """A 1x1 convolution of the channels' mean and maximum. (B, C, H, W) -> (B, O, H, W)."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, out_channels, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) -> (B, O, H, W)."""
+        context: Tensor = self.conv(mean_and_max(features))
+        return context
+
+
+class AdaptiveFeatureEnhancer(nn.Module):
+    """The five branches on one level, concatenated; a branch of 0 channels is absent.
+
+    Raises: ModelError when no branch is left.
+    """
+
+    def __init__(self, in_channels: int, branch_channels: BranchChannels, offset_channels: int) -> None:
+        super().__init__()
+        if not any(branch_channels):
+            raise ModelError("every width of a level is 0; give at least one branch a ratio above 0.")
+        builders: dict[str, Callable[[int], nn.Module]] = {
+            "deform3": lambda width: DeformBranch(in_channels, width, 3, offset_channels),
+            "deform5": lambda width: DeformBranch(in_channels, width, 5, offset_channels),
+            "atrous2": lambda width: nn.Conv2d(in_channels, width, kernel_size=3, padding=2, dilation=2),
+            "atrous3": lambda width: nn.Conv2d(in_channels, width, kernel_size=3, padding=3, dilation=3),
+            "context": ContextBranch,
+        }
+        self.branches = nn.ModuleDict(
+            {name: builders[name](width) for name, width in zip(BRANCHES, branch_channels, strict=True) if width}
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """F_l (B, C_l, H_l, W_l) -> D_l (B, D, H_l, W_l)."""
+        return torch.cat([branch(features) for branch in self.branches.values()], dim=1)
+
+
+class Enhancer(nn.Module):
+    """An adaptive feature enhancer and a skip bridge (a 1x1 convolution) for each level.
+
+    A bridge has max(1, floor(skip_ratio * D_l)) channels, one even at ratio 0, as the paper's code has it.
+    """
+
+    def __init__(self, channels: Sequence[int], widths: Widths, skip_ratio: float, offset_channels: int) -> None:
+        super().__init__()
+        branches = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
+        self.channels = tuple(sum(row) for row in branches)  # of D_1..D_5
+        self.skip_channels = tuple(max(1, floor(skip_ratio * c)) for c in self.channels)  # of S_1..S_5
+        self.levels = nn.ModuleList(
+            AdaptiveFeatureEnhancer(c, row, offset_channels) for c, row in zip(channels, branches, strict=True)
+        )
+        self.skips = nn.ModuleList(
+            nn.Conv2d(c, skip, kernel_size=1) for c, skip in zip(self.channels, self.skip_channels, strict=True)
+        )
+
+    def forward(self, pyramid: Pyramid) -> tuple[Enhanced, ...]:
+        """Compute D_l and S_l of levels 1..5."""
+        details = [enhance(features) for enhance, features in zip(self.levels, pyramid, strict=True)]
+        return tuple(Enhanced(d, bridge(d)) for d, bridge in zip(details, self.skips, strict=True))

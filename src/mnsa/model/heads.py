@@ -1,0 +1,70 @@
+"""Heads: what the two tasks read off.
+
+B batch; K classes; M mask classes; O_1 channels of the decoder's first level; H, W image size in pixels.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnsa.model.decoder import conv3x3, conv_bn_relu, resize
+
+
+class ClassHead(nn.Module):
+    """Linear(Dropout(GAP(activation(F')))). Source: method section 1; the activation is ReLU for DenseNet alone."""
+
+    def __init__(self, channels: int, classes: int, activation: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """F' (B, C_5, h, w) -> class_logits (B, K)."""
+        pooled = self.activation(features).mean(dim=(2, 3))
+        class_logits: Tensor = self.classifier(self.dropout(pooled))
+        return class_logits
+
+
+class HalfMaskHead(nn.Module):
+    """The paper's head: mask logits at half the image's resolution."""
+
+    def __init__(self, channels: int, mask_classes: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, mask_classes)
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the full head looks at the images
+        """Z_1 (B, O_1, H/2, W/2) -> mask_logits (B, M, H/2, W/2)."""
+        mask_logits: Tensor = self.conv(features)
+        return mask_logits
+
+
+class FullMaskHead(nn.Module):
+    """Mask logits at the image's resolution for the price of two half-resolution convolutions.
+
+    The image's pixels join as four half-resolution phases, so that borders follow them. Source: Shi et al. 2016,
+    Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
+    """
+
+    def __init__(self, channels: int, mask_classes: int) -> None:
+        super().__init__()
+        self.mix = conv_bn_relu(channels + 12, channels)
+        self.conv = conv3x3(channels, 4 * mask_classes)
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Z_1 (B, O_1, H/2, W/2) and images (B, 3, H, W) -> mask_logits (B, M, H, W)."""
+        height, width = images.shape[-2:]
+        even = F.pad(images, (0, width % 2, 0, height % 2))
+        phases = F.pixel_unshuffle(even, 2)  # (B, 12, ceil(H/2), ceil(W/2))
+        mixed = self.mix(torch.cat((resize(features, phases.shape[-2:]), phases), dim=1))
+        return F.pixel_shuffle(self.conv(mixed), 2)[..., :height, :width]
+
+
+MaskHead = HalfMaskHead | FullMaskHead
+
+
+def mask_of(mask_logits: Tensor) -> Tensor:
+    """Take each pixel's most probable class. mask_logits (B, M, H, W) -> uint8 (B, H, W); M = 1: by sign."""
+    if mask_logits.shape[1] == 1:
+        return (mask_logits[:, 0] > 0).to(torch.uint8)
+    return mask_logits.argmax(dim=1).to(torch.uint8)

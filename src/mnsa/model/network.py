@@ -1,0 +1,133 @@
+"""The network: finished parts put together, and the only place where config meets modules.
+
+B batch; H, W image size; K classes; M mask classes; C_l, O_l channels of the pyramid's and the decoder's level l.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnsa.config import ModelConfig
+from mnsa.errors import ModelError
+from mnsa.model.attention import SpatialAttention
+from mnsa.model.backbone import Backbone
+from mnsa.model.decoder import EnhancedDecoder
+from mnsa.model.enhancer import Enhancer, Widths
+from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead
+from mnsa.model.weights import load_pretrained
+from mnsa.records import Outputs, Pyramid
+
+MIN_SIDE_PX = 32  # one pixel at level 5
+MOBILENET_DROPOUT = 0.2  # method section 1
+NO_CLASS_HEAD = "this network has no class head, so it can't classify; train one on a data set with labels."
+NO_DECODER = "this network has no decoder, so it can't segment; train one on a data set with masks."
+
+
+class Network(nn.Module):
+    """One backbone, two tasks; the parts of a task that the network doesn't do are None."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        attention: SpatialAttention | None = None,
+        class_head: ClassHead | None = None,
+        enhancer: Enhancer | None = None,
+        decoder: EnhancedDecoder | None = None,
+        mask_head: MaskHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.attention = attention
+        self.class_head = class_head
+        self.enhancer = enhancer
+        self.decoder = decoder
+        self.mask_head = mask_head
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Images (B, 3, H, W), normalised -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w)."""
+        pyramid = self.features(images)
+        class_logits, attention = (None, None) if self.class_head is None else self.classify(pyramid)
+        mask_logits = None if self.decoder is None else self.segment(pyramid, images)
+        if mask_logits is not None and mask_logits.shape[-2:] != images.shape[-2:]:
+            mask_logits = F.interpolate(mask_logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        return Outputs(class_logits, mask_logits, attention)
+
+    def features(self, images: Tensor) -> Pyramid:
+        """Run the backbone, once. Raises: ModelError for images under 32 pixels a side."""
+        height, width = images.shape[-2:]
+        if min(height, width) < MIN_SIDE_PX:
+            raise ModelError(f"an input of {height} x {width} px is too small; give at least {MIN_SIDE_PX} px a side.")
+        pyramid: Pyramid = self.backbone(images)
+        return pyramid
+
+    def classify(self, pyramid: Pyramid) -> tuple[Tensor, Tensor | None]:
+        """Return class_logits (B, K) and attention (B, 1, H/32, W/32), or None for attention `none`."""
+        if self.attention is None or self.class_head is None:
+            raise ModelError(NO_CLASS_HEAD)
+        attended, attention = self.attention(pyramid.level5)
+        return self.class_head(attended), attention
+
+    def decode(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
+        """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l); it sees F_5 without attention."""
+        if self.enhancer is None or self.decoder is None:
+            raise ModelError(NO_DECODER)
+        outputs: tuple[Tensor, ...] = self.decoder(pyramid, self.enhancer(pyramid))
+        return outputs
+
+    def segment(self, pyramid: Pyramid, images: Tensor) -> Tensor:
+        """Return mask_logits at the mask head's own resolution: (B, M, H, W), or (B, M, H/2, W/2) for the paper's."""
+        if self.mask_head is None:
+            raise ModelError(NO_DECODER)
+        mask_logits: Tensor = self.mask_head(self.decode(pyramid)[0], images)
+        return mask_logits
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        """Return what a training stage can name: the parts that are present; `decoder` means the mask head too."""
+        decoder = None if self.decoder is None else nn.ModuleList(m for m in (self.decoder, self.mask_head) if m)
+        parts = {
+            "backbone": self.backbone,
+            "attention": self.attention,
+            "class_head": self.class_head,
+            "enhancer": self.enhancer,
+            "decoder": decoder,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Network:
+    """Build what `config` describes; 0 classes: no class head; 0 mask classes: no decoder; 1: a sigmoid mask.
+
+    Raises: ModelError when the config can't be built or its pretrained weights can't be had.
+    """
+    if classes <= 0 and mask_classes <= 0:
+        raise ModelError("a network needs a task: the data set has neither classes nor masks.")
+    backbone = Backbone(config.backbone)
+    load_pretrained(backbone, config.pretrained)
+    network = Network(backbone)
+    if classes > 0:
+        network.attention = SpatialAttention(config.attention)
+        network.class_head = _class_head(config, backbone, classes)
+    if mask_classes > 0:
+        network.enhancer = Enhancer(
+            backbone.channels, Widths.of(config.widths), config.skip_ratio, config.offset_channels
+        )
+        network.decoder = _decoder(config, backbone.channels, network.enhancer)
+        head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
+        network.mask_head = head(network.decoder.out_channels[0], mask_classes)
+    return network
+
+
+def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassHead:
+    activation = nn.ReLU() if backbone.family == "densenet" else nn.Identity()
+    dropout = max(config.dropout, MOBILENET_DROPOUT) if backbone.family == "mobilenet" else config.dropout
+    return ClassHead(backbone.channels[-1], classes, activation, dropout)
+
+
+def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer) -> EnhancedDecoder:
+    """Build the decoder; channels `paper` are C_5 for the bridge, C_{l-1} for level l and C_1 for level 1."""
+    bridge = channels[-1] if config.bridge_channels == "paper" else config.bridge_channels
+    paper_outputs = (channels[0], *channels[:-1])
+    outputs = paper_outputs if config.decoder_channels == "paper" else config.decoder_channels
+    return EnhancedDecoder(channels, enhancer.channels, enhancer.skip_channels, bridge, outputs)

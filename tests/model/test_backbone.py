@@ -1,0 +1,115 @@
+"""Backbones: five levels whatever timm calls them, and what the paper's stage 1 freezes."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from mnsa.errors import ModelError
+from mnsa.model.backbone import Backbone
+
+ALL_NAMES = [
+    "densenet161",
+    "densenet121",
+    "resnet50",
+    "resnet34",
+    "resnet18",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "vgg19",
+    "tf_efficientnet_lite0",
+    "convnext_atto",
+]
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_levels_have_strides_2_to_32_and_the_declared_channels(name: str) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(name).eval()
+        pyramid = backbone(torch.empty(1, 3, 64, 96))
+    assert [tuple(level.shape[2:]) for level in pyramid] == [(64 >> n, 96 >> n) for n in (1, 2, 3, 4, 5)]
+    assert tuple(level.shape[1] for level in pyramid) == backbone.channels
+
+
+def test_densenets_levels_are_taken_where_the_method_takes_them() -> None:
+    torch.manual_seed(0)
+    backbone = Backbone("densenet121").eval()
+    net, images = backbone.net, torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        level1, *_, level5 = backbone(images)
+        stem = nn.functional.relu(_plain_norm(net["features_norm0"], net["features_conv0"](images)))
+        deep = images
+        for name, module in net.items():
+            deep = module(deep) if name != "features_norm5" else _plain_norm(module, deep)
+    torch.testing.assert_close(level1, stem)
+    torch.testing.assert_close(level5, deep)
+    assert level5.min() < 0 <= level1.min()
+
+
+def _plain_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+def frozen_names(name: str) -> set[str]:
+    backbone = Backbone(name)
+    shallow = {id(p) for module in backbone.shallow_modules() for p in module.parameters()}
+    return {key.removesuffix(".weight") for key, p in backbone.net.named_parameters() if id(p) in shallow}
+
+
+def test_densenets_shallow_part_ends_with_transition2() -> None:
+    tops = {name.split(".")[0].removeprefix("features_") for name in frozen_names("densenet121")}
+    assert tops == {"conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2"}
+
+
+def test_resnets_shallow_part_ends_with_layer2() -> None:
+    assert {name.split(".")[0] for name in frozen_names("resnet18")} == {"conv1", "bn1", "layer1", "layer2"}
+
+
+def test_vggs_shallow_part_is_the_first_21_modules() -> None:
+    tops = {int(name.split(".")[0].removeprefix("features_")) for name in frozen_names("vgg19")}
+    assert tops == {0, 2, 5, 7, 10, 12, 14, 16, 19}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+def test_mobilenets_shallow_part_is_the_stem_and_nine_blocks(name: str) -> None:
+    names = frozen_names(name)
+    blocks = {tuple(key.split(".")[1:3]) for key in names if key.startswith("blocks.")}
+    assert len(blocks) == 9
+    assert {"conv_stem", "bn1"} <= names
+
+
+def test_elsewhere_the_shallow_part_makes_levels_1_to_3() -> None:
+    backbone = Backbone("tf_efficientnet_lite0").eval()
+    images = torch.randn(1, 3, 64, 64)
+    before = backbone(images)
+    deep = [m for m in backbone.net.modules() if isinstance(m, nn.Conv2d) and m not in backbone.shallow_modules()]
+    for module in deep:
+        nn.init.zeros_(module.weight)
+    after = backbone(images)
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, True, False, False]
+
+
+def test_a_stem_added_for_level_1_is_never_shallow() -> None:
+    backbone = Backbone("convnext_atto")
+    assert backbone.stem is not None
+    assert not set(backbone.stem.modules()) & set(backbone.shallow_modules())
+
+
+def test_the_expected_normalisation_is_timms() -> None:
+    assert Backbone("tf_efficientnet_lite0").mean == (0.5, 0.5, 0.5)
+    assert Backbone("resnet18").std == timm.get_pretrained_cfg("resnet18").std
+
+
+def test_an_unknown_name_is_answered_with_near_ones() -> None:
+    with pytest.raises(ModelError, match=r"'resnet81'.*resnet18"):
+        Backbone("resnet81")
+
+
+def test_a_model_without_the_strides_is_refused_with_those_it_has() -> None:
+    with pytest.raises(ModelError, match=r"strides \[16, 16, 16\]; expected 2, 4, 8, 16, 32"):
+        Backbone("vit_tiny_patch16_224")
+
+
+def test_a_model_for_one_image_size_is_refused() -> None:
+    with pytest.raises(ModelError, match="one image size"):
+        Backbone("swin_tiny_patch4_window7_224")

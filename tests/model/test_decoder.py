@@ -1,0 +1,43 @@
+"""The enhanced decoder: its wiring, with weights that make the answer known."""
+
+import torch
+from torch import nn
+
+from mnsa.model.decoder import EnhancedDecoder, resize
+from mnsa.model.enhancer import Enhanced
+from mnsa.records import Pyramid
+
+SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
+
+
+def inputs(channels: list[int], details: list[int], skips: list[int]) -> tuple[Pyramid, list[Enhanced]]:
+    pyramid = Pyramid(*[torch.randn(2, c, *size) for c, size in zip(channels, SIZES, strict=True)])
+    rows = zip(details, skips, SIZES, strict=True)
+    return pyramid, [Enhanced(torch.randn(2, d, *size), torch.randn(2, s, *size)) for d, s, size in rows]
+
+
+def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
+    channels, details, skips, outputs = [3, 4, 5, 6, 7], [2, 3, 2, 3, 2], [1, 1, 2, 2, 1], [4, 5, 6, 7, 8]
+    decoder = EnhancedDecoder(channels, details, skips, bridge_channels=9, out_channels=outputs)
+    levels = decoder(*inputs(channels, details, skips))
+    assert [tuple(z.shape[1:]) for z in levels] == [(o, *size) for o, size in zip(outputs, SIZES, strict=True)]
+
+
+def test_the_bridge_is_two_bare_convolutions() -> None:
+    decoder = EnhancedDecoder([1] * 5, [1] * 5, [1] * 5, bridge_channels=3, out_channels=[2] * 5)
+    assert [type(m) for m in decoder.bridge] == [nn.Conv2d, nn.Conv2d]
+
+
+def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:
+    torch.manual_seed(0)
+    decoder = EnhancedDecoder([2] * 5, [2] * 5, [1] * 5, bridge_channels=4, out_channels=[4] * 5).eval()
+    pyramid, enhanced = inputs([2] * 5, [2] * 5, [1] * 5)
+    before = decoder(pyramid, enhanced)
+    enhanced[2] = enhanced[2]._replace(skip=enhanced[2].skip + 10)
+    after = decoder(pyramid, enhanced)
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, False, False, True, True]
+
+
+def test_resizing_aligns_the_corners() -> None:
+    ramp = torch.tensor([0.0, 1.0, 2.0]).expand(1, 1, 3, 3)
+    torch.testing.assert_close(resize(ramp, (3, 5))[0, 0, 0], torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]))

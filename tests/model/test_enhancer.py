@@ -1,0 +1,83 @@
+"""Widths and the five branches."""
+
+from fractions import Fraction
+from math import floor
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from mnsa.errors import ModelError
+from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, Enhancer, Widths
+from mnsa.records import Pyramid
+
+PAPER = (1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8)
+
+
+def pyramid_of(channels: list[int]) -> Pyramid:
+    return Pyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(channels, start=1)])
+
+
+@given(
+    numerators=st.lists(st.integers(0, 100), min_size=5, max_size=5),
+    level=st.integers(1, 5),
+    in_channels=st.integers(1, 3000),
+)
+def test_channels_are_the_exact_floor_and_never_lose_a_wanted_branch(
+    numerators: list[int], level: int, in_channels: int
+) -> None:
+    channels = Widths.of([n / 100 for n in numerators]).channels(level, in_channels)
+    expected = [max(1, floor(Fraction(n, 100) * in_channels)) if n else 0 for n in numerators]
+    assert list(channels) == expected
+
+
+def test_widths_can_differ_from_level_to_level() -> None:
+    rows = [[0.5, 0, 0, 0, 0], *[[0, 0, 0, 0, 0.25]] * 4]
+    widths = Widths.of(rows)
+    assert widths.channels(1, 16) == (8, 0, 0, 0, 0)
+    assert widths.channels(5, 16) == (0, 0, 0, 0, 4)
+
+
+@pytest.mark.parametrize("ratios", [(0.1,) * 4, [(0.1,) * 5] * 4, [(0.1,) * 4] * 5, (0.1, 0.1, 0.1, 0.1, (0.1,))])
+def test_widths_of_another_shape_are_refused(ratios: object) -> None:
+    with pytest.raises(ModelError, match="five ratios"):
+        Widths.of(ratios)  # type: ignore[arg-type]
+
+
+def test_an_enhancer_without_any_branch_is_refused() -> None:
+    with pytest.raises(ModelError, match="at least one branch"):
+        Enhancer([4, 8, 8, 8, 8], Widths.of((0.0,) * 5), skip_ratio=0.25, offset_channels=4)
+
+
+def test_details_are_the_branches_side_by_side_in_their_order() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(2, 8, 9, 7)
+    enhancer = AdaptiveFeatureEnhancer(8, (1, 2, 3, 4, 5), offset_channels=4)
+    details = enhancer(features)
+    assert tuple(enhancer.branches) == BRANCHES
+    assert details.shape == (2, 15, 9, 7)
+    atrous3 = enhancer.branches["atrous3"]
+    by_hand = F.conv2d(F.pad(features, (3, 3, 3, 3)), atrous3.weight, atrous3.bias, dilation=3)
+    torch.testing.assert_close(details[:, 6:10], by_hand)
+    context = enhancer.branches["context"].conv
+    mean_max = torch.stack((features.mean(dim=1), features.max(dim=1).values), dim=1)
+    torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))
+
+
+def test_a_branch_of_width_zero_is_absent() -> None:
+    enhancer = AdaptiveFeatureEnhancer(8, (0, 0, 3, 0, 1), offset_channels=4)
+    assert list(enhancer.branches) == ["atrous2", "context"]
+    assert enhancer(torch.randn(1, 8, 5, 5)).shape == (1, 4, 5, 5)
+
+
+@pytest.mark.parametrize(("skip_ratio", "skips"), [(0.0, (1,) * 5), (0.25, (1, 3, 6, 6, 13))])
+def test_every_level_has_a_skip_of_at_least_one_channel(skip_ratio: float, skips: tuple[int, ...]) -> None:
+    channels = [8, 16, 32, 32, 64]
+    enhancer = Enhancer(channels, Widths.of(PAPER), skip_ratio, offset_channels=4)
+    enhanced = enhancer(pyramid_of(channels))
+    assert enhancer.channels == (7, 13, 26, 26, 52)
+    assert enhancer.skip_channels == skips
+    assert [e.details.shape[1] for e in enhanced] == list(enhancer.channels)
+    assert [e.skip.shape[1] for e in enhanced] == list(skips)

@@ -1,0 +1,58 @@
+"""The heads, against closed forms."""
+
+import pytest
+import torch
+from torch import nn
+
+from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, mask_of
+
+
+@pytest.mark.parametrize(("activation", "rectified"), [(nn.ReLU(), True), (nn.Identity(), False)])
+def test_the_class_head_is_a_linear_map_of_the_mean(activation: nn.Module, rectified: bool) -> None:
+    torch.manual_seed(0)
+    head = ClassHead(6, 3, activation, dropout=0.0)
+    features = torch.randn(2, 6, 4, 5)
+    seen = features.clamp(min=0) if rectified else features
+    expected = seen.flatten(2).mean(-1) @ head.classifier.weight.T + head.classifier.bias
+    torch.testing.assert_close(head(features), expected)
+
+
+def test_dropout_counts_in_training_alone() -> None:
+    head = ClassHead(6, 3, nn.Identity(), dropout=0.5)
+    features = torch.randn(2, 6, 4, 5)
+    torch.testing.assert_close(head.eval()(features), head.eval()(features))
+    torch.manual_seed(0)
+    assert not torch.equal(head.train()(features), head.train()(features))
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 12), (17, 12), (16, 13), (33, 35)])
+def test_the_full_mask_head_answers_at_the_images_size(height: int, width: int) -> None:
+    features = torch.randn(2, 8, (height + 1) // 2, (width + 1) // 2)
+    assert FullMaskHead(8, 3)(features, torch.randn(2, 3, height, width)).shape == (2, 3, height, width)
+
+
+def test_the_half_mask_head_answers_at_level_1() -> None:
+    assert HalfMaskHead(8, 2)(torch.randn(2, 8, 6, 5), torch.randn(2, 3, 12, 10)).shape == (2, 2, 6, 5)
+
+
+def test_the_full_mask_head_sees_single_pixels_of_the_image() -> None:
+    torch.manual_seed(0)
+    head = FullMaskHead(4, 1).eval()
+    features, images = torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 16, 16)
+    changed = images.clone()
+    changed[..., 8, 8] = 10.0
+    difference = (head(features, changed) - head(features, images)).abs()[0, 0]
+    assert difference[8, 8] > 0
+    assert difference[:2].max() == 0  # and stays near: two 3x3 convolutions at half resolution reach 5 pixels
+    assert difference[:, 14:].max() == 0
+
+
+def test_a_single_mask_class_is_decided_by_the_sign() -> None:
+    logits = torch.tensor([[[[-1.0, 0.0, 2.0]]]])
+    assert mask_of(logits).tolist() == [[[0, 0, 1]]]
+    assert mask_of(logits).dtype == torch.uint8
+
+
+def test_several_mask_classes_are_decided_by_the_largest_logit() -> None:
+    logits = torch.tensor([[3.0, 0.0], [1.0, 1.0], [2.0, 5.0]]).view(1, 3, 1, 2)
+    assert mask_of(logits).tolist() == [[[0, 2]]]
