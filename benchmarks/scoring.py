@@ -1,0 +1,30 @@
+"""One scorer for both sides of a comparison: whoever predicts, the same rows are read and the same formulas applied.
+
+Claim: none of its own. Imported by `coffee.py` and `coffee_peer.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from mnsa.data.dataset import read_sample
+from mnsa.data.manifest import Manifest
+from mnsa.evaluation.evaluate import Scores, evaluate
+from mnsa.records import Prediction, Sample
+
+SPLITS = ("val", "test", "val+test")
+Predict = Callable[[Sample], Prediction]
+
+
+def score(predict: Predict, manifest: Manifest, splits: str) -> Scores:
+    """Score the rows of one split, or of several joined by `+`, at the images' own size.
+
+    Joined splits are scored as one set, from the counts of all their images, not as a mean of scores.
+    """
+    rows = tuple(row for split in splits.split("+") for row in manifest.split(split).rows)
+    return evaluate(_pairs(predict, replace(manifest, rows=rows)), manifest.classes, manifest.mask_classes)
+
+
+def _pairs(predict: Predict, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:
+    for row in manifest.rows:
+        sample = read_sample(manifest, row)
+        yield sample, predict(sample)

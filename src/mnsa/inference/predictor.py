@@ -1,0 +1,68 @@
+"""One image in, one answer out, at the image's own size.
+
+H, W image size in pixels; h, w network input size; K classes; M mask classes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnsa.data.images import read_image
+from mnsa.data.transforms import eval_transform
+from mnsa.model.heads import mask_of
+from mnsa.model.network import Network
+from mnsa.records import Outputs, Prediction
+from mnsa.run_folder import ModelCard, load_network
+
+
+class Predictor:
+    """A trained network with its transform and the names of its classes."""
+
+    def __init__(self, network: Network, card: ModelCard) -> None:
+        self.network = network.eval()
+        self.classes = card.classes
+        self.mask_classes = card.mask_classes
+        self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """The network's outputs for images (B, 3, h, w) that are normalised already."""
+        with torch.inference_mode():
+            outputs: Outputs = self.network(images)
+        return outputs
+
+    def predict(self, path: str | Path) -> Prediction:
+        """Read an image file and answer for it. Raises: DataError naming the file."""
+        return self.predict_image(read_image(Path(path)), str(path))
+
+    def predict_image(self, image: Tensor, path: str = "") -> Prediction:
+        """Answer for an image uint8 (3, H, W), RGB; `path` only names it in the answer."""
+        device = next(self.network.parameters()).device
+        inputs, _ = self.transform(image)
+        outputs = self(inputs[None].to(device))
+        return Prediction(
+            path=path,
+            class_probs=None if outputs.class_logits is None else _numpy(outputs.class_logits[0].softmax(0)),
+            mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits, image)),
+            attention=None if outputs.attention is None else _numpy(outputs.attention[0, 0]),
+        )
+
+
+def load(run: str | Path) -> Predictor:
+    """The network of a run folder, ready to answer. Raises: RunError when the folder is incomplete."""
+    return Predictor(*load_network(Path(run)))
+
+
+def _mask(mask_logits: Tensor, image: Tensor) -> Tensor:
+    """Class indices uint8 (H, W) at the image's own size from logits (1, M, h, w)."""
+    size = image.shape[-2:]
+    if mask_logits.shape[-2:] != size:
+        mask_logits = F.interpolate(mask_logits, size, mode="bilinear")
+    return mask_of(mask_logits)[0]
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.cpu().numpy()
+    return array

@@ -1,0 +1,60 @@
+"""Score a run on a split of its data set: the one place where test images are opened."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnsa.data.check import require_sound
+from mnsa.data.dataset import read_sample
+from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.errors import DataError, RunError
+from mnsa.evaluation.evaluate import Scores, evaluate
+from mnsa.inference.predictor import Predictor, load
+from mnsa.records import Prediction, Sample
+from mnsa.run_folder import open_run, run_dataset, write_text
+
+
+def evaluate_run(path: Path, *, split: str = "test", dataset: Path | None = None) -> Scores:
+    """Score a run's network on one split, at the images' own size, and keep the scores in evaluation.json.
+
+    dataset: another data set than the one the run was trained on. Each image is answered on its own, so no number
+    depends on a batch. Raises: RunError, DataError.
+    """
+    run = open_run(path)
+    manifest = read_manifest(dataset or run_dataset(run)[0])
+    predictor = load(path)
+    _require_same_classes(predictor, manifest)
+    rows = manifest.split(split)
+    if not rows.rows:
+        raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
+    require_sound(rows)
+    scores = evaluate(_pairs(predictor, rows), predictor.classes, predictor.mask_classes)
+    scores["dataset"] = manifest.name
+    _keep(run.evaluation_file, split, scores)
+    return scores
+
+
+def _pairs(predictor: Predictor, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:
+    for row in manifest.rows:
+        sample = read_sample(manifest, row)
+        yield sample, predictor.predict_image(sample.image, sample.path)
+
+
+def _require_same_classes(predictor: Predictor, manifest: Manifest) -> None:
+    for what, ours, theirs in (
+        ("classes", predictor.classes, manifest.classes),
+        ("mask classes", predictor.mask_classes, manifest.mask_classes),
+    ):
+        if ours and theirs and ours != theirs:
+            raise DataError(
+                f"The network knows {len(ours)} {what} ({', '.join(ours[:5])}), but {manifest.name} has {len(theirs)} "
+                f"({', '.join(theirs[:5])}). Evaluate on data with the same {what} in the same order."
+            )
+
+
+def _keep(file: Path, split: str, scores: Scores) -> None:
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: {error}. Move it away and evaluate again.") from None
+    write_text(file, json.dumps({**kept, split: scores}, indent=2) + "\n")

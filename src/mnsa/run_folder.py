@@ -1,0 +1,209 @@
+"""What a run leaves behind, and the way back from it to a network. Nothing in `model/` is a pickle.
+
+config.toml        the whole config, every field spelled out
+provenance.json    versions, seed, git commit, command, data set and its digest
+metrics.csv        one row per epoch
+checkpoints/       training state, a folder per stage, to resume from
+model/             model.safetensors + config.json + README.md (the card)
+evaluation.json    scores per split, written by `mnsa evaluate`
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_config
+from mnsa.data.manifest import Manifest
+from mnsa.errors import ModelError, RunError
+from mnsa.model.network import Network, build_network
+
+_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a network needs beside its weights to be used: how it was built, what its outputs mean, what it was fed."""
+
+    model: ModelConfig
+    data: DataConfig
+    classes: tuple[str, ...]
+    mask_classes: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The text of model/config.json."""
+        tree = {**asdict(self), "model": self.model.model_dump(), "data": self.data.model_dump()}
+        return json.dumps(tree, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelCard":
+        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no model/config.json."""
+        tree = json.loads(text)
+        model, data = ModelConfig(**tree["model"]), DataConfig(**tree["data"])
+        return cls(model, data, tuple(tree["classes"]), tuple(tree["mask_classes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    def checkpoint_folder(self, stage: str) -> Path:
+        """Where a stage keeps last.ckpt (to resume from) and best.ckpt (what it hands on)."""
+        return self.path / "checkpoints" / stage
+
+
+def create_run(path: Path, config: Config, manifest: Manifest, dataset: Path) -> RunFolder:
+    """Make a new run folder with its config and provenance. Raises: RunError when `path` exists."""
+    provenance = {
+        "command": sys.argv,
+        "dataset": str(dataset.resolve()),
+        "dataset_digest": manifest.digest(),
+        "seed": config.train.seed,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "git_commit": _git_commit(),
+    }
+    try:
+        path.mkdir(parents=True)
+        run = RunFolder(path)
+        write_text(run.config_file, dump_config(config))
+        write_text(run.provenance_file, json.dumps(provenance, indent=2) + "\n")
+    except FileExistsError:
+        raise RunError(
+            f"{path} exists and nothing in it was touched. Choose another --out, "
+            f"or continue it: mnsa train --resume {path}"
+        ) from None
+    except OSError as error:
+        raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
+    return run
+
+
+def open_run(path: Path) -> RunFolder:
+    """A run folder that was begun. Raises: RunError when there is none."""
+    run = RunFolder(path)
+    for file in (run.config_file, run.provenance_file):
+        if not file.is_file():
+            raise RunError(f"{path} is no run folder: {file.name} is missing. Expected what `mnsa train --out` wrote.")
+    return run
+
+
+def run_config(run: RunFolder) -> Config:
+    """The config of a run. Raises: ConfigError."""
+    return load_config(run.config_file)
+
+
+def run_dataset(run: RunFolder) -> tuple[Path, str]:
+    """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
+    try:
+        provenance = json.loads(run.provenance_file.read_text(encoding="utf-8"))
+        return Path(provenance["dataset"]), str(provenance["dataset_digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
+
+
+def save_network(folder: Path, network: Network, card: ModelCard) -> None:
+    """Write weights, config and card into `folder`; an interrupted call leaves the old files or the new ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    pending = folder / "model.safetensors.part"
+    save_file(weights, pending)
+    digest = hashlib.sha256(pending.read_bytes()).hexdigest()
+    write_text(folder / "config.json", card.to_json())
+    write_text(folder / "README.md", _card_text(network, card, digest))
+    pending.replace(folder / "model.safetensors")
+
+
+def load_network(run: Path) -> tuple[Network, ModelCard]:
+    """The network of a run folder (or of its model/ folder), in eval mode, and its card. Raises: RunError."""
+    folder = run / "model" if (run / "model").is_dir() else run
+    files = folder / "config.json", folder / "model.safetensors"
+    for file in files:
+        if not file.is_file():
+            raise RunError(
+                f"{run} has no finished network: {file.relative_to(run)} is missing. "
+                f"If training was interrupted, continue it: mnsa train --resume {run}"
+            )
+    try:
+        card = ModelCard.from_json(files[0].read_text(encoding="utf-8"))
+        weights = load_file(files[1])
+        # The weights come from the file, so nothing is fetched for the backbone.
+        blank = card.model.model_copy(update={"pretrained": "none"})
+        network = build_network(blank, len(card.classes), len(card.mask_classes))
+        network.load_state_dict(weights, strict=True)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
+        raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
+    return network.eval(), card
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text in one step, so that a crash leaves the old text or the new, never half."""
+    pending = path.with_name(path.name + ".part")
+    pending.write_text(text, encoding="utf-8")
+    pending.replace(path)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _card_text(network: Network, card: ModelCard, digest: str) -> str:
+    parameters = sum(p.numel() for p in network.parameters())
+    facts: dict[str, Any] = {
+        "backbone": card.model.backbone,
+        "attention": card.model.attention,
+        "parameters": f"{parameters:,}",
+        "classes": f"{len(card.classes)}: {', '.join(card.classes) or 'none'}",
+        "mask classes": f"{len(card.mask_classes)}: {', '.join(card.mask_classes) or 'none'}",
+        "training input": f"{card.data.size[0]} x {card.data.size[1]} px, {card.data.fit}",
+        "sha256 of model.safetensors": digest,
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return (
+        "---\nlibrary_name: mnsa\ntags: [leaf, fine-grained-classification, segmentation]\n---\n"
+        "# A leaf network\n\nClassifies a leaf image and segments it, in one pass. Use it with\n\n"
+        "    import mnsa\n    prediction = mnsa.load(FOLDER).predict('leaf.jpg')\n\n"
+        f"| | |\n|---|---|\n{table}\n\nIt knows only the classes above: any image is given one of them.\n"
+    )

@@ -1,0 +1,46 @@
+"""Scores as tables for a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+
+def score_tables(scores: dict[str, Any], split: str) -> Iterator[Table]:
+    """The tables of an evaluation: class scores, then one row per mask class."""
+    title = escape(f"{scores['dataset']}, split {split}, {scores['images']} images")
+    if "classification" in scores:
+        yield _class_table(scores["classification"], title)
+    if "segmentation" in scores:
+        yield _mask_table(scores["segmentation"], title)
+
+
+def _class_table(scores: dict[str, Any], title: str) -> Table:
+    table = Table(title=title)
+    for name in ("accuracy (95 % interval)", "balanced accuracy", "macro-F1", "top-5"):
+        table.add_column(name, justify="right")
+    accuracy = _with_interval(scores["accuracy"], scores["accuracy_interval"])
+    others = (scores["balanced_accuracy"], scores["macro_f1"], scores["top5_accuracy"])
+    table.add_row(accuracy, *map(_number, others))
+    return table
+
+
+def _mask_table(scores: dict[str, Any], title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("mask class")
+    for name in ("IoU (95 % interval)", "IoU/image", "Dice", "Dice/image", "empty"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in scores["classes"].items():
+        iou = _with_interval(row["iou"], row["iou_interval"])
+        others = (row["iou_per_image"], row["dice"], row["dice_per_image"])
+        table.add_row(escape(name), iou, *map(_number, others), str(row["images_empty"]))
+    return table
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    return _number(value) + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Learning: losses, stages, and the loop that Lightning runs."""

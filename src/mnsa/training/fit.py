@@ -1,0 +1,210 @@
+"""Training from start to finish: check, build, run the stages, save. `train` is the table of contents."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mnsa.config import Config, StageConfig
+from mnsa.data.check import require_sound
+from mnsa.data.dataset import LeafDataModule, class_weights
+from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.errors import MnsaError, RunError
+from mnsa.model.network import Network, build_network
+from mnsa.run_folder import ModelCard, RunFolder, create_run, open_run, run_config, run_dataset, save_network
+from mnsa.training.epoch_seed import EpochSeed
+from mnsa.training.epoch_table import EpochTable
+from mnsa.training.module import StageModule
+from mnsa.training.requirements import require_trainable
+from mnsa.training.stages import open_stage
+
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float16": "16-mixed",
+}
+
+
+class TrainingInterruptedError(MnsaError):
+    """Ctrl-C: what was learnt up to the last whole epoch is kept."""
+
+    exit_code = 130
+
+
+def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunFolder:
+    """Train a network on a data set into a new run folder.
+
+    Raises: ConfigError, DataError, ModelError, RunError for bad input, before anything is trained;
+    TrainingInterruptedError after Ctrl-C.
+    """
+    manifest = read_manifest(dataset)
+    _require(config, manifest)
+    network = _build(config, manifest)
+    run = create_run(out, config, manifest, dataset) if _is_first_process() else RunFolder(out)
+    return _run_stages(run, config, manifest, network, devices)
+
+
+def resume(path: Path, *, devices: int = 1) -> RunFolder:
+    """Continue an interrupted run where it stopped: finished stages are loaded, the current one goes on.
+
+    Raises: RunError when `path` is no run folder or its data set has changed; otherwise as `train`.
+    """
+    run = open_run(path)
+    config = run_config(run)
+    dataset, digest = run_dataset(run)
+    manifest = read_manifest(dataset)
+    if manifest.digest() != digest:
+        raise RunError(f"{dataset} has changed since {path} was begun. Start a new run with mnsa train --out.")
+    _require(config, manifest)
+    return _run_stages(run, config, manifest, _build(config, manifest), devices)
+
+
+def _run_stages(run: RunFolder, config: Config, manifest: Manifest, network: Network, devices: int) -> RunFolder:
+    for stage in config.stages:
+        _fit_stage(run, config, stage, manifest, network, devices)
+    if _is_first_process():
+        save_network(run.model_folder, network, _card(config, manifest))
+    return run
+
+
+def _fit_stage(
+    run: RunFolder, config: Config, stage: StageConfig, manifest: Manifest, network: Network, devices: int
+) -> None:
+    """Train one stage; afterwards `network` holds its weights of the best epoch."""
+    folder = run.checkpoint_folder(stage.name)
+    done = folder / "done"
+    if not done.exists():
+        lightning.seed_everything(config.train.seed, workers=True, verbose=False)
+        weights = class_weights(manifest) if config.loss.class_weights == "balanced" else None
+        mask_classes = max(1, len(manifest.mask_classes))
+        module = StageModule(network, stage, config.loss, mask_classes=mask_classes, class_weights=weights)
+        with _quiet_lightning():
+            trainer = _trainer(run, config, stage, devices)
+        _fit(trainer, module, _loaders(config, stage, manifest, network), folder / "last.ckpt", run)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            done.touch()
+    best = _read_checkpoint(folder / "best.ckpt")["state_dict"]
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}, strict=True)
+
+
+def _loaders(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
+    return LeafDataModule(
+        manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
+        batch_size=stage.batch_size, workers=config.train.workers, seed=config.train.seed,
+    )  # fmt: skip
+
+
+def _trainer(run: RunFolder, config: Config, stage: StageConfig, devices: int) -> lightning.Trainer:
+    keep = partial(
+        ModelCheckpoint, run.checkpoint_folder(stage.name), save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    # `last` after `best`, so that it remembers which epoch was the best
+    checkpoints = [keep(filename="best", monitor="val_score", mode="max"), keep(filename="last")]
+    callbacks: list[Callback] = [EpochTable(run.metrics_file, stage.name), EpochSeed(config.train.seed), *checkpoints]
+    if stage.patience:
+        callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
+    if config.train.ema_decay:
+        callbacks.append(EMAWeightAveraging(decay=config.train.ema_decay))
+    loggers = [TensorBoardLogger(run.path, name="tensorboard", version=stage.name) for _ in config.train.loggers]
+    if loggers:
+        callbacks.append(LearningRateMonitor())
+    return lightning.Trainer(
+        max_epochs=stage.epochs,
+        precision=_PRECISIONS[config.train.precision],
+        gradient_clip_val=config.train.gradient_clip or None,
+        devices=devices,
+        strategy="ddp" if _is_distributed(devices) else "auto",
+        sync_batchnorm=_is_distributed(devices) and torch.cuda.is_available(),
+        use_distributed_sampler=False,  # the loaders' own sampler knows the processes
+        callbacks=callbacks,
+        logger=loggers or False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),  # a log file gets EpochTable's line per epoch instead
+        default_root_dir=run.path,
+    )
+
+
+def _fit(trainer: lightning.Trainer, module: StageModule, loaders: LeafDataModule, last: Path, run: RunFolder) -> None:
+    begun = last.exists()
+    if begun:
+        _read_checkpoint(last)  # refuses a damaged file; Lightning would end in a traceback
+    try:
+        with _quiet_lightning():
+            trainer.fit(module, loaders, ckpt_path=last if begun else None, weights_only=True if begun else None)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise TrainingInterruptedError(
+            f"Interrupted in epoch {trainer.current_epoch + 1} of stage {module.stage.name!r}; the epochs before it "
+            f"are kept. Continue with: mnsa train --resume {run.path}"
+        ) from None
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep back what Lightning says to its developers: advice on loaders, its own deprecations, advertisements."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in ("many workers", "LeafSpec", "exists and is not empty", "in eval mode", "logging interval"):
+            warnings.filterwarnings("ignore", message=f".*{message}")
+        yield
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise RunError(f"{path} can't be read ({error}). Train again into a new folder.") from None
+    return checkpoint
+
+
+def _card(config: Config, manifest: Manifest) -> ModelCard:
+    """What the network will know: the data's names, as far as a stage learns them."""
+    classes = manifest.classes if "classification" in config.tasks else ()
+    mask_classes = manifest.mask_classes if "segmentation" in config.tasks else ()
+    return ModelCard(config.model, config.data, classes, mask_classes)
+
+
+def _build(config: Config, manifest: Manifest) -> Network:
+    torch.manual_seed(config.train.seed)
+    card = _card(config, manifest)
+    network = build_network(config.model, len(card.classes), len(card.mask_classes))
+    for stage in config.stages:  # what a later stage would refuse is refused now
+        open_stage(network, stage)
+        _loaders(config, stage, manifest, network)
+    return network
+
+
+def _require(config: Config, manifest: Manifest) -> None:
+    require_trainable(config, manifest)
+    if _is_first_process():
+        require_sound(manifest)  # opens every file once
+
+
+def _is_distributed(devices: int) -> bool:
+    return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _is_first_process() -> bool:
+    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

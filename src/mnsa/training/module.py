@@ -1,0 +1,142 @@
+"""One stage as a LightningModule: losses on train, scores on validation."""
+
+import math
+from typing import Self
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mnsa.config import LossConfig, StageConfig
+from mnsa.errors import ConfigError
+from mnsa.evaluation.metrics import ValidationScores
+from mnsa.model.heads import mask_of
+from mnsa.model.network import Network
+from mnsa.records import Batch
+from mnsa.training import losses
+from mnsa.training.stages import open_stage, set_modes
+
+
+class StageModule(lightning.LightningModule):
+    """Trains the parts that `stage` opens, on the stage's tasks; `class_weights` (K,) weigh the cross-entropy."""
+
+    def __init__(
+        self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int, class_weights: Tensor | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.layout = torch.contiguous_format
+        self.stage = stage
+        self.loss = loss
+        self.mask_classes = mask_classes
+        self.class_weights = class_weights
+        self.scores = ValidationScores(mask_classes)
+        open_stage(network, stage)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode:
+            set_modes(self.network, self.stage)
+        return self
+
+    def on_train_start(self) -> None:
+        self.train()  # Lightning begins in whatever modes it finds
+
+    def on_fit_start(self) -> None:
+        # Channels last is the layout that convolutions are fastest in. But in it oneDNN's bfloat16 weight gradients of
+        # dilated convolutions with few channels are NaN (torch 2.15), so mixed precision on a CPU keeps the other.
+        if self.device.type != "cpu" or self.trainer.precision == "32-true":
+            self.layout = torch.channels_last
+        self.network.to(memory_format=self.layout)
+
+    def on_train_epoch_end(self) -> None:
+        if not self.trainer.callback_metrics["loss"].isfinite():
+            raise ConfigError(
+                f"The loss of stage {self.stage.name!r} is no number any more in epoch {self.current_epoch + 1}. "
+                f"Lower stages.{self.stage.name}.lr, or set train.precision to float32."
+            )
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        terms = self._terms(batch, *self._outputs(batch.images))
+        total = losses.weighted_sum(terms)
+        size = len(batch.images)
+        self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        for name, (_, value) in terms.items():
+            self.log(f"loss_{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        return total
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        class_logits, _, mask_logits = self._outputs(batch.images)
+        mask = None
+        if mask_logits is not None:
+            sized = F.interpolate(mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
+            mask = mask_of(sized)
+        self.scores.update(class_logits, batch.labels, mask, batch.masks)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.scores.compute().items():
+            self.log(f"val_{name}", value.float(), prog_bar=True)
+        self.scores.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = _optimizer(self.network, self.stage)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = round(self.stage.warmup_epochs * steps / self.stage.epochs)
+        scheduler = LambdaLR(optimizer, lambda step: _lr_factor(step, steps, warmup, self.stage.schedule))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Class logits, attention and mask logits at the decoder's own size: what the stage's tasks need."""
+        frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            pyramid = self.network.features(images.contiguous(memory_format=self.layout))
+        class_logits = attention = mask_logits = None
+        if "classification" in self.stage.tasks:
+            class_logits, attention = self.network.classify(pyramid)
+        if "segmentation" in self.stage.tasks:
+            mask_logits = self.network.segment(pyramid, images)
+        return class_logits, attention, mask_logits
+
+    def _terms(
+        self, batch: Batch, class_logits: Tensor | None, attention: Tensor | None, mask_logits: Tensor | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Name -> (weight, loss), in float32 whatever the precision of the network."""
+        loss, terms = self.loss, {}
+        if class_logits is not None:
+            entropy = losses.classification_loss(
+                class_logits.float(), batch.labels, self.class_weights, loss.label_smoothing
+            )
+            terms["classification"] = (loss.classification, entropy)
+        if attention is not None and loss.mask_guidance > 0:
+            terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(attention, batch.masks))
+        if mask_logits is not None:
+            logits = mask_logits.float()
+            size = (logits.shape[-2], logits.shape[-1])
+            targets, known = losses.mask_targets(batch.masks, size, self.mask_classes)
+            terms["segmentation"] = (loss.segmentation, losses.pixel_loss(logits, targets, known))
+            if loss.dice > 0:
+                terms["dice"] = (loss.dice, losses.dice_loss(logits, targets, known))
+        return terms
+
+
+def _optimizer(network: Network, stage: StageConfig) -> Optimizer:
+    backbone = [p for p in network.backbone.parameters() if p.requires_grad]
+    others = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("backbone.")]
+    groups = [{"params": others, "lr": stage.lr}, {"params": backbone, "lr": stage.backbone_lr or stage.lr}]
+    groups = [group for group in groups if group["params"]]
+    if stage.optimizer == "sgd":
+        return SGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay)
+    return AdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay)
+
+
+def _lr_factor(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """Linear warm-up from 1/warmup to 1, then constant or a cosine down to 0 at the last step."""
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -1,0 +1,45 @@
+"""What must hold before training: refuse at the start what would fail, or mislead, hours later."""
+
+from importlib.util import find_spec
+
+from mnsa.config import Config
+from mnsa.data.manifest import Manifest
+from mnsa.errors import ConfigError, DataError
+
+
+def require_trainable(config: Config, manifest: Manifest) -> None:
+    """Check config and data against each other; no image is opened. Raises: ConfigError, DataError."""
+    if "classification" in config.tasks:
+        _require_labels(config, manifest)
+    if "segmentation" in config.tasks:
+        _require_masks(manifest)
+    if any(stage.batch_size == 1 for stage in config.stages):
+        raise ConfigError("A stage has batch_size = 1, which BatchNorm can't learn from. Use 2 or more.")
+    if config.train.loggers and find_spec("tensorboard") is None:
+        raise ConfigError("train.loggers asks for tensorboard, which is missing: pip install 'mnsa[tensorboard]'.")
+
+
+def _require_labels(config: Config, manifest: Manifest) -> None:
+    count = len(manifest.classes)
+    if config.model.classes not in (None, count):
+        raise DataError(
+            f"The config expects {config.model.classes} classes (model.classes), but {manifest.name} has {count}. "
+            "Remove model.classes to take what the data have, or choose the data set it was written for."
+        )
+    known = {row.label for row in manifest.split("train").rows}
+    if missing := [name for name in manifest.classes if name not in known]:
+        raise DataError(
+            f"{manifest.name}: dataset.toml lists {count} classes, but {len(missing)} of them have no training image: "
+            f"{', '.join(missing[:5])}. Add images, or take these names out of `classes`."
+        )
+    if not any(row.label for row in manifest.split("val").rows):
+        raise DataError(f"{manifest.name} has no labelled row with split `val`, so nothing can choose the best epoch.")
+
+
+def _require_masks(manifest: Manifest) -> None:
+    for split in ("train", "val"):
+        if not manifest.mask_classes or not any(row.mask for row in manifest.split(split).rows):
+            raise DataError(
+                f"A stage learns segmentation, but {manifest.name} has no masks in split `{split}`. "
+                "Add a mask column to manifest.csv and mask_classes to dataset.toml, or take the stage out."
+            )

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from coffee_table import Result, estimate, markdown
+from scoring import SPLITS
+
+
+def result(method, seed, accuracy, seconds=60.0):
+    symptom = {"iou": 0.5, "iou_per_image": None}
+    scores = {
+        "images": 49,
+        "classification": {"accuracy": accuracy, "macro_f1": 0.25},
+        "segmentation": {"classes": {"leaf": {"iou": 0.9}, "symptom": symptom}},
+    }
+    return Result(method, seed, seconds, dict.fromkeys(SPLITS, scores))
+
+
+def lines_of(results):
+    return {line.split(" | ")[0].strip("| "): line for line in markdown(results).splitlines() if line.startswith("| ")}
+
+
+def test_the_interval_over_seeds_is_students():
+    found = estimate([1.0, 2.0, 3.0])
+    assert found.mean == 2.0
+    assert found.half_width == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)  # t(0.975; 2), from a printed table
+
+
+def test_a_single_seed_has_no_interval():
+    assert estimate([0.7]) == (0.7, None)
+
+
+def test_the_table_gives_each_seed_the_mean_and_the_paired_difference():
+    lines = lines_of([result("mnsa", 1, 0.8), result("mnsa", 2, 0.9), result("peer", 1, 0.7), result("peer", 2, 0.8)])
+    assert lines["mnsa, seed 1"].startswith("| mnsa, seed 1 | 0.800 | 0.250 | 0.900 | 0.500 | - | 1.0 |")
+    assert "| 0.850 ± 0.635 |" in lines["**mnsa, mean of 2**"]  # t(0.975; 1) = 12.706
+    assert "| 0.100 ± 0.000 |" in lines["**mnsa - peer**"]
+
+
+def test_a_resumed_run_shows_a_dash_instead_of_a_time():
+    lines = lines_of([result("mnsa", 1, 0.8), result("mnsa", 2, 0.8, seconds=None)])
+    assert lines["mnsa, seed 2"].endswith("| - |")
+    assert lines["**mnsa, mean of 2**"].endswith("| - |")

@@ -1,0 +1,102 @@
+"""Losses equal PyTorch's own where it has them, and closed forms where it has not."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mnsa.records import NO_LABEL, NO_MASK
+from mnsa.training import losses
+
+SIZE = (6, 8)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(3)
+
+
+def test_unlabelled_images_add_nothing_to_the_classification_loss(generator):
+    logits = torch.randn(4, 3, generator=generator)
+    labels = torch.tensor([0, NO_LABEL, 2, NO_LABEL])
+    ours = losses.classification_loss(logits, labels, None, 0.1)
+    torch.testing.assert_close(ours, F.cross_entropy(logits[[0, 2]], torch.tensor([0, 2]), label_smoothing=0.1))
+
+
+def test_a_batch_without_labels_costs_nothing_and_keeps_the_graph(generator):
+    logits = torch.randn(2, 3, generator=generator, requires_grad=True)
+    loss = losses.classification_loss(logits, torch.full((2,), NO_LABEL), None, 0.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(2, 3))
+
+
+def test_class_weights_weigh_the_cross_entropy(generator):
+    logits, labels, weights = (
+        torch.randn(4, 3, generator=generator),
+        torch.tensor([0, 1, 2, 2]),
+        torch.tensor([1.0, 2, 3]),
+    )
+    ours = losses.classification_loss(logits, labels, weights, 0.0)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, labels, weights))
+
+
+@pytest.mark.parametrize("mask_classes", [1, 3])
+def test_the_pixel_loss_is_pytorchs_cross_entropy_over_known_pixels(generator, mask_classes):
+    logits = torch.randn(2, mask_classes, *SIZE, generator=generator)
+    masks = torch.randint(0, max(2, mask_classes), (2, *SIZE), generator=generator)
+    masks[0, :3] = NO_MASK
+    ours = losses.pixel_loss(logits, *losses.mask_targets(masks, SIZE, mask_classes))
+    if mask_classes == 1:
+        known = masks != NO_MASK
+        expected = F.binary_cross_entropy_with_logits(logits[:, 0][known], masks[known].float())
+    else:
+        expected = F.cross_entropy(logits, masks, ignore_index=NO_MASK)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_shrinking_a_mask_keeps_every_class_its_area(generator):
+    masks = torch.randint(0, 3, (2, 12, 16), generator=generator)
+    targets, known = losses.mask_targets(masks, SIZE, 3)
+    assert targets.shape == (2, 3, *SIZE)
+    torch.testing.assert_close(targets.sum(1), torch.ones(2, *SIZE))
+    areas = torch.stack([(masks == m).float().mean() for m in range(3)])
+    torch.testing.assert_close(targets.mean((0, 2, 3)), areas)
+    assert known.all()
+
+
+def test_a_perfect_mask_has_no_dice_loss_and_an_opposite_one_has_all():
+    masks = torch.tensor([[[0, 1], [1, 1]]])
+    targets, known = losses.mask_targets(masks, (2, 2), 1)
+    sure = 100.0 * (2 * targets - 1)
+    assert losses.dice_loss(sure, targets, known).item() == pytest.approx(0, abs=1e-6)
+    assert losses.dice_loss(-sure, targets, known).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_dice_of_a_half_sure_mask_is_its_closed_form():
+    # p = 1/2 everywhere, half the pixels true: 1 - 2 * (n/4) / (n/2 + n/2) = 1/2
+    targets, known = losses.mask_targets(torch.tensor([[[0, 1], [0, 1]]]), (2, 2), 1)
+    assert losses.dice_loss(torch.zeros(1, 1, 2, 2), targets, known).item() == pytest.approx(0.5)
+
+
+def test_a_batch_without_masks_costs_nothing():
+    targets, known = losses.mask_targets(torch.full((2, *SIZE), NO_MASK), SIZE, 3)
+    logits = torch.ones(2, 3, *SIZE)
+    assert losses.pixel_loss(logits, targets, known) == 0
+    assert losses.dice_loss(logits, targets, known) == 0
+
+
+def test_guidance_is_the_mse_with_the_pooled_mask_of_maximum_one(generator):
+    masks = torch.zeros(1, 8, 8, dtype=torch.long)
+    masks[0, :4, :2] = 1  # fills half of the first cell of a 2 x 2 attention
+    attention = torch.rand(1, 1, 2, 2, generator=generator)
+    expected = F.mse_loss(attention, torch.tensor([[[[1.0, 0], [0, 0]]]]))
+    torch.testing.assert_close(losses.guidance_loss(attention, masks), expected)
+
+
+def test_guidance_leaves_out_images_without_foreground_or_mask(generator):
+    attention = torch.rand(3, 1, 2, 2, generator=generator)
+    masks = torch.zeros(3, 8, 8, dtype=torch.long)
+    masks[1] = NO_MASK
+    masks[2, 0, 0] = 1
+    alone = losses.guidance_loss(attention[2:], masks[2:])
+    torch.testing.assert_close(losses.guidance_loss(attention, masks), alone)
