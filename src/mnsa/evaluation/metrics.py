@@ -105,10 +105,10 @@ class ValidationScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """`accuracy` and `iou` (whichever was fed), and `score`, their mean: what validation chooses by."""
-        scores = {}
-        if self.right and (right := dim_zero_cat(self.right)).numel():
+        scores = {}  # the states are lists here, and tensors once processes have gathered them
+        if len(self.right) > 0 and (right := dim_zero_cat(self.right)).numel():
             scores["accuracy"] = right.mean()
-        if self.counts and (counts := dim_zero_cat(self.counts)).sum() > 0:
+        if len(self.counts) > 0 and (counts := dim_zero_cat(self.counts)).sum() > 0:
             foreground = counts if self.mask_classes == 1 else counts[:, 1:]
             scores["iou"] = pooled_iou(foreground).nanmean()
         if scores:

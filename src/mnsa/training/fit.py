@@ -165,8 +165,8 @@ def _quiet_lightning() -> Iterator[None]:
     """Keep back what Lightning says to its developers: advice on loaders, its own deprecations, advertisements."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for message in ("many workers", "LeafSpec", "exists and is not empty", "in eval mode", "logging interval"):
-            warnings.filterwarnings("ignore", message=f".*{message}")
+        advice = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+        warnings.filterwarnings("ignore", message=f".*({advice})")
         yield
 
 

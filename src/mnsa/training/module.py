@@ -46,10 +46,11 @@ class StageModule(lightning.LightningModule):
     def on_train_start(self) -> None:
         self.train()  # Lightning begins in whatever modes it finds
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's own signature
         # Channels last is the layout that convolutions are fastest in. But in it oneDNN's bfloat16 weight gradients of
         # dilated convolutions with few channels are NaN (torch 2.15), so mixed precision on a CPU keeps the other.
-        if self.device.type != "cpu" or self.trainer.precision == "32-true":
+        # Chosen here, because DDP takes the weights' strides from what it finds after this hook.
+        if self.trainer.strategy.root_device.type != "cpu" or self.trainer.precision == "32-true":
             self.layout = torch.channels_last
         self.network.to(memory_format=self.layout)
 
@@ -79,7 +80,7 @@ class StageModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.scores.compute().items():
-            self.log(f"val_{name}", value.float(), prog_bar=True)
+            self.log(f"val_{name}", value.float(), prog_bar=True, sync_dist=True)
         self.scores.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

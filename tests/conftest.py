@@ -1,0 +1,110 @@
+"""What the upper rooms' tests share: a drawn data set, a small network, a finished run, and the command line."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from mnsa.cli import main
+from mnsa.config import Config, dump_config, parse_config
+from mnsa.data.synthetic import write_dataset
+from mnsa.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mnsa.inference.predictor import Predictor
+
+BOTH = ("classification", "segmentation")
+ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")
+STAGE = {"name": "joint", "tasks": BOTH, "learns": ALL_PARTS, "epochs": 2, "batch_size": 4, "lr": 0.01}
+SECTIONS = {
+    "data": {"size": (64, 64)},
+    "model": {
+        "backbone": "test_efficientnet",  # timm's own test network: five levels, BatchNorm, 0.1 million parameters
+        "pretrained": "none",
+        "widths": (0.125, 0.0, 0.125, 0.0, 0.125),
+        "offset_channels": 4,
+        "bridge_channels": 8,
+        "decoder_channels": (8, 8, 8, 8, 8),
+        "dropout": 0.2,
+    },
+}
+
+
+class Finished(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three drawn cultivars, 64 px: 12 leaves to learn from, 3 to choose by, 3 to test with. For reading only."""
+    folder = tmp_path_factory.mktemp("data") / "leaves"
+    write_dataset(folder, cultivars=3, per_cultivar=6, size_px=64, seed=5, workers=1)
+    return folder
+
+
+@pytest.fixture
+def own_dataset(dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the data set that a test may break."""
+    return shutil.copytree(dataset, tmp_path / "leaves")
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    """A config of the small network; sections and stages are given as the keys that differ."""
+
+    def make(*stages: dict[str, object], **sections: dict[str, object]) -> Config:
+        tree = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {*SECTIONS, *sections}}
+        return parse_config({**tree, "stages": [{**STAGE, **stage} for stage in stages or ({},)]}, source="test")
+
+    return make
+
+
+@pytest.fixture
+def config_file(make_config: Callable[..., Config], tmp_path: Path) -> Path:
+    """The default of `make_config`, as a file."""
+    path = tmp_path / "small.toml"
+    path.write_text(dump_config(make_config()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(dataset: Path, make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of both tasks, trained to its end. For reading only."""
+    from mnsa.training.fit import train
+
+    return train(make_config(), dataset, tmp_path_factory.mktemp("runs") / "finished")
+
+
+@pytest.fixture(scope="session")
+def predictor(finished: RunFolder) -> "Predictor":
+    """The finished run, ready to answer."""
+    from mnsa.inference.predictor import load
+
+    return load(finished.path)
+
+
+@pytest.fixture
+def own_run(finished: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the finished run that a test may break."""
+    return RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def mnsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """The `mnsa` command, run in this process as a shell would run it."""
+
+    def run(*arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["mnsa", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            main()
+        return Finished(int(ending.value.code or 0), *capsys.readouterr())
+
+    return run

@@ -1,0 +1,234 @@
+"""Bad input: exit code 2, one paragraph that names the thing and the way out, nothing overwritten or half made."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from mnsa.data.manifest import read_manifest, write_manifest
+
+
+@pytest.fixture
+def refused(mnsa):
+    """Run a command that must be refused; the paragraph it ends with."""
+
+    def run(*arguments):
+        ending = mnsa(*arguments)
+        assert ending.code == 2
+        assert ending.err.startswith("Error: ")
+        assert "Traceback" not in ending.err
+        return ending.err
+
+    return run
+
+
+@pytest.fixture
+def train_refused(refused, config_file, tmp_path):
+    """Refuse to train on a data set; no run folder is left behind."""
+
+    def run(dataset, *overrides):
+        options = [word for override in overrides for word in ("--set", override)]
+        message = refused("train", config_file, "--data", dataset, "--out", tmp_path / "refused", *options)
+        assert not (tmp_path / "refused").exists()
+        return message
+
+    return run
+
+
+@pytest.fixture
+def change(dataset, tmp_path):
+    """The data set with other rows or names."""
+
+    def write(**fields):
+        write_manifest(replace(read_manifest(dataset), **fields), tmp_path / "changed")
+        return tmp_path / "changed"
+
+    return write
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.sed=2", ["train.sed", "did you mean 'seed'"]),
+        ("model.classes=5", ["expects 5 classes (model.classes)", "leaves has 3", "Remove model.classes"]),
+        ('stages.joint.learns=["backbne"]', ["stages.0.learns.0", "backbne", "'backbone'"]),
+        ("stages.joint.batch_size=1", ["batch_size = 1", "Use 2 or more"]),
+        ("stages.joint.epochs=0", ["stages.0.epochs", "0"]),
+        ("stages.third.epochs=1", ["there is no stage 'third'", "joint"]),
+        ("model.backbone=resnet99", ["resnet99", "nearest names"]),
+        ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
+        ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
+        ('stages.joint.tasks=["classification"]', ["'enhancer', which this network lacks", "backbone, attention"]),
+    ],
+)
+def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):
+    message = train_refused(dataset, override)
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_shape_that_an_augmentation_cannot_take(train_refused, dataset):
+    assert "quarter_turn needs square" in train_refused(dataset, "augment.quarter_turn=0.5", "data.size=[64, 96]")
+
+
+def test_a_config_or_data_set_that_is_not_there(refused, dataset, config_file, tmp_path):
+    assert "no config file" in refused("train", tmp_path / "no.toml", "--data", dataset, "--out", tmp_path / "run")
+    assert "is no data set" in refused("train", config_file, "--data", tmp_path / "no", "--out", tmp_path / "run")
+    assert "Give a config, --data and --out" in refused("train", config_file)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_masks_for_a_stage_that_segments(train_refused, dataset, change, split):
+    rows = [replace(row, mask="") if row.split == split else row for row in read_manifest(dataset).rows]
+    message = train_refused(change(rows=tuple(rows)))
+    assert f"no masks in split `{split}`" in message
+    assert "Add a mask column" in message
+
+
+def test_a_class_that_nothing_can_be_learnt_of(train_refused, dataset, change):
+    message = train_refused(change(classes=(*read_manifest(dataset).classes, "unseen")))
+    assert "1 of them have no training image: unseen" in message
+
+
+def test_a_row_that_teaches_nothing(train_refused, dataset, change):
+    first, *others = read_manifest(dataset).rows
+    message = train_refused(change(rows=(replace(first, mask="", label=""), *others)))
+    assert f"{first.image} has neither label nor mask" in message
+
+
+def test_no_validation_rows(train_refused, dataset, change):
+    rows = tuple(row for row in read_manifest(dataset).rows if row.split != "val")
+    assert "split `val`" in train_refused(change(rows=rows))
+
+
+def test_an_empty_image_is_named_when_training_starts(train_refused, own_dataset):
+    row = read_manifest(own_dataset).rows[3]
+    (own_dataset / row.image).write_bytes(b"")
+    message = train_refused(own_dataset)
+    assert row.image in message
+    assert "0 bytes" in message
+
+
+def test_every_broken_file_is_listed_at_once(train_refused, own_dataset):
+    first, second, *_ = read_manifest(own_dataset).rows
+    (own_dataset / first.image).unlink()
+    (own_dataset / second.mask).write_bytes(b"no image")
+    message = train_refused(own_dataset)
+    assert "2 of its files" in message
+    assert first.image in message
+    assert second.mask in message
+
+
+def test_a_mask_of_another_size(train_refused, own_dataset):
+    row = read_manifest(own_dataset).rows[0]
+    Image.new("L", (32, 48)).save(own_dataset / row.mask)
+    message = train_refused(own_dataset)
+    assert f"{row.mask}: is 32 x 48 pixels" in message
+    assert "64 x 64" in message
+
+
+@pytest.mark.parametrize("path", ["../outside.jpg", "/etc/outside.jpg"])
+def test_a_path_outside_the_data_root(train_refused, own_dataset, path):
+    table = own_dataset / "manifest.csv"
+    table.write_text(table.read_text().replace(read_manifest(own_dataset).rows[0].image, path))
+    message = train_refused(own_dataset)
+    assert path in message
+    assert "expected a path inside the root" in message
+    assert "line 2" in message
+
+
+def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp_path):
+    image = own_dataset / read_manifest(own_dataset).rows[0].image
+    image.rename(tmp_path / "outside.jpg")
+    image.symlink_to(tmp_path / "outside.jpg")
+    assert "outside the data set's root" in train_refused(own_dataset)
+
+
+@pytest.mark.parametrize("verb", ["train", "predict", "import folders", "import csv", "synth"])
+def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
+    images = own_dataset / "images"
+    photo = shutil.copytree(images, tmp_path / "photos" / "one_class")
+    arguments = {
+        "train": [config_file, "--data", dataset, "--out"],
+        "predict": [finished.path, images, "--out"],
+        "import folders": [photo.parent, "--out"],
+        "import csv": [own_dataset / "manifest.csv", "--out"],
+        "synth": ["--cultivars", 1, "--per-cultivar", 1, "--size", 64, "--workers", 1],
+    }
+    before = contents(own_dataset)
+    ending = mnsa(*verb.split(), *arguments[verb], own_dataset)
+    assert ending.code == 2
+    assert f"{own_dataset} exists" in ending.err
+    assert contents(own_dataset) == before
+
+
+@pytest.mark.parametrize("option", [["--out", "x"], ["--data", "x"], ["--set", "train.seed=2"], ["config.toml"]])
+def test_resume_takes_no_other_options(refused, finished, option):
+    assert "--resume takes everything from the run folder" in refused("train", "--resume", finished.path, *option)
+
+
+@pytest.mark.parametrize("missing", ["config.toml", "provenance.json", "model/config.json", "model/model.safetensors"])
+def test_evaluating_an_incomplete_run(refused, own_run, missing):
+    (own_run.path / missing).unlink()
+    message = refused("evaluate", own_run.path)
+    assert missing in message
+    assert "mnsa train" in message
+    assert not own_run.evaluation_file.exists()
+
+
+@pytest.mark.parametrize("missing", ["model/config.json", "model/model.safetensors"])
+def test_predicting_with_an_incomplete_run(refused, own_run, dataset, tmp_path, missing):
+    (own_run.path / missing).unlink()
+    message = refused("predict", own_run.path, dataset / "images", "--out", tmp_path / "answers")
+    assert missing in message
+    assert not (tmp_path / "answers").exists()
+
+
+@pytest.mark.parametrize("missing", ["config.toml", "provenance.json", "checkpoints/joint/best.ckpt"])
+def test_resuming_an_incomplete_run(refused, own_run, missing):
+    (own_run.path / missing).unlink()
+    before = contents(own_run.path)
+    assert missing in refused("train", "--resume", own_run.path)
+    assert contents(own_run.path) == before
+
+
+def test_resuming_from_a_damaged_checkpoint(refused, own_run):
+    last = own_run.checkpoint_folder("joint") / "last.ckpt"
+    (own_run.checkpoint_folder("joint") / "done").unlink()
+    last.write_bytes(last.read_bytes()[:1000])
+    assert "last.ckpt can't be read" in refused("train", "--resume", own_run.path)
+
+
+def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset, mnsa, tmp_path):
+    mnsa("train", config_file, "--data", own_dataset, "--out", tmp_path / "run", "--set", "stages.joint.epochs=1")
+    table = own_dataset / "manifest.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    assert "has changed since" in refused("train", "--resume", tmp_path / "run")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
+    gone = tmp_path / "gone"
+    arguments = {
+        "evaluate": [gone],
+        "predict": [gone, dataset / "images", "--out", tmp_path / "answers"],
+        "train": ["--resume", gone],
+    }
+    assert str(gone) in refused(verb, *arguments[verb])
+    assert not gone.exists()
+
+
+def test_evaluating_on_other_classes(refused, own_run, dataset, change):
+    other = change(classes=read_manifest(dataset).classes[::-1])
+    message = refused("evaluate", own_run.path, "--data", other)
+    assert "cultivar_03, cultivar_02, cultivar_01" in message
+    assert not own_run.evaluation_file.exists()
+
+
+def test_predicting_nothing(refused, finished, tmp_path):
+    assert "names no image file" in refused("predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "answers")
+    assert not (tmp_path / "answers").exists()

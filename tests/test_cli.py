@@ -1,0 +1,118 @@
+"""The command line: one verb, one call, and an exit code that says how it went."""
+
+import csv
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mnsa.cli import app, imports
+from mnsa.data.manifest import read_manifest
+from mnsa.training.module import StageModule
+
+VERBS = [[command.callback.__name__] for command in app.registered_commands]
+VERBS += [["import", command.name] for command in imports.registered_commands]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_helps_with_an_example(mnsa, verb):
+    help_of = mnsa(*verb, "--help")
+    assert help_of.code == 0
+    assert f"mnsa {' '.join(verb)} " in help_of.out.partition("Example:")[2]
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom mnsa.cli import main\n"
+        f"for verb in {[[], *VERBS]!r}:\n"
+        "    sys.argv = ['mnsa', *verb, '--help']\n"
+        "    try:\n        main()\n    except SystemExit as ending:\n        assert not ending.code\n"
+        "assert not {'torch', 'lightning', 'timm'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_python_m_mnsa_is_the_same_command():
+    finished = subprocess.run([sys.executable, "-m", "mnsa", "--help"], check=True, capture_output=True, text=True)
+    assert "synth" in finished.stdout
+
+
+def test_synth_draws_a_data_set(mnsa, tmp_path):
+    out = tmp_path / "leaves"
+    drawn = mnsa("synth", "--cultivars", 2, "--per-cultivar", 5, "--size", 64, "--workers", 1, out)
+    assert (drawn.code, drawn.out) == (0, f"10 leaves of 2 cultivars in {out}\n")
+    assert len(read_manifest(out).rows) == 10
+
+
+def test_import_folders_writes_a_manifest(mnsa, dataset, tmp_path):
+    for row in read_manifest(dataset).rows:
+        copy = tmp_path / "photos" / row.label / row.image.rsplit("/", 1)[1]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((dataset / row.image).read_bytes())
+    assert mnsa("import", "folders", tmp_path / "photos", "--out", tmp_path / "set").code == 0
+    manifest = read_manifest(tmp_path / "set")
+    assert (len(manifest.rows), manifest.classes) == (18, read_manifest(dataset).classes)
+
+
+def test_import_csv_writes_a_manifest(mnsa, dataset, tmp_path):
+    imported = mnsa(
+        "import", "csv", dataset / "manifest.csv", "--mask", "mask", "--label", "label", "--split", "split",
+        "--mask-class", "vein", "--drop-label", "cultivar_02", "--out", tmp_path / "set",
+    )  # fmt: skip
+    assert (imported.code, imported.out) == (0, f"12 images, 2 classes, 1 mask classes: {tmp_path / 'set'}\n")
+    assert read_manifest(tmp_path / "set").mask_classes == ("vein",)
+
+
+def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file, tmp_path):
+    run, answers = tmp_path / "run", tmp_path / "answers"
+    trained = mnsa("train", config_file, "--data", dataset, "--out", run, "--set", "stages.joint.epochs=1")
+    assert trained.code == 0
+    assert trained.out.endswith(f"Trained: {run / 'model'}. Score it: mnsa evaluate {run}\n")
+    evaluated = mnsa("evaluate", run, "--split", "val")
+    assert evaluated.code == 0
+    assert "leaves, split val, 3 images" in evaluated.out
+    predicted = mnsa("predict", run, dataset / "images", "--out", answers)
+    assert predicted.code == 0
+    assert predicted.out.startswith(f"18 answered, 0 broken: {answers / 'predictions.csv'}\n")
+    assert len(list((answers / "overlays").iterdir())) == 18
+
+
+def test_predict_ends_with_3_when_a_file_was_broken(mnsa, finished, dataset, tmp_path):
+    leaf = sorted((dataset / "images").iterdir())[0]
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    predicted = mnsa("predict", finished.path, leaf, tmp_path / "empty.jpg", "--out", tmp_path / "answers")
+    assert predicted.code == 3
+    assert "1 answered, 1 broken" in predicted.out
+    rows = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").read_text().splitlines()))
+    assert [bool(row["error"]) for row in rows] == [False, True]
+
+
+def test_paths_with_brackets_are_shown_as_they_are(mnsa, finished, dataset, tmp_path):
+    odd = tmp_path / "[red] [1]"
+    odd.mkdir()
+    shutil.copy(sorted((dataset / "images").iterdir())[0], odd)
+    predicted = mnsa("predict", finished.path, odd, "--out", odd / "answers")
+    assert str(odd / "answers" / "predictions.csv") in predicted.out
+    assert str(odd / "gone") in mnsa("evaluate", odd / "gone").err
+
+
+def test_ctrl_c_ends_with_130_and_resume_goes_on(mnsa, dataset, config_file, tmp_path, monkeypatch):
+    run, step, handler = tmp_path / "run", StageModule.training_step, signal.getsignal(signal.SIGINT)
+
+    def interrupted_step(self, batch, index):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    monkeypatch.setattr(StageModule, "training_step", interrupted_step)
+    stopped = mnsa("train", config_file, "--data", dataset, "--out", run)
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
+    assert stopped.code == 130
+    assert f"mnsa train --resume {run}" in stopped.err
+    assert not (run / "model").exists()
+    monkeypatch.setattr(StageModule, "training_step", step)
+    assert mnsa("train", "--resume", run).code == 0
+    assert [line.split(",")[1] for line in (run / "metrics.csv").read_text().splitlines()[1:]] == ["1", "2"]
+    assert (run / "model" / "model.safetensors").exists()

@@ -1,0 +1,112 @@
+"""Whole commands in processes of their own: interrupted, killed, and several at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from mnsa.config import dump_config
+
+pytestmark = pytest.mark.slow
+
+MNSA = [sys.executable, "-m", "mnsa"]
+LIMIT_S = 600
+STAGES = (
+    {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")},
+    {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder")},
+)
+QUIET = {name: value for name, value in os.environ.items() if name not in {"RANK", "LOCAL_RANK", "WORLD_SIZE"}}
+QUIET |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture
+def two_stages(make_config, tmp_path):
+    """A config file of two stages of four epochs."""
+    path = tmp_path / "two.toml"
+    config = make_config(*({**stage, "epochs": 4} for stage in STAGES), train={"ema_decay": 0.9})
+    path.write_text(dump_config(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run_to_end():
+    """Run a command, which must end well; what it printed."""
+
+    def run(*command):
+        words = [str(word) for word in command]
+        ended = subprocess.run(words, env=QUIET, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return run
+
+
+@pytest.fixture
+def stop_in_second_stage(two_stages, dataset):
+    """Begin to train, and send a signal once the second stage has told of its first epoch; exit code and stderr."""
+
+    def stop(run, number):
+        command = [*MNSA, "train", str(two_stages), "--data", str(dataset), "--out", str(run)]
+        with subprocess.Popen(command, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if line.startswith("second 1/4"):
+                    break
+            process.send_signal(number)
+            _, err = process.communicate(timeout=LIMIT_S)
+        return process.returncode, err
+
+    return stop
+
+
+def rows_of(run):
+    lines = (run / "metrics.csv").read_text().splitlines()[1:]
+    return [tuple(line.split(",")[:2]) for line in lines]
+
+
+ALL_ROWS = [(stage, str(epoch)) for stage in ("first", "second") for epoch in range(1, 5)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    run_to_end, stop_in_second_stage, two_stages, dataset, tmp_path, number, code
+):
+    run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", tmp_path / "whole")
+    stopped, err = stop_in_second_stage(tmp_path / "parts", number)
+    assert stopped == code
+    assert "Traceback" not in err
+    run_to_end(*MNSA, "train", "--resume", tmp_path / "parts")
+    assert (tmp_path / "parts" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+    parts, whole = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("parts", "whole"))
+    assert all(parts[name].equal(whole[name]) for name in whole)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_two_processes_train_both_stages(run_to_end, two_stages, dataset, tmp_path):
+    run = tmp_path / "run"
+    run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
+    assert rows_of(run) == ALL_ROWS
+    assert "split test" in run_to_end(*MNSA, "evaluate", run)
+
+
+def test_torchrun_trains_both_stages(run_to_end, two_stages, dataset, tmp_path):
+    run, torchrun = tmp_path / "run", [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2]
+    arguments = ["train", two_stages, "--data", dataset, "--out", run, "--devices", 2]
+    run_to_end(*torchrun, "--master-port", 29_000 + time.time_ns() % 1000, "-m", "mnsa", *arguments)
+    assert rows_of(run) == ALL_ROWS
+    assert (run / "model" / "model.safetensors").exists()
+
+
+def test_the_drawn_leaves_can_be_learnt(run_to_end, config_file, tmp_path):
+    leaves, run, answers = (tmp_path / name for name in ("drawn", "run", "answers"))
+    run_to_end(*MNSA, "synth", "--cultivars", 2, "--per-cultivar", 30, "--size", 96, leaves)
+    options = ["--set", "stages.joint.epochs=15", "--set", "data.size=[96, 96]"]
+    run_to_end(*MNSA, "train", config_file, "--data", leaves, "--out", run, *options)
+    run_to_end(*MNSA, "evaluate", run)
+    run_to_end(*MNSA, "predict", run, leaves / "images", "--out", answers)
+    losses = [float(line.split(",")[2]) for line in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert losses[-1] < 0.7 * losses[0]
+    assert len(list((answers / "masks").iterdir())) == 60

@@ -1,0 +1,124 @@
+"""A run folder gives back what was put in, holds no pickle, and says what is wrong with it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from mnsa.config import dump_config
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import RunError
+from mnsa.inference.predictor import load
+from mnsa.model.network import build_network
+from mnsa.run_folder import ModelCard, create_run, load_network, open_run, run_config, run_dataset, save_network
+
+
+@pytest.mark.parametrize("classes", [("a", "b", "c"), ()])
+@pytest.mark.parametrize("mask_classes", [("vein",), ("background", "leaf", "vein"), ()])
+def test_a_saved_network_answers_the_same_bit_for_bit(make_config, tmp_path, classes, mask_classes):
+    if not classes and not mask_classes:
+        pytest.skip("no network without a task")
+    config = make_config()
+    network = build_network(config.model, len(classes), len(mask_classes))
+    network.train()(torch.randn(4, 3, 64, 64))  # moves the BatchNorm statistics
+    card = ModelCard(config.model, config.data, classes, mask_classes)
+    save_network(tmp_path / "model", network, card)
+    loaded, loaded_card = load_network(tmp_path)
+    assert loaded_card == card
+    assert not loaded.training
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        for ours, theirs in zip(network.eval()(images), loaded(images), strict=True):
+            assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+
+
+def test_the_model_folder_holds_weights_config_and_card_and_no_pickle(finished):
+    files = {path.name: path.read_bytes() for path in finished.model_folder.iterdir()}
+    assert set(files) == {"model.safetensors", "config.json", "README.md"}
+    header = int.from_bytes(files["model.safetensors"][:8], "little")
+    json.loads(files["model.safetensors"][8 : 8 + header])  # safetensors: a JSON header, then plain numbers
+    json.loads(files["config.json"])
+
+
+def test_saving_again_replaces_the_network_and_leaves_no_scraps(own_run, finished):
+    network, card = load_network(own_run.path)
+    torch.nn.init.ones_(network.class_head.classifier.bias)
+    save_network(own_run.model_folder, network, card)
+    assert torch.equal(load_network(own_run.path)[0].class_head.classifier.bias, torch.ones(3))
+    assert {path.name for path in own_run.model_folder.iterdir()} == {
+        path.name for path in finished.model_folder.iterdir()
+    }
+
+
+def test_a_run_or_its_model_folder_alone_can_be_loaded(finished, tmp_path):
+    alone = shutil.copytree(finished.model_folder, tmp_path / "sent by mail")
+    state, alone_state = (load_network(path)[0].state_dict() for path in (finished.path, alone))
+    assert all(torch.equal(state[name], alone_state[name]) for name in state)
+    predictor = load(alone)
+    assert len(predictor.classes) == 3
+    assert predictor.mask_classes == ("vein",)
+    assert predictor.transform(torch.zeros(3, 70, 90, dtype=torch.uint8))[0].shape == (3, 64, 64)
+
+
+def test_the_config_and_the_provenance_of_a_run_can_be_read_back(finished, dataset, make_config):
+    assert dump_config(run_config(open_run(finished.path))) == dump_config(make_config())
+    assert run_dataset(finished) == (dataset, read_manifest(dataset).digest())
+    provenance = json.loads(finished.provenance_file.read_text())
+    assert provenance["seed"] == 1
+    assert {"mnsa", "torch", "timm", "lightning"} <= provenance["versions"].keys()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_of_the_model_is_named_with_the_way_to_get_it(own_run, name):
+    (own_run.model_folder / name).unlink()
+    with pytest.raises(RunError, match=rf"model/{name} is missing.*mnsa train --resume"):
+        load_network(own_run.path)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "provenance.json"])
+def test_a_folder_without_these_is_no_run(own_run, name):
+    (own_run.path / name).unlink()
+    with pytest.raises(RunError, match=f"is no run folder: {name} is missing"):
+        open_run(own_run.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda data: data[: len(data) // 2]),
+        ("model.safetensors", lambda data: b""),
+        ("model.safetensors", lambda data: b"\xff" * len(data)),
+        ("config.json", lambda data: data[: len(data) // 2]),
+        ("config.json", lambda data: b"[]"),
+        ("config.json", lambda data: b"\xff\xfe\x00"),
+        ("config.json", lambda data: data.replace(b'"attention": "mean_max"', b'"attention": "none"')),
+        ("config.json", lambda data: data.replace(b'"classes"', b'"klasses"')),
+        ("config.json", lambda data: data.replace(b"test_efficientnet", b"no_such_backbone")),
+    ],
+)
+def test_a_damaged_model_is_refused(own_run, name, damage):
+    file = own_run.model_folder / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(RunError, match="is damaged"):
+        load_network(own_run.path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+def test_a_damaged_provenance_is_refused(own_run, text):
+    own_run.provenance_file.write_text(text)
+    with pytest.raises(RunError, match=r"provenance\.json can't be read"):
+        run_dataset(own_run)
+
+
+def test_an_existing_folder_is_never_taken_for_a_new_run(own_run, make_config, dataset):
+    before = {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=r"exists and nothing in it was touched.*--resume"):
+        create_run(own_run.path, make_config(), read_manifest(dataset), dataset)
+    assert {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_cannot_be_written_is_an_error_with_its_fix(tmp_path, make_config, dataset):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"can't be written: .*Choose another --out"):
+        create_run(tmp_path / "file" / "run", make_config(), read_manifest(dataset), dataset)

@@ -1,0 +1,189 @@
+"""Training from start to finish: what each setting does, and that an interruption leaves no trace."""
+
+import csv
+import math
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.evaluation.metrics import ValidationScores
+from mnsa.model.network import build_network
+from mnsa.training.fit import TrainingInterruptedError, resume, train
+from mnsa.training.module import StageModule
+
+FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder")}
+
+
+@pytest.fixture
+def trained(dataset, make_config, tmp_path):
+    """Train into a new folder of this name."""
+    return lambda name, *stages, **sections: train(make_config(*stages, **sections), dataset, tmp_path / name)
+
+
+@pytest.fixture
+def script_scores(monkeypatch):
+    """Let validation find these scores, epoch by epoch."""
+
+    def script(*scores):
+        coming = iter(scores)
+        monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(coming))})
+
+    return script
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Press Ctrl-C in the second step of the second epoch of a stage, once."""
+    handler = signal.getsignal(signal.SIGINT)
+    step = StageModule.training_step
+
+    def press(stage):
+        def interrupted_step(self, batch, index):
+            if (self.stage.name, self.current_epoch, index) == (stage, 1, 1):
+                monkeypatch.setattr(StageModule, "training_step", step)
+                raise KeyboardInterrupt
+            return step(self, batch, index)
+
+        monkeypatch.setattr(StageModule, "training_step", interrupted_step)
+
+    yield press
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
+
+
+def rows_of(run):
+    return list(csv.DictReader(run.metrics_file.read_text().splitlines()))
+
+
+def weights_of(run):
+    return load_file(run.model_folder / "model.safetensors")
+
+
+def checkpoint(run, stage, name):
+    return torch.load(run.checkpoint_folder(stage) / f"{name}.ckpt", weights_only=True)
+
+
+def network_state(tree):
+    return {name.removeprefix("network."): value for name, value in tree.items() if name.startswith("network.")}
+
+
+def equal(some, others):
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def test_a_joint_run_leaves_a_row_per_epoch_with_every_loss_and_score(finished):
+    rows = rows_of(finished)
+    assert [(row["stage"], row["epoch"]) for row in rows] == [("joint", "1"), ("joint", "2")]
+    losses = ["loss", "loss_classification", "loss_dice", "loss_segmentation"]
+    assert list(rows[0]) == ["stage", "epoch", *losses, "val_accuracy", "val_iou", "val_score"]
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(sum(float(row[name]) for name in losses[1:]), rel=1e-3)
+        assert 0 <= float(row["val_score"]) <= 1
+
+
+def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_what_it_freezes(trained):
+    run = trained("run", FIRST, SECOND)
+    assert [row["stage"] for row in rows_of(run)] == ["first", "first", "second", "second"]
+    before, after = (network_state(checkpoint(run, name, "best")["state_dict"]) for name in ("first", "second"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"enhancer", "decoder", "mask_head"}
+    assert equal(weights_of(run), after)
+
+
+def test_the_network_kept_is_that_of_the_best_validation_epoch(trained, script_scores):
+    script_scores(0.2, 0.9, 0.1)
+    run = trained("run", {"epochs": 3})
+    best, last = (checkpoint(run, "joint", name) for name in ("best", "last"))
+    assert (best["epoch"], last["epoch"]) == (1, 2)
+    assert equal(weights_of(run), network_state(best["state_dict"]))
+    assert not equal(weights_of(run), network_state(last["state_dict"]))
+
+
+def test_patience_stops_a_stage_that_no_longer_improves(trained, script_scores):
+    script_scores(0.3, 0.5, 0.4, 0.5, 0.9)
+    run = trained("run", {"epochs": 9, "patience": 2})
+    assert [row["val_score"] for row in rows_of(run)] == ["0.3", "0.5", "0.4", "0.5"]
+
+
+def test_the_moving_average_of_the_weights_is_what_is_scored_and_kept(trained):
+    run = trained("run", train={"ema_decay": 0.9})
+    best = checkpoint(run, "joint", "best")
+    averaged, current = (network_state(best[key]) for key in ("state_dict", "current_model_state"))
+    assert equal(weights_of(run), averaged)
+    assert not equal(averaged, current)
+
+
+def test_same_seed_same_network_other_seed_other_network(trained, finished):
+    again, other = trained("again"), trained("other", train={"seed": 2})
+    assert again.metrics_file.read_text() == finished.metrics_file.read_text()
+    assert equal(weights_of(again), weights_of(finished))
+    assert not equal(weights_of(other), weights_of(finished))
+
+
+def test_workers_change_nothing(trained, finished):
+    assert equal(weights_of(trained("run", train={"workers": 1})), weights_of(finished))
+
+
+def test_bfloat16_trains(trained, finished):
+    run = trained("run", train={"precision": "bfloat16"})
+    losses = [float(row["loss"]) for row in rows_of(run)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[0] == pytest.approx(float(rows_of(finished)[0]["loss"]), rel=0.05)  # 8 bits of mantissa
+    assert all(value.dtype in (torch.float32, torch.int64) for value in weights_of(run).values())
+
+
+def test_a_gradient_clipped_to_nothing_moves_no_weight(trained, make_config):
+    stage = {"optimizer": "sgd", "weight_decay": 0.0, "epochs": 1}
+    config = make_config()
+    torch.manual_seed(config.train.seed)
+    start = dict(build_network(config.model, 3, 1).named_parameters())
+    clipped, free = (
+        weights_of(trained("clipped", stage, train={"gradient_clip": 1e-9})),
+        weights_of(trained("free", stage)),
+    )
+    moved = {name: (free[name] - start[name]).abs().max().item() for name in start}
+    assert max((clipped[name] - start[name]).abs().max().item() for name in start) < 1e-6
+    assert max(moved.values()) > 1e-3
+
+
+def test_balanced_class_weights_change_the_loss_where_a_class_is_rare(own_dataset, make_config, tmp_path):
+    manifest = read_manifest(own_dataset)
+    rare = [row for row in manifest.split("train").rows if row.label == manifest.classes[0]][1:]
+    write_manifest(replace(manifest, rows=tuple(row for row in manifest.rows if row not in rare)), tmp_path / "rare")
+    plain, balanced = (
+        rows_of(train(make_config(loss={"class_weights": kind}), tmp_path / "rare", tmp_path / kind))
+        for kind in ("none", "balanced")
+    )
+    assert plain[0]["loss_classification"] != balanced[0]["loss_classification"]
+    assert math.isfinite(float(balanced[-1]["loss"]))
+
+
+def test_tensorboard_files_are_written_when_asked_for(trained, finished):
+    run = trained("run", {"epochs": 1}, train={"loggers": ["tensorboard"]})
+    assert list((run.path / "tensorboard" / "joint").glob("events.*"))
+    assert not (finished.path / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_a_resumed_run_equals_one_that_was_never_interrupted(trained, interrupt, stage):
+    stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
+    options = {"train": {"ema_decay": 0.9}, "augment": {"erase": 0.5, "vertical_flip": 0.5}}
+    whole = trained("whole", *stages, **options)
+    interrupt(stage)
+    with pytest.raises(TrainingInterruptedError, match=f"epoch 2 of stage '{stage}'") as interruption:
+        trained("parts", *stages, **options)
+    parts = whole.path.with_name("parts")
+    assert f"mnsa train --resume {parts}" in str(interruption.value)
+    resumed = resume(parts)
+    assert resumed.metrics_file.read_text() == whole.metrics_file.read_text()
+    assert equal(weights_of(resumed), weights_of(whole))
+
+
+def test_resuming_a_finished_run_changes_nothing(own_run, finished):
+    resume(own_run.path)
+    assert own_run.metrics_file.read_text() == finished.metrics_file.read_text()
+    assert equal(weights_of(own_run), weights_of(finished))

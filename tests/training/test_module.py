@@ -1,0 +1,124 @@
+"""One training step: each image trains the tasks it has the truth for."""
+
+import lightning
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import DataLoader
+from torchmetrics.classification import BinaryJaccardIndex, MulticlassAccuracy
+
+from mnsa.model.network import build_network
+from mnsa.records import NO_LABEL, NO_MASK, Batch
+from mnsa.training.module import StageModule, _lr_factor, _optimizer
+
+UNKNOWN = torch.full((4, 64, 64), NO_MASK)
+UNLABELLED = torch.full((4,), NO_LABEL)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(4, 3, 64, 64, generator=generator)
+    return Batch(images, torch.randint(0, 2, (4, 64, 64), generator=generator), torch.tensor([0, 1, 2, 0]))
+
+
+@pytest.fixture
+def make_module(make_config, monkeypatch):
+    def make(stage=(), mask_classes=1, weights=None, **sections):
+        torch.manual_seed(3)
+        config = make_config(dict(stage), **sections)
+        network = build_network(config.model, 3, mask_classes)
+        module = StageModule(
+            network, config.stages[0], config.loss, mask_classes=mask_classes, class_weights=weights
+        ).train()
+        monkeypatch.setattr(module, "log", lambda *_, **__: None)  # there is no trainer to log to
+        return module
+
+    return make
+
+
+def gradient_norms(module, batch):
+    """The norm of each part's gradient after one step."""
+    loss = module.training_step(batch, 0)
+    assert loss.isfinite()
+    loss.backward()
+    parts = module.network.parts().items()
+    return {name: sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for name, part in parts}
+
+
+def test_images_without_a_mask_train_the_classifier_alone(make_module, batch):
+    norms = gradient_norms(make_module(), Batch(batch.images, UNKNOWN, batch.labels))
+    assert norms["class_head"] > 0
+    assert norms["backbone"] > 0
+    assert norms["enhancer"] == norms["decoder"] == 0
+
+
+def test_images_without_a_label_train_the_decoder_alone(make_module, batch):
+    norms = gradient_norms(make_module(), Batch(batch.images, batch.masks, UNLABELLED))
+    assert norms["decoder"] > 0
+    assert norms["enhancer"] > 0
+    assert norms["class_head"] == norms["attention"] == 0
+
+
+def test_a_batch_without_any_truth_has_no_gradient(make_module, batch):
+    norms = gradient_norms(make_module(loss={"mask_guidance": 0.1}), Batch(batch.images, UNKNOWN, UNLABELLED))
+    assert set(norms.values()) == {0}
+
+
+def test_mask_guidance_trains_the_attention_of_unlabelled_images(make_module, batch):
+    module = make_module({"tasks": ("classification",)}, loss={"mask_guidance": 0.1})
+    assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELLED))["attention"] > 0
+
+
+@pytest.mark.parametrize("mask_classes", [1, 2])
+def test_the_loss_is_pytorchs_with_the_configs_weights(make_module, batch, mask_classes):
+    loss = {"classification": 2.0, "segmentation": 3.0, "dice": 0.0, "label_smoothing": 0.1}
+    class_weights = torch.tensor([0.5, 1.0, 1.5])
+    module = make_module(mask_classes=mask_classes, loss=loss, weights=class_weights, model={"dropout": 0.0})
+    module.network.class_head.dropout.p = 0.0
+    outputs = module.network(batch.images)
+    entropy = F.cross_entropy(outputs.class_logits, batch.labels, class_weights, label_smoothing=0.1)
+    if mask_classes == 1:
+        pixels = F.binary_cross_entropy_with_logits(outputs.mask_logits[:, 0], batch.masks.float())
+    else:
+        pixels = F.cross_entropy(outputs.mask_logits, batch.masks)
+    torch.testing.assert_close(module.training_step(batch, 0), 2 * entropy + 3 * pixels)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_validation_scores_are_torchmetrics_of_the_networks_answers(make_module, batch, tmp_path, monkeypatch):
+    module = make_module(model={"mask_resolution": "half"})
+    monkeypatch.undo()
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    (scores,) = trainer.validate(module, DataLoader([batch, batch], batch_size=None), verbose=False)
+    outputs = module.network.eval()(batch.images)
+    right = MulticlassAccuracy(3, average="micro")(outputs.class_logits, batch.labels)
+    iou = BinaryJaccardIndex()((outputs.mask_logits[:, 0] > 0).int(), batch.masks)
+    expected = {"val_accuracy": right.item(), "val_iou": iou.item(), "val_score": (right + iou).item() / 2}
+    assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_cosine_schedule_is_pytorchs():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = CosineAnnealingLR(optimizer, T_max=10)
+    for step in range(10):
+        assert _lr_factor(step, 10, 0, "cosine") == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_the_warm_up_is_linear_and_then_the_schedule_begins():
+    assert [_lr_factor(step, 8, 4, "constant") for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert _lr_factor(4, 8, 4, "cosine") == 1
+    assert _lr_factor(6, 8, 4, "cosine") == pytest.approx(0.5)
+
+
+def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_none(make_module):
+    module = make_module({"optimizer": "sgd", "lr": 0.1, "backbone_lr": 0.01, "learns": ("backbone_deep", "decoder")})
+    optimizer = _optimizer(module.network, module.stage)
+    assert isinstance(optimizer, torch.optim.SGD)
+    given = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in module.network.named_parameters():
+        expected = 0.01 if name.startswith("backbone.") else 0.1
+        assert given.get(id(parameter)) == (expected if parameter.requires_grad else None)

@@ -1,0 +1,106 @@
+"""What a stage opens learns; what it leaves out stays as it was, bit for bit, in a training by Lightning."""
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mnsa.errors import ConfigError
+from mnsa.model.network import build_network
+from mnsa.records import Batch
+from mnsa.training.module import StageModule
+from mnsa.training.stages import open_stage, set_modes
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start"),
+]
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.fixture
+def network(make_config):
+    torch.manual_seed(4)
+    return build_network(make_config().model, 3, 1)
+
+
+@pytest.fixture
+def changed(network, make_config, tmp_path):
+    """Train a stage for two short epochs with validation; the names of the tensors that have changed."""
+
+    def learn(**stage):
+        config = make_config(stage)
+        module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
+        trainer = lightning.Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path, num_sanity_val_steps=0, log_every_n_steps=1,
+        )  # fmt: skip
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        masks, labels = torch.randint(0, 2, (4, 64, 64)), torch.tensor([0, 1, 2, 0])
+        loader = DataLoader([Batch(torch.randn(4, 3, 64, 64), masks, labels)] * 2, batch_size=None)
+        trainer.fit(module, loader, loader)
+        return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+
+    return learn
+
+
+def parts_of(names):
+    return {name.split(".")[0] for name in names}
+
+
+def test_all_parts_of_a_joint_stage_learn(network, changed):
+    names = changed()
+    assert names >= {name for name, _ in network.named_parameters() if name.endswith("weight")}
+    assert parts_of(names) == {"backbone", "attention", "class_head", "enhancer", "decoder", "mask_head"}
+
+
+@pytest.mark.parametrize(
+    ("task", "learns", "parts"),
+    [
+        ("classification", ("attention", "class_head"), {"attention", "class_head"}),
+        ("segmentation", ("enhancer", "decoder"), {"enhancer", "decoder", "mask_head"}),
+        ("segmentation", ("decoder",), {"decoder", "mask_head"}),
+    ],
+)
+def test_frozen_parts_stay_bit_for_bit_with_their_statistics(changed, task, learns, parts):
+    assert parts_of(changed(tasks=(task,), learns=learns)) == parts
+
+
+def test_frozen_statistics_move_where_the_stage_says_so(changed):
+    names = changed(tasks=("classification",), learns=("class_head",), frozen_statistics="moving")
+    in_backbone = {name for name in names if name.startswith("backbone.")}
+    assert {name.rsplit(".", 1)[1] for name in in_backbone} == set(STATISTICS)
+
+
+@pytest.mark.parametrize("statistics", ["fixed", "moving"])
+def test_backbone_deep_leaves_the_shallow_modules_alone(network, changed, statistics):
+    shallow = {id(t) for module in network.backbone.shallow_modules() for t in module.parameters()}
+    frozen = {name for name, tensor in network.named_parameters() if id(tensor) in shallow}
+    names = changed(learns=("backbone_deep", "class_head"), frozen_statistics=statistics)
+    deep = {name for name, _ in network.backbone.named_parameters(prefix="backbone")} - frozen
+    assert frozen.isdisjoint(names)
+    assert deep & names
+    shallow_statistics = {n for n in names if n.endswith(STATISTICS) and n.rsplit(".", 1)[0] + ".weight" in frozen}
+    assert bool(shallow_statistics) == (statistics == "moving")
+
+
+def test_a_second_stage_opens_what_the_first_had_closed(changed):
+    assert "decoder" not in parts_of(changed(tasks=("classification",), learns=("class_head",)))
+    assert parts_of(changed(tasks=("segmentation",), learns=("decoder",))) == {"decoder", "mask_head"}
+
+
+def test_freezing_survives_train(network, make_config):
+    config = make_config({"tasks": ("classification",), "learns": ("class_head",)})
+    module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
+    module.eval()
+    module.train()
+    assert network.class_head.training
+    assert not any(part.training for part in network.backbone.modules())
+
+
+def test_a_part_the_network_lacks_is_refused_with_those_it_has(make_config):
+    classifier = build_network(make_config().model, 3, 0)
+    stage = make_config().stages[0]
+    for use in (open_stage, set_modes):
+        with pytest.raises(ConfigError, match="'enhancer', which this network lacks; it has backbone, attention"):
+            use(classifier, stage)
