@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import torch
 
 from mnsa.cli import main
 from mnsa.config import Config, dump_config, parse_config
@@ -15,6 +16,8 @@ from mnsa.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mnsa.inference.predictor import Predictor
+
+torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread would mostly wait
 
 BOTH = ("classification", "segmentation")
 ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")

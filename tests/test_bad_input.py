@@ -63,7 +63,7 @@ def contents(folder):
         ("model.backbone=resnet99", ["resnet99", "nearest names"]),
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
-        ('stages.joint.tasks=["classification"]', ["'enhancer', which this network lacks", "backbone, attention"]),
+        ('stages.joint.tasks=["classification"]', ["stage 'joint' learns 'enhancer'", "add that task or drop it"]),
     ],
 )
 def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):

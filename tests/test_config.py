@@ -33,6 +33,7 @@ def test_every_shipped_config_is_valid_and_opens_with_its_command(path):
         ({"stages": []}, "stages"),
         ({}, "'stages' is missing"),
         (minimal(train={"seed": -1}), "'train.seed' is -1"),
+        ({"stages": [{**STAGE, "learns": ["decoder"]}]}, "which only segmentation uses"),
         (minimal(data={"size": [16, 256]}), "'data.size.0' is 16"),
         ({"stages": [STAGE, STAGE]}, "stage names must differ"),
     ],

@@ -19,6 +19,14 @@ Pixels = Annotated[int, Field(ge=32, le=20_000)]
 FiveRatios = tuple[Ratio, Ratio, Ratio, Ratio, Ratio]
 Task = Literal["classification", "segmentation"]
 Part = Literal["backbone", "backbone_deep", "attention", "class_head", "enhancer", "decoder"]
+_TASK_OF_PART: Mapping[Part, Task] = MappingProxyType(
+    {
+        "attention": "classification",
+        "class_head": "classification",
+        "enhancer": "segmentation",
+        "decoder": "segmentation",
+    }
+)
 
 # The two networks the program knows by name. Keys given beside `preset` win over it.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -125,6 +133,16 @@ class StageConfig(Section):
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better validation score before stopping; 0: never stop
+
+    @model_validator(mode="after")
+    def _parts_serve_a_task(self) -> Self:
+        for part in self.learns:
+            task = _TASK_OF_PART.get(part)
+            if task is not None and task not in self.tasks:
+                raise ValueError(
+                    f"stage {self.name!r} learns {part!r}, which only {task} uses; add that task or drop it"
+                )
+        return self
 
 
 class TrainConfig(Section):

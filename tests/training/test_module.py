@@ -67,7 +67,8 @@ def test_a_batch_without_any_truth_has_no_gradient(make_module, batch):
 
 
 def test_mask_guidance_trains_the_attention_of_unlabelled_images(make_module, batch):
-    module = make_module({"tasks": ("classification",)}, loss={"mask_guidance": 0.1})
+    stage = {"tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+    module = make_module(stage, loss={"mask_guidance": 0.1})
     assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELLED))["attention"] > 0
 
 
