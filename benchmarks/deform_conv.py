@@ -1,8 +1,8 @@
 """Deformable convolution, project first, against torchvision's operator.
 
 Claim: `mnsa.model.deform.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and gradients,
-and takes less time at the widths of the adaptive feature enhancer (O = C / 8).
-Command: `python benchmarks/deform_conv.py --out deform_conv.md`
+and learns in less time at the widths of the adaptive feature enhancer (O = C / 8).
+Command: `python benchmarks/deform_conv.py --repeats 5 --out deform_conv.md`
 Expect: every difference in float64 at most 1e-10 (else exit code 1), and per level and kernel size a median ratio
 (torchvision's time / ours) with its minimum and maximum: above 1 means that project first is faster.
 The levels are DenseNet-161's for a 224 px input, batch 2; times are float32 on 2 threads.
