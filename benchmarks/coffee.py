@@ -1,7 +1,7 @@
 """Real leaves: five stress classes and leaf/symptom masks of coffee (BRACOL), one network for both tasks.
 
-Question: does `configs/coffee.toml` train on two processor cores within 35 minutes, and do at least as well as the usual
-choice, a U-Net with a classification head on the same encoder (`coffee_peer.py`), seed for seed?
+Question: does `configs/coffee.toml` train on two processor cores within 35 minutes, and do at least as well as the
+usual choice, a U-Net with a classification head on the same encoder (`coffee_peer.py`), seed for seed?
 Command: `python benchmarks/coffee.py --coffee PATH_TO/coffee_leaf_stress --out coffee --seeds 1 2 3 --peer`
 Expect: `coffee/table.md`, for val, test and both (98 images, scored as one set): accuracy, macro-F1, IoU of leaf and
 symptom (pooled over all pixels), IoU of symptom per image, minutes of training; means with 95 % intervals over seeds
