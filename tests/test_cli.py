@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from mnsa.cli import app, imports
+from mnsa.cli.app import app
+from mnsa.cli.data import imports
 from mnsa.data.manifest import read_manifest
 from mnsa.training.module import StageModule
 

@@ -1,0 +1,32 @@
+"""What the verbs share: the app they hang on, their common options, and the way out for errors."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mnsa.errors import MnsaError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Which cultivar is this leaf, and where are its veins: one network for both.",
+)
+console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
+
+Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
+Run = Annotated[Path, typer.Argument(help="Run folder.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+
+
+def main() -> None:
+    """Entry point of the `mnsa` command: a MnsaError becomes one paragraph and its exit code."""
+    try:
+        app()
+    except MnsaError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)

@@ -1,0 +1,97 @@
+"""Verbs that make a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnsa.cli.app import Out, Seed, app, console
+
+if TYPE_CHECKING:
+    from mnsa.data.manifest import Manifest
+
+imports = typer.Typer(no_args_is_help=True, help="Make a data set from what you have; your files stay where they are.")
+app.add_typer(imports, name="import")
+
+MaskNames = Annotated[
+    list[str] | None, typer.Option("--mask-class", help="Name of a mask class, in order of pixel value; repeat it.")
+]
+ValidationShare = Annotated[
+    float, typer.Option(min=0.01, max=0.9, help="Share of train that becomes validation when the source has none.")
+]
+
+
+@imports.command("folders")
+def import_folders(
+    source: Annotated[Path, typer.Argument(help="Folder of class folders, with or without train/val/test above them.")],
+    out: Out,
+    mask_class: MaskNames = None,
+    validation_share: ValidationShare = 0.2,
+    seed: Seed = 1,
+) -> None:
+    """Class folders, with or without a folder of masks.
+
+    Example: `mnsa import folders photos/ --out leaves`
+    """
+    from mnsa.data.importers import import_folders as read
+
+    _write(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
+
+
+@imports.command("csv")
+def import_csv(
+    source: Annotated[Path, typer.Argument(help="CSV file with one row per image; paths relative to it.")],
+    out: Out,
+    image: Annotated[str, typer.Option(help="Column of image paths.")] = "image",
+    mask: Annotated[str | None, typer.Option(help="Column of mask paths.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of class names.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column of train/val/test.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of plants: their images stay in one split.")] = None,
+    px_per_mm: Annotated[str | None, typer.Option(help="Column of scales, pixels per millimetre.")] = None,
+    drop_label: Annotated[list[str] | None, typer.Option(help="Leave out the rows of this class; repeat it.")] = None,
+    mask_class: MaskNames = None,
+    validation_share: ValidationShare = 0.2,
+    seed: Seed = 1,
+) -> None:
+    """A table of images, masks and labels.
+
+    Example: `mnsa import csv labels.csv --image file --mask mask --label cultivar --out leaves`
+    """
+    from mnsa.data.importers import import_csv as read
+
+    manifest = read(
+        source, image=image, mask=mask, label=label, split=split, group=group, px_per_mm=px_per_mm,
+        drop_labels=drop_label or [], mask_classes=mask_class, validation_share=validation_share, seed=seed,
+    )  # fmt: skip
+    _write(manifest, out)
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="New folder for the data set.")],
+    cultivars: Annotated[int, typer.Option(min=1, help="How many cultivars.")] = 12,
+    per_cultivar: Annotated[int, typer.Option(min=1, help="Leaves of each.")] = 20,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Image side, in pixels.")] = 256,
+    seed: Seed = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the leaves don't depend on it.")] = 2,
+) -> None:
+    """Draw leaves with known veins, cultivars and traits.
+
+    Example: `mnsa synth --cultivars 12 --per-cultivar 20 --size 256 --seed 1 leaves`
+    """
+    from mnsa.data.synthetic import write_dataset
+
+    manifest = write_dataset(
+        out, cultivars=cultivars, per_cultivar=per_cultivar, size_px=size, seed=seed, workers=workers
+    )
+    console.print(f"{len(manifest.rows)} leaves of {cultivars} cultivars in {out}")
+
+
+def _write(manifest: "Manifest", out: Path) -> None:
+    from mnsa.data.manifest import write_manifest
+
+    write_manifest(manifest, out)
+    console.print(
+        f"{len(manifest.rows)} images, {len(manifest.classes)} classes, {len(manifest.mask_classes)} mask classes: "
+        f"{out}"
+    )
