@@ -13,7 +13,7 @@ from mnsa.cli.data import imports
 from mnsa.data.manifest import read_manifest
 from mnsa.training.module import StageModule
 
-VERBS = [[command.callback.__name__] for command in app.registered_commands]
+VERBS = [[command.name or command.callback.__name__] for command in app.registered_commands]
 VERBS += [["import", command.name] for command in imports.registered_commands]
 
 

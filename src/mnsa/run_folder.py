@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -83,12 +84,14 @@ class RunFolder:
         return self.path / "checkpoints" / stage
 
 
-def create_run(path: Path, config: Config, manifest: Manifest, dataset: Path) -> RunFolder:
-    """Make a new run folder with its config and provenance. Raises: RunError when `path` exists."""
+def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
+    """Make a new run folder with its config and provenance.
+
+    origin: what the network comes from, such as `dataset_origin`. Raises: RunError when `path` exists.
+    """
     provenance = {
         "command": sys.argv,
-        "dataset": str(dataset.resolve()),
-        "dataset_digest": manifest.digest(),
+        **origin,
         "seed": config.train.seed,
         "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -110,6 +113,11 @@ def create_run(path: Path, config: Config, manifest: Manifest, dataset: Path) ->
     return run
 
 
+def dataset_origin(manifest: Manifest, dataset: Path) -> dict[str, str]:
+    """Name the data set that a run learns from, and what it held then."""
+    return {"dataset": str(dataset.resolve()), "dataset_digest": manifest.digest()}
+
+
 def open_run(path: Path) -> RunFolder:
     """A run folder that was begun. Raises: RunError when there is none."""
     run = RunFolder(path)
@@ -128,6 +136,8 @@ def run_dataset(run: RunFolder) -> tuple[Path, str]:
     """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
     try:
         provenance = json.loads(run.provenance_file.read_text(encoding="utf-8"))
+        if "checkpoint" in provenance:
+            raise RunError(f"{run.path} was imported, not trained, so it has no data set of its own. Give --data.")
         return Path(provenance["dataset"]), str(provenance["dataset_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None

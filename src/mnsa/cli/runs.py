@@ -76,3 +76,21 @@ def predict(
         console.print(f"Overlays at a glance: {answers.sheet}")
     if answers.broken:
         raise typer.Exit(3)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="State dict (.pth) of the released MNSA or MGANet code.")],
+    out: Out,
+    attention: Annotated[
+        Literal["none", "mean", "mean_max"] | None, typer.Option(help="Needed when the file has no attention weights.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the released MNSA or MGANet code into a run folder. Nothing in the file is executed.
+
+    Example: `mnsa import-checkpoint best_model.pth --out runs/released`
+    """
+    from mnsa.inference.import_checkpoint import import_checkpoint as read
+
+    run = read(file, out, attention=attention)
+    console.print(f"Imported: {run.model_folder}. Use it: mnsa predict {run.path} photos/ --out answers")
