@@ -44,6 +44,9 @@ def evaluate(
     run: Run,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows to score.")] = "test",
     data: Annotated[Path | None, typer.Option(help="Another data set than the run's own.")] = None,
+    iou_released: Annotated[
+        bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
+    ] = False,
 ) -> None:
     """Score a run on a split, at the images' own size.
 
@@ -52,7 +55,7 @@ def evaluate(
     from mnsa.inference.run_evaluation import evaluate_run
     from mnsa.tables import score_tables
 
-    for table in score_tables(evaluate_run(run, split=split, dataset=data), split):
+    for table in score_tables(evaluate_run(run, split=split, dataset=data, released_iou=iou_released), split):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}")
 

@@ -10,15 +10,16 @@ from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import DataError, RunError
 from mnsa.evaluation.evaluate import Scores, evaluate
 from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.released_iou import released_iou_of
 from mnsa.records import Prediction, Sample
 from mnsa.run_folder import open_run, run_dataset, write_text
 
 
-def evaluate_run(path: Path, *, split: str = "test", dataset: Path | None = None) -> Scores:
+def evaluate_run(path: Path, *, split: str = "test", dataset: Path | None = None, released_iou: bool = False) -> Scores:
     """Score a run's network on one split, at the images' own size, and keep the scores in evaluation.json.
 
-    dataset: another data set than the one the run was trained on. Each image is answered on its own, so no number
-    depends on a batch. Raises: RunError, DataError.
+    dataset: another data set than the one the run was trained on. released_iou: add the released code's own figure.
+    Each image is answered on its own, so no other number depends on a batch. Raises: RunError, DataError.
     """
     run = open_run(path)
     manifest = read_manifest(dataset or run_dataset(run)[0])
@@ -28,8 +29,10 @@ def evaluate_run(path: Path, *, split: str = "test", dataset: Path | None = None
     if not rows.rows:
         raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
     require_sound(rows)
+    released = {"iou_released": released_iou_of(path, rows)} if released_iou else {}
     scores = evaluate(_pairs(predictor, rows), predictor.classes, predictor.mask_classes)
     scores["dataset"] = manifest.name
+    scores.get("segmentation", {}).update(released)
     _keep(run.evaluation_file, split, scores)
     return scores
 
