@@ -1,6 +1,7 @@
-"""What others keep as folders or tables, as a Manifest; the files stay where they are."""
+"""What others keep as folders, lists or tables, as a Manifest; the files stay where they are."""
 
 from mnsa.data.importers.csv_table import import_csv
 from mnsa.data.importers.folders import import_folders
+from mnsa.data.importers.mganet import import_mganet
 
-__all__ = ["import_csv", "import_folders"]
+__all__ = ["import_csv", "import_folders", "import_mganet"]
