@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+STAGES = ("R1", "R3", "R4", "R5", "R6")
+
 
 def make_mganet(
     root: Path,
@@ -38,6 +40,34 @@ def make_mganet(
         labels[file if name == "btf" else image_id] = index + 1
     (folder / "labels.pkl").write_bytes(pickle.dumps(labels))
     return folder
+
+
+def make_ufg(
+    root: Path, *, classes: int = 3, per_class: int = 4, size_px: int = 64, name: str = "COTTON", seed: int = 0
+) -> Path:
+    """Make `<root>/<name>` with images/ and anno/; every second image of a class is for testing, none of the last.
+
+    The files' names hold a space; there is no val.txt.
+    """
+    folder, lists = root / name, {"train": "", "test": ""}
+    (folder / "images").mkdir(parents=True)
+    (folder / "anno").mkdir()
+    for number, (index, individual) in enumerate(np.ndindex(classes, per_class)):
+        file = f"cultivar {index + 1:03}_{individual + 1}.jpg"
+        _draw(index / classes, size_px, seed=seed + number)[0].save(folder / "images" / file, quality=95)
+        lists["test" if individual % 2 and index < classes - 1 else "train"] += f"{file} {index + 1}\n"
+    for split, lines in lists.items():
+        (folder / "anno" / f"{split}.txt").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def make_soyageing(root: Path, *, classes: int = 3, per_class: int = 4, size_px: int = 64) -> Path:
+    """Make `<root>/soybean_ageing` of five stages, each laid out like `make_ufg`, with the same cultivars in each."""
+    for number, stage in enumerate(STAGES):
+        make_ufg(
+            root / "soybean_ageing", classes=classes, per_class=per_class, size_px=size_px, name=stage, seed=99 * number
+        )
+    return root / "soybean_ageing"
 
 
 def _draw(hue: float, size_px: int, seed: int) -> tuple[Image.Image, Image.Image]:

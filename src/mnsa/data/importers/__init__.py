@@ -3,5 +3,6 @@
 from mnsa.data.importers.csv_table import import_csv
 from mnsa.data.importers.folders import import_folders
 from mnsa.data.importers.mganet import import_mganet
+from mnsa.data.importers.ufg import import_ufg
 
-__all__ = ["import_csv", "import_folders", "import_mganet"]
+__all__ = ["import_csv", "import_folders", "import_mganet", "import_ufg"]
