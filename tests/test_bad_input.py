@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from layouts import make_mganet, make_ufg
 from mnsa.data.manifest import read_manifest, write_manifest
 
 
@@ -148,7 +149,9 @@ def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp
     assert "outside the data set's root" in train_refused(own_dataset)
 
 
-@pytest.mark.parametrize("verb", ["train", "predict", "import folders", "import csv", "synth"])
+@pytest.mark.parametrize(
+    "verb", ["train", "predict", "import folders", "import csv", "import mganet", "import ufg", "synth"]
+)
 def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
     images = own_dataset / "images"
     photo = shutil.copytree(images, tmp_path / "photos" / "one_class")
@@ -157,6 +160,8 @@ def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, fin
         "predict": [finished.path, images, "--out"],
         "import folders": [photo.parent, "--out"],
         "import csv": [own_dataset / "manifest.csv", "--out"],
+        "import mganet": [make_mganet(tmp_path / "published"), "--out"],
+        "import ufg": [make_ufg(tmp_path / "published"), "--out"],
         "synth": ["--cultivars", 1, "--per-cultivar", 1, "--size", 64, "--workers", 1],
     }
     before = contents(own_dataset)
