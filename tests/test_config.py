@@ -20,7 +20,7 @@ def minimal(**sections: object) -> dict[str, object]:
 def test_every_shipped_config_is_valid_and_opens_with_its_command(path):
     load_config(path)
     first_line = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first_line.startswith("# mnsa ")
+    assert first_line.startswith(f"# mnsa train {path.relative_to(ROOT)} ")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,8 @@ def test_overrides_reach_sections_and_named_stages():
         ("seed=3", "section.key=value"),
         ("stages.third.lr=1", "the stages are classification, segmentation"),
         ("train.seed.deep=1", "'seed' is a value"),
+        ("data.size.0.x=64", "'size' is a value"),
+        ("stages.segmentation=1", "stages.segmentation.epochs=3"),
         ("train.sed=1", "did you mean 'seed'"),
     ],
 )
@@ -89,6 +91,85 @@ def test_a_config_that_is_missing_or_no_toml_is_named(tmp_path):
         load_config(tmp_path / "bad.toml")
 
 
+BASE = """
+[train]
+seed = 7
+workers = 2
+
+[[stages]]
+name = "first"
+tasks = ["classification"]
+learns = ["backbone"]
+epochs = 2
+batch_size = 4
+lr = 0.1
+
+[[stages]]
+name = "second"
+tasks = ["segmentation"]
+learns = ["decoder"]
+epochs = 3
+batch_size = 4
+lr = 0.2
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a config file; the names may hold folders."""
+
+    def to_file(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return to_file
+
+
+def test_a_file_based_on_another_says_only_what_differs(write):
+    write("paper.toml", BASE)
+    path = write("paper/variant.toml", 'base = "../paper.toml"\n[train]\nseed = 8\n[loss]\ndice = 0.0')
+    plain, variant = load_config(path.parents[1] / "paper.toml"), load_config(path)
+    assert (variant.train.seed, variant.train.workers, variant.loss.dice) == (8, 2, 0)
+    assert variant.stages == plain.stages
+
+
+def test_a_file_with_stages_keeps_those_it_names_in_its_order(write):
+    write("paper.toml", BASE)
+    stages = '[[stages]]\nname = "second"\nlr = 0.02\n[[stages]]\nname = "first"'
+    config = load_config(write("variant.toml", 'base = "paper.toml"\n' + stages))
+    assert [(stage.name, stage.lr, stage.epochs) for stage in config.stages] == [("second", 0.02, 3), ("first", 0.1, 2)]
+    alone = load_config(write("alone.toml", 'base = "variant.toml"\n[[stages]]\nname = "second"\nepochs = 9'))
+    assert [(stage.name, stage.lr, stage.epochs) for stage in alone.stages] == [("second", 0.02, 9)]
+
+
+def test_overrides_win_over_the_file_and_its_base(write):
+    write("paper.toml", BASE)
+    path = write("variant.toml", 'base = "paper.toml"\n[train]\nseed = 8')
+    config = load_config(path, ["train.seed=9", "stages.first.lr=0.3"])
+    assert (config.train.seed, config.stages[0].lr) == (9, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ('"gone.toml"', r"There is no config file .*gone\.toml, the base of .*a\.toml"),
+        ('"a.toml"', r"a\.toml, based on .*a\.toml: a circle"),
+        ('"b.toml"', r"a\.toml, based on .*b\.toml, based on .*a\.toml: a circle"),
+        ("3", r"a\.toml: base is 3; expected the path"),
+        ('"odd.toml"', r"odd\.toml can't be read as TOML"),
+        ('"misspelt.toml"', r"a\.toml, based on .*misspelt\.toml: unknown key 'trian'"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_named_with_the_file_that_asks_for_it(write, base, message):
+    write("b.toml", 'base = "a.toml"')
+    write("odd.toml", "a = = 1")
+    write("misspelt.toml", BASE + "[trian]")
+    with pytest.raises(ConfigError, match=message):
+        load_config(write("a.toml", f"base = {base}"))
+
+
 def leaf_fields(model: type) -> set[str]:
     names = set()
     for name, field in model.model_fields.items():
@@ -101,7 +182,7 @@ def test_every_config_field_is_read_by_some_code():
     from mnsa.config import StageConfig
 
     code = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py") if path.name != "config.py"
+        path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py") if path.parent.name != "config"
     )
     fields = leaf_fields(Config) | leaf_fields(StageConfig) - {"preset"}
     unread = sorted(name for name in fields - {"preset"} if f".{name}" not in code)

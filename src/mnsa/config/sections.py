@@ -1,16 +1,10 @@
-"""What to do: frozen sections, read from TOML. Unknown keys are refused, with the nearest valid key named."""
+"""The sections of a config: frozen, every field with its range, unknown keys refused."""
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from mnsa.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -177,93 +171,3 @@ class Config(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
         return self
-
-
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML config and apply `section.key=value` overrides (stages by name: `stages.joint.epochs=3`).
-
-    Raises: ConfigError naming the file, the key and the fix.
-    """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no config file {path}. `configs/` holds ready ones.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
-    for override in overrides:
-        _apply_override(tree, override)
-    return parse_config(tree, source=str(path))
-
-
-def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """Validate a config given as nested dicts. Raises: ConfigError naming `source`, the key and the fix."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        # A list that is too short only because its items are wrong says nothing new.
-        faults = [e for e in error.errors() if e["type"] != "too_short"] or error.errors()
-        raise ConfigError(f"{source}: " + "; ".join(_explain(fault) for fault in faults) + ".") from None
-
-
-def dump_config(config: Config) -> str:
-    """The config as TOML, every field spelled out, so that a later default can't change an old run."""
-    return tomli_w.dumps(_without_none(config.model_dump(mode="python")))
-
-
-def _without_none(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_none(value) for key, value in tree.items() if value is not None}
-    if isinstance(tree, (list, tuple)):
-        return [_without_none(value) for value in tree]
-    return tree
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or len(keys) < 2:
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value, such as train.seed=2.")
-    node: Any = tree
-    for key in keys[:-1]:
-        node = _descend(node, key, override)
-    node[keys[-1]] = _toml_value(text.strip())
-
-
-def _descend(node: Any, key: str, override: str) -> Any:
-    if isinstance(node, list):
-        for stage in node:
-            if stage.get("name") == key:
-                return stage
-        names = ", ".join(str(stage.get("name")) for stage in node)
-        raise ConfigError(f"--set {override!r}: there is no stage {key!r}; the stages are {names}.")
-    child = node.setdefault(key, {})
-    if not isinstance(child, (dict, list)):
-        raise ConfigError(f"--set {override!r}: {key!r} is a value, not a section.")
-    return child
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string: --set model.attention=mean
-
-
-def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "config"
-    if error["type"] == "extra_forbidden":
-        key, valid = str(error["loc"][-1]), _valid_keys(error["loc"][:-1])
-        near = get_close_matches(key, valid, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
-        return f"unknown key {where!r}; {hint}"
-    if error["type"] == "missing":
-        return f"{where!r} is missing"
-    return f"{where!r} is {error['input']!r}: {error['msg']}"
-
-
-def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
-    section: type[BaseModel] = StageConfig if location and location[0] == "stages" else Config
-    if section is Config and location:
-        annotation = Config.model_fields[str(location[0])].annotation
-        section = annotation if isinstance(annotation, type) else Config
-    return list(section.model_fields)

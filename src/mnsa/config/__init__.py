@@ -1,0 +1,26 @@
+"""What to do: sections (the fields), parsing (a tree becomes a Config), loading (files, their bases, overrides)."""
+
+from mnsa.config.loading import load_config
+from mnsa.config.parsing import dump_config, parse_config
+from mnsa.config.sections import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    StageConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "StageConfig",
+    "TrainConfig",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]
