@@ -64,6 +64,7 @@ def contents(folder):
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
         ('stages.joint.tasks=["classification"]', ["stage 'joint' learns 'enhancer'", "add that task or drop it"]),
+        ("model.decoder=unet", ["learns 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.learns"]),
     ],
 )
 def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):

@@ -11,6 +11,8 @@ from mnsa.errors import ConfigError
 ROOT = Path(__file__).parents[1]
 STAGE = {"name": "joint", "tasks": ["classification"], "learns": ["backbone"], "epochs": 2, "batch_size": 4, "lr": 0.1}
 
+SEGMENT = {**STAGE, "name": "segment", "tasks": ["segmentation"], "learns": ["enhancer", "decoder"]}
+
 
 def minimal(**sections: object) -> dict[str, object]:
     return {"stages": [STAGE], **sections}
@@ -35,7 +37,11 @@ def test_every_shipped_config_is_valid_and_opens_with_its_command(path):
         (minimal(train={"seed": -1}), "'train.seed' is -1"),
         ({"stages": [{**STAGE, "learns": ["decoder"]}]}, "which only segmentation uses"),
         (minimal(data={"size": [16, 256]}), "'data.size.0' is 16"),
-        ({"stages": [STAGE, STAGE]}, "stage names must differ"),
+        ({"stages": [STAGE, STAGE]}, "lab.toml: stage names must differ, got joint, joint."),
+        (
+            {"stages": [SEGMENT], "model": {"decoder": "unet"}},
+            "stage 'segment' learns 'enhancer', which model.decoder = 'unet' doesn't have",
+        ),
     ],
 )
 def test_a_wrong_config_is_refused_by_the_name_of_its_key(tree, message):
@@ -54,6 +60,12 @@ def test_a_preset_fills_in_and_explicit_keys_win():
     paper = ModelConfig(preset="paper", skip_ratio=0.5)
     assert (paper.backbone, paper.mask_resolution, paper.skip_ratio) == ("densenet161", "half", 0.5)
     assert ModelConfig().backbone == "tf_efficientnet_lite0"
+
+
+def test_a_decoder_without_enhancer_is_learnt_alone():
+    for decoder in ("unet", "unet3plus"):
+        tree = {"stages": [{**SEGMENT, "learns": ["decoder"]}], "model": {"decoder": decoder}}
+        assert parse_config(tree, source="test").model.decoder == decoder
 
 
 def test_overrides_reach_sections_and_named_stages():
