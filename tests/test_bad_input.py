@@ -90,6 +90,12 @@ def test_no_masks_for_a_stage_that_segments(train_refused, dataset, change, spli
     assert "Add a mask column" in message
 
 
+def test_no_masks_for_mask_guidance(train_refused, dataset, change):
+    unmasked = change(rows=tuple(replace(row, mask="") for row in read_manifest(dataset).rows))
+    classify = ['stages.joint.tasks=["classification"]', 'stages.joint.learns=["class_head"]']
+    assert "has none in split `train`" in train_refused(unmasked, *classify, "loss.mask_guidance=0.1")
+
+
 def test_a_class_that_nothing_can_be_learnt_of(train_refused, dataset, change):
     message = train_refused(change(classes=(*read_manifest(dataset).classes, "unseen")))
     assert "1 of them have no training image: unseen" in message

@@ -42,6 +42,10 @@ def test_every_shipped_config_is_valid_and_opens_with_its_command(path):
             {"stages": [SEGMENT], "model": {"decoder": "unet"}},
             "stage 'segment' learns 'enhancer', which model.decoder = 'unet' doesn't have",
         ),
+        (
+            minimal(model={"attention": "none"}, loss={"mask_guidance": 0.1}),
+            "loss.mask_guidance guides the attention, but model.attention is 'none'; choose 'mean' or 'mean_max'",
+        ),
     ],
 )
 def test_a_wrong_config_is_refused_by_the_name_of_its_key(tree, message):
@@ -66,6 +70,12 @@ def test_a_decoder_without_enhancer_is_learnt_alone():
     for decoder in ("unet", "unet3plus"):
         tree = {"stages": [{**SEGMENT, "learns": ["decoder"]}], "model": {"decoder": decoder}}
         assert parse_config(tree, source="test").model.decoder == decoder
+
+
+@pytest.mark.parametrize("attention", ["mean", "mean_max"])
+def test_masks_may_guide_any_attention(attention):
+    tree = minimal(model={"attention": attention}, loss={"mask_guidance": 0.1})
+    assert parse_config(tree, source="test").loss.mask_guidance == 0.1
 
 
 def test_overrides_reach_sections_and_named_stages():

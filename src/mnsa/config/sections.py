@@ -110,6 +110,8 @@ class LossConfig(Section):
     segmentation: Annotated[float, Field(ge=0)] = 1.0  # weight of the pixel-wise cross-entropy on masks
     dice: Annotated[float, Field(ge=0)] = 1.0  # weight of the soft Dice loss on masks
     mask_guidance: Annotated[float, Field(ge=0)] = 0.0  # weight of MSE(attention, mask); MGANet uses 0.1
+    # True: decoder levels 2..5 learn the mask too, at 0.1 / 2^level of the cross-entropy's weight; the output at 0.95.
+    deep_supervision: bool = False
 
 
 class StageConfig(Section):
@@ -183,4 +185,13 @@ class Config(Section):
                     f"stage {stage.name!r} learns 'enhancer', which model.decoder = {self.model.decoder!r} doesn't "
                     f"have; take it out of stages.{stage.name}.learns"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_an_attention(self) -> Self:
+        if self.loss.mask_guidance > 0 and self.model.attention == "none":
+            raise ValueError(
+                "loss.mask_guidance guides the attention, but model.attention is 'none'; "
+                "choose 'mean' or 'mean_max', or set loss.mask_guidance to 0"
+            )
         return self
