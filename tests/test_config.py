@@ -18,13 +18,6 @@ def minimal(**sections: object) -> dict[str, object]:
     return {"stages": [STAGE], **sections}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.toml")), ids=lambda path: path.stem)
-def test_every_shipped_config_is_valid_and_opens_with_its_command(path):
-    load_config(path)
-    first_line = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first_line.startswith(f"# mnsa train {path.relative_to(ROOT)} ")
-
-
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
