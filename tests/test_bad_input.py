@@ -65,6 +65,7 @@ def contents(folder):
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
         ('stages.joint.tasks=["classification"]', ["stage 'joint' learns 'enhancer'", "add that task or drop it"]),
+        ("model.decoder=unet", ["learns 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.learns"]),
     ],
 )
 def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):
@@ -88,6 +89,12 @@ def test_no_masks_for_a_stage_that_segments(train_refused, dataset, change, spli
     message = train_refused(change(rows=tuple(rows)))
     assert f"no masks in split `{split}`" in message
     assert "Add a mask column" in message
+
+
+def test_no_masks_for_mask_guidance(train_refused, dataset, change):
+    unmasked = change(rows=tuple(replace(row, mask="") for row in read_manifest(dataset).rows))
+    classify = ['stages.joint.tasks=["classification"]', 'stages.joint.learns=["class_head"]']
+    assert "has none in split `train`" in train_refused(unmasked, *classify, "loss.mask_guidance=0.1")
 
 
 def test_a_class_that_nothing_can_be_learnt_of(train_refused, dataset, change):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mnsa.model.decoder import EnhancedDecoder, resize
+from mnsa.model.decoder import EnhancedDecoder, resize, side_logits
 from mnsa.model.enhancer import Enhanced
 from mnsa.records import Pyramid
 
@@ -41,3 +41,11 @@ def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:
 def test_resizing_aligns_the_corners() -> None:
     ramp = torch.tensor([0.0, 1.0, 2.0]).expand(1, 1, 3, 3)
     torch.testing.assert_close(resize(ramp, (3, 5))[0, 0, 0], torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]))
+
+
+def test_side_logits_are_the_channel_means_as_the_level_above_sees_them() -> None:
+    outputs = [torch.randn(2, 3 + level, *size) for level, size in enumerate(SIZES)]
+    sides = side_logits(outputs)
+    assert len(sides) == 4
+    for side, output, size in zip(sides, outputs[1:], SIZES[:-1], strict=True):
+        torch.testing.assert_close(side, resize(output, size).mean(dim=1, keepdim=True))

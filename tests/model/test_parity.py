@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnsa.model.decoder import resize
 from mnsa.model.network import Network, build_network
 from mnsa.model.released import read_released
 
@@ -60,11 +59,10 @@ def answers(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "class_logits", network.classify(pyramid)[0]
     if network.decoder is None:
         return
-    levels = network.decode(pyramid)
-    yield "mask_logits", network.mask_head(levels[0], images)
-    for level in (2, 3, 4, 5):
-        size = [2 * side for side in levels[level - 1].shape[-2:]]
-        yield f"decoder_{level}", resize(levels[level - 1], size).mean(dim=1, keepdim=True)  # as the next level sees it
+    mask_logits, sides = network.segment_deeply(pyramid, images)
+    yield "mask_logits", mask_logits
+    for level, side in enumerate(sides, start=2):
+        yield f"decoder_{level}", side
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Losses equal PyTorch's own where it has them, and closed forms where it has not."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -100,3 +102,49 @@ def test_guidance_leaves_out_images_without_foreground_or_mask(generator):
     masks[2, 0, 0] = 1
     alone = losses.guidance_loss(attention[2:], masks[2:])
     torch.testing.assert_close(losses.guidance_loss(attention, masks), alone)
+
+
+def test_guidance_leaves_out_the_cells_of_which_nothing_is_known(generator):
+    masks = torch.zeros(1, 8, 8, dtype=torch.long)
+    masks[0, :4, :2] = 1
+    masks[0, 4:] = NO_MASK  # what a crop beyond the image's border holds: the lower two cells of a 2 x 2 attention
+    attention = torch.rand(1, 1, 2, 2, generator=generator)
+    expected = F.mse_loss(attention[..., :1, :], torch.tensor([[[[1.0, 0]]]]))
+    torch.testing.assert_close(losses.guidance_loss(attention, masks), expected)
+
+
+def test_any_class_but_0_guides(generator):
+    masks = torch.randint(0, 4, (2, 8, 8), generator=generator)
+    attention = torch.rand(2, 1, 2, 2, generator=generator)
+    expected = losses.guidance_loss(attention, masks.clamp(max=1))
+    torch.testing.assert_close(losses.guidance_loss(attention, masks), expected)
+
+
+def sides(generator, logit=None):
+    shapes = [(2, 1, 16 >> n, 24 >> n) for n in range(4)]  # levels 2..5 of an image of 32 x 48 px
+    return [torch.randn(shape, generator=generator) if logit is None else torch.full(shape, logit) for shape in shapes]
+
+
+def test_the_side_loss_is_pytorchs_with_the_weights_of_the_method(generator):
+    masks = torch.randint(0, 2, (2, 32, 48), generator=generator)
+    logits = sides(generator)
+    expected = sum(
+        F.binary_cross_entropy_with_logits(side, F.avg_pool2d(masks[:, None].float(), 2 << n)) / denominator
+        for n, (side, denominator) in enumerate(zip(logits, (4, 8, 16, 32), strict=True))
+    )
+    torch.testing.assert_close(losses.side_loss(logits, masks), expected)
+
+
+def test_several_mask_classes_are_one_foreground_to_the_sides(generator):
+    masks = torch.randint(0, 3, (2, 32, 48), generator=generator)
+    masks[0, :9] = NO_MASK
+    one_class = masks.where(masks != 2, 1)
+    logits = sides(generator)
+    assert torch.equal(losses.side_loss(logits, masks), losses.side_loss(logits, one_class))
+
+
+def test_the_side_loss_of_undecided_sides_is_log_2_times_the_weights(generator):
+    masks = torch.randint(0, 2, (2, 32, 48), generator=generator)
+    ours = losses.side_loss(sides(generator, logit=0.0), masks)
+    assert ours.item() == pytest.approx(math.log(2) * (1 / 4 + 1 / 8 + 1 / 16 + 1 / 32))
+    assert losses.side_loss(sides(generator), torch.full_like(masks, NO_MASK)) == 0

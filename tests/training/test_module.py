@@ -10,8 +10,10 @@ from torchmetrics.classification import BinaryJaccardIndex, MulticlassAccuracy
 
 from mnsa.model.network import build_network
 from mnsa.records import NO_LABEL, NO_MASK, Batch
+from mnsa.training import losses
 from mnsa.training.module import StageModule, _lr_factor, _optimizer
 
+STAGE_2 = {"tasks": ("segmentation",), "learns": ("enhancer", "decoder")}
 UNKNOWN = torch.full((4, 64, 64), NO_MASK)
 UNLABELLED = torch.full((4,), NO_LABEL)
 
@@ -85,6 +87,43 @@ def test_the_loss_is_pytorchs_with_the_configs_weights(make_module, batch, mask_
     else:
         pixels = F.cross_entropy(outputs.mask_logits, batch.masks)
     torch.testing.assert_close(module.training_step(batch, 0), 2 * entropy + 3 * pixels)
+
+
+@pytest.mark.parametrize("mask_classes", [1, 3])
+@pytest.mark.parametrize("mask_resolution", ["half", "full"])
+def test_deep_supervision_weighs_the_output_and_the_sides(make_module, batch, mask_classes, mask_resolution):
+    model = {"mask_resolution": mask_resolution}
+    module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
+    logits, sides = module.network.segment_deeply(module.network.features(batch.images), batch.images)
+    assert [side.shape[-1] for side in sides] == [32, 16, 8, 4]
+    targets, known = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)
+    output = 2 * losses.pixel_loss(logits, targets, known) + losses.dice_loss(logits, targets, known)
+    expected = 0.95 * output + 2 * 0.1 * losses.side_loss(sides, batch.masks)
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_deep_supervision_decodes_once(make_module, batch):
+    module = make_module(STAGE_2, loss={"deep_supervision": True})
+    runs = []
+    module.network.decoder.register_forward_hook(lambda *_: runs.append(1))
+    module.training_step(batch, 0)
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("attention", ["mean", "mean_max"])
+def test_mask_guidance_adds_its_weight_times_the_mse(make_module, batch, attention):
+    stage = {"tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+    modules = [
+        make_module(stage, model={"attention": attention, "dropout": 0.0}, loss={"mask_guidance": w}) for w in (0, 0.1)
+    ]
+    for module in modules:
+        module.network.class_head.dropout.p = 0.0
+    plain, guided = (module.training_step(batch, 0) for module in modules)
+    network = modules[0].network
+    seen = network.attention(network.features(batch.images).level5)[1]
+    pooled = F.avg_pool2d(batch.masks[:, None].float(), 32)
+    mse = F.mse_loss(seen, pooled / pooled.amax((1, 2, 3), keepdim=True))
+    torch.testing.assert_close(guided - plain, 0.1 * mse, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

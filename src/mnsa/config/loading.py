@@ -3,8 +3,8 @@
 A file may begin with `base = "../paper.toml"`, a path relative to itself, and then need only say what differs:
 
 - A section keeps the base's keys and takes the file's own over them.
-- `[[stages]]`, once the file has any, are the file's: those it names and no others, in its order. A stage named as one of
-  the base's keeps that one's keys and takes its own over them.
+- `[[stages]]`, once the file has any, are the file's: those it names and no others, in its order. A stage of the same
+  name in the base lends its keys in the same way.
 """
 
 import tomllib

@@ -73,6 +73,8 @@ class ModelConfig(Section):
     backbone: str = "tf_efficientnet_lite0"  # an alias of the paper's code, or any timm model with the right strides
     pretrained: str = "bundled"  # imagenet | bundled | none | path of a weights file
     attention: Literal["none", "mean", "mean_max"] = "mean_max"
+    # unet and unet3plus have no enhancer: widths, skip_ratio and offset_channels are for `enhanced` alone.
+    decoder: Literal["enhanced", "unet", "unet3plus"] = "enhanced"
     # Ratios of deform3, deform5, atrous2, atrous3, context: five for all levels, or five per level. 0: no such branch.
     # Sampling at levels 1 and 2 would cost as much as the whole encoder, so the default leaves most of it out there.
     widths: FiveRatios | tuple[FiveRatios, FiveRatios, FiveRatios, FiveRatios, FiveRatios] = (
@@ -87,6 +89,7 @@ class ModelConfig(Section):
     bridge_channels: Channels | Literal["paper"] = 128  # paper: C_5
     # Channels of decoder levels 1..5. paper: C_{l-1}, and C_1 at level 1.
     decoder_channels: tuple[Channels, Channels, Channels, Channels, Channels] | Literal["paper"] = (24, 32, 48, 64, 128)
+    source_channels: Channels = 64  # unet3plus alone: what each of the five levels gives to a level of the decoder
     mask_resolution: Literal["half", "full"] = "full"  # half: the paper's; full: one sub-pixel step more
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # before the classifier
 
@@ -107,6 +110,8 @@ class LossConfig(Section):
     segmentation: Annotated[float, Field(ge=0)] = 1.0  # weight of the pixel-wise cross-entropy on masks
     dice: Annotated[float, Field(ge=0)] = 1.0  # weight of the soft Dice loss on masks
     mask_guidance: Annotated[float, Field(ge=0)] = 0.0  # weight of MSE(attention, mask); MGANet uses 0.1
+    # True: decoder levels 2..5 learn the mask too, at 0.1 / 2^level of the cross-entropy's weight; the output at 0.95.
+    deep_supervision: bool = False
 
 
 class StageConfig(Section):
@@ -171,4 +176,23 @@ class Config(Section):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_learn_what_the_model_has(self) -> Self:
+        for stage in self.stages:
+            if "enhancer" in stage.learns and self.model.decoder != "enhanced":
+                raise ValueError(
+                    f"stage {stage.name!r} learns 'enhancer', which model.decoder = {self.model.decoder!r} doesn't "
+                    f"have; take it out of stages.{stage.name}.learns"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_has_an_attention(self) -> Self:
+        if self.loss.mask_guidance > 0 and self.model.attention == "none":
+            raise ValueError(
+                "loss.mask_guidance guides the attention, but model.attention is 'none'; "
+                "choose 'mean' or 'mean_max', or set loss.mask_guidance to 0"
+            )
         return self

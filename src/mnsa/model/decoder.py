@@ -1,5 +1,7 @@
 """Enhanced U-Net decoder: from the deepest level up, each level sees its enhanced features and what came from below.
 
+At the end what all decoders share: their blocks, and the side logits of deep supervision.
+
 B batch; level l of the pyramid is (B, C_l, H_l, W_l); D_l, S_l channels of the enhancer's details and skip; O_l output
 channels. Source: method section 1.
 """
@@ -76,3 +78,13 @@ def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize x (B, C, h, w) to `size` (H, W): bilinear, corners aligned."""
     return x if x.shape[-2:] == size else F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+
+
+def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Outputs Z_1..Z_5 -> for levels l = 2..5 the channel mean of Z_l at the size of level l - 1, (B, 1, H_l-1, W_l-1).
+
+    Source: method section 1, deep supervision.
+    """
+    # The mean first: it commutes with the resizing, which then has one channel to do instead of O_l.
+    means = [output.mean(dim=1, keepdim=True) for output in outputs[1:]]
+    return tuple(resize(mean, above.shape[-2:]) for mean, above in zip(means, outputs[:-1], strict=True))

@@ -12,9 +12,11 @@ from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
 from mnsa.model.attention import SpatialAttention
 from mnsa.model.backbone import Backbone
-from mnsa.model.decoder import EnhancedDecoder
+from mnsa.model.decoder import EnhancedDecoder, side_logits
 from mnsa.model.enhancer import Enhancer, Widths
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead
+from mnsa.model.unet import UNetDecoder
+from mnsa.model.unet3plus import UNet3PlusDecoder
 from mnsa.model.weights import load_pretrained
 from mnsa.records import Outputs, Pyramid
 
@@ -22,10 +24,14 @@ MIN_SIDE_PX = 32  # one pixel at level 5
 MOBILENET_DROPOUT = 0.2  # method section 1
 NO_CLASS_HEAD = "this network has no class head, so it can't classify; train one on a data set with labels."
 NO_DECODER = "this network has no decoder, so it can't segment; train one on a data set with masks."
+Decoder = EnhancedDecoder | UNetDecoder | UNet3PlusDecoder
 
 
 class Network(nn.Module):
-    """One backbone, two tasks; the parts of a task that the network doesn't do are None."""
+    """One backbone, two tasks; the parts of a task that the network doesn't do are None.
+
+    The enhanced decoder alone has an enhancer.
+    """
 
     def __init__(
         self,
@@ -34,7 +40,7 @@ class Network(nn.Module):
         attention: SpatialAttention | None = None,
         class_head: ClassHead | None = None,
         enhancer: Enhancer | None = None,
-        decoder: EnhancedDecoder | None = None,
+        decoder: Decoder | None = None,
         mask_head: MaskHead | None = None,
     ) -> None:
         super().__init__()
@@ -71,9 +77,10 @@ class Network(nn.Module):
 
     def decode(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
         """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l); it sees F_5 without attention."""
-        if self.enhancer is None or self.decoder is None:
+        if self.decoder is None:
             raise ModelError(NO_DECODER)
-        outputs: tuple[Tensor, ...] = self.decoder(pyramid, self.enhancer(pyramid))
+        enhanced = () if self.enhancer is None else (self.enhancer(pyramid),)
+        outputs: tuple[Tensor, ...] = self.decoder(pyramid, *enhanced)
         return outputs
 
     def segment(self, pyramid: Pyramid, images: Tensor) -> Tensor:
@@ -82,6 +89,13 @@ class Network(nn.Module):
             raise ModelError(NO_DECODER)
         mask_logits: Tensor = self.mask_head(self.decode(pyramid)[0], images)
         return mask_logits
+
+    def segment_deeply(self, pyramid: Pyramid, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return mask_logits as `segment` does, and the side logits of decoder levels 2..5, each (B, 1, h, w)."""
+        if self.mask_head is None:
+            raise ModelError(NO_DECODER)
+        outputs = self.decode(pyramid)
+        return self.mask_head(outputs[0], images), side_logits(outputs)
 
     def parts(self) -> Mapping[str, nn.Module]:
         """Return what a training stage can name: the parts that are present; `decoder` means the mask head too."""
@@ -110,9 +124,9 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.attention = SpatialAttention(config.attention)
         network.class_head = _class_head(config, backbone, classes)
     if mask_classes > 0:
-        network.enhancer = Enhancer(
-            backbone.channels, Widths.of(config.widths), config.skip_ratio, config.offset_channels
-        )
+        if config.decoder == "enhanced":
+            widths = Widths.of(config.widths)
+            network.enhancer = Enhancer(backbone.channels, widths, config.skip_ratio, config.offset_channels)
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
@@ -125,9 +139,13 @@ def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassH
     return ClassHead(backbone.channels[-1], classes, activation, dropout)
 
 
-def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer) -> EnhancedDecoder:
+def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer | None) -> Decoder:
     """Build the decoder; channels `paper` are C_5 for the bridge, C_{l-1} for level l and C_1 for level 1."""
+    if config.decoder == "unet3plus":
+        return UNet3PlusDecoder(channels, config.source_channels)
     bridge = channels[-1] if config.bridge_channels == "paper" else config.bridge_channels
     paper_outputs = (channels[0], *channels[:-1])
     outputs = paper_outputs if config.decoder_channels == "paper" else config.decoder_channels
+    if enhancer is None:
+        return UNetDecoder(channels, bridge, outputs)
     return EnhancedDecoder(channels, enhancer.channels, enhancer.skip_channels, bridge, outputs)

@@ -3,11 +3,16 @@
 B batch; K classes; M mask classes; h, w size of the mask logits. Images without a label or a mask add nothing.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mnsa.records import NO_LABEL, NO_MASK
+
+# Deep supervision: the weights of the output's losses and of `side_loss`. Source: method section 1.
+OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
 
 
 def classification_loss(logits: Tensor, labels: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
@@ -56,18 +61,36 @@ def dice_loss(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     return (losses * present).sum() / present.sum().clamp(min=1.0)
 
 
+def side_loss(side_logits: Sequence[Tensor], masks: Tensor) -> Tensor:
+    """Deep supervision: binary cross-entropy of the side logits (B, 1, h, w) of levels l = 2..5, weighed by 1 / 2^l.
+
+    Any class but 0 counts as foreground: a side logit is one number per pixel. Source: method section 1.
+    """
+    losses = []
+    for level, logits in enumerate(side_logits, start=2):
+        targets, known = _foreground_targets(masks, logits)
+        losses.append(pixel_loss(logits.float(), targets, known) / 2**level)
+    return torch.stack(losses).sum()
+
+
 def guidance_loss(attention: Tensor, masks: Tensor) -> Tensor:
     """MGANet's mask guidance: MSE of the attention (B, 1, h, w) and the mask, pooled to its size, its maximum 1.
 
-    Any class but 0 counts as foreground; images without a mask or without foreground add nothing.
+    Any class but 0 counts as foreground; images without a mask or without foreground add nothing, nor do cells without
+    a known pixel. Source: method section 1.
     """
-    known = (masks != NO_MASK).all((1, 2))
-    foreground = ((masks > 0) & (masks != NO_MASK))[:, None].float()
-    pooled = F.adaptive_avg_pool2d(foreground, (attention.shape[-2], attention.shape[-1]))
-    peak = pooled.amax((1, 2, 3), keepdim=True)
-    usable = known & (peak.flatten() > 0)
-    squares = (attention.float() - pooled / peak.clamp(min=1e-6)).square().mean((1, 2, 3))
-    return (squares * usable).sum() / usable.sum().clamp(min=1)
+    targets, known = _foreground_targets(masks, attention)
+    peak = targets.amax((1, 2, 3), keepdim=True)
+    squares = (attention.float() - targets / peak.clamp(min=1e-6)).square() * known
+    usable = peak.flatten() > 0
+    per_image = squares.sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1.0)
+    return (per_image * usable).sum() / usable.sum().clamp(min=1)
+
+
+def _foreground_targets(masks: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """`mask_targets` of any class but 0 as one class, at the size of `like` (B, 1, h, w)."""
+    foreground = masks.where(masks == NO_MASK, (masks > 0).to(masks))
+    return mask_targets(foreground, (like.shape[-2], like.shape[-1]), 1)
 
 
 def weighted_sum(terms: dict[str, tuple[float, Tensor]]) -> Tensor:

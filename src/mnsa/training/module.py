@@ -1,7 +1,7 @@
 """One stage as a LightningModule: losses on train, scores on validation."""
 
 import math
-from typing import Self
+from typing import NamedTuple, Self
 
 import lightning
 import torch
@@ -19,6 +19,19 @@ from mnsa.model.network import Network
 from mnsa.records import Batch
 from mnsa.training import losses
 from mnsa.training.stages import open_stage, set_modes
+
+
+class Answers(NamedTuple):
+    """What a stage's tasks learn from; None or empty where nothing does.
+
+    class_logits (B, K); attention (B, 1, H/32, W/32); mask_logits (B, M, h, w) at the mask head's own size; side_logits
+    of decoder levels 2..5, for deep supervision.
+    """
+
+    class_logits: Tensor | None = None
+    attention: Tensor | None = None
+    mask_logits: Tensor | None = None
+    side_logits: tuple[Tensor, ...] = ()
 
 
 class StageModule(lightning.LightningModule):
@@ -62,7 +75,7 @@ class StageModule(lightning.LightningModule):
             )
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        terms = self._terms(batch, *self._outputs(batch.images))
+        terms = self._terms(batch, self._answers(batch.images))
         total = losses.weighted_sum(terms)
         size = len(batch.images)
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -71,12 +84,11 @@ class StageModule(lightning.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        class_logits, _, mask_logits = self._outputs(batch.images)
-        mask = None
-        if mask_logits is not None:
-            sized = F.interpolate(mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
+        answers, mask = self._answers(batch.images), None
+        if answers.mask_logits is not None:
+            sized = F.interpolate(answers.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
             mask = mask_of(sized)
-        self.scores.update(class_logits, batch.labels, mask, batch.masks)
+        self.scores.update(answers.class_logits, batch.labels, mask, batch.masks)
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.scores.compute().items():
@@ -90,37 +102,42 @@ class StageModule(lightning.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: _lr_factor(step, steps, warmup, self.stage.schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Class logits, attention and mask logits at the decoder's own size: what the stage's tasks need."""
+    def _answers(self, images: Tensor) -> Answers:
+        """Compute what the stage's tasks need."""
         frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             pyramid = self.network.features(images.contiguous(memory_format=self.layout))
-        class_logits = attention = mask_logits = None
+        answers = Answers()
         if "classification" in self.stage.tasks:
             class_logits, attention = self.network.classify(pyramid)
+            answers = answers._replace(class_logits=class_logits, attention=attention)
         if "segmentation" in self.stage.tasks:
-            mask_logits = self.network.segment(pyramid, images)
-        return class_logits, attention, mask_logits
+            if self.loss.deep_supervision:
+                mask_logits, sides = self.network.segment_deeply(pyramid, images)
+            else:
+                mask_logits, sides = self.network.segment(pyramid, images), ()
+            answers = answers._replace(mask_logits=mask_logits, side_logits=sides)
+        return answers
 
-    def _terms(
-        self, batch: Batch, class_logits: Tensor | None, attention: Tensor | None, mask_logits: Tensor | None
-    ) -> dict[str, tuple[float, Tensor]]:
+    def _terms(self, batch: Batch, answers: Answers) -> dict[str, tuple[float, Tensor]]:
         """Name -> (weight, loss), in float32 whatever the precision of the network."""
         loss, terms = self.loss, {}
-        if class_logits is not None:
-            entropy = losses.classification_loss(
-                class_logits.float(), batch.labels, self.class_weights, loss.label_smoothing
-            )
+        if answers.class_logits is not None:
+            logits = answers.class_logits.float()
+            entropy = losses.classification_loss(logits, batch.labels, self.class_weights, loss.label_smoothing)
             terms["classification"] = (loss.classification, entropy)
-        if attention is not None and loss.mask_guidance > 0:
-            terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(attention, batch.masks))
-        if mask_logits is not None:
-            logits = mask_logits.float()
-            size = (logits.shape[-2], logits.shape[-1])
-            targets, known = losses.mask_targets(batch.masks, size, self.mask_classes)
-            terms["segmentation"] = (loss.segmentation, losses.pixel_loss(logits, targets, known))
+        if answers.attention is not None and loss.mask_guidance > 0:
+            terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(answers.attention, batch.masks))
+        if answers.mask_logits is not None:
+            logits = answers.mask_logits.float()
+            weight = losses.OUTPUT_WEIGHT if loss.deep_supervision else 1.0
+            targets, known = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
+            terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, known))
             if loss.dice > 0:
-                terms["dice"] = (loss.dice, losses.dice_loss(logits, targets, known))
+                terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, known))
+            if loss.deep_supervision:
+                sides = losses.side_loss(answers.side_logits, batch.masks)
+                terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
         return terms
 
 

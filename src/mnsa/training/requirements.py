@@ -13,6 +13,11 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
         _require_labels(config, manifest)
     if "segmentation" in config.tasks:
         _require_masks(manifest)
+    if config.loss.mask_guidance > 0 and not any(row.mask for row in manifest.split("train").rows):
+        raise DataError(
+            f"loss.mask_guidance guides by masks, but {manifest.name} has none in split `train`. "
+            "Add a mask column to manifest.csv and mask_classes to dataset.toml, or set loss.mask_guidance to 0."
+        )
     if any(stage.batch_size == 1 for stage in config.stages):
         raise ConfigError("A stage has batch_size = 1, which BatchNorm can't learn from. Use 2 or more.")
     if config.train.loggers and find_spec("tensorboard") is None:
