@@ -26,17 +26,18 @@ def train(
     if resume is not None:
         if config or data or out or overrides:
             raise ConfigError("--resume takes everything from the run folder. Give it alone, or with --devices.")
-        from mnsa.training.fit import resume as continue_run
+        from mnsa.training import fit
 
-        run = continue_run(resume, devices=devices)
+        run = fit.resume(resume, devices=devices)
     else:
         if config is None or data is None or out is None:
             raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")
         settings = load_config(config, overrides or ())
-        from mnsa.training.fit import train as train_run
+        from mnsa.training import fit
 
-        run = train_run(settings, data, out, devices=devices)
-    console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")
+        run = fit.train(settings, data, out, devices=devices)
+    if fit.is_first_process():
+        console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")
 
 
 @app.command()

@@ -67,7 +67,7 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunF
     manifest = read_manifest(dataset)
     _require(config, manifest)
     network = _build(config, manifest)
-    run = create_run(out, config, dataset_origin(manifest, dataset)) if _is_first_process() else RunFolder(out)
+    run = create_run(out, config, dataset_origin(manifest, dataset)) if is_first_process() else RunFolder(out)
     return _run_stages(run, config, manifest, network, devices)
 
 
@@ -89,7 +89,7 @@ def resume(path: Path, *, devices: int = 1) -> RunFolder:
 def _run_stages(run: RunFolder, config: Config, manifest: Manifest, network: Network, devices: int) -> RunFolder:
     for stage in config.stages:
         _fit_stage(run, config, stage, manifest, network, devices)
-    if _is_first_process():
+    if is_first_process():
         save_network(run.model_folder, network, _card(config, manifest, network))
     return run
 
@@ -206,7 +206,7 @@ def _build(config: Config, manifest: Manifest) -> Network:
     network = build_network(
         blank, len(manifest.classes) if classifies else 0, len(manifest.mask_classes) if segments else 0
     )
-    if source and (said := take_over(network, start, source)) and _is_first_process():
+    if source and (said := take_over(network, start, source)) and is_first_process():
         print(said)  # noqa: T201
     for stage in config.stages:  # what a later stage would refuse is refused now
         open_stage(network, stage)
@@ -216,14 +216,14 @@ def _build(config: Config, manifest: Manifest) -> Network:
 
 def _require(config: Config, manifest: Manifest) -> None:
     require_trainable(config, manifest)
-    if _is_first_process():
+    if is_first_process():
         require_sound(manifest)  # opens every file once
+
+
+def is_first_process() -> bool:
+    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _is_distributed(devices: int) -> bool:
     return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def _is_first_process() -> bool:
-    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
