@@ -222,13 +222,14 @@ def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset,
     assert "has changed since" in refused("train", "--resume", tmp_path / "run")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train", "trees"])
 def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
     gone = tmp_path / "gone"
     arguments = {
         "evaluate": [gone],
         "predict": [gone, dataset / "images", "--out", tmp_path / "answers"],
         "train": ["--resume", gone],
+        "trees": [gone],
     }
     assert str(gone) in refused(verb, *arguments[verb])
     assert not gone.exists()
@@ -244,3 +245,24 @@ def test_evaluating_on_other_classes(refused, own_run, dataset, change):
 def test_predicting_nothing(refused, finished, tmp_path):
     assert "names no image file" in refused("predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "answers")
     assert not (tmp_path / "answers").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_asking_trees_of_a_run_that_has_none(refused, finished, dataset, tmp_path, verb):
+    rest = [dataset / "images", "--out", tmp_path / "answers"] if verb == "predict" else []
+    assert f"mnsa trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
+    assert not (tmp_path / "answers").exists()
+
+
+def test_growing_trees_where_some_stand(refused, grown):
+    before = contents(grown.trees_folder)
+    message = refused("trees", grown.path)
+    assert f"{grown.trees_folder} exists" in message
+    assert "Remove it" in message
+    assert contents(grown.trees_folder) == before
+
+
+def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
+    monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
+    assert "pip install 'mnsa[trees]'" in refused("trees", own_run.path)
+    assert not own_run.trees_folder.exists()

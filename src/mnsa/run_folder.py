@@ -5,7 +5,8 @@ provenance.json    versions, seed, git commit, command, data set and its digest
 metrics.csv        one row per epoch
 checkpoints/       training state, a folder per stage, to resume from
 model/             model.safetensors + config.json + README.md (the card)
-evaluation.json    scores per split, written by `mnsa evaluate`
+evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
+trees/             boosted trees in XGBoost's own format and their card, written by `mnsa trees`
 """
 
 import hashlib
@@ -79,6 +80,10 @@ class RunFolder:
     def model_folder(self) -> Path:
         return self.path / "model"
 
+    @property
+    def trees_folder(self) -> Path:
+        return self.path / "trees"
+
     def checkpoint_folder(self, stage: str) -> Path:
         """Where a stage keeps last.ckpt (to resume from) and best.ckpt (what it hands on)."""
         return self.path / "checkpoints" / stage
@@ -93,7 +98,7 @@ def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFold
         "command": sys.argv,
         **origin,
         "seed": config.train.seed,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: package_version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_commit": _git_commit(),
@@ -184,7 +189,8 @@ def write_text(path: Path, text: str) -> None:
     pending.replace(path)
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The installed version of a distribution, or that there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -16,6 +16,17 @@ def score_tables(scores: dict[str, Any], split: str) -> Iterator[Table]:
         yield _mask_table(scores["segmentation"], title)
 
 
+def head_table(validation: dict[str, dict[str, float]], title: str) -> Table:
+    """One row per class head: its accuracy and log-loss on validation."""
+    table = Table(title=escape(title))
+    table.add_column("head")
+    for name in ("accuracy", "log-loss"):
+        table.add_column(name, justify="right")
+    for head, scores in validation.items():
+        table.add_row(head, _number(scores["accuracy"]), _number(scores["log_loss"]))
+    return table
+
+
 def _class_table(scores: dict[str, Any], title: str) -> Table:
     table = Table(title=title)
     for name in ("accuracy (95 % interval)", "balanced accuracy", "macro-F1", "top-5"):
