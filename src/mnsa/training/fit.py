@@ -117,9 +117,10 @@ def _fit_stage(
 
 
 def _loaders(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
+    workers = min(config.train.workers, os.cpu_count() or 1)  # the batches don't depend on their number
     return LeafDataModule(
         manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
-        batch_size=stage.batch_size, workers=config.train.workers, seed=config.train.seed,
+        batch_size=stage.batch_size, workers=workers, seed=config.train.seed,
     )  # fmt: skip
 
 
