@@ -93,6 +93,16 @@ def predictor(finished: RunFolder) -> "Predictor":
     return load(finished.path)
 
 
+@pytest.fixture(scope="session")
+def grown(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The finished run with boosted trees. For reading only."""
+    from mnsa.inference.run_trees import grow_trees
+
+    run = RunFolder(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "grown"))
+    grow_trees(run.path, trials=2)
+    return run
+
+
 @pytest.fixture
 def own_run(finished: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of the finished run that a test may break."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from layouts import make_mganet, make_ufg
 from mnsa.data.manifest import read_manifest, write_manifest
 
 
@@ -155,7 +156,9 @@ def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp
     assert "outside the data set's root" in train_refused(own_dataset)
 
 
-@pytest.mark.parametrize("verb", ["train", "predict", "import folders", "import csv", "synth"])
+@pytest.mark.parametrize(
+    "verb", ["train", "predict", "import folders", "import csv", "import mganet", "import ufg", "synth"]
+)
 def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
     images = own_dataset / "images"
     photo = shutil.copytree(images, tmp_path / "photos" / "one_class")
@@ -164,6 +167,8 @@ def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, fin
         "predict": [finished.path, images, "--out"],
         "import folders": [photo.parent, "--out"],
         "import csv": [own_dataset / "manifest.csv", "--out"],
+        "import mganet": [make_mganet(tmp_path / "published"), "--out"],
+        "import ufg": [make_ufg(tmp_path / "published"), "--out"],
         "synth": ["--cultivars", 1, "--per-cultivar", 1, "--size", 64, "--workers", 1],
     }
     before = contents(own_dataset)
@@ -217,13 +222,14 @@ def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset,
     assert "has changed since" in refused("train", "--resume", tmp_path / "run")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train", "trees"])
 def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
     gone = tmp_path / "gone"
     arguments = {
         "evaluate": [gone],
         "predict": [gone, dataset / "images", "--out", tmp_path / "answers"],
         "train": ["--resume", gone],
+        "trees": [gone],
     }
     assert str(gone) in refused(verb, *arguments[verb])
     assert not gone.exists()
@@ -239,3 +245,24 @@ def test_evaluating_on_other_classes(refused, own_run, dataset, change):
 def test_predicting_nothing(refused, finished, tmp_path):
     assert "names no image file" in refused("predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "answers")
     assert not (tmp_path / "answers").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_asking_trees_of_a_run_that_has_none(refused, finished, dataset, tmp_path, verb):
+    rest = [dataset / "images", "--out", tmp_path / "answers"] if verb == "predict" else []
+    assert f"mnsa trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
+    assert not (tmp_path / "answers").exists()
+
+
+def test_growing_trees_where_some_stand(refused, grown):
+    before = contents(grown.trees_folder)
+    message = refused("trees", grown.path)
+    assert f"{grown.trees_folder} exists" in message
+    assert "Remove it" in message
+    assert contents(grown.trees_folder) == before
+
+
+def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
+    monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
+    assert "pip install 'mnsa[trees]'" in refused("trees", own_run.path)
+    assert not own_run.trees_folder.exists()

@@ -13,7 +13,7 @@ from mnsa.cli.data import imports
 from mnsa.data.manifest import read_manifest
 from mnsa.training.module import StageModule
 
-VERBS = [[command.callback.__name__] for command in app.registered_commands]
+VERBS = [[command.name or command.callback.__name__] for command in app.registered_commands]
 VERBS += [["import", command.name] for command in imports.registered_commands]
 
 
@@ -78,6 +78,24 @@ def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file
     assert predicted.code == 0
     assert predicted.out.startswith(f"18 answered, 0 broken: {answers / 'predictions.csv'}\n")
     assert len(list((answers / "overlays").iterdir())) == 18
+
+
+def test_trees_are_grown_scored_and_asked(mnsa, own_run, dataset, tmp_path):
+    grown = mnsa("trees", own_run.path, "--trials", 2, "--seed", 3)
+    assert grown.code == 0
+    assert [line.split()[1] for line in grown.out.splitlines()[:2]] == ["1/2", "2/2"]
+    assert "leaves, split val, 3 images" in grown.out
+    assert grown.out.endswith(f"compare on test: mnsa evaluate {own_run.path} --head trees\n")
+    evaluated = mnsa("evaluate", own_run.path, "--head", "trees")
+    assert (evaluated.code, "leaves, split test/trees, 3 images" in evaluated.out) == (0, True)
+    leaf = sorted((dataset / "images").iterdir())[0]
+    answers = {}
+    for head in ("network", "trees"):
+        assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / head, "--head", head).code == 0
+        with (tmp_path / head / "predictions.csv").open() as table:
+            answers[head] = next(csv.DictReader(table))
+    assert answers["trees"]["probability"] != answers["network"]["probability"]
+    assert answers["trees"]["share_vein"] == answers["network"]["share_vein"]
 
 
 def test_predict_ends_with_3_when_a_file_was_broken(mnsa, finished, dataset, tmp_path):

@@ -87,7 +87,8 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
 def test_two_processes_train_both_stages(run_to_end, two_stages, dataset, tmp_path):
     run = tmp_path / "run"
-    run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
+    said = run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
+    assert said.count("Trained: ") == 1
     assert rows_of(run) == ALL_ROWS
     assert "split test" in run_to_end(*MNSA, "evaluate", run)
 

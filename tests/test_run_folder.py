@@ -11,7 +11,16 @@ from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.inference.predictor import load
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelCard, create_run, load_network, open_run, run_config, run_dataset, save_network
+from mnsa.run_folder import (
+    ModelCard,
+    create_run,
+    dataset_origin,
+    load_network,
+    open_run,
+    run_config,
+    run_dataset,
+    save_network,
+)
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ()])
@@ -114,11 +123,11 @@ def test_a_damaged_provenance_is_refused(own_run, text):
 def test_an_existing_folder_is_never_taken_for_a_new_run(own_run, make_config, dataset):
     before = {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=r"exists and nothing in it was touched.*--resume"):
-        create_run(own_run.path, make_config(), read_manifest(dataset), dataset)
+        create_run(own_run.path, make_config(), dataset_origin(read_manifest(dataset), dataset))
     assert {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_that_cannot_be_written_is_an_error_with_its_fix(tmp_path, make_config, dataset):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written: .*Choose another --out"):
-        create_run(tmp_path / "file" / "run", make_config(), read_manifest(dataset), dataset)
+        create_run(tmp_path / "file" / "run", make_config(), dataset_origin(read_manifest(dataset), dataset))

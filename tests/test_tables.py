@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mnsa.tables import score_tables
+from mnsa.tables import head_table, score_tables
 
 CLASSES = {
     "accuracy": 0.875, "accuracy_interval": [0.75, 1.0], "balanced_accuracy": 0.8625, "macro_f1": 0.8512,
@@ -59,3 +59,12 @@ def test_a_task_that_was_not_scored_has_no_table(shown):
 def test_a_mask_class_that_never_occurs_has_no_score(shown):
     (row,) = (line for line in shown(segmentation=masks(lesion=NOTHING)).splitlines() if "lesion" in line)
     assert row.count("none") == 4
+
+
+def test_two_heads_stand_side_by_side():
+    console = Console(width=80, file=io.StringIO())
+    heads = {"network": {"accuracy": 0.5, "log_loss": 1.25}, "trees": {"accuracy": 0.625, "log_loss": 1.0}}
+    console.print(head_table(heads, "leaves, split val, 8 images"))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["│", "network", "│", "0.500", "│", "1.250", "│"] in rows
+    assert ["│", "trees", "│", "0.625", "│", "1.000", "│"] in rows

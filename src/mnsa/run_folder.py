@@ -5,7 +5,8 @@ provenance.json    versions, seed, git commit, command, data set and its digest
 metrics.csv        one row per epoch
 checkpoints/       training state, a folder per stage, to resume from
 model/             model.safetensors + config.json + README.md (the card)
-evaluation.json    scores per split, written by `mnsa evaluate`
+evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
+trees/             boosted trees in XGBoost's own format and their card, written by `mnsa trees`
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -78,19 +80,25 @@ class RunFolder:
     def model_folder(self) -> Path:
         return self.path / "model"
 
+    @property
+    def trees_folder(self) -> Path:
+        return self.path / "trees"
+
     def checkpoint_folder(self, stage: str) -> Path:
         """Where a stage keeps last.ckpt (to resume from) and best.ckpt (what it hands on)."""
         return self.path / "checkpoints" / stage
 
 
-def create_run(path: Path, config: Config, manifest: Manifest, dataset: Path) -> RunFolder:
-    """Make a new run folder with its config and provenance. Raises: RunError when `path` exists."""
+def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
+    """Make a new run folder with its config and provenance.
+
+    origin: what the network comes from, such as `dataset_origin`. Raises: RunError when `path` exists.
+    """
     provenance = {
         "command": sys.argv,
-        "dataset": str(dataset.resolve()),
-        "dataset_digest": manifest.digest(),
+        **origin,
         "seed": config.train.seed,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: package_version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_commit": _git_commit(),
@@ -108,6 +116,11 @@ def create_run(path: Path, config: Config, manifest: Manifest, dataset: Path) ->
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
     return run
+
+
+def dataset_origin(manifest: Manifest, dataset: Path) -> dict[str, str]:
+    """Name the data set that a run learns from, and what it held then."""
+    return {"dataset": str(dataset.resolve()), "dataset_digest": manifest.digest()}
 
 
 def open_run(path: Path) -> RunFolder:
@@ -128,6 +141,8 @@ def run_dataset(run: RunFolder) -> tuple[Path, str]:
     """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
     try:
         provenance = json.loads(run.provenance_file.read_text(encoding="utf-8"))
+        if "checkpoint" in provenance:
+            raise RunError(f"{run.path} was imported, not trained, so it has no data set of its own. Give --data.")
         return Path(provenance["dataset"]), str(provenance["dataset_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
@@ -174,7 +189,8 @@ def write_text(path: Path, text: str) -> None:
     pending.replace(path)
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The installed version of a distribution, or that there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

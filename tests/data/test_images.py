@@ -24,6 +24,12 @@ def test_lossless_formats_give_back_the_pixels(tmp_path: Path, suffix: str) -> N
     assert np.array_equal(image.numpy(), RGB.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits"])
+def test_a_tiff_is_read_however_it_is_compressed(tmp_path: Path, compression: str) -> None:
+    image = read_image(saved(Image.fromarray(RGB), tmp_path / "X.TIF", compression=compression))
+    assert np.array_equal(image.numpy(), RGB.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1"])
 def test_every_mode_becomes_rgb_as_pillow_converts_it(tmp_path: Path, mode: str) -> None:
     source = Image.fromarray(RGB).convert(mode)

@@ -7,7 +7,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from mnsa.config import AugmentConfig, DataConfig
-from mnsa.data.transforms import Transform, eval_transform, train_transform
+from mnsa.data.transforms import Transform, crop_transform, eval_transform, train_transform
 from mnsa.errors import ConfigError
 from mnsa.records import NO_MASK
 
@@ -149,3 +149,13 @@ def test_outputs_are_plain_tensors() -> None:
     image, mask = training(DataConfig(size=(64, 64)), EVERYTHING)(*blob(64, 64))
     assert type(image) is Tensor
     assert type(mask) is Tensor
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 90), (40, 90), (40, 40)])
+def test_the_released_evaluation_pads_right_and_bottom_and_crops_the_centre(height: int, width: int) -> None:
+    image, mask = blob(height, width)
+    padded = np.zeros((max(64, height), max(64, width)), dtype=np.uint8)
+    padded[:height, :width] = mask
+    top, left = round((padded.shape[0] - 64) / 2), round((padded.shape[1] - 64) / 2)
+    transform = crop_transform(DataConfig(size=(64, 64), fit="crop"), ZERO, ONE)
+    assert np.array_equal(transform(image, mask)[1], padded[top : top + 64, left : left + 64])

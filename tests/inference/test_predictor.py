@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xgboost
 from torchvision.transforms.v2 import functional as F
 
 from mnsa.config import DataConfig
 from mnsa.data.images import read_image
-from mnsa.errors import DataError
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import DataError, ModelError
 from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.run_trees import pool_split
 from mnsa.model.network import build_network
 from mnsa.run_folder import ModelCard
 
@@ -93,3 +96,29 @@ def test_a_broken_file_is_named(predictor, tmp_path):
         predictor.predict(path)
     with pytest.raises(DataError, match="There is no file"):
         predictor.predict(Path("nowhere.png"))
+
+
+def test_trees_say_the_class_and_the_network_everything_else(grown, predictor, picture):
+    with_trees, image = load(grown.path, head="trees"), picture((70, 90))
+    theirs, ours = with_trees.predict_image(image), predictor.predict_image(image)
+    assert theirs.class_probs.sum() == pytest.approx(1, abs=1e-6)
+    assert not np.allclose(theirs.class_probs, ours.class_probs, atol=1e-3)
+    np.testing.assert_array_equal(theirs.mask, ours.mask)
+    np.testing.assert_array_equal(theirs.attention, ours.attention)
+    own_head = load(grown.path, head="network").predict_image(image)
+    np.testing.assert_array_equal(own_head.class_probs, ours.class_probs)
+
+
+def test_trees_answer_xgboosts_own_probabilities(grown, dataset):
+    predictor = load(grown.path, head="trees")
+    manifest = read_manifest(dataset)
+    pooled = pool_split(predictor, manifest)
+    booster = xgboost.Booster(model_file=grown.trees_folder / "model.ubj")
+    expected = booster.predict(xgboost.DMatrix(pooled.features.numpy(), nthread=1))
+    answers = np.stack([predictor.predict(manifest.image_path(row)).class_probs for row in manifest.rows])
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+def test_an_unknown_head_is_named(finished):
+    with pytest.raises(ModelError, match=r"no head 'tree'\. Expected network or trees"):
+        load(finished.path, head="tree")

@@ -12,6 +12,7 @@ from torchmetrics.functional import classification as theirs
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, RunError
+from mnsa.inference.predictor import load
 from mnsa.inference.run_evaluation import evaluate_run
 
 
@@ -39,6 +40,17 @@ def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predicto
 def test_each_split_is_kept_beside_the_others(own_run):
     test, val = evaluate_run(own_run.path, split="test"), evaluate_run(own_run.path, split="val")
     assert json.loads(own_run.evaluation_file.read_text()) == {"test": test, "val": val}
+
+
+def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, grown, dataset):
+    shutil.copytree(grown.trees_folder, own_run.trees_folder)
+    network, trees = (evaluate_run(own_run.path, head=head) for head in ("network", "trees"))
+    assert json.loads(own_run.evaluation_file.read_text()) == {"test": network, "test/trees": trees}
+    assert trees["segmentation"] == network["segmentation"]
+    manifest, answer = read_manifest(dataset).split("test"), load(grown.path, head="trees").predict_image
+    said = [answer(read_sample(manifest, row).image).class_probs.argmax() for row in manifest.rows]
+    true = [manifest.label_index(row) for row in manifest.rows]
+    assert trees["classification"]["accuracy"] == np.mean(np.equal(said, true))
 
 
 def test_another_data_set_with_the_same_classes_can_be_scored(own_run, own_dataset):

@@ -12,9 +12,9 @@ def test_the_class_head_is_a_linear_map_of_the_mean(activation: nn.Module, recti
     torch.manual_seed(0)
     head = ClassHead(6, 3, activation, dropout=0.0)
     features = torch.randn(2, 6, 4, 5)
-    seen = features.clamp(min=0) if rectified else features
-    expected = seen.flatten(2).mean(-1) @ head.classifier.weight.T + head.classifier.bias
-    torch.testing.assert_close(head(features), expected)
+    pooled = (features.clamp(min=0) if rectified else features).flatten(2).mean(-1)
+    torch.testing.assert_close(head.pool(features), pooled)
+    torch.testing.assert_close(head(features), pooled @ head.classifier.weight.T + head.classifier.bias)
 
 
 def test_dropout_counts_in_training_alone() -> None:

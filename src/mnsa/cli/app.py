@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
 
+Head = Annotated[
+    Literal["network", "trees"],
+    typer.Option("--head", help="Who says the class: the network's own head, or its `mnsa trees`."),
+]
 Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]

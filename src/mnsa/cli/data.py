@@ -66,6 +66,39 @@ def import_csv(
     _write(manifest, out)
 
 
+@imports.command("mganet")
+def import_mganet(
+    source: Annotated[Path, typer.Argument(help="Folder of one set: soybean_2_1, soybean_1_1, btf or hainan_leaf.")],
+    out: Out,
+    mask_class: MaskNames = None,
+    validation_share: ValidationShare = 0.2,
+    seed: Seed = 1,
+) -> None:
+    """A set as MGANet and MNSA keep theirs: train, test, l2_mask and labels.pkl.
+
+    Example: `mnsa import mganet data/soybean_2_1 --out soybean`
+    """
+    from mnsa.data.importers import import_mganet as read
+
+    _write(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
+
+
+@imports.command("ufg")
+def import_ufg(
+    source: Annotated[Path, typer.Argument(help="Folder of one set, with images and anno, or of SoyAgeing's stages.")],
+    out: Out,
+    validation_share: ValidationShare = 0.2,
+    seed: Seed = 1,
+) -> None:
+    """A set of the UFG benchmark: images, and lists of them in anno.
+
+    Example: `mnsa import ufg data/COTTON --out cotton`
+    """
+    from mnsa.data.importers import import_ufg as read
+
+    _write(read(source, validation_share=validation_share, seed=seed), out)
+
+
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="New folder for the data set.")],

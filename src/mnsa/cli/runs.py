@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from mnsa.cli.app import Out, Run, app, console
+from mnsa.cli.app import Head, Out, Run, Seed, app, console
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
+
+OtherData = Annotated[Path | None, typer.Option("--data", help="Another data set than the run's own.")]
 
 
 @app.command()
@@ -26,33 +28,39 @@ def train(
     if resume is not None:
         if config or data or out or overrides:
             raise ConfigError("--resume takes everything from the run folder. Give it alone, or with --devices.")
-        from mnsa.training.fit import resume as continue_run
+        from mnsa.training import fit
 
-        run = continue_run(resume, devices=devices)
+        run = fit.resume(resume, devices=devices)
     else:
         if config is None or data is None or out is None:
             raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")
         settings = load_config(config, overrides or ())
-        from mnsa.training.fit import train as train_run
+        from mnsa.training import fit
 
-        run = train_run(settings, data, out, devices=devices)
-    console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")
+        run = fit.train(settings, data, out, devices=devices)
+    if fit.is_first_process():
+        console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")
 
 
 @app.command()
 def evaluate(
     run: Run,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows to score.")] = "test",
-    data: Annotated[Path | None, typer.Option(help="Another data set than the run's own.")] = None,
+    data: OtherData = None,
+    head: Head = "network",
+    iou_released: Annotated[
+        bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
+    ] = False,
 ) -> None:
     """Score a run on a split, at the images' own size.
 
     Example: `mnsa evaluate runs/first --split test`
     """
-    from mnsa.inference.run_evaluation import evaluate_run
+    from mnsa.inference.run_evaluation import evaluate_run, scores_key
     from mnsa.tables import score_tables
 
-    for table in score_tables(evaluate_run(run, split=split, dataset=data), split):
+    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released)
+    for table in score_tables(scores, scores_key(split, head)):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}")
 
@@ -62,6 +70,7 @@ def predict(
     run: Run,
     images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
     out: Out,
+    head: Head = "network",
 ) -> None:
     """Answer for image files: classes in a CSV, masks and overlays as PNG. Exit code 3 when a file was broken.
 
@@ -70,9 +79,53 @@ def predict(
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
 
-    answers = predict_files(load(run), find_images(images), out)
+    answers = predict_files(load(run, head=head), find_images(images), out)
     console.print(f"{answers.done} answered, {answers.broken} broken: {answers.table}")
     if answers.sheet:
         console.print(f"Overlays at a glance: {answers.sheet}")
     if answers.broken:
         raise typer.Exit(3)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="State dict (.pth) of the released MNSA or MGANet code.")],
+    out: Out,
+    attention: Annotated[
+        Literal["none", "mean", "mean_max"] | None, typer.Option(help="Needed when the file has no attention weights.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint of the released MNSA or MGANet code into a run folder. Nothing in the file is executed.
+
+    Example: `mnsa import-checkpoint best_model.pth --out runs/released`
+    """
+    from mnsa.inference.import_checkpoint import import_checkpoint as read
+
+    run = read(file, out, attention=attention)
+    console.print(f"Imported: {run.model_folder}. Use it: mnsa predict {run.path} photos/ --out answers")
+
+
+@app.command()
+def trees(
+    run: Run,
+    trials: Annotated[int, typer.Option(min=1, help="How many sets of parameters validation chooses from.")] = 20,
+    seed: Seed = 1,
+    data: OtherData = None,
+) -> None:
+    """Grow boosted trees as a second class head, chosen by validation. Needs the extra `trees`.
+
+    Example: `mnsa trees runs/first --trials 20`
+    """
+    from mnsa.inference.run_trees import grow_trees
+    from mnsa.tables import head_table
+
+    def show(trial: int, log_loss: float) -> None:
+        console.print(f"trial {trial}/{trials}  log-loss {log_loss:.4f}")
+
+    card = grow_trees(run, trials=trials, seed=seed, dataset=data, progress=show)
+    console.print(head_table(card.validation, f"{card.dataset}, split val, {card.images['val']} images"))
+    if card.unseen_classes:
+        console.print(f"No training image, so the trees don't know: {', '.join(card.unseen_classes)}")
+    console.print(
+        f"Written to {run / 'trees'}. Validation chose them, so compare on test: mnsa evaluate {run} --head trees"
+    )

@@ -148,6 +148,7 @@ class TrainConfig(Section):
     """How training runs, whatever it learns."""
 
     seed: Annotated[int, Field(ge=0)] = 1
+    start_from: str = ""  # run folder or weights file whose fitting parts are taken over, in place of model.pretrained
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # the last two: mixed precision
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0  # global norm; 0: off
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential moving average of the weights; 0: off

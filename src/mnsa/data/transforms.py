@@ -60,6 +60,12 @@ def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]
     return Transform([fit], _normalise(mean, std))
 
 
+def crop_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """Build the released code's evaluation recipe: zero-padded, centre crop. Source: method section 2."""
+    fit = [Stretch(data.size)] if data.fit == "stretch" else [PadTo(data.size), v2.CenterCrop(data.size)]
+    return Transform(fit, _normalise(mean, std))
+
+
 class Stretch(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """Resizes to (h, w): images bilinear with antialiasing, masks by the nearest pixel centre.
 

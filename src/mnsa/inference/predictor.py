@@ -4,6 +4,7 @@ H, W image size in pixels; h, w network input size; K classes; M mask classes.
 """
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,10 +13,14 @@ from torch.nn import functional as F
 
 from mnsa.data.images import read_image
 from mnsa.data.transforms import eval_transform
+from mnsa.errors import ModelError
 from mnsa.model.heads import mask_of
-from mnsa.model.network import Network
+from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.records import Outputs, Prediction
 from mnsa.run_folder import ModelCard, load_network
+from mnsa.trees.folder import load_trees
+
+Head = Literal["network", "trees"]
 
 
 class Predictor:
@@ -50,9 +55,23 @@ class Predictor:
         )
 
 
-def load(run: str | Path) -> Predictor:
-    """The network of a run folder, ready to answer. Raises: RunError when the folder is incomplete."""
-    return Predictor(*load_network(Path(run)))
+def load(run: str | Path, *, head: Head = "network") -> Predictor:
+    """The network of a run folder, ready to answer.
+
+    head: who says the class, the network's own head or the boosted trees that `mnsa trees` grew; masks and attention
+    are the network's either way.
+    Raises: RunError when the folder is incomplete or has no trees; ModelError when trees can't be used.
+    """
+    if head not in get_args(Head):
+        raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
+    network, card = load_network(Path(run))
+    if head == "trees":
+        if network.class_head is None:
+            raise ModelError(f"{run}: {NO_CLASS_HEAD}")
+        features = network.backbone.channels[-1]
+        trees = load_trees(Path(run), card.classes, features, threads=torch.get_num_threads())
+        network.class_head.classifier = trees
+    return Predictor(network, card)
 
 
 def _mask(mask_logits: Tensor, image: Tensor) -> Tensor:

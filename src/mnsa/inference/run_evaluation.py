@@ -9,29 +9,40 @@ from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import DataError, RunError
 from mnsa.evaluation.evaluate import Scores, evaluate
-from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.predictor import Head, Predictor, load
+from mnsa.inference.released_iou import released_iou_of
 from mnsa.records import Prediction, Sample
 from mnsa.run_folder import open_run, run_dataset, write_text
 
 
-def evaluate_run(path: Path, *, split: str = "test", dataset: Path | None = None) -> Scores:
-    """Score a run's network on one split, at the images' own size, and keep the scores in evaluation.json.
+def evaluate_run(
+    path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network", released_iou: bool = False
+) -> Scores:
+    """Score a run on one split, at the images' own size, and keep the scores in evaluation.json under `scores_key`.
 
-    dataset: another data set than the one the run was trained on. Each image is answered on its own, so no number
-    depends on a batch. Raises: RunError, DataError.
+    dataset: another data set than the one the run was trained on. head: who says the class. released_iou: add the
+    released code's own figure. Each image is answered on its own, so no other number depends on a batch.
+    Raises: RunError, DataError, ModelError.
     """
     run = open_run(path)
     manifest = read_manifest(dataset or run_dataset(run)[0])
-    predictor = load(path)
-    _require_same_classes(predictor, manifest)
+    predictor = load(path, head=head)
+    require_same_classes(predictor, manifest)
     rows = manifest.split(split)
     if not rows.rows:
         raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
     require_sound(rows)
+    released = {"iou_released": released_iou_of(path, rows)} if released_iou else {}
     scores = evaluate(_pairs(predictor, rows), predictor.classes, predictor.mask_classes)
     scores["dataset"] = manifest.name
-    _keep(run.evaluation_file, split, scores)
+    scores.get("segmentation", {}).update(released)
+    _keep(run.evaluation_file, scores_key(split, head), scores)
     return scores
+
+
+def scores_key(split: str, head: Head) -> str:
+    """Where evaluation.json keeps scores: `test` holds the network's own, `test/trees` those with trees as head."""
+    return split if head == "network" else f"{split}/{head}"
 
 
 def _pairs(predictor: Predictor, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:
@@ -40,7 +51,8 @@ def _pairs(predictor: Predictor, manifest: Manifest) -> Iterator[tuple[Sample, P
         yield sample, predictor.predict_image(sample.image, sample.path)
 
 
-def _require_same_classes(predictor: Predictor, manifest: Manifest) -> None:
+def require_same_classes(predictor: Predictor, manifest: Manifest) -> None:
+    """Do nothing when predictor and data name the same classes, as far as both have some. Raises: DataError."""
     for what, ours, theirs in (
         ("classes", predictor.classes, manifest.classes),
         ("mask classes", predictor.mask_classes, manifest.mask_classes),
@@ -52,9 +64,9 @@ def _require_same_classes(predictor: Predictor, manifest: Manifest) -> None:
             )
 
 
-def _keep(file: Path, split: str, scores: Scores) -> None:
+def _keep(file: Path, key: str, scores: Scores) -> None:
     try:
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except ValueError as error:
         raise RunError(f"{file} is damaged: {error}. Move it away and evaluate again.") from None
-    write_text(file, json.dumps({**kept, split: scores}, indent=2) + "\n")
+    write_text(file, json.dumps({**kept, key: scores}, indent=2) + "\n")

@@ -17,13 +17,17 @@ class ClassHead(nn.Module):
         super().__init__()
         self.activation = activation
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(channels, classes)
+        self.classifier: nn.Module = nn.Linear(channels, classes)  # boosted trees may take its place
 
     def forward(self, features: Tensor) -> Tensor:
         """F' (B, C_5, h, w) -> class_logits (B, K)."""
-        pooled = self.activation(features).mean(dim=(2, 3))
-        class_logits: Tensor = self.classifier(self.dropout(pooled))
+        class_logits: Tensor = self.classifier(self.dropout(self.pool(features)))
         return class_logits
+
+    def pool(self, features: Tensor) -> Tensor:
+        """F' (B, C_5, h, w) -> GAP(activation(F')), which the classifier reads: (B, C_5)."""
+        pooled: Tensor = self.activation(features).mean(dim=(2, 3))
+        return pooled
 
 
 class HalfMaskHead(nn.Module):

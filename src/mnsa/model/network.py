@@ -75,6 +75,13 @@ class Network(nn.Module):
         attended, attention = self.attention(pyramid.level5)
         return self.class_head(attended), attention
 
+    def pool(self, pyramid: Pyramid) -> Tensor:
+        """Return what the classifier reads: F_5 weighted by attention, then pooled, (B, C_5)."""
+        if self.attention is None or self.class_head is None:
+            raise ModelError(NO_CLASS_HEAD)
+        attended, _ = self.attention(pyramid.level5)
+        return self.class_head.pool(attended)
+
     def decode(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
         """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l); it sees F_5 without attention."""
         if self.decoder is None:

@@ -59,7 +59,10 @@ def bundled_weights(timm_name: str) -> StateDict:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Tensors by name from a .pth or .safetensors file; nothing in it is executed. Raises: ModelError."""
+    """Tensors by name from a .pth or .safetensors file, bare or under `net`; nothing in it is executed.
+
+    Raises: ModelError.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -71,6 +74,8 @@ def read_state_dict(path: Path) -> StateDict:
         raise ModelError(
             f"{path} can't be read as weights ({reason}). Expected a state dict in .pth or .safetensors."
         ) from None
+    if isinstance(state, dict) and isinstance(state.get("net"), dict):
+        state = state["net"]  # beside it, the released code keeps its epoch and its accuracy
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} holds a {type(state).__name__} that is no state dict; save `model.state_dict()`.")
     return state

@@ -28,12 +28,22 @@ from mnsa.data.dataset import LeafDataModule, class_weights
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import MnsaError, RunError
 from mnsa.model.network import Network, build_network
-from mnsa.run_folder import ModelCard, RunFolder, create_run, open_run, run_config, run_dataset, save_network
+from mnsa.run_folder import (
+    ModelCard,
+    RunFolder,
+    create_run,
+    dataset_origin,
+    open_run,
+    run_config,
+    run_dataset,
+    save_network,
+)
 from mnsa.training.epoch_seed import EpochSeed
 from mnsa.training.epoch_table import EpochTable
 from mnsa.training.module import StageModule
 from mnsa.training.requirements import require_trainable
 from mnsa.training.stages import open_stage
+from mnsa.training.start import knows_classes, knows_masks, read_start, take_over
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
@@ -57,7 +67,7 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunF
     manifest = read_manifest(dataset)
     _require(config, manifest)
     network = _build(config, manifest)
-    run = create_run(out, config, manifest, dataset) if _is_first_process() else RunFolder(out)
+    run = create_run(out, config, dataset_origin(manifest, dataset)) if is_first_process() else RunFolder(out)
     return _run_stages(run, config, manifest, network, devices)
 
 
@@ -79,8 +89,8 @@ def resume(path: Path, *, devices: int = 1) -> RunFolder:
 def _run_stages(run: RunFolder, config: Config, manifest: Manifest, network: Network, devices: int) -> RunFolder:
     for stage in config.stages:
         _fit_stage(run, config, stage, manifest, network, devices)
-    if _is_first_process():
-        save_network(run.model_folder, network, _card(config, manifest))
+    if is_first_process():
+        save_network(run.model_folder, network, _card(config, manifest, network))
     return run
 
 
@@ -178,17 +188,26 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _card(config: Config, manifest: Manifest) -> ModelCard:
-    """What the network will know: the data's names, as far as a stage learns them."""
-    classes = manifest.classes if "classification" in config.tasks else ()
-    mask_classes = manifest.mask_classes if "segmentation" in config.tasks else ()
+def _card(config: Config, manifest: Manifest, network: Network) -> ModelCard:
+    """What the network knows: the data's names, as far as it has a head for them."""
+    classes = manifest.classes if network.class_head else ()
+    mask_classes = manifest.mask_classes if network.decoder else ()
     return ModelCard(config.model, config.data, classes, mask_classes)
 
 
 def _build(config: Config, manifest: Manifest) -> Network:
+    """Build a network with a head for each task that a stage learns, or that it brings from where it starts."""
     torch.manual_seed(config.train.seed)
-    card = _card(config, manifest)
-    network = build_network(config.model, len(card.classes), len(card.mask_classes))
+    model, source = config.model, config.train.start_from
+    start = read_start(Path(source), model.attention) if source else {}
+    classifies = "classification" in config.tasks or knows_classes(start, len(manifest.classes))
+    segments = "segmentation" in config.tasks or knows_masks(start)
+    blank = model.model_copy(update={"pretrained": "none"}) if source else model
+    network = build_network(
+        blank, len(manifest.classes) if classifies else 0, len(manifest.mask_classes) if segments else 0
+    )
+    if source and (said := take_over(network, start, source)) and is_first_process():
+        print(said)  # noqa: T201
     for stage in config.stages:  # what a later stage would refuse is refused now
         open_stage(network, stage)
         _loaders(config, stage, manifest, network)
@@ -197,14 +216,14 @@ def _build(config: Config, manifest: Manifest) -> Network:
 
 def _require(config: Config, manifest: Manifest) -> None:
     require_trainable(config, manifest)
-    if _is_first_process():
+    if is_first_process():
         require_sound(manifest)  # opens every file once
+
+
+def is_first_process() -> bool:
+    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _is_distributed(devices: int) -> bool:
     return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def _is_first_process() -> bool:
-    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

@@ -1,6 +1,6 @@
 """What every importer needs: names of splits, names of mask classes, and a finished manifest."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ MOST_CLASSES = 32  # more values than this are grey levels, not classes
 def assemble(
     root: Path, rows: Sequence[Row], mask_classes: Sequence[str] | None, validation_share: float, seed: int
 ) -> Manifest:
-    """Finish a manifest: classes sorted, mask classes from the pixels unless named, validation carved if there is none.
+    """Finish a manifest: classes in order, mask classes from the pixels unless named, validation carved if missing.
 
     Raises: DataError when there are no images, mask classes without masks, or mask values that are no class indices.
     """
@@ -30,12 +30,19 @@ def assemble(
     if not any(row.split == "val" for row in rows):
         rows = carve_validation(rows, share=validation_share, seed=seed)
     root = root.resolve()
-    classes = tuple(sorted({row.label for row in rows if row.label}))
+    classes = _in_order({row.label for row in rows if row.label})
     manifest = Manifest(root.name, root, classes, tuple(mask_classes or ()), tuple(rows))
     masks = [manifest.mask_path(row) for row in rows if row.mask]
     if manifest.mask_classes and not masks:
         raise DataError(f"Mask classes are named ({', '.join(manifest.mask_classes)}), but no image has a mask.")
     return manifest if manifest.mask_classes else replace(manifest, mask_classes=_infer_mask_classes(masks))
+
+
+def _in_order(labels: Set[str]) -> tuple[str, ...]:
+    """Sort whole numbers by value, so that 1, 2, ..., 10 have the indices 0, 1, ..., 9; anything else as text."""
+    if all(label.isascii() and label.isdigit() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (len(label.lstrip("0")), label.lstrip("0"), label)))
+    return tuple(sorted(labels))
 
 
 def _infer_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:

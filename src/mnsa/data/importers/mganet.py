@@ -1,0 +1,94 @@
+"""MGANet's layout: folders train and test of images, l2_mask of vein masks, and labels.pkl.
+
+Source: method.md, section 3.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from mnsa.data.images import SUFFIXES
+from mnsa.data.importers.common import assemble
+from mnsa.data.importers.labels import read_labels
+from mnsa.data.manifest import Manifest, Row
+from mnsa.errors import DataError
+
+SPLITS = ("train", "test")
+MASKS = "l2_mask"
+LABELS = "labels.pkl"
+
+Key = int | str
+log = logging.getLogger(__name__)
+
+
+def import_mganet(
+    source: Path, *, mask_classes: Sequence[str] | None = None, validation_share: float = 0.2, seed: int = 1
+) -> Manifest:
+    """Read `{train,test}/<id>.<ext>`, `l2_mask/<id>.png` and labels.pkl of one set: soybean_2_1, btf, ...
+
+    Where the keys of labels.pkl are numbers, an image and its mask are found by the number that their names spell, with
+    or without leading zeros; where they are text (btf), by the whole file name. Classes are named "1", "2", ... as the
+    labels. Masks have one class, `vein`, unless mask_classes names others; without a folder l2_mask there are none.
+    Sets may share one labels.pkl, so labels without an image are left out, with a warning that counts them.
+
+    Raises: DataError naming an image without a label or without a mask, or two files that answer to one key.
+    """
+    for name in SPLITS:
+        if not (source / name).is_dir():
+            raise DataError(f"{source} has no folder {name}. Give the folder of one set, such as data/soybean_2_1.")
+    labels = read_labels(source / LABELS)
+    key_of = _key_rule(labels, source / LABELS)
+    images = _files_by_key(source, SPLITS, key_of)
+    has_masks = (source / MASKS).is_dir()
+    masks = _files_by_key(source, (MASKS,), key_of) if has_masks else None
+    rows = [_row(key, image, labels, masks, source) for key, image in images.items()]
+    if unused := sorted(labels.keys() - images.keys()):
+        log.warning("%s labels of %s have no image and are left out: %s", len(unused), source / LABELS, _few(unused))
+    return assemble(source, rows, mask_classes or (("vein",) if has_masks else None), validation_share, seed)
+
+
+def _key_rule(labels: Mapping[Key, int], path: Path) -> Callable[[str], Key]:
+    """How a file's name becomes its key in `labels`."""
+    kinds = {type(key) for key in labels}
+    if len(kinds) != 1:
+        raise DataError(f"{path} holds {len(labels)} labels; expected one or more, by numbers alone or by names alone.")
+    return _number if kinds == {int} else str
+
+
+def _number(name: str) -> Key:
+    """7 for 7.tif and 007.tif; the name itself where it is no number, which then has no label."""
+    stem = PurePosixPath(name).stem
+    return int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 19 else name
+
+
+def _files_by_key(source: Path, folders: Sequence[str], key_of: Callable[[str], Key]) -> dict[Key, str]:
+    """All image files of these folders, relative to `source`; hidden files are skipped."""
+    found: dict[Key, str] = {}
+    for folder in folders:
+        for path in sorted((source / folder).iterdir()):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                continue
+            file = f"{folder}/{path.name}"
+            other = found.setdefault(key_of(path.name), file)
+            if other != file:
+                raise DataError(f"{source}: {other} and {file} answer to one key of {LABELS}. Keep one of them.")
+    return found
+
+
+def _row(key: Key, image: str, labels: Mapping[Key, int], masks: Mapping[Key, str] | None, source: Path) -> Row:
+    if key not in labels:
+        raise DataError(
+            f"{source / image} has no label: {LABELS} has no key {key!r}, but keys such as {_few(sorted(labels))}. "
+            "Add its label, or move it away."
+        )
+    if masks is not None and key not in masks:
+        name = f"{key}.png" if isinstance(key, int) else key
+        raise DataError(
+            f"{source / image} has no mask {MASKS}/{name}. Restore it, or move {MASKS} away to do without masks."
+        )
+    mask = masks[key] if masks else ""
+    return Row(image, mask, label=str(labels[key]), split=image.partition("/")[0])
+
+
+def _few(keys: Sequence[Key]) -> str:
+    return ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")

@@ -1,0 +1,95 @@
+"""The UFG layout: a folder of images beside lists of them, one list a split; SoyAgeing has one such pair a stage.
+
+Source: method.md, section 3.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from mnsa.data.images import SUFFIXES
+from mnsa.data.importers.common import assemble
+from mnsa.data.manifest import SPLITS, Manifest, Row, checked_path
+from mnsa.errors import DataError
+
+IMAGES = "images"
+LISTS = "anno"
+STAGES = ("R1", "R3", "R4", "R5", "R6")  # of SoyAgeing; no other set's folders are pooled: their labels differ
+
+log = logging.getLogger(__name__)
+
+
+class _Entry(NamedTuple):
+    """One line of a list: `where` names it in error messages, `file` lies below images/."""
+
+    where: str
+    file: str
+    label: str
+
+
+def import_ufg(source: Path, *, validation_share: float = 0.2, seed: int = 1) -> Manifest:
+    """Read `images/<file>` and `anno/{train,val,test}.txt`, whose lines are `<file> <label>`; val.txt may be missing.
+
+    Classes are named "1", "2", ... as the labels. A folder that holds SoyAgeing's stages R1, R3, ... gives them pooled:
+    one class for a cultivar of all stages, and an extra column `stage`. Images that no list names are left out, and
+    stages that are not there, with a warning that counts them.
+
+    Raises: DataError naming list and line: a file that is not there or is listed before, a label below 1.
+    """
+    if (source / LISTS).is_dir():
+        rows = list(_rows(source, ""))
+    elif stages := [stage for stage in STAGES if (source / stage / LISTS).is_dir()]:
+        rows = [row for stage in stages for row in _rows(source, stage)]
+        if missing := [stage for stage in STAGES if stage not in stages]:
+            log.warning("%s has no stage %s; pooled are %s", source, ", ".join(missing), ", ".join(stages))
+    else:
+        raise DataError(f"{source} has no folder {LISTS}. Give the folder of one set, such as data/COTTON.")
+    return assemble(source, rows, None, validation_share, seed)
+
+
+def _rows(source: Path, stage: str) -> Iterator[Row]:
+    """The rows of one images/ and anno/, which lie in `source`, or in its folder `stage`."""
+    home = source / stage
+    listed_at: dict[str, str] = {}
+    for split in SPLITS:
+        if split == "val" and not (home / LISTS / "val.txt").exists():
+            continue
+        for where, file, label in _read_list(home / LISTS / f"{split}.txt"):
+            if listed_at.setdefault(file, where) != where:
+                raise DataError(f"{where}: {file!r} is listed before, at {listed_at[file]}. List it once.")
+            if not (home / IMAGES / file).is_file():
+                raise DataError(f"{where}: there is no file {home / IMAGES / file}. Restore it, or drop the line.")
+            image = str(PurePosixPath(stage, IMAGES, file))
+            yield Row(image, label=label, split=split, extra={"stage": stage} if stage else {})
+    _warn_of_unlisted(home / IMAGES, set(listed_at))
+
+
+def _read_list(path: Path) -> Iterator[_Entry]:
+    """The lines `<file> <label>` of a list; the label is the last word, blank lines are skipped."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows likes to write a byte order mark
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be read: {error.strerror}. Restore it: one line `<file> <label>` an image."
+        ) from None
+    for number, words in enumerate(text.split("\n"), 1):
+        if words.strip():
+            yield _entry(words.strip(), f"{path}, line {number}")
+
+
+def _entry(words: str, where: str) -> _Entry:
+    parts = re.fullmatch(r"(.*\S)\s+0*([1-9][0-9]{0,17})", words)
+    if parts is None:
+        raise DataError(f"{where} is {words!r}; expected `<file> <label>` with a label 1, 2, 3, ...")
+    return _Entry(where, str(PurePosixPath(checked_path(parts[1], where, "file"))), parts[2])
+
+
+def _warn_of_unlisted(images: Path, listed: set[str]) -> None:
+    files = (path.relative_to(images) for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    unlisted = [file.as_posix() for file in files if not file.name.startswith(".") and file.as_posix() not in listed]
+    if unlisted:
+        log.warning("%s files of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0])

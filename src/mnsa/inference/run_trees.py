@@ -1,0 +1,124 @@
+"""Grow boosted trees on what a run's class head reads; test rows are never touched.
+
+N labelled images; C_5 channels of level 5; K classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnsa.data.check import require_sound
+from mnsa.data.images import read_image
+from mnsa.data.manifest import Manifest, fresh_folder, read_manifest
+from mnsa.errors import DataError, ModelError, RunError
+from mnsa.evaluation import metrics
+from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.run_evaluation import require_same_classes
+from mnsa.model.network import NO_CLASS_HEAD
+from mnsa.run_folder import open_run, run_dataset
+from mnsa.trees.boosted import BoostedTrees, require_extra, versions
+from mnsa.trees.folder import TreesCard, save_trees
+from mnsa.trees.tune import Examples, Tuned, tune
+
+
+class Pooled(NamedTuple):
+    """What the class head reads of a split, features (N, C_5), with labels (N,) and its own class_logits (N, K)."""
+
+    features: Tensor
+    labels: Tensor
+    class_logits: Tensor
+
+
+def grow_trees(
+    path: Path, *, trials: int = 20, seed: int = 1, dataset: Path | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> TreesCard:  # fmt: skip
+    """Grow trees on the training rows, let validation choose them, and keep them in the run's trees/.
+
+    Images are seen as `predict` sees them, one by one and without augmentation; rows without a label are left out.
+    dataset: another data set than the run's own. progress: called with (trial, its validation log-loss).
+    Returns: the card. Raises: RunError, DataError, ModelError; trees/ then doesn't appear.
+    """
+    run = open_run(path)
+    require_extra()
+    if run.trees_folder.exists():
+        raise RunError(f"{run.trees_folder} exists and is left as it is. Remove it to grow new trees.")
+    manifest = read_manifest(dataset or run_dataset(run)[0])
+    predictor = load(path)
+    if predictor.network.class_head is None:
+        raise ModelError(f"{path}: {NO_CLASS_HEAD}")
+    learned, chosen_by = _labelled(manifest, "train"), _labelled(manifest, "val")
+    require_same_classes(predictor, learned)
+    for rows in (learned, chosen_by):
+        require_sound(rows)
+    with fresh_folder(run.trees_folder) as folder:
+        train, val = pool_split(predictor, learned), pool_split(predictor, chosen_by)
+        tuned = tune(
+            _examples(train), _examples(val), len(manifest.classes),
+            trials=trials, seed=seed, threads=torch.get_num_threads(), progress=progress,
+        )  # fmt: skip
+        return save_trees(folder, tuned.booster, _card(manifest, train, val, tuned, trials=trials, seed=seed))
+
+
+def pool_split(predictor: Predictor, manifest: Manifest) -> Pooled:
+    """Collect what a predictor's class head reads of each image. Raises: DataError."""
+    network = predictor.network
+    if network.class_head is None:
+        raise ModelError(NO_CLASS_HEAD)
+    device = next(network.parameters()).device
+    features, class_logits = [], []
+    for row in manifest.rows:
+        inputs, _ = predictor.transform(read_image(manifest.image_path(row)))
+        with torch.inference_mode():
+            pooled = network.pool(network.features(inputs[None].to(device)))
+            features.append(pooled.cpu())
+            class_logits.append(network.class_head.classifier(pooled).cpu())
+    labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
+    return Pooled(torch.cat(features), labels, torch.cat(class_logits))
+
+
+def _labelled(manifest: Manifest, split: str) -> Manifest:
+    """The rows of a split that have a label, without their masks, which trees don't need."""
+    rows = tuple(replace(row, mask="") for row in manifest.rows if row.split == split and row.label)
+    if not rows:
+        raise DataError(f"{manifest.name} has no labelled row with split `{split}`. Name some in manifest.csv.")
+    if split == "train" and len({row.label for row in rows}) == 1:
+        raise DataError(f"{manifest.name}: every training row is {rows[0].label}. Trees need two classes or more.")
+    return replace(manifest, rows=rows, mask_classes=())
+
+
+def _examples(pooled: Pooled) -> Examples:
+    return Examples(pooled.features.numpy(), pooled.labels.numpy())
+
+
+def _card(manifest: Manifest, train: Pooled, val: Pooled, tuned: Tuned, *, trials: int, seed: int) -> TreesCard:
+    seen = set(train.labels.tolist())
+    return TreesCard(
+        classes=manifest.classes,
+        features=train.features.shape[1],
+        dataset=manifest.name,
+        dataset_digest=manifest.digest(),
+        images={"train": len(train.labels), "val": len(val.labels)},
+        unseen_classes=tuple(name for index, name in enumerate(manifest.classes) if index not in seen),
+        seed=seed,
+        trials=trials,
+        parameters=tuned.parameters,
+        rounds=tuned.booster.num_boosted_rounds(),
+        validation={
+            "network": _scores(val.class_logits, val.labels),
+            "trees": _scores(BoostedTrees(tuned.booster)(val.features), val.labels),
+        },
+        versions=versions(),
+    )
+
+
+def _scores(class_logits: Tensor, labels: Tensor) -> dict[str, float]:
+    return {
+        "accuracy": metrics.accuracy(metrics.confusion_matrix(class_logits, labels)),
+        "log_loss": float(F.cross_entropy(class_logits.double(), labels)),
+    }

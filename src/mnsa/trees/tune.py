@@ -1,0 +1,105 @@
+"""Let validation choose boosted trees: Optuna proposes parameters, XGBoost fits them.
+
+N labelled images; C_5 channels of level 5; K classes.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mnsa.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from xgboost import Booster, DMatrix
+
+MAX_ROUNDS = 300
+MAX_TREES = 20_000  # a round grows a tree per class, so this is what bounds the time of a fit with many classes
+PATIENCE = 20  # rounds without a better validation log-loss
+
+
+class Examples(NamedTuple):
+    """What trees learn from: features float32 (N, C_5), labels int64 (N,) in 0..K-1."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Tuned(NamedTuple):
+    """A fit and how it came about. log_loss: on validation, in nats."""
+
+    booster: "Booster"
+    parameters: dict[str, float]
+    log_loss: float
+
+
+def max_rounds(classes: int) -> int:
+    """Bound a fit's rounds: 300, or as many as 20,000 trees allow (18 for 1,110 classes), but never under 10."""
+    return max(10, min(MAX_ROUNDS, MAX_TREES // classes))
+
+
+def tune(
+    train: Examples, val: Examples, classes: int, *,
+    trials: int, seed: int, threads: int, progress: Callable[[int, float], None] | None = None,
+) -> Tuned:  # fmt: skip
+    """Fit `trials` proposals on train and keep the one with the lowest log-loss on validation.
+
+    Log-loss, not accuracy: on a few dozen validation images accuracy moves in steps, so that most proposals tie and
+    the sampler learns nothing; log-loss tells them apart. It also stops each fit. Validation thus chooses both
+    parameters and rounds, and the score that comes out flatters: only data that were not given here can judge.
+    A class without a training image keeps a probability near 0. progress: called with (trial, its log-loss).
+    The same seed, data and number of threads give the same trees. Source: Bergstra et al. 2011, Algorithms for
+    Hyper-Parameter Optimization, section 4 (the sampler). Raises: ConfigError for less than one trial.
+    """
+    import optuna
+    from xgboost import DMatrix
+
+    if trials < 1:
+        raise ConfigError(f"trials is {trials}; expected 1 or more.")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    learned, chosen_by = (DMatrix(given.features, given.labels, nthread=threads) for given in (train, val))
+    settings = {"num_class": classes, "seed": seed, "nthread": threads}
+
+    def attempt(number: int) -> Tuned:
+        trial = study.ask()
+        tuned = _fit(_propose(trial), settings, learned, chosen_by)
+        study.tell(trial, tuned.log_loss)
+        if progress is not None:
+            progress(number, tuned.log_loss)
+        return tuned
+
+    return min(map(attempt, range(1, trials + 1)), key=lambda tuned: tuned.log_loss)
+
+
+def _propose(trial: "Trial") -> dict[str, float]:
+    """A point of the search space.
+
+    min_child_weight is a sum of p (1 - p): an image weighs about 1/K at the start, so XGBoost's default of 1 would
+    keep the trees of 200 classes from ever splitting off one class.
+    """
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.5, log=True),
+        "max_depth": trial.suggest_int("max_depth", 2, 5),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1e-4, 1.0, log=True),
+        "reg_lambda": trial.suggest_float("reg_lambda", 1e-2, 10.0, log=True),
+        "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+        "colsample_bytree": trial.suggest_float("colsample_bytree", 0.05, 0.5, log=True),
+    }
+
+
+def _fit(parameters: dict[str, float], settings: dict[str, int], learned: "DMatrix", chosen_by: "DMatrix") -> Tuned:
+    import xgboost
+
+    fixed: dict[str, Any] = {
+        "objective": "multi:softprob",
+        "eval_metric": "mlogloss",
+        "tree_method": "hist",
+        "max_bin": 16,  # thresholds per feature: enough for a few images a class, and each of them costs time
+    }
+    booster = xgboost.train(
+        parameters | fixed | settings, learned, max_rounds(settings["num_class"]),
+        evals=[(chosen_by, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False,
+    )  # fmt: skip
+    return Tuned(booster[: booster.best_iteration + 1], parameters, booster.best_score)

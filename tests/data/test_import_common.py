@@ -1,0 +1,64 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnsa.data.importers.common import assemble
+from mnsa.data.manifest import Row
+from mnsa.errors import DataError
+
+
+def classes_of(*labels: str) -> tuple[str, ...]:
+    rows = [Row(f"{n}.png", label=label, split="train") for n, label in enumerate(labels)]
+    return assemble(Path("leaves"), rows, None, 0.2, 1).classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("10", "9", "1", "2", "10"), ("1", "2", "9", "10")),
+        (("010", "9", "10"), ("9", "010", "10")),
+        (("10", "9", "oak"), ("10", "9", "oak")),
+        (("10", "9", ""), ("9", "10")),
+        (("10", "9", "²"), ("10", "9", "²")),
+        (("1" * 5000, "2"), ("2", "1" * 5000)),
+    ],
+)
+def test_classes_are_in_the_order_of_numbers_where_all_are_numbers_and_of_text_otherwise(
+    labels: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert classes_of(*labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1, 1), ("foreground",)),
+        ((255, 255), ("foreground",)),
+        ((1, 2), ("background", "class1", "class2")),
+        ((0, 0), ("foreground",)),
+    ],
+)
+def test_mask_classes_are_named_after_the_values_of_all_masks(
+    tmp_path: Path, draw_leaf: Callable[..., None], values: tuple[int, ...], expected: tuple[str, ...]
+) -> None:
+    for n, value in enumerate(values):
+        draw_leaf(tmp_path / f"{n}.png", tmp_path / f"m{n}.png", mask_value=value)
+    rows = [Row(f"{n}.png", f"m{n}.png", "a", "train") for n in range(len(values))]
+    assert assemble(tmp_path, rows, None, 0.2, 1).mask_classes == expected
+    assert assemble(tmp_path, rows, ["vein"], 0.2, 1).mask_classes == ("vein",)
+
+
+def test_masks_that_mix_1_and_255_are_grey_levels(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
+    for n, value in enumerate((1, 255)):
+        draw_leaf(tmp_path / f"{n}.png", tmp_path / f"m{n}.png", mask_value=value)
+    rows = [Row(f"{n}.png", f"m{n}.png", "a", "train") for n in range(2)]
+    with pytest.raises(DataError, match=r"m1\.png has the pixel value 255"):
+        assemble(tmp_path, rows, None, 0.2, 1)
+
+
+def test_validation_is_carved_only_where_there_is_none() -> None:
+    rows = [Row(f"{n}.png", label="a", split="train") for n in range(9)]
+    given = [*rows, Row("v.png", label="a", split="val")]
+    assert assemble(Path("leaves"), given, None, 0.5, 1).rows == tuple(given)
+    assert sum(row.split == "val" for row in assemble(Path("leaves"), rows, None, 0.34, 1).rows) == 3

@@ -1,0 +1,187 @@
+import logging
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layouts import make_mganet
+from mnsa.data.check import find_faults
+from mnsa.data.dataset import read_sample
+from mnsa.data.importers import import_mganet
+from mnsa.data.manifest import Manifest, read_manifest, write_manifest
+from mnsa.errors import DataError
+
+
+@pytest.fixture
+def soybean(tmp_path: Path) -> Path:
+    """Three cultivars of six tif images, ids 2, 5, 8, ...; the last has none for testing."""
+    return make_mganet(tmp_path, classes=3, per_class=6, size_px=32)
+
+
+def relabel(folder: Path, labels: dict) -> None:
+    (folder / "labels.pkl").write_bytes(pickle.dumps(labels))
+
+
+def by_image(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    return {row.image: (row.mask, row.label) for row in manifest.rows}
+
+
+def test_every_image_gets_its_own_mask_and_label(soybean: Path) -> None:
+    manifest = import_mganet(soybean)
+    labels = pickle.loads((soybean / "labels.pkl").read_bytes())
+    assert by_image(manifest) == {
+        path.relative_to(soybean).as_posix(): (f"l2_mask/{path.stem}.png", str(labels[int(path.stem)]))
+        for path in soybean.glob("t*/*.tif")
+    }
+    assert (manifest.name, manifest.root) == ("soybean_2_1", soybean.resolve())
+    assert (manifest.classes, manifest.mask_classes) == (("1", "2", "3"), ("vein",))
+
+
+def test_validation_comes_from_train_and_test_stays_as_it_is(soybean: Path) -> None:
+    splits = Counter((row.image.split("/")[0], row.label, row.split) for row in import_mganet(soybean).rows)
+    assert splits == {
+        ("train", "1", "train"): 3, ("train", "1", "val"): 1, ("test", "1", "test"): 2,
+        ("train", "2", "train"): 3, ("train", "2", "val"): 1, ("test", "2", "test"): 2,
+        ("train", "3", "train"): 5, ("train", "3", "val"): 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mask_value", [1, 255])
+def test_the_set_is_sound_and_its_veins_are_read_from_either_kind_of_mask(tmp_path: Path, mask_value: int) -> None:
+    source = make_mganet(tmp_path, classes=2, per_class=3, size_px=40, mask_value=mask_value)
+    write_manifest(import_mganet(source), tmp_path / "set")
+    manifest = read_manifest(tmp_path / "set")
+    assert manifest == import_mganet(source)
+    assert find_faults(manifest) == []
+    for row in manifest.rows:
+        sample = read_sample(manifest, row)
+        assert sample.label == int(row.label) - 1
+        assert np.array_equal(sample.mask, np.asarray(Image.open(source / row.mask)) > 0)
+        assert np.array_equal(sample.image.permute(1, 2, 0), np.asarray(Image.open(source / row.image)))
+
+
+def test_butterflies_are_found_by_name(tmp_path: Path) -> None:
+    source = make_mganet(tmp_path, classes=2, per_class=3, size_px=32, name="btf").rename(tmp_path / "any name")
+    rows = by_image(import_mganet(source, mask_classes=["wing vein"]))
+    assert rows["train/butterfly_0002.png"] == ("l2_mask/butterfly_0002.png", "1")
+    assert len(rows) == 6
+
+
+def test_the_mask_class_can_be_renamed(soybean: Path) -> None:
+    assert import_mganet(soybean, mask_classes=["lesion"]).mask_classes == ("lesion",)
+
+
+def test_zeros_before_a_number_and_capital_suffixes_mean_nothing(soybean: Path) -> None:
+    (soybean / "train" / "2.tif").rename(soybean / "train" / "0002.TIF")
+    (soybean / "l2_mask" / "5.png").rename(soybean / "l2_mask" / "05.PNG")
+    rows = by_image(import_mganet(soybean))
+    assert rows["train/0002.TIF"] == ("l2_mask/2.png", "1")
+    assert rows["train/5.tif"] == ("l2_mask/05.PNG", "1")
+    assert find_faults(import_mganet(soybean)) == []
+
+
+def test_ten_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    source = make_mganet(tmp_path, classes=11, per_class=1, size_px=32)
+    assert import_mganet(source).classes == tuple(map(str, range(1, 12)))
+
+
+def test_a_class_that_is_in_test_alone_is_kept(soybean: Path) -> None:
+    labels = pickle.loads((soybean / "labels.pkl").read_bytes())
+    lone = int(next((soybean / "test").iterdir()).stem)
+    relabel(soybean, {**labels, lone: np.int64(9)})
+    manifest = import_mganet(soybean)
+    assert manifest.classes == ("1", "2", "3", "9")
+    assert [row.split for row in manifest.rows if row.label == "9"] == ["test"]
+
+
+def test_without_a_folder_of_masks_there_are_classes_alone(soybean: Path) -> None:
+    (soybean / "l2_mask").rename(soybean / "elsewhere")
+    manifest = import_mganet(soybean)
+    assert manifest.mask_classes == ()
+    assert {row.mask for row in manifest.rows} == {""}
+    with pytest.raises(DataError, match="no image has a mask"):
+        import_mganet(soybean, mask_classes=["vein"])
+
+
+def test_labels_without_an_image_are_left_out_and_counted(soybean: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = import_mganet(soybean)
+    assert caplog.messages == []
+    labels = pickle.loads((soybean / "labels.pkl").read_bytes())
+    relabel(soybean, labels | {1000: 7, 1001: 7, 1002: 8, 0: 1})
+    with caplog.at_level(logging.WARNING):
+        assert import_mganet(soybean) == whole
+    assert caplog.messages == [f"4 labels of {soybean}/labels.pkl have no image and are left out: 0, 1000, 1001, ..."]
+
+
+def test_what_viewers_and_archivers_leave_behind_is_skipped(soybean: Path) -> None:
+    whole = import_mganet(soybean)
+    for name in ("Thumbs.db", "._2.tif", "notes.txt"):
+        (soybean / "train" / name).touch()
+    assert import_mganet(soybean) == whole
+
+
+def duplicate(folder: Path, copy: str) -> None:
+    (folder / copy).write_bytes((folder / "train" / "2.tif").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("copy", "reason"),
+    [
+        ("train/02.tif", "train/02.tif and train/2.tif answer to one key"),
+        ("train/2.JPG", "train/2.JPG and train/2.tif answer to one key"),
+        ("test/2.tif", "train/2.tif and test/2.tif answer to one key"),
+        ("l2_mask/002.png", "l2_mask/002.png and l2_mask/2.png answer to one key"),
+        ("train/3.tif", r"train/3\.tif has no label: labels\.pkl has no key 3, but keys such as 2, 5, 8, \.\.\."),
+        ("test/leaf.tif", r"test/leaf\.tif has no label: labels\.pkl has no key 'leaf\.tif'"),
+        ("test/²5.tif", r"has no key '²5\.tif'"),
+    ],
+)
+def test_an_image_that_answers_to_no_key_or_to_another_ones_is_named(soybean: Path, copy: str, reason: str) -> None:
+    duplicate(soybean, copy)
+    with pytest.raises(DataError, match=reason):
+        import_mganet(soybean)
+
+
+def test_a_missing_mask_is_named(soybean: Path) -> None:
+    (soybean / "l2_mask" / "8.png").unlink()
+    with pytest.raises(DataError, match=r"train/8\.tif has no mask l2_mask/8\.png\. Restore it"):
+        import_mganet(soybean)
+
+
+@pytest.mark.parametrize("labels", [{}, {2: 1, "5.tif": 1}])
+def test_labels_with_keys_of_both_kinds_or_none_are_refused(soybean: Path, labels: dict) -> None:
+    relabel(soybean, labels)
+    with pytest.raises(DataError, match=rf"labels\.pkl holds {len(labels)} labels; expected one or more, by numbers"):
+        import_mganet(soybean)
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_folder_that_holds_no_set_is_told_from_one_that_does(soybean: Path, missing: str) -> None:
+    with pytest.raises(DataError, match=r"has no folder train\. Give the folder of one set, such as data/soybean_2_1"):
+        import_mganet(soybean.parent)
+    (soybean / missing).rename(soybean / "elsewhere")
+    with pytest.raises(DataError, match=f"has no folder {missing}"):
+        import_mganet(soybean)
+
+
+def test_without_labels_there_is_no_set(soybean: Path) -> None:
+    (soybean / "labels.pkl").unlink()
+    with pytest.raises(DataError, match=r"There is no file .*labels\.pkl"):
+        import_mganet(soybean)
+
+
+def test_a_hostile_table_of_labels_ends_the_command_before_anything_is_written(mnsa, soybean: Path, tmp_path: Path):
+    (soybean / "labels.pkl").write_bytes(b"cos\nmkdir\n(S'%s'\ntR." % str(tmp_path / "ran").encode())
+    ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set")
+    assert ended.code == 2
+    assert ended.err.startswith(f"Error: {soybean}/labels.pkl asks for 'os'.'mkdir'")
+    assert list(tmp_path.iterdir()) == [soybean]
+
+
+def test_the_command_writes_a_data_set(mnsa, soybean: Path, tmp_path: Path) -> None:
+    ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set", "--validation-share", "0.5", "--seed", 3)
+    assert (ended.code, ended.out) == (0, f"18 images, 3 classes, 1 mask classes: {tmp_path / 'set'}\n")
+    assert read_manifest(tmp_path / "set") == import_mganet(soybean, validation_share=0.5, seed=3)

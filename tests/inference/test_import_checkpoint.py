@@ -1,0 +1,89 @@
+"""A checkpoint of the released code becomes a run folder whose network gives the released outputs."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+import mnsa as package
+from mnsa.config import ModelConfig
+from mnsa.model.network import build_network
+from mnsa.run_folder import open_run, run_config
+from released_names import mganet_state, released_state
+
+
+class Malice:
+    """Pickles as a call."""
+
+    def __reduce__(self):
+        return print, ("this must not be run",)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    config = ModelConfig(preset="paper", backbone="resnet18", pretrained="none", widths=(1 / 16,) * 5)
+    return build_network(config, classes=3, mask_classes=1).eval()
+
+
+@pytest.fixture
+def checkpoint(network, tmp_path):
+    file = tmp_path / "best.pth"
+    torch.save({"net": {f"module.{k}": v for k, v in released_state(network).items()}, "epoch": 3, "acc": 0.5}, file)
+    return file
+
+
+def test_the_imported_network_answers_as_the_released_one(mnsa, network, checkpoint, tmp_path):
+    imported = mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
+    assert imported.code == 0, imported.err
+    predictor = package.load(tmp_path / "run")
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        ours, theirs = predictor(images), network(images)
+    assert torch.equal(ours.class_logits, theirs.class_logits)
+    assert torch.equal(ours.mask_logits, theirs.mask_logits)
+    assert (predictor.classes, predictor.mask_classes) == (("1", "2", "3"), ("vein",))
+
+
+def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(mnsa, checkpoint, tmp_path):
+    mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert json.loads(run.provenance_file.read_text())["checkpoint"] == str(checkpoint)
+    assert [stage.name for stage in run_config(run).stages] == ["classification", "segmentation"]
+    scored = mnsa("evaluate", tmp_path / "run")
+    assert scored.code == 2
+    assert "--data" in scored.err
+
+
+def test_mganet_becomes_a_classifier(mnsa, network, tmp_path):
+    classifier = {k: v for k, v in network.state_dict().items() if k.startswith(("backbone", "attention", "class"))}
+    bare = build_network(ModelConfig(preset="paper", backbone="resnet18", pretrained="none"), 3, 0)
+    bare.load_state_dict(classifier)
+    torch.save(mganet_state(bare), tmp_path / "mganet.pth")
+    assert mnsa("import-checkpoint", tmp_path / "mganet.pth", "--out", tmp_path / "run").code == 0
+    assert package.load(tmp_path / "run").mask_classes == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", pickle.dumps(Malice()), pickle.dumps({"net": Malice()})])
+def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(mnsa, tmp_path, content):
+    (tmp_path / "bad.pth").write_bytes(content)
+    refused = mnsa("import-checkpoint", tmp_path / "bad.pth", "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "bad.pth" in refused.err
+    assert "this must not be run" not in refused.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_something_else_is_refused_by_name(mnsa, tmp_path):
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
+    refused = mnsa("import-checkpoint", tmp_path / "other.pth", "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "other.pth" in refused.err
+
+
+def test_an_existing_folder_is_left_alone(mnsa, checkpoint, tmp_path):
+    (tmp_path / "run").mkdir()
+    refused = mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert not list((tmp_path / "run").iterdir())

@@ -1,0 +1,150 @@
+"""Trees learn from what the class head reads of training images; validation chooses them; test is not touched."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mnsa.data.dataset import read_sample
+from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.errors import DataError, ModelError, RunError
+from mnsa.inference.predictor import load
+from mnsa.inference.run_trees import grow_trees, pool_split
+from mnsa.run_folder import ModelCard, load_network, save_network
+
+
+@pytest.fixture
+def change(dataset, tmp_path):
+    """The data set with the rows that `keep` returns; None leaves a row out."""
+
+    def write(keep):
+        manifest = read_manifest(dataset)
+        rows = tuple(row for row in map(keep, manifest.rows) if row)
+        write_manifest(replace(manifest, rows=rows), tmp_path / "changed")
+        return tmp_path / "changed"
+
+    return write
+
+
+def test_the_features_are_what_reaches_the_classifier(predictor, dataset):
+    manifest = read_manifest(dataset).split("train")
+    seen = []
+    hook = predictor.network.class_head.classifier.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
+    samples = [read_sample(manifest, row) for row in manifest.rows]
+    with hook:
+        answers = [predictor.predict_image(sample.image) for sample in samples]
+    pooled = pool_split(predictor, manifest)
+    torch.testing.assert_close(pooled.features, torch.cat(seen))
+    assert pooled.labels.tolist() == [sample.label for sample in samples]
+    probs = np.stack([answer.class_probs for answer in answers])
+    np.testing.assert_allclose(pooled.class_logits.softmax(1).numpy(), probs, atol=1e-6)
+
+
+def test_the_card_says_how_they_were_grown_and_what_each_head_scores(grown, predictor, dataset):
+    card = json.loads((grown.trees_folder / "trees.json").read_text())
+    assert card["classes"] == ["cultivar_01", "cultivar_02", "cultivar_03"]
+    assert card["features"] == predictor.network.backbone.channels[-1]
+    assert (card["dataset"], card["dataset_digest"]) == ("leaves", read_manifest(dataset).digest())
+    assert (card["images"], card["unseen_classes"]) == ({"train": 12, "val": 3}, [])
+    assert (card["seed"], card["trials"]) == (1, 2)
+    assert card["versions"].keys() == {"mnsa", "xgboost", "optuna"}
+    val = read_manifest(dataset).split("val")
+    for head, scores in card["validation"].items():
+        answer = load(grown.path, head=head).predict_image
+        probs = np.stack([answer(read_sample(val, row).image).class_probs for row in val.rows])
+        labels = np.array([val.label_index(row) for row in val.rows])
+        assert scores["accuracy"] == pytest.approx((probs.argmax(1) == labels).mean())
+        assert scores["log_loss"] == pytest.approx(-np.log(probs[range(3), labels]).mean(), abs=1e-4)
+    assert card["validation"].keys() == {"network", "trees"}
+
+
+def test_the_same_seed_grows_the_same_trees(own_run, grown):
+    grow_trees(own_run.path, trials=2)
+    for name in ("model.ubj", "trees.json"):
+        assert (own_run.trees_folder / name).read_bytes() == (grown.trees_folder / name).read_bytes()
+
+
+def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, grown):
+    for row in read_manifest(own_dataset).rows:
+        (own_dataset / row.mask).unlink()
+        if row.split == "test":
+            (own_dataset / row.image).unlink()
+    grow_trees(own_run.path, trials=2, dataset=own_dataset)
+    assert (own_run.trees_folder / "model.ubj").read_bytes() == (grown.trees_folder / "model.ubj").read_bytes()
+
+
+def test_rows_without_a_label_are_left_out(own_run, change):
+    first = {"train": 0, "val": 0}
+
+    def keep(row):
+        if row.split in first and not first[row.split]:
+            first[row.split] = 1
+            return replace(row, label="")
+        return row
+
+    assert grow_trees(own_run.path, trials=1, dataset=change(keep)).images == {"train": 11, "val": 2}
+
+
+def test_a_class_without_a_training_image_is_named(own_run, change):
+    other = change(lambda row: None if row.split == "train" and row.label == "cultivar_02" else row)
+    card = grow_trees(own_run.path, trials=1, dataset=other)
+    assert card.unseen_classes == ("cultivar_02",)
+    assert card.images == {"train": 8, "val": 3}
+    manifest = read_manifest(other)
+    answer = load(own_run.path, head="trees").predict(manifest.image_path(manifest.rows[0]))
+    assert answer.class_probs.shape == (3,)
+    assert answer.class_probs.argmin() == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (lambda row: None if row.split == "val" else row, "no labelled row with split `val`"),
+        (lambda row: replace(row, label=""), "no labelled row with split `train`"),
+        (lambda row: row if row.label == "cultivar_01" else None, "every training row is cultivar_01"),
+    ],
+)
+def test_data_that_trees_cannot_learn_from_are_refused(own_run, change, keep, words):
+    with pytest.raises(DataError, match=words):
+        grow_trees(own_run.path, trials=1, dataset=change(keep))
+    assert not own_run.trees_folder.exists()
+
+
+def test_other_classes_are_refused(own_run, dataset, tmp_path):
+    manifest = read_manifest(dataset)
+    write_manifest(replace(manifest, classes=manifest.classes[::-1]), tmp_path / "other")
+    with pytest.raises(DataError, match="same classes in the same order"):
+        grow_trees(own_run.path, dataset=tmp_path / "other")
+
+
+def test_trees_that_exist_are_left_as_they_are(own_run):
+    own_run.trees_folder.mkdir()
+    with pytest.raises(RunError, match=r"trees exists and is left as it is\. Remove it"):
+        grow_trees(own_run.path)
+    assert not list(own_run.trees_folder.iterdir())
+
+
+def test_an_interrupted_growth_leaves_nothing(own_run):
+    before = set(own_run.path.iterdir())
+
+    def stop(trial, log_loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grow_trees(own_run.path, trials=2, progress=stop)
+    assert set(own_run.path.iterdir()) == before
+
+
+def test_a_run_without_a_class_head_is_refused(own_run):
+    from mnsa.model.network import build_network
+
+    card = load_network(own_run.path)[1]
+    segmenter = ModelCard(card.model, card.data, (), card.mask_classes)
+    save_network(own_run.model_folder, build_network(card.model, 0, 1), segmenter)
+    for use in (grow_trees, lambda run: load(run, head="trees")):
+        with pytest.raises(ModelError, match="has no class head"):
+            use(own_run.path)

@@ -1,0 +1,92 @@
+"""Trees come back from disk as they went, and say what is wrong with them."""
+
+import json
+
+import pytest
+import torch
+
+from mnsa.errors import ModelError, RunError
+from mnsa.trees.boosted import BoostedTrees
+from mnsa.trees.folder import TreesCard, load_trees, save_trees
+
+NAMES = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def saved(tuned, tmp_path):
+    """The folder of saved trees, and their card."""
+    card = TreesCard(
+        classes=NAMES, features=12, dataset="leaves", dataset_digest="0", images={"train": 60, "val": 32},
+        unseen_classes=(), seed=1, trials=3, parameters=tuned.parameters, rounds=tuned.booster.num_boosted_rounds(),
+        validation={head: {"accuracy": 1.0, "log_loss": 0.1} for head in ("network", "trees")}, versions={"mnsa": "1"},
+    )  # fmt: skip
+    folder = tmp_path / "run" / "trees"
+    folder.mkdir(parents=True)
+    return folder, save_trees(folder, tuned.booster, card)
+
+
+def test_loaded_trees_answer_the_same_bit_for_bit(saved, tuned, draw):
+    folder, _ = saved
+    features = torch.from_numpy(draw(3).features)
+    loaded = load_trees(folder.parent, NAMES, 12, threads=1)
+    assert torch.equal(loaded(features), BoostedTrees(tuned.booster)(features))
+
+
+def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
+    folder, card = saved
+    assert {path.name for path in folder.iterdir()} == {"model.ubj", "trees.json"}
+    assert (folder / "model.ubj").read_bytes().startswith(b"{L")  # UBJSON: an object, then the length of its first key
+    assert TreesCard.from_json((folder / "trees.json").read_text()) == card
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.ubj", lambda data: data[: len(data) // 2]),
+        ("model.ubj", lambda data: b""),
+        ("model.ubj", lambda data: data.replace(b"softprob", b"softwood")),
+        ("trees.json", lambda data: data[: len(data) // 2]),
+        ("trees.json", lambda data: b"[]"),
+        ("trees.json", lambda data: b"\xff\xfe\x00"),
+        ("trees.json", lambda data: data.replace(b'"features"', b'"feathers"')),
+    ],
+)
+def test_damaged_trees_are_refused(saved, name, damage):
+    file = saved[0] / name
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and grow new trees: mnsa trees"):
+        load_trees(saved[0].parent, NAMES, 12, threads=1)
+
+
+def test_a_file_that_xgboost_cannot_read_is_refused(saved):
+    """As one of a later XGBoost would be: the digest is right, the text is not."""
+    folder, card = saved
+    (folder / "model.ubj").write_bytes(b"{}")
+    digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # sha256 of {}
+    (folder / "trees.json").write_text(json.dumps(json.loads(card.to_json()) | {"sha256": digest}))
+    with pytest.raises(RunError, match="trees is damaged"):
+        load_trees(folder.parent, NAMES, 12, threads=1)
+
+
+@pytest.mark.parametrize("name", ["model.ubj", "trees.json"])
+def test_a_missing_file_is_named(saved, name):
+    (saved[0] / name).unlink()
+    with pytest.raises(RunError, match=rf"is damaged: .*{name}"):
+        load_trees(saved[0].parent, NAMES, 12, threads=1)
+
+
+@pytest.mark.parametrize(("classes", "features"), [(NAMES[::-1], 12), (NAMES, 13)])
+def test_the_trees_of_another_network_are_refused(saved, classes, features):
+    with pytest.raises(RunError, match="belongs to another network"):
+        load_trees(saved[0].parent, classes, features, threads=1)
+
+
+def test_a_run_without_trees_names_the_command_that_grows_them(tmp_path):
+    with pytest.raises(RunError, match=rf"has no trees. Grow some: mnsa trees {tmp_path}"):
+        load_trees(tmp_path, NAMES, 12, threads=1)
+
+
+def test_trees_without_the_extra_name_it(saved, monkeypatch):
+    monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"need xgboost and optuna, .*mnsa\[trees\]"):
+        load_trees(saved[0].parent, NAMES, 12, threads=1)
