@@ -51,7 +51,8 @@ def _plain_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def frozen_names(name: str) -> set[str]:
-    backbone = Backbone(name)
+    with torch.device("meta"):
+        backbone = Backbone(name)
     shallow = {id(p) for module in backbone.shallow_modules() for p in module.parameters()}
     return {key.removesuffix(".weight") for key, p in backbone.net.named_parameters() if id(p) in shallow}
 
@@ -65,8 +66,9 @@ def test_resnets_shallow_part_ends_with_layer2() -> None:
     assert {name.split(".")[0] for name in frozen_names("resnet18")} == {"conv1", "bn1", "layer1", "layer2"}
 
 
-def test_vggs_shallow_part_is_the_first_21_modules() -> None:
-    tops = {int(name.split(".")[0].removeprefix("features_")) for name in frozen_names("vgg19")}
+@pytest.mark.parametrize("name", ["vgg19", "vgg19.tv_in1k"])
+def test_vggs_shallow_part_is_the_first_21_modules(name: str) -> None:
+    tops = {int(key.split(".")[0].removeprefix("features_")) for key in frozen_names(name)}
     assert tops == {0, 2, 5, 7, 10, 12, 14, 16, 19}
 
 
@@ -76,6 +78,22 @@ def test_mobilenets_shallow_part_is_the_stem_and_nine_blocks(name: str) -> None:
     blocks = {tuple(key.split(".")[1:3]) for key in names if key.startswith("blocks.")}
     assert len(blocks) == 9
     assert {"conv_stem", "bn1"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cspnext_s", ["model.stages.0.", "model.stages.1.", "model.stem."]),
+        (
+            "legacy_xception",
+            ["body.block1.", "body.block2.", "body.block3.skip", "body.bn1", "body.bn2", "body.conv1", "body.conv2"],
+        ),
+    ],
+)
+def test_models_that_timm_wraps_have_a_shallow_part_too(name: str, expected: list[str]) -> None:
+    frozen = frozen_names(name)
+    assert frozen
+    assert {next((top for top in expected if key.startswith(top)), key) for key in frozen} == set(expected)
 
 
 def test_elsewhere_the_shallow_part_makes_levels_1_to_3() -> None:

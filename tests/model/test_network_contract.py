@@ -1,52 +1,116 @@
-"""What every network keeps to, whatever its backbone, attention and input size."""
+"""What every network keeps to, whatever its backbone, attention, decoder and input size."""
+
+import shutil
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mnsa.config import ModelConfig
+from mnsa.config import DataConfig, LossConfig, ModelConfig, StageConfig
+from mnsa.model import network as network_module
+from mnsa.model.backbone import Backbone
 from mnsa.model.network import Network, build_network
-from mnsa.records import Outputs
+from mnsa.records import Batch, Outputs
+from mnsa.run_folder import ModelCard, load_network, save_network
+from mnsa.training.module import StageModule, _optimizer
 
-BACKBONES = ["resnet18", "tf_efficientnet_lite0", "mobilenet_v3_large", "convnext_atto"]
+BACKBONES = [
+    "densenet161",
+    "densenet121",
+    "resnet50",
+    "resnet34",
+    "resnet18",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "vgg19",
+    "tf_efficientnet_lite0",
+    "convnext_atto",  # four levels of its own
+]
+ATTENTIONS = ["none", "mean", "mean_max"]
+DECODERS = ["enhanced", "unet", "unet3plus"]
 SIZES = [(32, 33), (70, 45), (41, 64)]
+STEP = {"epochs": 1, "batch_size": 2, "optimizer": "sgd", "lr": 0.1}
 
 
-def small_network(backbone: str, attention: str, mask_resolution: str) -> Network:
-    config = ModelConfig(
-        backbone=backbone,
-        pretrained="none",
-        attention=attention,
-        mask_resolution=mask_resolution,
-        widths=(0.1,) * 5,
-        offset_channels=4,
-        bridge_channels=8,
-        decoder_channels=(6, 6, 8, 8, 8),
-    )
+class Kind(NamedTuple):
+    """One network of the contract."""
+
+    backbone: str
+    attention: str
+    decoder: str
+
+    @property
+    def config(self) -> ModelConfig:
+        """Everything else narrow; the head at half resolution in a third of the networks."""
+        return ModelConfig(
+            backbone=self.backbone,
+            pretrained="none",
+            attention=self.attention,
+            decoder=self.decoder,
+            mask_resolution="half" if self.attention == "none" else "full",
+            widths=(0.01,) * 5,
+            offset_channels=4,
+            bridge_channels=8,
+            decoder_channels=(6, 6, 8, 8, 8),
+            source_channels=4,
+        )
+
+
+QUICK = {
+    Kind("resnet18", "none", "unet"),
+    Kind("tf_efficientnet_lite0", "mean_max", "enhanced"),
+    Kind("mobilenet_v3_large", "mean", "unet3plus"),
+    Kind("convnext_atto", "mean_max", "enhanced"),
+}
+KINDS = [
+    pytest.param(kind, id="-".join(kind), marks=() if kind in QUICK else pytest.mark.slow)
+    for kind in (Kind(*names) for names in product(BACKBONES, ATTENTIONS, DECODERS))
+]
+
+# timm's initialisation takes longer than all that is done with most of these networks.
+backbone_once = lru_cache(maxsize=1)(Backbone)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _backbones_are_built_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_module, "Backbone", lambda name: deepcopy(backbone_once(name)))
+        yield
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(kind: Kind) -> Network:
+    """One network for all tests of its kind: they take it as they find it and look at what they change themselves."""
     torch.manual_seed(0)
-    return build_network(config, classes=3, mask_classes=2)
+    return build_network(kind.config, classes=3, mask_classes=2)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize(("attention", "mask_resolution"), [("none", "half"), ("mean", "full"), ("mean_max", "full")])
-def test_outputs_have_the_images_size(backbone: str, attention: str, mask_resolution: str) -> None:
-    network = small_network(backbone, attention, mask_resolution).eval()
+def test_outputs_have_the_images_size(kind: Kind, network: Network) -> None:
+    network.eval()
     with torch.inference_mode():
         for height, width in SIZES:
-            outputs = network(torch.randn(2, 3, height, width))
-            assert outputs.class_logits.shape == (2, 3)
-            assert outputs.mask_logits.shape == (2, 2, height, width)
-            assert (outputs.attention is None) is (attention == "none")
+            outputs = network(torch.randn(1, 3, height, width))
+            assert outputs.class_logits.shape == (1, 3)
+            assert outputs.mask_logits.shape == (1, 2, height, width)
+            assert (outputs.attention is None) is (kind.attention == "none")
             assert outputs.attention is None or 0 < outputs.attention.min() <= outputs.attention.max() < 1
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("mask_resolution", ["half", "full"])
-def test_every_parameter_learns(backbone: str, mask_resolution: str) -> None:
-    network = small_network(backbone, "mean_max", mask_resolution).train()
+def test_every_parameter_learns(network: Network) -> None:
+    network.train().requires_grad_(True).zero_grad()
     for parameter in network.parameters():
-        if (
-            not parameter.any()
-        ):  # offsets and residual branches start at zero, which keeps gradients from what is before
+        if not parameter.any():  # offsets and residual branches start at zero, which hides what is before them
             torch.nn.init.normal_(parameter, std=0.1)
     outputs: Outputs = network(torch.randn(2, 3, 70, 45))
     (outputs.class_logits.square().mean() + outputs.mask_logits.square().mean()).backward()
@@ -55,13 +119,77 @@ def test_every_parameter_learns(backbone: str, mask_resolution: str) -> None:
     assert [name for name in idle if not name.endswith(".bias")] == []
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_memory_layout_changes_nothing(backbone: str) -> None:
-    network = small_network(backbone, "mean_max", "full").eval()
+def changed_by(stage: StageConfig, kind: Kind, network: Network) -> set[str]:
+    """Train one step of the stage; the names of the tensors, weights and statistics, that are no longer the same."""
+    guidance = 0.0 if kind.attention == "none" else 0.1
+    loss = LossConfig(mask_guidance=guidance, deep_supervision=True)
+    module = StageModule(network, stage, loss, mask_classes=2, class_weights=None).train()
+    module.log = lambda *_, **__: None  # there is no trainer to log to
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    batch = Batch(torch.randn(2, 3, 32, 64), torch.randint(0, 2, (2, 32, 64)), torch.tensor([0, 2]))
+    network.zero_grad()
+    optimizer = _optimizer(network, stage)
+    module.training_step(batch, 0).backward()
+    optimizer.step()
+    return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def in_parts(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def test_stage_1_moves_the_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
+    learns = ("backbone_deep", "attention", "class_head")
+    stage = StageConfig(name="first", tasks=("classification",), learns=learns, frozen_statistics="moving", **STEP)
+    changed = changed_by(stage, kind, network)
+    shallow = {id(p) for module in network.backbone.shallow_modules() for p in module.parameters()}
+    parameters = dict(network.named_parameters())
+    frozen = {name for name, p in parameters.items() if id(p) in shallow}
+    assert frozen
+    assert frozen.isdisjoint(changed)
+    assert in_parts(changed) == {"backbone", "class_head"} | ({"attention"} if kind.attention == "mean_max" else set())
+    assert {name for name in parameters if name.startswith("backbone.net.")} - frozen & changed
+    assert set(statistics_of(network, shallow)) <= changed
+
+
+def statistics_of(network: Network, shallow: set[int]) -> Iterator[str]:
+    """The names of the statistics that BatchNorms with frozen weights hold."""
+    for name, module in network.backbone.named_modules(prefix="backbone"):
+        if isinstance(module, _BatchNorm) and id(module.weight) in shallow:
+            yield from (f"{name}.running_mean", f"{name}.running_var")
+
+
+def test_stage_2_leaves_all_but_the_decoder_bit_for_bit(kind: Kind, network: Network) -> None:
+    learns = [part for part in ("enhancer", "decoder") if part in network.parts()]
+    stage = StageConfig(name="second", tasks=("segmentation",), learns=learns, **STEP)
+    changed = changed_by(stage, kind, network)
+    assert in_parts(changed) == {"decoder", "mask_head"} | ({"enhancer"} if kind.decoder == "enhanced" else set())
+
+
+def test_a_saved_network_comes_back_equal(kind: Kind, network: Network, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for tensor in network.state_dict().values():  # so that nothing is as it was built
+            tensor.mul_(1.01) if tensor.is_floating_point() else tensor.add_(1)
+    save_network(tmp_path, network, ModelCard(kind.config, DataConfig(), ("a", "b", "c"), ("background", "vein")))
+    loaded, card = load_network(tmp_path)
+    assert card.model == kind.config
+    saved, found = network.state_dict(), loaded.state_dict()
+    assert found.keys() == saved.keys()
+    assert all(torch.equal(found[name], saved[name]) for name in saved)
+    images = torch.randn(1, 3, 33, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(network.eval()(images), loaded(images), strict=True):
+            assert ours is theirs is None or torch.equal(ours, theirs)
+    shutil.rmtree(tmp_path)  # 90 networks of up to 130 MB
+
+
+@pytest.mark.parametrize("kind", [param for param in KINDS if not param.marks], indirect=True)
+def test_memory_layout_changes_nothing(network: Network) -> None:
+    network.eval()
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         plain = network(images)
         network.to(memory_format=torch.channels_last)
         channels_last = network(images.contiguous(memory_format=torch.channels_last))
     for a, b in zip(plain, channels_last, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        assert a is b is None or torch.allclose(a, b, rtol=1e-3, atol=1e-4)

@@ -31,14 +31,14 @@ class Backbone(nn.Module):
 
     A model with strides 4..32 gets a new stem for level 1: conv 3x3 of stride 2 on the image, BatchNorm, ReLU.
     channels: C_1..C_5. mean, std: what the images are to be normalised with, per channel, in 0..1.
-    family: `densenet`, `mobilenet`, or the model's own name.
+    family: `densenet`, `mobilenet`, or the model's own name without its tag of pretrained weights.
     Raises: ModelError when timm has no such model or its feature maps have other strides.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.timm_name = ALIASES.get(name, name)
-        self.family = next((f for f in FAMILIES if self.timm_name.startswith(f)), self.timm_name)
+        self.family = next((f for f in FAMILIES if self.timm_name.startswith(f)), self.timm_name.partition(".")[0])
         self.net = _feature_extractor(self.timm_name)
         self.mean, self.std = _normalisation(self.timm_name)
         found = tuple(self.net.feature_info.channels())
@@ -54,14 +54,16 @@ class Backbone(nn.Module):
 
     def shallow_modules(self) -> list[nn.Module]:
         """List what the paper's stage 1 freezes, never an added stem. Source: method section 2."""
-        last = self._last_shallow()
-        modules = [(flat_name(name), module) for name, module in self.net.named_modules() if name]
+        children = dict(self.net.named_children())
+        wrapped = next(iter(children.values())) if children.keys() in ({"model"}, {"body"}) else self.net
+        last = self._last_shallow(wrapped)
+        modules = [(flat_name(name), module) for name, module in wrapped.named_modules() if name]
         end = max(i for i, (name, _) in enumerate(modules) if f"{name}_".startswith(f"{last}_"))
         return [module for _, module in modules[: end + 1] if any(True for _ in module.parameters(recurse=False))]
 
-    def _last_shallow(self) -> str:
+    def _last_shallow(self, net: Any) -> str:
         if self.family == "mobilenet":
-            blocks = [f"blocks_{s}_{b}" for s, stage in enumerate(self.net.blocks) for b in range(len(stage))]
+            blocks = [f"blocks_{s}_{b}" for s, stage in enumerate(net.blocks) for b in range(len(stage))]
             return blocks[MOBILENET_SHALLOW_BLOCKS - 1]
         return flat_name(LAST_SHALLOW.get(self.family, self.net.feature_info.module_name()[-3]))
 
