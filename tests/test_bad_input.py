@@ -157,7 +157,7 @@ def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp
 
 
 @pytest.mark.parametrize(
-    "verb", ["train", "predict", "import folders", "import csv", "import mganet", "import ufg", "synth"]
+    "verb", ["train", "predict", "traits", "import folders", "import csv", "import mganet", "import ufg", "synth"]
 )
 def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
     images = own_dataset / "images"
@@ -165,6 +165,7 @@ def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, fin
     arguments = {
         "train": [config_file, "--data", dataset, "--out"],
         "predict": [finished.path, images, "--out"],
+        "traits": [own_dataset / "vein_masks", "--out"],
         "import folders": [photo.parent, "--out"],
         "import csv": [own_dataset / "manifest.csv", "--out"],
         "import mganet": [make_mganet(tmp_path / "published"), "--out"],
@@ -266,3 +267,32 @@ def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
     monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
     assert "pip install 'mnsa[trees]'" in refused("trees", own_run.path)
     assert not own_run.trees_folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--px-per-mm", 0], ["--px-per-mm is 0", "expected a positive number"]),
+        (["--px-per-mm", "nan"], ["--px-per-mm is nan"]),
+        (["--vein", "nerve"], ["no mask class 'nerve'", "foreground"]),
+        (["--mask-class", "background", "--mask-class", "class1"], ["background, class1", "--vein NAME"]),
+        (["--mask-class", "leaf", "--leaf-masks", "."], ["show the leaf themselves", "Leave out --leaf-masks"]),
+    ],
+)
+def test_traits_of_what_nobody_named(refused, dataset, tmp_path, options, words):
+    message = refused("traits", dataset / "vein_masks", *options, "--out", tmp_path / "traits.csv")
+    assert [word for word in words if word not in message] == []
+    assert not (tmp_path / "traits.csv").exists()
+
+
+@pytest.mark.parametrize("options", [["--px-per-mm", 0], ["--vein", "vein"], ["--ground", "image"]])
+def test_predicting_with_options_of_traits_alone(refused, finished, dataset, tmp_path, options):
+    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "answers")
+    assert "Add --traits" in message
+
+
+def test_predicting_traits_of_a_class_that_the_run_does_not_know(refused, finished, dataset, tmp_path):
+    options = ["--traits", "--leaf", "blade"]
+    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "answers")
+    assert "no mask class 'blade'; the mask classes are: vein" in message
+    assert not (tmp_path / "answers").exists()

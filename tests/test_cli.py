@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mnsa.cli.app import app
 from mnsa.cli.data import imports
@@ -106,6 +108,44 @@ def test_predict_ends_with_3_when_a_file_was_broken(mnsa, finished, dataset, tmp
     assert "1 answered, 1 broken" in predicted.out
     rows = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").read_text().splitlines()))
     assert [bool(row["error"]) for row in rows] == [False, True]
+
+
+def test_traits_measures_masks_in_millimetres(mnsa, dataset, tmp_path):
+    out = tmp_path / "traits.csv"
+    options = ["--px-per-mm", 20, "--leaf-masks", dataset / "leaf_masks"]
+    measured = mnsa("traits", dataset / "vein_masks", *options, "--out", out)
+    assert (measured.code, measured.out) == (0, f"18 measured, 0 broken: {out}\n")
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert {"leaf_area_mm2", "vein_density_mm_per_mm2", "areole_count"} <= rows[0].keys()
+    assert all(float(row["vein_length_mm"]) > 0 for row in rows)
+
+
+def test_traits_ends_with_3_when_a_mask_was_broken(mnsa, dataset, tmp_path):
+    mask = sorted((dataset / "vein_masks").iterdir())[0]
+    (tmp_path / "empty.png").write_bytes(b"")
+    measured = mnsa("traits", mask, tmp_path / "empty.png", "--out", tmp_path / "traits.csv")
+    assert measured.code == 3
+    assert "1 measured, 1 broken" in measured.out
+
+
+def test_named_mask_classes_have_their_traits(mnsa, tmp_path):
+    indices = np.zeros((40, 60), dtype=np.uint8)
+    indices[5:35, 5:55], indices[10:14, 10:15] = 1, 2
+    Image.fromarray(indices).save(tmp_path / "mask.png")
+    names = [part for name in ("background", "leaf", "rust") for part in ("--mask-class", name)]
+    out = tmp_path / "traits.csv"
+    assert mnsa("traits", tmp_path / "mask.png", *names, "--lesion", "rust", "--out", out).code == 0
+    row = next(csv.DictReader(out.read_text().splitlines()))
+    assert (row["leaf_area_px2"], row["lesion_count"], row["lesion_area_mean_px2"]) == ("1500", "1", "20")
+    assert "vein_length_px" not in row
+
+
+def test_predict_measures_traits_when_told_to(mnsa, finished, dataset, tmp_path):
+    leaf = sorted((dataset / "images").iterdir())[0]
+    out = tmp_path / "answers"
+    assert mnsa("predict", finished.path, leaf, "--traits", "--px-per-mm", 2, "--out", out).code == 0
+    row = next(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+    assert float(row["vein_length_mm"]) >= 0
 
 
 def test_paths_with_brackets_are_shown_as_they_are(mnsa, finished, dataset, tmp_path):

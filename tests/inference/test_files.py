@@ -10,6 +10,7 @@ from PIL import Image
 from mnsa.data.images import read_mask
 from mnsa.errors import DataError, RunError
 from mnsa.inference.files import find_images, predict_files
+from mnsa.traits import Ruler, find_roles
 
 
 @pytest.fixture
@@ -73,6 +74,20 @@ def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos,
         assert sum(map(float, ranking.values())) == pytest.approx(1, abs=1e-3)
         assert float(row["share_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-6)
         assert row["error"] == ""
+
+
+def test_a_ruler_adds_a_column_per_trait_measured_on_the_answers_mask(photos, predictor, tmp_path):
+    ruler = Ruler(find_roles(predictor.mask_classes), px_per_mm=4.0)
+    (photos / "empty.png").write_bytes(b"")
+    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "answers", ruler=ruler))
+    assert list(rows[0]) == ["image", "class", "probability", "top5", "share_vein", *ruler.columns, "error"]
+    for row in rows:
+        measured = {name: row[name] for name in ruler.columns}
+        if row["error"]:
+            assert set(measured.values()) == {""}
+        else:
+            assert measured == ruler.row(predictor.predict(row["image"]).mask)
+            assert float(row["vein_ground_area_mm2"]) >= 0
 
 
 def test_masks_read_back_equal_and_overlays_have_the_images_size(photos, predictor, tmp_path):

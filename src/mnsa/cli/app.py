@@ -25,6 +25,25 @@ Head = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+MaskNames = Annotated[
+    list[str] | None, typer.Option("--mask-class", help="Name of a mask class, in order of pixel value; repeat it.")
+]
+PxPerMm = Annotated[
+    float | None, typer.Option(help="Scale, in pixels per millimetre; without it traits are in pixels.")
+]
+VeinNames = Annotated[
+    list[str] | None, typer.Option("--vein", help="Mask class that is vein, if not called so; repeat it.")
+]
+LeafNames = Annotated[
+    list[str] | None, typer.Option("--leaf", help="Mask class that is leaf, if not called so; repeat it.")
+]
+LesionNames = Annotated[
+    list[str] | None, typer.Option("--lesion", help="Mask class that is lesion, if not called so; repeat it.")
+]
+Ground = Annotated[
+    Literal["hull", "image"],
+    typer.Option(help="What vein density relates to where no leaf is known: the veins' convex hull, or the image."),
+]
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.app import Out, Seed, app, console
+from mnsa.cli.app import MaskNames, Out, Seed, app, console
 
 if TYPE_CHECKING:
     from mnsa.data.manifest import Manifest
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 imports = typer.Typer(no_args_is_help=True, help="Make a data set from what you have; your files stay where they are.")
 app.add_typer(imports, name="import")
 
-MaskNames = Annotated[
-    list[str] | None, typer.Option("--mask-class", help="Name of a mask class, in order of pixel value; repeat it.")
-]
 ValidationShare = Annotated[
     float, typer.Option(min=0.01, max=0.9, help="Share of train that becomes validation when the source has none.")
 ]

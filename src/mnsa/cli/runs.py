@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mnsa.cli.app import Head, Out, Run, Seed, app, console
+from mnsa.cli.app import Ground, Head, LeafNames, LesionNames, Out, PxPerMm, Run, Seed, VeinNames, app, console
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
@@ -71,15 +71,28 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
     out: Out,
     head: Head = "network",
+    traits: Annotated[bool, typer.Option("--traits", help="Measure the masks as `mnsa traits` does.")] = False,
+    px_per_mm: PxPerMm = None,
+    vein: VeinNames = None,
+    leaf: LeafNames = None,
+    lesion: LesionNames = None,
+    ground: Ground = "hull",
 ) -> None:
     """Answer for image files: classes in a CSV, masks and overlays as PNG. Exit code 3 when a file was broken.
 
-    Example: `mnsa predict runs/first photos/ --out answers`
+    Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out answers`
     """
+    if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
+        raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
+    from mnsa.traits import Ruler, find_roles
 
-    answers = predict_files(load(run, head=head), find_images(images), out)
+    predictor, ruler = load(run, head=head), None
+    if traits:
+        roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
+        ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)
+    answers = predict_files(predictor, find_images(images), out, ruler=ruler)
     console.print(f"{answers.done} answered, {answers.broken} broken: {answers.table}")
     if answers.sheet:
         console.print(f"Overlays at a glance: {answers.sheet}")

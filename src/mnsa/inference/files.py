@@ -13,6 +13,7 @@ from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.inference.overlay import overlay, write_sheet
 from mnsa.inference.predictor import Predictor
 from mnsa.records import Prediction
+from mnsa.traits import Ruler
 
 _SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
 
@@ -43,10 +44,10 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def predict_files(predictor: Predictor, images: list[Path], out: Path) -> Answers:
+def predict_files(predictor: Predictor, images: list[Path], out: Path, *, ruler: Ruler | None = None) -> Answers:
     """Answer for each file into a new folder: predictions.csv, masks/, overlays/, sheet.png.
 
-    A broken file gets its reason in the table and the others are done.
+    ruler: measures the masks, a column per trait. A broken file gets its reason in the table and the others are done.
     Raises: RunError when `out` exists or can't be written.
     """
     try:
@@ -59,7 +60,7 @@ def predict_files(predictor: Predictor, images: list[Path], out: Path) -> Answer
     on_sheet = set(images[:: -(-len(images) // _SHEET_TILES)])
     names, broken = _unique_names(images), 0
     with (out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _columns(predictor), restval="", lineterminator="\n")
+        table = csv.DictWriter(file, _columns(predictor, ruler), restval="", lineterminator="\n")
         table.writeheader()
         for path in images:
             try:
@@ -69,7 +70,7 @@ def predict_files(predictor: Predictor, images: list[Path], out: Path) -> Answer
                 table.writerow({"image": str(path), "error": str(error)})
                 broken += 1
                 continue
-            table.writerow(_row(predictor, answer))
+            table.writerow(_row(predictor, answer, ruler))
             picture = _write_pictures(answer, pixels.permute(1, 2, 0).numpy(), out, names[path])
             if path in on_sheet:
                 tiles.append((_caption(predictor, answer), picture))
@@ -104,12 +105,13 @@ def _unique_names(images: list[Path]) -> dict[Path, str]:
     return names
 
 
-def _columns(predictor: Predictor) -> list[str]:
+def _columns(predictor: Predictor, ruler: Ruler | None) -> list[str]:
     classes = ["class", "probability", "top5"] if predictor.classes else []
-    return ["image", *classes, *(f"share_{name}" for name in predictor.mask_classes), "error"]
+    traits = ruler.columns if ruler else []
+    return ["image", *classes, *(f"share_{name}" for name in predictor.mask_classes), *traits, "error"]
 
 
-def _row(predictor: Predictor, answer: Prediction) -> dict[str, str]:
+def _row(predictor: Predictor, answer: Prediction, ruler: Ruler | None) -> dict[str, str]:
     row = {"image": answer.path}
     if answer.class_probs is not None:
         best = answer.class_probs.argsort()[::-1][:5]
@@ -119,6 +121,8 @@ def _row(predictor: Predictor, answer: Prediction) -> dict[str, str]:
         first = 1 if len(predictor.mask_classes) == 1 else 0
         for index, name in enumerate(predictor.mask_classes, start=first):
             row[f"share_{name}"] = f"{float((answer.mask == index).mean()):.6f}"
+        if ruler:
+            row |= ruler.row(answer.mask)
     return row
 
 

@@ -1,0 +1,63 @@
+"""Traits of many mask files: one table."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from mnsa.data.images import SUFFIXES, read_mask
+from mnsa.errors import DataError, MnsaError, RunError
+from mnsa.traits import Ruler
+
+
+class Measured(NamedTuple):
+    """How many masks were measured, and how many couldn't be."""
+
+    done: int
+    broken: int
+
+
+def measure_files(
+    ruler: Ruler, masks: list[Path], out: Path, *, mask_classes: int, leaf_masks: Path | None = None
+) -> Measured:
+    """Measure each mask into a new CSV file; a broken one gets its reason there and the others are done.
+
+    leaf_masks: a folder with a leaf mask of each mask's name, for a ruler whose leaf comes apart.
+    Raises: RunError when `out` exists or can't be written.
+    """
+    broken = 0
+    with _new_file(out) as file:
+        table = csv.DictWriter(file, ["mask", *ruler.columns, "error"], restval="", lineterminator="\n")
+        table.writeheader()
+        for path in masks:
+            try:
+                leaf = None if leaf_masks is None else _read(_twin(path, leaf_masks), 1)
+                row = ruler.row(_read(path, mask_classes), leaf)
+            except MnsaError as error:
+                row = {"error": str(error)}
+                broken += 1
+            table.writerow({"mask": str(path), **row})
+    return Measured(len(masks) - broken, broken)
+
+
+def _new_file(out: Path) -> TextIO:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return out.open("x", newline="", encoding="utf-8")
+    except OSError as error:
+        reason = "exists and is left as it is" if out.exists() else f"can't be written: {error.strerror}"
+        raise RunError(f"{out} {reason}. Choose another --out.") from None
+
+
+def _read(path: Path, mask_classes: int) -> np.ndarray:
+    return read_mask(path, mask_classes).numpy()
+
+
+def _twin(mask: Path, folder: Path) -> Path:
+    """Find the leaf mask of a mask's name. Raises: DataError when there is none."""
+    found = [path for path in folder.glob(f"{mask.stem}.*") if path.suffix.lower() in SUFFIXES]
+    if len(found) != 1:
+        there = ", ".join(sorted(path.name for path in found)) or "none"
+        raise DataError(f"{folder} must have one leaf mask named {mask.stem}; there is {there}.")
+    return found[0]

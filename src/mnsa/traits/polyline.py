@@ -1,0 +1,72 @@
+"""Smooth polylines through skeleton pixels, many at once.
+
+P points of E polylines, one polyline after the other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_HALF_WINDOW = 2  # of the moving average, in points: lines come out right to 1 % at any angle, a circle of 8 px to 3 %
+_TANGENT_REACH = 3  # points on either side that give the direction
+
+
+class Polylines(NamedTuple):
+    """points: (P, 2) row, column. starts: (E + 1,) polyline e is points[starts[e] : starts[e + 1]]."""
+
+    points: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The polyline of every point, (P,)."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of every polyline, (E,)."""
+        return np.asarray(np.bincount(self.owner, self._steps, minlength=len(self.starts) - 1))
+
+    @property
+    def travelled(self) -> np.ndarray:
+        """Length from the polyline's start to every point, (P,)."""
+        total = np.cumsum(self._steps)
+        return np.asarray(total - total[self.starts[:-1]][self.owner])
+
+    @property
+    def tangents(self) -> np.ndarray:
+        """Unit vector along the polyline at every point, (P, 2)."""
+        before, after = self._room
+        here = np.arange(len(self.points))
+        ahead, behind = (np.minimum(room, _TANGENT_REACH) for room in (after, before))
+        return unit(self.points[here + ahead] - self.points[here - behind])
+
+    def smooth(self) -> "Polylines":
+        """Average every point with its neighbours, as many on either side; ends stay where they are.
+
+        A staircase of pixels is up to 8 % longer than the line it stands for; its moving average is not.
+        """
+        before, after = self._room
+        half = np.minimum(_HALF_WINDOW, np.minimum(before, after))
+        here = np.arange(len(self.points))
+        sums = np.concatenate([np.zeros((1, 2)), np.cumsum(self.points, axis=0)])
+        return self._replace(points=(sums[here + half + 1] - sums[here - half]) / (2 * half + 1)[:, None])
+
+    @property
+    def _room(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many points the same polyline has before and after every point, (P,) each."""
+        here, owner = np.arange(len(self.points)), self.owner
+        return here - self.starts[:-1][owner], self.starts[1:][owner] - 1 - here
+
+    @property
+    def _steps(self) -> np.ndarray:
+        """Length of the step that leads to every point, (P,); 0 at a polyline's start."""
+        steps = np.zeros(len(self.points))
+        steps[1:] = np.hypot(*np.diff(self.points, axis=0).T)
+        steps[self.starts[:-1]] = 0.0
+        return steps
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale vectors (N, 2) to length 1; null vectors stay."""
+    return np.asarray(vectors / np.maximum(np.hypot(*vectors.T), 1e-9)[:, None])

@@ -1,0 +1,125 @@
+"""The vein network: how long, how wide, how branched, how far from the tissue between.
+
+V nodes; E edges; P vertices of all edges.
+"""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from mnsa.traits.polyline import unit
+from mnsa.traits.ray import distance_to_edge
+from mnsa.traits.records import Spread, VeinTraits, spread
+from mnsa.traits.skeleton import Centrelines, centrelines
+
+_BEYOND_PX = 1.5  # this far past a vein's end there is tissue, or the vein was cut off there
+_OFF_CENTRE_PX = 1.5  # a centreline of pixels is at most this far from the middle of its vein
+
+
+def measure_veins(veins: np.ndarray, ground: np.ndarray, ground_name: str, leaf: np.ndarray | None) -> VeinTraits:
+    """Measure a vein mask on its ground; ends at the leaf's margin aren't free. veins, ground, leaf: bool (H, W)."""
+    found = centrelines(veins)
+    to_ends, free_endings = _ends(found, veins, leaf)
+    is_split = _split_crossings(found)
+    width, weight = _widths(found, veins, is_split)
+    edge_length = found.lines.lengths + to_ends
+    order_length = np.bincount(_orders(found, width, weight), edge_length, minlength=3)
+    length, area = float(edge_length.sum()), float(ground.sum())
+    return VeinTraits(
+        ground=ground_name,
+        ground_area_px2=area,
+        length_px=length,
+        density_px_per_px2=length / area if area else float("nan"),
+        area_share=float((veins & ground).sum()) / area if area else float("nan"),
+        width_px=spread(width, weight),
+        branch_count=int((found.graph.degree > 2).sum() - is_split.sum()),
+        free_ending_count=free_endings,
+        tortuosity=_tortuosity(found),
+        order1_length_px=float(order_length[0]),
+        order2_length_px=float(order_length[1]),
+        order3_length_px=float(order_length[2]),
+        distance_px=_distance(veins, ground),
+    )
+
+
+def _ends(found: Centrelines, veins: np.ndarray, leaf: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """What each edge lacks, (E,) px: thinning stops short of a vein's end by about half its width.
+
+    Returns: also how many ends are free, and not cut off by the leaf's margin or the image's border.
+    """
+    lines, degree = found.lines, found.graph.degree
+    first, last = lines.starts[:-1], lines.starts[1:] - 1
+    tip, inward = np.concatenate([first, last]), np.repeat([1, -1], len(first))
+    is_end = degree[np.concatenate(found.graph.ends.T)] == 1
+    tip, inward, edge = tip[is_end], inward[is_end], np.tile(np.arange(len(first)), 2)[is_end]
+    radius = found.radius[tip]
+    reach = np.minimum(np.ceil(2.0 * radius).astype(np.intp) + 4, (last - first)[edge])
+    outward = unit(lines.points[tip] - lines.points[tip + inward * reach])
+    to_end = distance_to_edge(veins, lines.points[tip], outward, limit=2.0 * radius + 4.0)
+    beyond = np.rint(lines.points[tip] + (to_end + _BEYOND_PX)[:, None] * outward).astype(np.intp)
+    inside = ((beyond >= 0) & (beyond < veins.shape)).all(axis=1)
+    if leaf is not None:
+        inside[inside] = leaf[tuple(beyond[inside].T)]
+    return np.bincount(edge, to_end, minlength=len(first)), int(inside.sum())
+
+
+def _widths(found: Centrelines, veins: np.ndarray, is_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The veins' width across every vertex, in pixels, and the length of vein it stands for: (P,) each.
+
+    Where an edge lies inside the disc around its branch point it belongs to the other vein: those vertices count
+    nothing, and the rest of the edge stands for them (of an edge that lies inside as a whole, its middle).
+    """
+    lines, graph = found.lines, found.graph
+    along = lines.tangents
+    across, limit = np.stack([-along[:, 1], along[:, 0]], axis=1), found.radius + _OFF_CENTRE_PX
+    width = sum(distance_to_edge(veins, lines.points, side, limit) for side in (across, -across))
+    disc = np.where(graph.degree > 2, found.node_radius + _OFF_CENTRE_PX, 0.0)[graph.ends][lines.owner]  # (P, 2)
+    travelled, length = lines.travelled, lines.lengths
+    outside = np.minimum(travelled - disc[:, 0], length[lines.owner] - travelled - disc[:, 1])
+    farthest = np.maximum.reduceat(outside, lines.starts[:-1]) if len(length) else length
+    counts = outside >= np.minimum(farthest, 0.0)[lines.owner]
+    share = length * ~is_split / np.maximum(np.bincount(lines.owner, counts, minlength=len(length)), 1.0)
+    return np.asarray(width), counts * share[lines.owner]
+
+
+def _split_crossings(found: Centrelines) -> np.ndarray:
+    """The edges that thinning makes up where two veins cross, bool (E,): it splits the crossing into two branch points.
+
+    Such two are near, and each is the other's nearest.
+    """
+    graph, length = found.graph, found.lines.lengths
+    near = length <= 2.0 + found.node_radius[graph.ends].max(axis=1, initial=0.0)
+    near &= (graph.degree[graph.ends] > 2).all(axis=1) & (graph.ends[:, 0] != graph.ends[:, 1])
+    rank = np.full(len(length), len(length))
+    rank[near] = np.argsort(np.argsort(length[near], kind="stable"), kind="stable")
+    nearest = np.full(len(graph.nodes), len(length))
+    for side in graph.ends.T:
+        np.minimum.at(nearest, side, rank)
+    return np.asarray(near & (nearest[graph.ends] == rank[:, None]).all(axis=1))
+
+
+def _tortuosity(found: Centrelines) -> Spread:
+    """Length by distance of the ends, over the edges that don't end where they begin."""
+    length, ends = found.lines.lengths, found.graph.nodes[found.graph.ends]
+    distance = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
+    apart = distance > 0.0
+    return spread(length[apart] / distance[apart], length[apart])
+
+
+def _orders(found: Centrelines, width: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Order of every edge less one, (E,), by its mean width; a split crossing has that of its disc."""
+    owner, edges = found.lines.owner, len(found.graph.ends)
+    if not edges:
+        return np.empty(0, dtype=np.intp)
+    rank = np.argsort(width, kind="stable")
+    widest = width[rank][np.searchsorted(np.cumsum(weight[rank]), 0.99 * weight.sum())]
+    total = np.bincount(owner, weight, minlength=edges)
+    edge_width = np.bincount(owner, weight * width, minlength=edges) / np.maximum(total, 1e-9)
+    edge_width = np.where(total > 0.0, edge_width, 2.0 * found.node_radius[found.graph.ends].mean(axis=1))
+    return np.asarray((edge_width <= widest / 2.0).astype(np.intp) + (edge_width <= widest / 4.0))
+
+
+def _distance(veins: np.ndarray, ground: np.ndarray) -> Spread:
+    """From the tissue between the veins, pixel by pixel, to the edge of the nearest vein."""
+    if not veins.any():
+        return spread(np.empty(0))
+    return spread(distance_transform_edt(~veins)[ground & ~veins] - 0.5)

@@ -1,0 +1,45 @@
+"""Vessels of the eye, thin and branched as veins, drawn by two observers (CHASE_DB1); skipped without the images.
+
+MNSA_CHASE_DB1 names the folder with `masks` and `masks_2nd`.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnsa.data.images import read_mask
+from mnsa.traits import Roles, Ruler
+
+FOLDER = Path(os.environ.get("MNSA_CHASE_DB1", "chase_db1"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (FOLDER / "masks").is_dir(), reason="MNSA_CHASE_DB1 names no folder of CHASE_DB1"),
+]
+
+
+@pytest.fixture(scope="module")
+def observers():
+    """The vein traits of both observers' masks, image by image."""
+    ruler = Ruler(Roles(vein=(1,), leaf=(), lesion=()), ground="image")
+    names = sorted(path.name for path in (FOLDER / "masks").iterdir())[::4]
+    return [
+        [ruler.measure(read_mask(FOLDER / folder / name, 1).numpy()).vein for name in names]
+        for folder in ("masks", "masks_2nd")
+    ]
+
+
+def test_length_times_width_is_the_vessels_area(observers):
+    for traits in (*observers[0], *observers[1]):
+        area = traits.area_share * traits.ground_area_px2
+        assert traits.length_px * traits.width_px.mean == pytest.approx(area, rel=0.05)
+
+
+def test_both_observers_drew_much_the_same_vessels(observers):
+    lengths = np.array([[traits.length_px for traits in one] for one in observers])
+    np.testing.assert_allclose(lengths[1].mean(), lengths[0].mean(), rtol=0.2)
+    for traits in (*observers[0], *observers[1]):
+        assert 20 < traits.branch_count < 150
+        assert 20 < traits.free_ending_count < 150
+        assert 1 <= traits.tortuosity.p50 < 1.2
