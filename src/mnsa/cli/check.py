@@ -1,0 +1,55 @@
+"""Verbs that look at a data set."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from mnsa.cli.app import app, console
+from mnsa.errors import DataError
+
+DataSet = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
+
+
+@app.command()
+def check(
+    dataset: DataSet,
+    json_file: Annotated[Path | None, typer.Option("--json", help="New file for all faults and the summary.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="New PNG: images at a glance, their masks outlined.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the findings don't depend on it.")] = 2,
+) -> None:
+    """List every fault of a data set. Exit code 0 when there is none, 1 with warnings alone, 2 with errors.
+
+    Example: `mnsa check leaves --json faults.json --sheet leaves.png`
+    """
+    for file in (json_file, sheet):
+        if file and (file.exists() or not file.absolute().parent.is_dir()):
+            raise DataError(f"{file} exists already, or its folder doesn't. Choose another file.")
+    from mnsa.data.check import check_dataset
+    from mnsa.data.check.contact_sheet import write_contact_sheet
+    from mnsa.data.check.tables import fault_table, summary_tables
+
+    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    task = bar.add_task("Looking at images", total=None)
+    with bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow mumbles about a file, its faults say
+        findings = check_dataset(
+            dataset, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if findings.faults:
+        console.print(fault_table(findings))
+    if findings.summary:
+        for table in summary_tables(findings.summary):
+            console.print(table)
+    console.print(f"{findings.errors} errors, {len(findings.faults) - findings.errors} warnings: {dataset}")
+    if json_file:
+        text = json.dumps(findings.as_tree(), indent=1, ensure_ascii=False) + "\n"
+        json_file.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name need not be UTF-8
+    if sheet and findings.manifest:
+        write_contact_sheet(findings.manifest, sheet)
+    raise typer.Exit(findings.exit_code)
