@@ -1,4 +1,4 @@
-"""The verb check, as a shell runs it."""
+"""The verbs check and split, as a shell runs them."""
 
 import json
 import shutil
@@ -57,3 +57,49 @@ def test_check_overwrites_nothing(mnsa, dataset, tmp_path, option):
     assert "exists already" in mnsa("check", dataset, option, tmp_path / "precious").err
     assert (tmp_path / "precious").read_text() == "mine"
     assert mnsa("check", dataset, option, tmp_path / "nowhere" / "file").code == 2
+
+
+def test_split_writes_another_data_set_over_the_same_images(mnsa, dataset, tmp_path):
+    before = read_manifest(dataset)
+    dealt = mnsa("split", dataset, "--val", 0.3, "--test", 0.3, "--seed", 2, "--out", tmp_path / "dealt")
+    assert (dealt.code, dealt.out) == (0, f"7 train, 6 val, 5 test, 0 unused: {tmp_path / 'dealt'}\n")
+    after = read_manifest(tmp_path / "dealt")
+    assert (after.root, after.classes, after.mask_classes) == (before.root, before.classes, before.mask_classes)
+    assert [(row.image, row.mask, row.extra) for row in after.rows] == [
+        (row.image, row.mask, row.extra) for row in before.rows
+    ]
+    assert mnsa("check", tmp_path / "dealt").code == 0
+
+
+def test_split_makes_folds_and_few_shots(mnsa, dataset, tmp_path):
+    fold = mnsa("split", dataset, "--folds", 3, "--fold", 0, "--out", tmp_path / "fold")
+    assert "10 train, 5 val, 3 test, 0 unused" in fold.out
+    few = mnsa("split", tmp_path / "fold", "--few-shot", 2, "--out", tmp_path / "few")
+    assert "6 train, 5 val, 3 test, 4 unused" in few.out
+
+
+def test_split_says_what_became_of_a_small_class(mnsa, own_dataset, tmp_path):
+    table = own_dataset / "manifest.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if "cultivar_02_000" not in line or "_0000" in line))
+    dealt = mnsa("split", own_dataset, "--val", 0.2, "--test", 0.2, "--out", tmp_path / "dealt")
+    assert dealt.code == 0
+    assert "Class 'cultivar_02' is not in every split (1 images" in dealt.out
+    assert "1 in train; none in val and test." in dealt.out
+
+
+def test_split_refuses_a_leak_by_name(mnsa, own_dataset, tmp_path):
+    table = own_dataset / "manifest.csv"
+    lines = table.read_text().splitlines()
+    for number in (1, 6):  # a training and a test image of one plant
+        cells = lines[number].split(",")
+        lines[number] = ",".join([*cells[:4], "plant 7", *cells[5:]])
+    table.write_text("\n".join(lines) + "\n")
+    dealt = mnsa("split", own_dataset, "--val", 0.2, "--out", tmp_path / "dealt")
+    assert dealt.code == 2
+    assert "group 'plant 7' is in train and test" in dealt.err
+    assert not (tmp_path / "dealt").exists()
+
+
+def test_split_without_a_plan_is_refused(mnsa, dataset, tmp_path):
+    assert "Nothing to deal" in mnsa("split", dataset, "--out", tmp_path / "dealt").err

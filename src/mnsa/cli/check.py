@@ -1,4 +1,4 @@
-"""Verbs that look at a data set."""
+"""Verbs that look at a data set, or deal it anew."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mnsa.cli.app import app, console
+from mnsa.cli.app import Out, Seed, app, console
 from mnsa.errors import DataError
 
 DataSet = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
@@ -53,3 +53,38 @@ def check(
     if sheet and findings.manifest:
         write_contact_sheet(findings.manifest, sheet)
     raise typer.Exit(findings.exit_code)
+
+
+@app.command()
+def split(
+    dataset: DataSet,
+    out: Out,
+    val: Annotated[float | None, typer.Option(min=0.01, max=0.9, help="Share of what is dealt; usually 0.2.")] = None,
+    test: Annotated[
+        float | None, typer.Option(min=0.01, max=0.9, help="Share of all; without it what is test stays test.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="How many folds.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold that becomes val, counted from 0.")] = None,
+    few_shot: Annotated[
+        int | None, typer.Option(min=1, help="Training images per class that stay; the others are used nowhere.")
+    ] = None,
+    seed: Seed = 1,
+) -> None:
+    """Deal a data set's rows anew: by shares, as one of several folds, or down to a few images per class.
+
+    Classes are spread alike and groups stay whole. The images stay where they are.
+
+    Example: `mnsa split leaves --val 0.2 --test 0.2 --seed 1 --out leaves-dealt`
+    """
+    from dataclasses import replace
+
+    from mnsa.data.deal import Plan, deal
+    from mnsa.data.manifest import SPLITS, read_manifest, write_manifest
+
+    manifest = read_manifest(dataset)
+    rows, notes = deal(manifest.rows, Plan(val, test, folds, fold, few_shot), seed=seed)
+    write_manifest(replace(manifest, name=out.name, rows=rows), out)
+    for note in notes:
+        console.print(note)
+    counts = ", ".join(f"{sum(row.split == name for row in rows)} {name}" for name in SPLITS)
+    console.print(f"{counts}, {sum(not row.split for row in rows)} unused: {out}")
