@@ -1,7 +1,8 @@
-"""The verbs check and split, as a shell runs them."""
+"""The verbs check, split and import zip, as a shell runs them."""
 
 import json
 import shutil
+import zipfile
 
 import pytest
 from PIL import Image
@@ -103,3 +104,21 @@ def test_split_refuses_a_leak_by_name(mnsa, own_dataset, tmp_path):
 
 def test_split_without_a_plan_is_refused(mnsa, dataset, tmp_path):
     assert "Nothing to deal" in mnsa("split", dataset, "--out", tmp_path / "dealt").err
+
+
+def test_import_zip_makes_a_data_set_that_checks_clean(mnsa, dataset, tmp_path):
+    with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
+        for row in read_manifest(dataset).rows:
+            archive.write(dataset / row.image, f"photos/{row.label}/{row.image.rsplit('/', 1)[1]}")
+    imported = mnsa("import", "zip", tmp_path / "leaves.zip", "--out", tmp_path / "set")
+    assert (imported.code, imported.out) == (0, f"18 images, 3 classes: {tmp_path / 'set'}\n")
+    assert mnsa("check", tmp_path / "set").code == 0
+
+
+def test_import_zip_refuses_more_than_agreed(mnsa, tmp_path):
+    with zipfile.ZipFile(tmp_path / "big.zip", "w") as archive:
+        archive.writestr("a/1.bmp", bytes(2_000_000))
+    refused = mnsa("import", "zip", tmp_path / "big.zip", "--max-gigabytes", 0.001, "--out", tmp_path / "set")
+    assert refused.code == 2
+    assert "at most 1,000,000 are unpacked (--max-gigabytes)" in refused.err
+    assert not (tmp_path / "set").exists()

@@ -1,4 +1,4 @@
-"""Verbs that look at a data set, or deal it anew."""
+"""Verbs that look at a data set, deal it anew, or take one out of an archive."""
 
 import json
 import sys
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnsa.cli.app import Out, Seed, app, console
+from mnsa.cli.data import MaskNames, ValidationShare, imports
 from mnsa.errors import DataError
 
 DataSet = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
@@ -88,3 +89,25 @@ def split(
         console.print(note)
     counts = ", ".join(f"{sum(row.split == name for row in rows)} {name}" for name in SPLITS)
     console.print(f"{counts}, {sum(not row.split for row in rows)} unused: {out}")
+
+
+@imports.command("zip")
+def import_zip(
+    source: Annotated[Path, typer.Argument(help="Zip file of class folders, with or without train/val/test above.")],
+    out: Out,
+    mask_class: MaskNames = None,
+    max_gigabytes: Annotated[float, typer.Option(min=0.001, help="Largest size when unpacked.")] = 20,
+    max_files: Annotated[int, typer.Option(min=1, help="Most members.")] = 200_000,
+    validation_share: ValidationShare = 0.2,
+    seed: Seed = 1,
+) -> None:
+    """Class folders in a zip file, which is unpacked into the new data set; what is not safe to unpack is refused.
+
+    Example: `mnsa import zip photos.zip --out leaves`
+    """
+    from mnsa.data.importers.zip_file import Limits
+    from mnsa.data.importers.zip_file import import_zip as read
+
+    limits = Limits(total_bytes=int(max_gigabytes * 10**9), files=max_files)
+    manifest = read(source, out, limits=limits, mask_classes=mask_class, validation_share=validation_share, seed=seed)
+    console.print(f"{len(manifest.rows)} images, {len(manifest.classes)} classes: {out}")
