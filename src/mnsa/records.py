@@ -3,12 +3,15 @@
 B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes; C_l channels of level l.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from __future__ import annotations  # torch is named in the types alone: who reads no tensors need not load it
 
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 NO_LABEL = -1  # label of an image whose class nobody knows: it trains segmentation alone
 NO_MASK = 255  # mask value of a pixel whose truth nobody knows: it counts in no loss and no score
@@ -35,7 +38,7 @@ class Batch:
     masks: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device` (Lightning calls this)."""
         images, masks, labels = (t.to(device, non_blocking=True) for t in (self.images, self.masks, self.labels))
         return replace(self, images=images, masks=masks, labels=labels)

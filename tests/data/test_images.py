@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnsa.data import images
+from mnsa.data import decoding
 from mnsa.data.images import mask_values, read_image, read_mask, write_mask
 from mnsa.errors import DataError
 
@@ -54,6 +54,14 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # orientation: turn clockwise by 90 degrees
     image = read_image(saved(Image.fromarray(RGB), tmp_path / "x.png", exif=exif))
     assert np.array_equal(image.permute(1, 2, 0).numpy(), np.rot90(RGB, -1))
+
+
+def test_a_mask_that_was_saved_sideways_is_turned_upright(tmp_path: Path) -> None:
+    truth = RNG.integers(0, 2, (5, 7), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = read_mask(saved(Image.fromarray(truth), tmp_path / "m.png", exif=exif), 1)
+    assert np.array_equal(mask.numpy(), np.rot90(truth, -1))
 
 
 def test_a_binary_mask_may_be_written_with_255_or_with_1(tmp_path: Path) -> None:
@@ -125,9 +133,9 @@ def broken_files(folder: Path) -> dict[Path, str]:
     Image.fromarray(np.zeros((2, 2), np.float32)).save(folder / "float.tif")
     (folder / "folder.png").mkdir()
     return {folder / name: reason for name, (_, reason) in content.items()} | {
-        folder / "gone.png": "There is no file",
+        folder / "gone.png": "does not exist",
         folder / "float.tif": "32-bit pixels",
-        folder / "folder.png": "is (broken|not an image)",
+        folder / "folder.png": "is not an image, but a folder",
     }
 
 
@@ -140,7 +148,7 @@ def test_a_broken_image_is_named_in_the_error(tmp_path: Path) -> None:
 
 def test_an_image_larger_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.fromarray(RGB), tmp_path / "x.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 34)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 34)
     with pytest.raises(DataError, match=r"x\.png has 7 x 5 pixels"):
         read_image(path)
 

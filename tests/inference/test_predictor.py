@@ -94,7 +94,7 @@ def test_a_broken_file_is_named(predictor, tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"broken\.jpg is not an image"):
         predictor.predict(path)
-    with pytest.raises(DataError, match="There is no file"):
+    with pytest.raises(DataError, match="does not exist"):
         predictor.predict(Path("nowhere.png"))
 
 

@@ -3,12 +3,12 @@
 import csv
 import hashlib
 import io
-import math
+import posixpath
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
@@ -16,28 +16,26 @@ from typing import Any
 
 import tomli_w
 
-from mnsa.data.table import Line, read_table
+from mnsa.data.decoding import resolve_inside
+from mnsa.data.faults import Fault, OnFault, refuse
+from mnsa.data.rows import COLUMNS, SPLITS, Row, check_rows, checked_path, is_inside, parse_px_per_mm, parse_row
+from mnsa.data.table import read_table
 from mnsa.errors import DataError
 from mnsa.records import NO_LABEL
 
-COLUMNS = ("image", "mask", "label", "split", "group", "px_per_mm")
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One image. Empty text: not known. Paths are POSIX, relative to the manifest's root.
-
-    group: images of one plant share it and stay in one split. extra: every other column, kept as text.
-    """
-
-    image: str
-    mask: str = ""
-    label: str = ""
-    split: str = ""
-    group: str = ""
-    px_per_mm: float | None = None
-    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+__all__ = [
+    "COLUMNS",
+    "SPLITS",
+    "Manifest",
+    "Row",
+    "checked_path",
+    "fresh_folder",
+    "parse_px_per_mm",
+    "read_manifest",
+    "scan_manifest",
+    "write_files",
+    "write_manifest",
+]
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,11 @@ class Manifest:
 
     def image_path(self, row: Row) -> Path:
         """Locate the image. Raises: DataError when a link leads out of the root."""
-        return _resolve_inside(self.root, row.image)
+        return resolve_inside(self.root, row.image)
 
     def mask_path(self, row: Row) -> Path:
         """Locate the mask. Raises: DataError when a link leads out of the root."""
-        return _resolve_inside(self.root, row.mask)
+        return resolve_inside(self.root, row.mask)
 
     def label_index(self, row: Row) -> int:
         """Look up the row's label in `classes`, or NO_LABEL."""
@@ -79,18 +77,30 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a data set's two files; no image is touched.
+    """Read a data set's two files; no image is touched: a manifest of 24,000 rows must load in a moment.
 
     Raises: DataError naming file, line and fix.
     """
-    described = _read_description(folder / "dataset.toml", home=folder)
-    path = folder / "manifest.csv"
-    columns, lines = read_table(path)
-    if "image" not in columns:
-        raise DataError(f"{path} has no column 'image'; its columns are {', '.join(columns)}.")
-    manifest = replace(described, rows=tuple(_parse_row(line) for line in lines))
-    _check_rows(manifest, [line.where for line in lines], source=str(path))
+    manifest, places = _read_files(folder, refuse)
+    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, refuse)
     return manifest
+
+
+def scan_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
+    """Read what can be read of a data set's two files, and list what `read_manifest` would refuse.
+
+    The manifest keeps the rows whose files can be looked for, each image once. Raises: DataError when the names or the
+    table as a whole can't be read, as nothing can be said of the rows then.
+    """
+    faults: list[Fault] = []
+    manifest, places = _read_files(folder, faults.append)
+    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, faults.append)
+    kept: dict[str, Row] = {}
+    for row in manifest.rows:
+        if is_inside(row.image):
+            mask = row.mask if row.mask and is_inside(row.mask) else ""
+            kept.setdefault(posixpath.normpath(row.image), replace(row, mask=mask))
+    return replace(manifest, rows=tuple(kept.values())), faults
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -104,7 +114,10 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 def write_files(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.csv` and `dataset.toml` into `folder`, for those who fill a `fresh_folder` themselves."""
-    _check_rows(manifest, [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)], source=manifest.name)
+    if not manifest.rows:
+        raise DataError(f"{manifest.name} lists no images.")
+    places = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
+    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, refuse)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
     (folder / "manifest.csv").write_text(_csv_text(manifest.rows), encoding="utf-8", newline="")
     (folder / "dataset.toml").write_text(_toml_text(manifest, root), encoding="utf-8", newline="\n")
@@ -129,19 +142,31 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _read_files(folder: Path, on_fault: OnFault) -> tuple[Manifest, list[str]]:
+    """Read names and rows; the second is file and line of each row."""
+    described = _read_description(folder / "dataset.toml", home=folder)
+    path = folder / "manifest.csv"
+    columns, lines = read_table(path, on_fault)
+    if "image" not in columns:
+        raise DataError(f"{path} has no column 'image'; its columns are {', '.join(columns)}.")
+    if not lines:
+        raise DataError(f"{path} lists no images.")
+    return replace(described, rows=tuple(parse_row(line, on_fault) for line in lines)), [line.where for line in lines]
+
+
 def _read_description(path: Path, home: Path) -> Manifest:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"There is no {path}, so {home} is no data set. `mnsa import` makes one.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise DataError(f"{path} can't be read as TOML: {error}.") from None
     unknown = set(tree) - {"name", "root", "classes", "mask_classes"}
     if unknown:
         raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: name, root, classes, mask_classes.")
     name, root = tree.get("name", home.resolve().name), tree.get("root", ".")
-    if not isinstance(name, str) or not isinstance(root, str):
-        raise DataError(f"{path}: name and root must be text.")
+    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root:
+        raise DataError(f"{path}: name and root must be text, and root a path.")
     classes, mask_classes = (_names(tree, key, path) for key in ("classes", "mask_classes"))
     return Manifest(name, (home / root).resolve(), classes, mask_classes, rows=())
 
@@ -153,64 +178,6 @@ def _names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise DataError(f"{path}: the names in {key} must differ, got {', '.join(names)}.")
     return tuple(names)
-
-
-def _parse_row(line: Line) -> Row:
-    cells = {name: line.cells.get(name, "") for name in COLUMNS}
-    extra = {name: text for name, text in line.cells.items() if name not in cells}
-    px_per_mm = parse_px_per_mm(cells.pop("px_per_mm"), line.where)
-    return Row(**cells, px_per_mm=px_per_mm, extra=extra)
-
-
-def parse_px_per_mm(text: str, where: str) -> float | None:
-    """Read a scale in pixels per millimetre; empty text is None. Raises: DataError beginning with `where`."""
-    try:
-        value = float(text) if text else None
-    except ValueError:
-        value = math.nan
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise DataError(f"{where}: px_per_mm is {text!r}; expected a positive number, or nothing.")
-    return value
-
-
-def _check_rows(manifest: Manifest, places: list[str], source: str) -> None:
-    """Check what holds between rows and names. No file is touched: a manifest of 24,000 rows must load in a moment."""
-    if not manifest.rows:
-        raise DataError(f"{source} lists no images.")
-    classes = set(manifest.classes)
-    seen: dict[str, str] = {}
-    split_of_group: dict[str, str] = {}
-    for row, where in zip(manifest.rows, places, strict=True):
-        checked_path(row.image, where, "image")
-        if row.mask:
-            checked_path(row.mask, where, "mask")
-            if not manifest.mask_classes:
-                raise DataError(f"{where}: a mask is given, but dataset.toml names no mask_classes. Name them there.")
-        if row.label and row.label not in classes:
-            raise DataError(f"{where}: label {row.label!r} is not among the classes of dataset.toml. Add it there.")
-        if row.split and row.split not in SPLITS:
-            raise DataError(f"{where}: split is {row.split!r}; expected {', '.join(SPLITS)} or nothing.")
-        if seen.setdefault(row.image, where) != where:
-            raise DataError(f"{where}: image {row.image!r} is listed before, at {seen[row.image]}. List it once.")
-        if row.group and row.split and split_of_group.setdefault(row.group, row.split) != row.split:
-            both = f"{split_of_group[row.group]} and {row.split}"
-            raise DataError(f"{where}: group {row.group!r} is in {both}. Keep it in one split, or leave group empty.")
-
-
-def checked_path(text: str, where: str, column: str) -> str:
-    """Pass on a path that is inside the root by its wording. Raises: DataError beginning with `where`."""
-    if not text:
-        raise DataError(f"{where}: {column} is empty; expected a path relative to the root.")
-    if text.startswith("/") or "\\" in text or "\0" in text or ".." in text.split("/"):
-        raise DataError(f"{where}: {column} is {text!r}; expected a path inside the root, with / and without ..")
-    return text
-
-
-def _resolve_inside(root: Path, relative: str) -> Path:
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root):
-        raise DataError(f"{relative} leads to {path}, outside the data set's root {root}. Copy the file into the root.")
-    return path
 
 
 def _csv_text(rows: tuple[Row, ...]) -> str:

@@ -27,14 +27,14 @@ def carve(rows: Sequence[Row], *, source: str, target: str, share: float, seed: 
     if not 0 < share < 1:
         raise DataError(f"The share to carve out of {source} is {share}; expected a number between 0 and 1.")
     rng = random.Random(seed)  # noqa: S311 - a split is no secret
-    units = _units([row for row in rows if row.split == source])
+    units = units_of([row for row in rows if row.split == source])
     rng.shuffle(units)
     moved = {row.image for unit in _choose(units, share, rng) for row in unit}
     return tuple(replace(row, split=target) if row.image in moved else row for row in rows)
 
 
-def _units(rows: Sequence[Row]) -> list[list[Row]]:
-    """Collect what can only move together: the rows of a group, or a row alone."""
+def units_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Collect what can only move together: the rows of a group, or a row alone; in an order of their own."""
     units: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         units[("group", row.group) if row.group else ("image", row.image)].append(row)

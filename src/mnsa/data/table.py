@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mnsa.data.faults import Fault, OnFault, refuse
 from mnsa.errors import DataError
 
 
@@ -15,8 +16,8 @@ class Line(NamedTuple):
     cells: Mapping[str, str]
 
 
-def read_table(path: Path) -> tuple[tuple[str, ...], list[Line]]:
-    """Column names and lines of a CSV file; blank lines are skipped.
+def read_table(path: Path, on_fault: OnFault = refuse) -> tuple[tuple[str, ...], list[Line]]:
+    """Column names and lines of a CSV file; blank lines are skipped, and so are lines of another width, once reported.
 
     Raises: DataError naming the file, and the line where there is one.
     """
@@ -24,7 +25,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Line]]:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets like to write a byte order mark
             reader = csv.reader(file, strict=True)
             columns = _header(next(reader, []), path)
-            return columns, [_line(cells, columns, f"{path}, line {reader.line_num}") for cells in reader if cells]
+            lines = (_line(cells, columns, path, reader.line_num, on_fault) for cells in reader if cells)
+            return columns, [line for line in lines if line]
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except UnicodeDecodeError as error:
@@ -42,7 +44,10 @@ def _header(columns: list[str], path: Path) -> tuple[str, ...]:
     return names
 
 
-def _line(cells: list[str], columns: tuple[str, ...], where: str) -> Line:
+def _line(cells: list[str], columns: tuple[str, ...], path: Path, number: int, on_fault: OnFault) -> Line | None:
+    where = f"{path}, line {number}"
     if len(cells) != len(columns):
-        raise DataError(f"{where} has {len(cells)} cells; the header has {len(columns)} columns.")
+        reason = f"has {len(cells)} cells; the header has {len(columns)} columns"
+        on_fault(Fault("bad-row", path.name, reason, "Quote cells that hold a comma", where))
+        return None
     return Line(where, dict(zip(columns, cells, strict=True)))

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from mnsa.data.images import SUFFIXES, read_image, write_mask
+from mnsa.data.sheet import write_sheet
 from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.inference.overlay import overlay, write_sheet
+from mnsa.inference.overlay import overlay
 from mnsa.inference.predictor import Predictor
 from mnsa.records import Prediction
 from mnsa.traits import Ruler

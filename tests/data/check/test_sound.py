@@ -31,7 +31,7 @@ def test_every_fault_is_found_in_one_pass_in_the_order_of_the_rows(leaves: Manif
     faults = find_faults(with_faults(leaves, tmp_path))
     reasons = {
         "0.png": "0 bytes",
-        "1_mask.png": "There is no file",
+        "1_mask.png": "does not exist",
         "2.png": "is broken",
         "3_mask.png": "is 39 x 40 pixels, but its image 3.png is 40 x 40",
         "5_mask.png": "pixel values 17",
@@ -51,7 +51,7 @@ def test_of_many_faults_ten_are_shown(leaves: Manifest) -> None:
     absent = replace(leaves, rows=tuple(Row(f"absent{n}.png", label="a") for n in range(13)))
     with pytest.raises(DataError, match=r"(?s)13 of its files.*and 3 more") as caught:
         require_sound(absent.split(""))
-    assert str(caught.value).count("There is no file") == 10
+    assert str(caught.value).count("does not exist") == 10
 
 
 def test_progress_counts_every_row(leaves: Manifest, draw_leaf: Callable[..., None]) -> None:

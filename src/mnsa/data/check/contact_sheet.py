@@ -1,0 +1,108 @@
+"""A sheet of a data set's images with their masks outlined, for the eye: what no rule finds.
+
+H, W image size; h, w tile size, in pixels.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from mnsa.data.decoding import class_indices, opened, raw_mask, resolve_inside, upright_rgb
+from mnsa.data.manifest import Manifest
+from mnsa.data.rows import SPLITS, Row
+from mnsa.data.sheet import COLOURS, write_sheet
+from mnsa.errors import DataError
+
+_TILES, _COLUMNS, _TILE_PX = 48, 6, (220, 260)
+
+
+def write_contact_sheet(manifest: Manifest, path: Path) -> int:
+    """Draw up to 48 images, spread over classes and splits; those that can't be read are left out.
+
+    Returns how many were drawn: none, no file. Raises: DataError when `path` can't be written.
+    """
+    tiles = []
+    for row in _spread(manifest.rows, _TILES):
+        try:
+            tiles.append((_caption(row), _tile(manifest, row)))
+        except DataError:
+            continue
+    if tiles:
+        try:
+            tallest = max(pixels.shape[0] for _, pixels in tiles)
+            write_sheet(tiles, path, columns=_COLUMNS, tile_px=(tallest, _TILE_PX[1]))
+        except OSError as error:
+            raise DataError(f"{path} can't be written: {error.strerror}. Choose another --sheet.") from None
+    return len(tiles)
+
+
+def outlined(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fit an RGB image into `size` (w, h) and draw the borders of its mask's classes: uint8 (h, w, 3).
+
+    mask: class indices (H, W), of the image's size. When a large image is shrunk, so are the borders, which have been
+    found before: a vein of one pixel stays. A small one is enlarged first, so that its borders are thin.
+    """
+    scale = min(size[0] / image.width, size[1] / image.height)
+    fitted = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    if scale > 1:
+        mask = np.array(Image.fromarray(mask).resize(fitted, Image.Resampling.NEAREST))
+    pixels = np.array(image.resize(fitted, Image.Resampling.LANCZOS))
+    for index in np.unique(mask[mask > 0]):
+        border = Image.fromarray((_border(mask == index) * 255).astype(np.uint8))
+        share = np.asarray(border.resize(fitted, Image.Resampling.BOX))
+        pixels[share >= 128 * min(scale, 1)] = COLOURS[(index - 1) % len(COLOURS)]
+    return pixels
+
+
+def _border(inside: np.ndarray) -> np.ndarray:
+    """The pixels of a region, bool (H, W), that touch its outside by a side."""
+    core = inside.copy()
+    core[1:] &= inside[:-1]
+    core[:-1] &= inside[1:]
+    core[:, 1:] &= inside[:, :-1]
+    core[:, :-1] &= inside[:, 1:]
+    border: np.ndarray = inside & ~core
+    return border
+
+
+def _tile(manifest: Manifest, row: Row) -> np.ndarray:
+    height, width = _TILE_PX
+    path = resolve_inside(manifest.root, row.image)
+    with opened(path) as image:
+        upright = upright_rgb(image, path)
+    mask = _mask(manifest, row)
+    if mask is None or mask.shape != (upright.height, upright.width):
+        mask = np.zeros((upright.height, upright.width), np.uint8)
+    return outlined(upright, mask, (width, height))
+
+
+def _mask(manifest: Manifest, row: Row) -> np.ndarray | None:
+    if not row.mask or not manifest.mask_classes:
+        return None
+    path = resolve_inside(manifest.root, row.mask)
+    with opened(path) as image:
+        raw = raw_mask(image, path)
+    return class_indices(raw, len(manifest.mask_classes), path)
+
+
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """Choose rows in turn from the splits and classes, evenly within each; in order of split, class and row."""
+    kinds: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        kinds[row.split, row.label].append(row)
+    place = {split: number for number, split in enumerate(SPLITS)}
+    asked = sorted(kinds, key=lambda kind: (place.get(kind[0], len(place)), kind))[:: -(-len(kinds) // count) or 1]
+    quota = dict.fromkeys(asked, 0)
+    for _ in range(count):
+        if left := [kind for kind in asked if quota[kind] < len(kinds[kind])]:
+            quota[min(left, key=quota.__getitem__)] += 1
+    return [kinds[kind][len(kinds[kind]) * n // quota[kind]] for kind in asked for n in range(quota[kind])]
+
+
+def _caption(row: Row) -> str:
+    words = (PurePosixPath(row.image).stem, row.label, row.split)
+    caption = " · ".join(word for word in words if word)
+    return caption if len(caption) <= 40 else f"…{caption[-39:]}"

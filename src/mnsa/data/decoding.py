@@ -1,0 +1,134 @@
+"""Pixels of image and mask files, read safely: a few formats, a pixel limit, and errors that name the file.
+
+H, W image size in pixels. No torch here: a process that only looks at files starts in a moment and stays small.
+"""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mnsa.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+MAX_PIXELS = 20_000 * 20_000  # what a flatbed scanner yields at most; beyond it a small file could fill the memory
+RESTORE = "Restore the file, or drop its row"
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and would refuse honest scans
+
+
+class BadFileError(DataError):
+    """A file that can't be used. kind: as in `faults.KINDS`; reason and fix: what to say of it without its path."""
+
+    def __init__(self, message: str, *, kind: str = "unreadable", reason: str = "", fix: str = RESTORE) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.reason = reason or message
+        self.fix = fix
+
+
+def bad_file(path: Path, kind: str, reason: str, fix: str = RESTORE) -> BadFileError:
+    """Say of `path` what is wrong with it (`reason`: "is empty") and what to do."""
+    return BadFileError(f"{path} {reason}. {fix}.", kind=kind, reason=reason, fix=fix)
+
+
+def resolve_inside(root: Path, relative: str) -> Path:
+    """Follow a path below the root to its file. Raises: BadFileError when a link leads out of the root, or nowhere."""
+    try:
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError):  # links that lead to each other
+        raise bad_file(root / relative, "missing", "is a link that leads nowhere") from None
+    if not path.is_relative_to(root):
+        reason, fix = f"leads to {path}, outside the data set's root {root}", "Copy the file into the root"
+        raise BadFileError(f"{relative} {reason}. {fix}.", kind="outside-root", reason=reason, fix=fix)
+    return path
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; its pixels are decoded when first used. Raises: BadFileError, also for errors inside `with`."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+            raise bad_file(path, "unreadable", "is not an image, but a folder or a device")
+        if about.st_size == 0:
+            raise bad_file(path, "zero-byte", "is empty (0 bytes)")
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(path, f"has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+            yield image
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise bad_file(path, "missing", "does not exist") from None
+    except UnidentifiedImageError:
+        reason = f"is not an image that can be read; expected {', '.join(FORMATS)}"
+        raise bad_file(path, "unreadable", reason) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow may be first to notice
+        raise _too_large(path, f"has too many pixels: {error}") from None
+    except Exception as error:  # a decoder meets hostile bytes: what it raises is not bounded by any list
+        kind = "truncated" if "truncated" in str(error) else "unreadable"
+        raise bad_file(path, kind, f"is broken: {error}") from error
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read an image, upright, as `upright_rgb` has it: uint8 (H, W, 3). Raises: BadFileError."""
+    with opened(path) as image:
+        return np.array(upright_rgb(image, path))
+
+
+def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Turn an image as its EXIF data say, into RGB; 16-bit grey is scaled to 8, alpha dropped. Raises: BadFileError."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
+        raise bad_file(path, "pixel-type", reason, "Save it with 8 bits per channel")
+    if "transparency" in image.info:  # Pillow can't drop a palette's transparency in one step
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def raw_mask(image: Image.Image, path: Path) -> np.ndarray:
+    """Take a mask's pixel values before any meaning is given to them: whole numbers (H, W). Raises: BadFileError."""
+    image = ImageOps.exif_transpose(image)  # an editor that keeps the photo's orientation gives it to the mask as well
+    raw = np.array(image)  # palette images give their indices, 1-bit images booleans
+    if raw.ndim == 3:
+        raw = raw[..., : len(image.getbands()) - ("A" in image.getbands())]
+        if not (raw == raw[..., :1]).all():
+            reason = "is coloured; expected class indices: an indexed or a grey PNG"
+            raise bad_file(path, "mask-format", reason, "Save the index of each pixel's class")
+        raw = raw[..., 0]
+    if raw.dtype == np.bool_:
+        return raw.astype(np.uint8)
+    if raw.dtype.kind not in "ui":
+        reason = f"holds {raw.dtype} pixels; expected whole numbers: an indexed or a grey PNG"
+        raise bad_file(path, "mask-format", reason, "Save the index of each pixel's class")
+    return raw
+
+
+def class_indices(raw: np.ndarray, mask_classes: int, path: Path) -> np.ndarray:
+    """Give a mask's values (H, W) their meaning: class indices, uint8 (H, W).
+
+    mask_classes: 1 reads 0 as background and 1 or 255 as the class; M >= 2 reads 0..M-1.
+    Raises: BadFileError naming every value that stands for no class.
+    """
+    mask = np.where(raw == 255, 1, raw) if mask_classes == 1 else raw
+    declared = max(mask_classes, 2)
+    if mask.max() >= declared or mask.min() < 0:
+        strangers = [str(value) for value in np.unique(mask) if not 0 <= value < declared]
+        expected = "0 and 1 (or 255)" if mask_classes == 1 else f"0 to {mask_classes - 1}"
+        values = ", ".join(strangers[:8]) + (", ..." if len(strangers) > 8 else "")
+        reason = f"has pixel values {values}; expected {expected}"
+        raise bad_file(path, "mask-values", reason, "Name the classes in dataset.toml; save masks as PNG, not as JPEG")
+    return mask.astype(np.uint8)
+
+
+def _too_large(path: Path, reason: str) -> BadFileError:
+    return bad_file(path, "decompression-bomb", reason, "Shrink or cut the picture, or drop its row")

@@ -1,0 +1,245 @@
+"""Zip files from anywhere: honest ones become data sets, hostile ones leave nothing behind."""
+
+import io
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnsa.data.check import find_faults
+from mnsa.data.importers.zip_file import Limits, import_zip
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def photo() -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def mask() -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(content, "PNG")
+    return content.getvalue()
+
+
+def named(*names: str, content: Callable[[], bytes] = photo) -> dict[str, bytes]:
+    return {name: content() for name in names}
+
+
+def packed(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def special(name: str, mode: int, content: bytes = b"") -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.create_system = 3  # Unix
+    member.external_attr = mode << 16
+    return member
+
+
+FOUR = named("a/1.png", "a/2.png", "b/3.png", "b/4.png")
+
+
+def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
+    manifest = import_zip(packed(tmp_path / "leaves.zip", FOUR), tmp_path / "set")
+    assert manifest == read_manifest(tmp_path / "set")
+    assert (manifest.name, manifest.root, manifest.classes) == ("set", (tmp_path / "set").resolve(), ("a", "b"))
+    assert {row.image: row.label for row in manifest.rows} == {name: name[0] for name in FOUR}
+    assert find_faults(manifest) == []
+    assert (tmp_path / "set" / "a" / "1.png").read_bytes() == FOUR["a/1.png"]
+
+
+@pytest.mark.parametrize("top", ["leaves", "my leaves (1)"])
+def test_the_folder_around_everything_is_left_out(tmp_path: Path, top: str) -> None:
+    wrapped = {f"{top}/{name}": content for name, content in FOUR.items()}
+    manifest = import_zip(packed(tmp_path / "leaves.zip", wrapped), tmp_path / "set")
+    assert sorted(row.image for row in manifest.rows) == sorted(FOUR)
+
+
+def test_splits_and_masks_are_understood(tmp_path: Path) -> None:
+    members = named("train/a/1.png", "train/b/2.png", "val/a/3.png")
+    members |= named("masks/train/a/1.png", "masks/val/a/3.png", content=mask)
+    manifest = import_zip(packed(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"])
+    assert [(row.image, row.mask, row.split) for row in manifest.rows] == [
+        ("train/a/1.png", "masks/train/a/1.png", "train"),
+        ("train/b/2.png", "", "train"),
+        ("val/a/3.png", "masks/val/a/3.png", "val"),
+    ]
+
+
+def test_a_single_split_at_the_top_is_no_wrapper(tmp_path: Path) -> None:
+    manifest = import_zip(packed(tmp_path / "x.zip", named("train/a/1.png", "train/b/2.png")), tmp_path / "set")
+    assert manifest.classes == ("a", "b")
+
+
+def test_only_images_are_taken_out(tmp_path: Path) -> None:
+    others = {"README.txt": b"x", "manifest.csv": b"image\n/etc/passwd\n", "a/run.sh": b"x", "a/more.zip": b"x"}
+    hidden = named("__MACOSX/a/1.png", "a/._1.png")
+    import_zip(packed(tmp_path / "x.zip", {**FOUR, **others, **hidden}), tmp_path / "set")
+    unpacked = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.*")}
+    assert unpacked == {*FOUR, "manifest.csv", "dataset.toml"}
+    assert len(read_manifest(tmp_path / "set").rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../1.png", "leads out"),
+        ("a/../../1.png", "leads out"),
+        ("a/../1.png", "leads out"),
+        ("/etc/cron.d/1.png", "leads out"),
+        ("//server/1.png", "leads out"),
+        ("..\\1.png", "leads out"),
+        ("a\\1.png", "leads out"),
+        ("C:/1.png", "leads out"),
+        ("C:1.png", "leads out"),
+        ("./1.png", "no plain path"),
+        ("a//1.png", "no plain path"),
+        ("a/\n1.png", "no plain path"),
+        ("a/\x1b[2J1.png", "no plain path"),
+        ("x/" * 11 + "1.png", "more than 10 levels"),
+        ("a/" + "x" * 201 + ".png", "more than 200 bytes"),
+        ("A/1.png", "collides with 'a'"),
+        ("a/1.PNG", "collides with 'a/1.png'"),
+        ("a/1.png/2.png", "collides with another file or folder"),
+        ("b", "collides with another file or folder"),
+    ],
+)
+def test_a_name_that_must_not_be_written_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    refused(tmp_path, packed(tmp_path / "x.zip", {**FOUR, name: photo()}), reason)
+
+
+def test_names_that_are_one_name_elsewhere_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path, packed(tmp_path / "x.zip", named("a/\u00e4.png", "a/a\u0308.png")), "collides with")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "x.zip", FOUR)
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("a/1.png", photo())
+    refused(tmp_path, archive, "collides with another file")
+
+
+def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "x.zip", {**FOUR, "a/5.pngX.sh": b"x"})
+    archive.write_bytes(archive.read_bytes().replace(b"5.pngX.sh", b"5.png\0.sh"))
+    refused(tmp_path, archive, "no plain path")
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_links_and_devices_are_refused(tmp_path: Path, mode: int) -> None:
+    archive = packed(tmp_path / "x.zip", FOUR)
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(special("a/link.png", mode | 0o777), b"/etc/passwd")
+    refused(tmp_path, archive, "is a link or a device")
+
+
+def test_a_link_to_write_through_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr(special("a", stat.S_IFLNK | 0o777), str(tmp_path))
+        opened.writestr("a/1.png", photo())
+    refused(tmp_path, archive, "is a link or a device")
+    assert not (tmp_path / "1.png").exists()
+
+
+def test_a_member_that_grows_beyond_measure_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, packed(tmp_path / "x.zip", {**FOUR, "a/bomb.bmp": bytes(3 << 20)}), "grows more than 200 times")
+
+
+def test_a_small_plain_mask_may_shrink_as_it_likes(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.new("L", (800, 800)).save(content, "BMP")
+    members = {**FOUR, "masks/a/1.bmp": content.getvalue()}
+    assert import_zip(packed(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"]).rows[0].mask
+
+
+def test_more_bytes_than_agreed_are_refused(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "x.zip", FOUR)
+    total = sum(map(len, FOUR.values()))
+    refused(tmp_path, archive, f"would become {total:,} bytes", Limits(total_bytes=total - 1))
+    assert import_zip(archive, tmp_path / "set", limits=Limits(total_bytes=total, files=4))
+
+
+def test_more_members_than_agreed_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "holds 4 members; at most 3", Limits(files=3))
+
+
+def with_header(archive: Path, offset: int, value: int) -> Path:
+    """Change a field of the last member in the central directory, 32 bits."""
+    content = bytearray(archive.read_bytes())
+    struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + offset, value)
+    archive.write_bytes(content)
+    return archive
+
+
+@pytest.mark.parametrize("claim", [10, 5000])
+def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path, claim: int) -> None:
+    archive = with_header(packed(tmp_path / "x.zip", FOUR), 24, claim)
+    refused(tmp_path, archive, r"can't be unpacked|shorter than it claims")
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    archive = with_header(packed(tmp_path / "x.zip", FOUR), 42, 0)  # the last member's bytes are the first's
+    refused(tmp_path, archive, "can't be unpacked")
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "x.zip", FOUR)
+    content = bytearray(archive.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(content)
+    refused(tmp_path, archive, "is encrypted")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_rare_ways_of_packing_are_refused(tmp_path: Path, method: int) -> None:
+    refused(tmp_path, packed(tmp_path / "x.zip", FOUR, method), "packed in a rare way")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "nothing", "no images"])
+def test_a_broken_archive_is_refused(tmp_path: Path, damage: str) -> None:
+    whole = packed(tmp_path / "x.zip", FOUR).read_bytes()
+    start = whole.index(b"PK\x03\x04") + 45
+    content = {
+        "cut": whole[: len(whole) // 2],
+        "flipped": whole[:start] + bytes(byte ^ 255 for byte in whole[start : start + 40]) + whole[start + 40 :],
+        "text": b"not a zip file",
+        "nothing": b"",
+        "no images": packed(tmp_path / "y.zip", {"a.txt": b"x"}).read_bytes(),
+    }
+    (tmp_path / "x.zip").write_bytes(content[damage])
+    refused(tmp_path, tmp_path / "x.zip", "can't be unpacked|holds no images")
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+    refused(tmp_path, tmp_path / "gone.zip", r"There is no file .*gone\.zip")
+
+
+def test_a_picture_that_is_none_stays_a_fault_of_the_data_set(tmp_path: Path) -> None:
+    bomb = b"\x89PNG\r\n\x1a\n" + zlib.compress(bytes(100))
+    manifest = import_zip(packed(tmp_path / "x.zip", {**FOUR, "a/9.png": bomb}), tmp_path / "set")
+    assert [fault.file for fault in find_faults(manifest)] == ["a/9.png"]
+
+
+def refused(tmp_path: Path, archive: Path, reason: str, limits: Limits | None = None) -> None:
+    """Expect a refusal that names the archive, and not a file more than before."""
+    before = set(tmp_path.iterdir())
+    with pytest.raises(DataError, match=reason) as caught:
+        import_zip(archive, tmp_path / "set", limits=limits or Limits())
+    assert str(archive) in str(caught.value)
+    assert set(tmp_path.iterdir()) == before
