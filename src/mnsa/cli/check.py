@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mnsa.cli.app import Out, Seed, app, console
-from mnsa.cli.data import MaskNames, ValidationShare, imports
+from mnsa.cli.app import MaskNames, Out, Seed, app, console
+from mnsa.cli.data import ValidationShare, imports
 from mnsa.errors import DataError
 
 DataSet = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
