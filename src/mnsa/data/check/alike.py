@@ -17,6 +17,7 @@ from mnsa.data.check.fingerprint import ALIKE, PLACES, F, normalised, turned
 _KEYS, _KEY_BITS = 48, 16
 _MOST_BITS_APART = 130  # of 768: at 0.94 it is 85 +- 9
 _MOST_MEETINGS = 256  # of one picture at one key: thousands of like pictures need not all meet each other
+_ENOUGH = 64  # partners, after which a picture asks no more
 _AT_ONCE = 1 << 18  # pairs held in memory
 _BITS_SET = np.array([bin(number).count("1") for number in range(1 << _KEY_BITS)], np.uint8)
 
@@ -30,10 +31,14 @@ class Pairs(NamedTuple):
 
 
 def like_pairs(fingerprints: np.ndarray, *, at_least: float = ALIKE) -> Pairs:
-    """Find the pairs among int8 (n, F) whose cosine, upright, mirrored or turned, is `at_least` so much."""
-    lengths = normalised(fingerprints)
-    keys = _keys(lengths)
-    found = [_verified(lengths, keys, turn, at_least) for turn in range(len(PLACES))]
+    """Find the pairs among int8 (n, F) whose cosine, upright, mirrored or turned, is `at_least` so much.
+
+    Of thousands that all look alike, each is paired with some of those before it.
+    """
+    units = normalised(fingerprints)
+    keys = _keys(units)
+    partners = np.where(units.any(axis=1), 0, _ENOUGH)  # a plain surface is like nothing
+    found = [_turned_pairs(units, keys, turn, partners, at_least) for turn in range(len(PLACES))]
     first, second, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
     best = np.lexsort((-cosine, second, first))
     first, second, cosine = first[best], second[best], cosine[best]
@@ -42,33 +47,36 @@ def like_pairs(fingerprints: np.ndarray, *, at_least: float = ALIKE) -> Pairs:
     return Pairs(first[new], second[new], cosine[new])
 
 
-def _keys(lengths: np.ndarray) -> np.ndarray:
+def _keys(units: np.ndarray) -> np.ndarray:
     """Cut every fingerprint in every turn: uint16 (8, n, 48)."""
     planes = np.random.default_rng(0).standard_normal((F, _KEYS * _KEY_BITS)).astype(np.float32)
-    keys = np.empty((len(PLACES), len(lengths), _KEYS), np.uint16)
-    for start in range(0, len(lengths), 4096):
-        some = lengths[start : start + 4096]
+    keys = np.empty((len(PLACES), len(units), _KEYS), np.uint16)
+    for start in range(0, len(units), 4096):
+        some = units[start : start + 4096]
         for turn in range(len(PLACES)):
             sides = np.packbits(turned(some, turn) @ planes > 0, axis=1)
             keys[turn, start : start + 4096] = sides.view(np.uint16)
     return keys
 
 
-def _verified(lengths: np.ndarray, keys: np.ndarray, turn: int, at_least: float) -> Pairs:
-    codes, cosines = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    n = len(lengths)
-    plain: np.ndarray = ~np.any(lengths, axis=1)  # a plain surface is like nothing
+def _turned_pairs(units: np.ndarray, keys: np.ndarray, turn: int, partners: np.ndarray, at_least: float) -> Pairs:
+    """Find the pairs whose second is turned so; partners (n,), how many each has as a second, is kept up to date."""
+    n = len(units)
+    codes, cosines = np.empty(0, np.int64), np.empty(0, np.float32)  # first * n + second, in order
     for key in range(_KEYS):
-        for those, others in _meetings(keys[0, :, key], keys[turn, :, key]):
-            kept = (those < others) & ~plain[those] & ~plain[others]
-            first, second = those[kept], others[kept]
-            near = _bits_apart(keys[0, first], keys[turn, second]) <= _MOST_BITS_APART
-            code = np.unique(first[near].astype(np.int64) * n + second[near])
-            cosine = _cosines(lengths, code // n, code % n, turn)
-            codes.append(code[cosine >= at_least])
-            cosines.append(cosine[cosine >= at_least])
-    code, place = np.unique(np.concatenate(codes), return_index=True)
-    return Pairs(code // n, code % n, np.concatenate(cosines)[place])
+        asking = np.flatnonzero(partners < _ENOUGH)
+        for first, asked in _meetings(keys[0, :, key], keys[turn, asking, key]):
+            second = asking[asked]
+            met = (first < second) & (_bits_apart(keys[0, first], keys[turn, second]) <= _MOST_BITS_APART)
+            code = np.sort(first[met] * n + second[met])
+            known = np.searchsorted(codes, code, "right") > np.searchsorted(codes, code, "left")
+            code = code[~known]
+            cosine = _cosines(units, code // n, code % n, turn)
+            code, cosine = code[cosine >= at_least], cosine[cosine >= at_least]
+            partners += np.bincount(code % n, minlength=n)
+            place = np.searchsorted(codes, code)
+            codes, cosines = np.insert(codes, place, code), np.insert(cosines, place, cosine)
+    return Pairs(codes // n, codes % n, cosines)
 
 
 def _meetings(keys: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -92,10 +100,10 @@ def _bits_apart(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _cosines(lengths: np.ndarray, first: np.ndarray, second: np.ndarray, turn: int) -> np.ndarray:
+def _cosines(units: np.ndarray, first: np.ndarray, second: np.ndarray, turn: int) -> np.ndarray:
     size = 1 << 14
     parts = [
-        (lengths[first[at : at + size]] * turned(lengths[second[at : at + size]], turn)).sum(axis=1)
+        (units[first[at : at + size]] * turned(units[second[at : at + size]], turn)).sum(axis=1)
         for at in range(0, len(first), size)
     ]
     return np.concatenate([np.empty(0, np.float32), *parts])

@@ -39,7 +39,9 @@ def _same_file(row: Row, twins: Sequence[Row]) -> Fault:
 
 def like_pictures(rows: Sequence[Row], pictures: Sequence[Picture | None]) -> Iterator[Fault]:
     """Report every image that looks like another of another split or label, once, with the one it is most like."""
-    kept = [(row, picture) for row, picture in zip(rows, pictures, strict=True) if picture]
+    together = zip(rows, pictures, strict=True)
+    different = {(p.digest, row.split, row.label): (row, p) for row, p in together if p}
+    kept = list(different.values())  # of the same file in one split and label, one speaks for all
     if not kept:
         return
     pairs = like_pairs(np.frombuffer(b"".join(p.fingerprint for _, p in kept), np.int8).reshape(len(kept), -1))
