@@ -7,6 +7,7 @@ import torch
 
 from mnsa.config import load_config
 from mnsa.model.network import build_network
+from mnsa.search.space import space_of
 from mnsa.training.stages import open_stage
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -43,7 +44,13 @@ def flat(config):
 def test_every_config_is_valid_and_opens_with_its_command(path):
     load_config(path)
     first_line = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first_line.startswith(f"# mnsa train configs/{named(path)} ")
+    verb = "search" if path.stem.startswith("search") else "train"
+    assert first_line.startswith(f"# mnsa {verb} configs/{named(path)} ")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("search*.toml")), ids=named)
+def test_every_search_config_describes_the_papers_space(path):
+    assert space_of(load_config(path)).points == 243
 
 
 @pytest.mark.slow

@@ -21,3 +21,7 @@ class ModelError(MnsaError):
 
 class RunError(MnsaError):
     """A run folder that is incomplete, in the way, or of another kind."""
+
+
+class StudyError(MnsaError):
+    """A study that is in the way, can't be joined, or holds nothing to pick."""

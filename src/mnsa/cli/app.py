@@ -1,6 +1,7 @@
 """What the verbs share: the app they hang on, their common options, and the way out for errors."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mnsa.errors import MnsaError
+from mnsa.errors import ConfigError, MnsaError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,3 +54,9 @@ def main() -> None:
     except MnsaError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Raises: ConfigError saying how to install what a verb needs beyond the basics."""
+    if find_spec(module) is None:
+        raise ConfigError(f"This needs {module}, which is missing: pip install 'mnsa[{extra}]'.")

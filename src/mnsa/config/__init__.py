@@ -2,6 +2,7 @@
 
 from mnsa.config.loading import load_config
 from mnsa.config.parsing import dump_config, parse_config
+from mnsa.config.search import SearchConfig
 from mnsa.config.sections import (
     AugmentConfig,
     Config,
@@ -18,6 +19,7 @@ __all__ = [
     "DataConfig",
     "LossConfig",
     "ModelConfig",
+    "SearchConfig",
     "StageConfig",
     "TrainConfig",
     "dump_config",

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mnsa.config.search import SearchConfig
+
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[int, Field(ge=1)]
@@ -164,6 +166,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()  # what `mnsa search` varies; nothing else reads it
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
 
     @property

@@ -98,9 +98,9 @@ class AdaptiveFeatureEnhancer(nn.Module):
             "atrous3": lambda width: nn.Conv2d(in_channels, width, kernel_size=3, padding=3, dilation=3),
             "context": ContextBranch,
         }
-        self.branches = nn.ModuleDict(
-            {name: builders[name](width) for name, width in zip(BRANCHES, branch_channels, strict=True) if width}
-        )
+        # of the branches that are there, in the order in which they are concatenated
+        self.branch_channels = {name: width for name, width in zip(BRANCHES, branch_channels, strict=True) if width}
+        self.branches = nn.ModuleDict({name: builders[name](width) for name, width in self.branch_channels.items()})
 
     def forward(self, features: Tensor) -> Tensor:
         """F_l (B, C_l, H_l, W_l) -> D_l (B, D, H_l, W_l)."""
@@ -116,6 +116,7 @@ class Enhancer(nn.Module):
     def __init__(self, channels: Sequence[int], widths: Widths, skip_ratio: float, offset_channels: int) -> None:
         super().__init__()
         branches = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
+        self.in_channels, self.skip_ratio, self.offset_channels = tuple(channels), skip_ratio, offset_channels
         self.channels = tuple(sum(row) for row in branches)  # of D_1..D_5
         self.skip_channels = tuple(max(1, floor(skip_ratio * c)) for c in self.channels)  # of S_1..S_5
         self.levels = nn.ModuleList(

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -66,9 +66,25 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunF
     """
     manifest = read_manifest(dataset)
     _require(config, manifest)
+    return train_checked(config, manifest, dataset, out, devices=devices)
+
+
+def train_checked(
+    config: Config,
+    manifest: Manifest,
+    dataset: Path,
+    out: Path,
+    *,
+    devices: int = 1,
+    callbacks: Sequence[Callback] = (),
+) -> RunFolder:
+    """Train as `train` does, on data whose files were checked before; `callbacks` see every stage. Raises: as `train`.
+
+    A search checks its data once, not for each trial.
+    """
     network = _build(config, manifest)
     run = create_run(out, config, dataset_origin(manifest, dataset)) if is_first_process() else RunFolder(out)
-    return _run_stages(run, config, manifest, network, devices)
+    return _run_stages(run, config, manifest, network, devices, callbacks)
 
 
 def resume(path: Path, *, devices: int = 1) -> RunFolder:
@@ -86,16 +102,29 @@ def resume(path: Path, *, devices: int = 1) -> RunFolder:
     return _run_stages(run, config, manifest, _build(config, manifest), devices)
 
 
-def _run_stages(run: RunFolder, config: Config, manifest: Manifest, network: Network, devices: int) -> RunFolder:
+def _run_stages(
+    run: RunFolder,
+    config: Config,
+    manifest: Manifest,
+    network: Network,
+    devices: int,
+    callbacks: Sequence[Callback] = (),
+) -> RunFolder:
     for stage in config.stages:
-        _fit_stage(run, config, stage, manifest, network, devices)
+        _fit_stage(run, config, stage, manifest, network, devices, callbacks)
     if is_first_process():
         save_network(run.model_folder, network, _card(config, manifest, network))
     return run
 
 
 def _fit_stage(
-    run: RunFolder, config: Config, stage: StageConfig, manifest: Manifest, network: Network, devices: int
+    run: RunFolder,
+    config: Config,
+    stage: StageConfig,
+    manifest: Manifest,
+    network: Network,
+    devices: int,
+    callbacks: Sequence[Callback],
 ) -> None:
     """Train one stage; afterwards `network` holds its weights of the best epoch."""
     folder = run.checkpoint_folder(stage.name)
@@ -106,7 +135,7 @@ def _fit_stage(
         mask_classes = max(1, len(manifest.mask_classes))
         module = StageModule(network, stage, config.loss, mask_classes=mask_classes, class_weights=weights)
         with _quiet_lightning():
-            trainer = _trainer(run, config, stage, devices)
+            trainer = _trainer(run, config, stage, devices, callbacks)
         _fit(trainer, module, _loaders(config, stage, manifest, network), folder / "last.ckpt", run)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
@@ -124,13 +153,16 @@ def _loaders(config: Config, stage: StageConfig, manifest: Manifest, network: Ne
     )  # fmt: skip
 
 
-def _trainer(run: RunFolder, config: Config, stage: StageConfig, devices: int) -> lightning.Trainer:
+def _trainer(
+    run: RunFolder, config: Config, stage: StageConfig, devices: int, guests: Sequence[Callback]
+) -> lightning.Trainer:
     keep = partial(
         ModelCheckpoint, run.checkpoint_folder(stage.name), save_on_train_epoch_end=True, enable_version_counter=False
     )
     # `last` after `best`, so that it remembers which epoch was the best
     checkpoints = [keep(filename="best", monitor="val_score", mode="max"), keep(filename="last")]
-    callbacks: list[Callback] = [EpochTable(run.metrics_file, stage.name), EpochSeed(config.train.seed), *checkpoints]
+    table, seed = EpochTable(run.metrics_file, stage.name), EpochSeed(config.train.seed)
+    callbacks: list[Callback] = [table, seed, *guests, *checkpoints]
     if stage.patience:
         callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
     if config.train.ema_decay:

@@ -1,0 +1,1 @@
+"""Figures and pages, from what a folder holds and never from memory. Matplotlib lives here."""

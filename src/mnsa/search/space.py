@@ -1,0 +1,159 @@
+"""The space: which networks a search can draw, and the way from a drawn point to a config.
+
+A point is what one trial draws: a value by the name of each choice, such as {"deform3": 0.125, ...}.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from optuna import Trial
+
+from mnsa.config import Config, StageConfig
+from mnsa.errors import ConfigError
+from mnsa.model.enhancer import BRANCHES, LEVELS
+
+Value = float | str
+Point = Mapping[str, Value]
+
+KIND_OF_BRANCH = {
+    "deform3": "deform", "deform5": "deform", "atrous2": "atrous", "atrous3": "atrous", "context": "context",
+}  # fmt: skip
+LARGEST_GRID = 100_000
+
+
+@dataclass(frozen=True)
+class Space:
+    """widths: choices among ratios. others: choices among other values. lr: a range to draw from, or None."""
+
+    widths: Mapping[str, tuple[float, ...]]
+    others: Mapping[str, tuple[Value, ...]]
+    lr: tuple[float, float] | None
+
+    @property
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """Everything that has a list of values."""
+        return {**self.widths, **self.others}
+
+    @property
+    def points(self) -> int:
+        """How many networks there are, the learning rate aside."""
+        return prod(len(values) for values in self.choices.values())
+
+
+def space_of(config: Config) -> Space:
+    """The space that a config's [search] describes. Raises: ConfigError when searching it would tell nothing."""
+    search = config.search
+    shared, own = split_stages(config)
+    if not any("segmentation" in stage.tasks for stage in own):
+        raise ConfigError("A search scores masks, but no stage of the config learns segmentation. Add one.")
+    if config.model.decoder != "enhanced":
+        raise ConfigError(
+            f"A search varies the enhancer's widths, which model.decoder = {config.model.decoder!r} has not. "
+            "Set it to 'enhanced'."
+        )
+    if search.attentions and not any("classification" in stage.tasks for stage in own):
+        raise ConfigError(
+            f"search.attentions varies what stage {shared[-1].name!r} learns, which the trials share, and no mask "
+            "depends on it. Take it out, or train both tasks in one stage."
+        )
+    others: dict[str, tuple[Value, ...]] = {
+        "skip_ratio": search.skip_ratios,
+        "attention": search.attentions,
+        "decoder_channels": tuple(_decoder_name(channels) for channels in search.decoder_widths),
+    }
+    widths = dict.fromkeys(_width_names(search.per_level), search.ratios)
+    space = Space(widths, {name: values for name, values in others.items() if values}, search.lr)
+    if search.sampler == "grid" and space.points > LARGEST_GRID:
+        raise ConfigError(
+            f"The grid has {space.points:,} points, more than {LARGEST_GRID:,}. Set search.sampler to tpe or random, "
+            "or search.per_level to no."
+        )
+    return space
+
+
+def split_stages(config: Config) -> tuple[tuple[StageConfig, ...], tuple[StageConfig, ...]]:
+    """The stages that every trial has in common, and those that each trains anew: from the first with masks on."""
+    first = next((i for i, stage in enumerate(config.stages) if "segmentation" in stage.tasks), len(config.stages))
+    return config.stages[:first], config.stages[first:]
+
+
+def draw(space: Space, trial: Trial) -> Point:
+    """Let the study's sampler choose."""
+    point: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in space.choices.items()}
+    if space.lr is not None:
+        point["lr"] = trial.suggest_float("lr", *space.lr, log=True)
+    return point
+
+
+def grid(space: Space, seed: int) -> list[Point]:
+    """Every point with a branch at each level, once, in an order that only the seed decides."""
+    points = [dict(zip(space.choices, values, strict=True)) for values in product(*space.choices.values())]
+    possible: list[Point] = [point for point in points if not bare_levels(point)]
+    random.Random(seed).shuffle(possible)  # noqa: S311 - an order, not a secret
+    return possible
+
+
+def bare_levels(point: Point) -> list[int]:
+    """The levels (1..5) at which a point leaves no branch."""
+    return [level for level, row in enumerate(_ratios(point), start=1) if not any(row)]
+
+
+def configured(config: Config, point: Point) -> Config:
+    """The config with the network, and the learning rate, of a point."""
+    ratios = _ratios(point)
+    changes: dict[str, Any] = {"widths": ratios[0] if config.search.per_level == "no" else ratios}
+    changes |= {name: point[name] for name in ("skip_ratio", "attention") if name in point}
+    if "decoder_channels" in point:
+        changes["decoder_channels"] = _decoder_of(str(point["decoder_channels"]))
+    shared, own = split_stages(config)
+    if "lr" in point:
+        own = tuple(_with_lr(stage, float(point["lr"])) for stage in own)
+    return config.model_copy(update={"model": config.model.model_copy(update=changes), "stages": (*shared, *own)})
+
+
+def smallest(space: Space) -> Iterator[Point]:
+    """The points that can be the cheapest: the least of every width, with each value of the other choices.
+
+    The context branch, a 1x1 convolution of two channels, is the cheapest one to keep where all may be absent.
+    """
+    widths = {
+        name: min(ratio for ratio in values if ratio > 0 or not name.endswith("context"))
+        for name, values in space.widths.items()
+    }
+    for values in product(*space.others.values()):
+        yield {**widths, **dict(zip(space.others, values, strict=True))}
+
+
+def _width_names(per_level: str) -> list[str]:
+    if per_level == "no":
+        return list(BRANCHES)
+    names = BRANCHES if per_level == "branches" else tuple(dict.fromkeys(KIND_OF_BRANCH.values()))
+    return [f"level{level}_{name}" for level in range(1, LEVELS + 1) for name in names]
+
+
+def _ratios(point: Point) -> tuple[tuple[float, ...], ...]:
+    """Five ratios for each level."""
+    return tuple(tuple(_ratio(point, level, branch) for branch in BRANCHES) for level in range(1, LEVELS + 1))
+
+
+def _ratio(point: Point, level: int, branch: str) -> float:
+    names = (branch, f"level{level}_{branch}", f"level{level}_{KIND_OF_BRANCH[branch]}")
+    return float(point[next(name for name in names if name in point)])
+
+
+def _with_lr(stage: StageConfig, lr: float) -> StageConfig:
+    """A stage at another learning rate; the backbone's keeps its proportion to it."""
+    backbone_lr = None if stage.backbone_lr is None else stage.backbone_lr * lr / stage.lr
+    return stage.model_copy(update={"lr": lr, "backbone_lr": backbone_lr})
+
+
+def _decoder_name(channels: tuple[int, ...] | str) -> str:
+    return channels if isinstance(channels, str) else "-".join(map(str, channels))
+
+
+def _decoder_of(name: str) -> tuple[int, ...] | str:
+    return name if name == "paper" else tuple(int(channels) for channels in name.split("-"))

@@ -1,0 +1,130 @@
+"""Where a study's trials are kept: a file in its folder, a database, a journal on a shared disk, or a gRPC proxy."""
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from mnsa.errors import StudyError
+
+T = TypeVar("T")
+
+CONNECT_S = 10
+LOCK_S = 60  # how long a process waits for its turn at an SQLite file
+PATIENCE_S = (1, 3, 10, 30)  # pauses before trying again, so that a database may restart under a study
+# What SQLAlchemy takes where a URL names no driver -> the driver that the extra `search-storages` brings.
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+KINDS = (
+    "sqlite:///FILE, postgresql://USER@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, journal:FILE "
+    "(on a shared disk) or grpc://HOST:PORT"
+)
+HOW_TO_START = {
+    "postgres": "Start one: docker run -d -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust postgres",
+    "mysql": "Start one: docker run -d -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=mnsa mysql",
+    "grpc": "Start one with optuna.storages.run_grpc_proxy_server, in front of a database",
+    "": "Its folder must exist and be writable",
+}
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a study's own database file."""
+    return f"sqlite:///{file.resolve()}"
+
+
+def full_url(url: str) -> str:
+    """A URL that means the same in every folder. Raises: StudyError for a kind that nobody knows."""
+    kind, _, rest = url.partition(":")
+    if kind == "journal":
+        return f"journal:{Path(rest.removeprefix('//')).resolve()}"
+    if kind == "sqlite":
+        return sqlite_url(Path(rest.removeprefix("///")))
+    if kind != "grpc" and kind.partition("+")[0] not in DRIVERS:
+        raise StudyError(f"--storage is {without_password(url)!r}; expected {KINDS}.")
+    return url
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown and kept."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", "@", 1) if password else url
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Connect. Raises: StudyError saying how to start a storage, or what to install."""
+    shown = without_password(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # every trial has a line of ours
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return _connect(url)
+    except ImportError as error:
+        raise StudyError(
+            f"The storage {shown} needs a driver that is missing ({error.__cause__ or error}): "
+            "pip install 'mnsa[search-storages]'."
+        ) from None
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise StudyError(f"--storage is {shown!r} ({error}); expected {KINDS}.") from None
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        hint = next(hint for kind, hint in HOW_TO_START.items() if url.startswith(kind))
+        raise StudyError(f"The storage {shown} can't be reached ({reason}). {hint}.") from None
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Call, and again after a pause where the storage fails. Raises: what the last attempt raises."""
+    for pause in PATIENCE_S:
+        try:
+            return call()
+        except storage_errors():
+            time.sleep(pause)
+    return call()
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What storages raise when they can't be reached, or fail."""
+    grpc = sys.modules.get("grpc")
+    return (StorageInternalError, SQLAlchemyError, *([grpc.RpcError] if grpc else []))
+
+
+def _connect(url: str) -> BaseStorage:
+    kind, _, rest = url.partition(":")
+    if kind == "journal":
+        return JournalStorage(JournalFileBackend(rest))
+    if kind == "grpc":
+        address = urlsplit(url)
+        proxy = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
+        proxy.wait_server_ready(timeout=CONNECT_S)
+        return proxy
+    literal = f"{DRIVERS.get(kind, kind)}:{rest}".replace("{", "{{").replace("}", "}}")  # Optuna formats its URLs
+    # Trials are minutes apart, so a connection of its own for each question costs nothing, and none is ever stale.
+    timeout = {"timeout": LOCK_S} if kind == "sqlite" else {"connect_timeout": CONNECT_S}
+    storage = RDBStorage(literal, {"poolclass": NullPool, "connect_args": timeout})
+    return _one_at_a_time(storage) if kind == "sqlite" else storage
+
+
+def _one_at_a_time(storage: RDBStorage) -> RDBStorage:
+    """Let SQLite lock its file when a transaction begins, not when it first writes.
+
+    Otherwise two processes can both read that a trial waits, and then both take it: SQLite has no `FOR UPDATE`.
+    """
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @sqlalchemy.event.listens_for(storage.engine, "begin")
+    def _begin(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return storage

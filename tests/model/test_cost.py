@@ -1,0 +1,95 @@
+"""Costs are counted as one would by hand."""
+
+import pytest
+import torch
+
+from mnsa.config import ModelConfig
+from mnsa.model.backbone import Backbone
+from mnsa.model.cost import network_cost
+from mnsa.model.enhancer import Widths
+from mnsa.model.network import build_network
+
+SMALL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 / 8,) * 5, decoder_channels=(8,) * 5)
+SIZE = (64, 96)
+
+
+def cost(**changes):
+    return network_cost(SMALL.model_copy(update=changes), 3, 1, SIZE)
+
+
+def pixels(level):
+    return (SIZE[0] >> level) * (SIZE[1] >> level)
+
+
+def macs_of_modules(network, images):
+    """What hooks count: each convolution and linear layer's own, from the shapes that pass through."""
+    counted = 0
+
+    def count(module, _, out):
+        nonlocal counted
+        counted += out[0].numel() * module.weight[0].numel()
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        network(images)
+    return counted
+
+
+def deform_macs(channels, kernel_size, widths, offset_channels=64):
+    """A deformable branch over all levels by its formula, the offset predictors left to the hooks."""
+    taps = kernel_size**2
+    per_pixel = [taps * w * (c + 4) for c, w in zip(channels, widths, strict=True)]
+    return sum(pixels(level) * macs for level, macs in enumerate(per_pixel, start=1))
+
+
+def test_multiply_adds_are_those_of_the_layers_plus_the_deformable_branches_formula():
+    network = build_network(SMALL, 3, 1).eval()
+    channels, widths = network.backbone.channels, Widths.of(SMALL.widths)
+    of_level = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
+    by_hand = macs_of_modules(network, torch.zeros(1, 3, *SIZE))
+    for branch, kernel_size in enumerate((3, 5)):
+        by_hand += deform_macs(channels, kernel_size, [row[branch] for row in of_level])
+    assert cost().macs == by_hand
+
+
+def test_a_wider_atrous_branch_costs_its_own_convolution_and_what_the_decoder_makes_of_it():
+    channels = Backbone("test_efficientnet").channels
+    narrow, wide = (Widths.of((1 / 8, 1 / 8, ratio, 1 / 8, 1 / 8)) for ratio in (1 / 8, 1 / 4))
+    out = SMALL.decoder_channels
+    expected = 0
+    for level, c in enumerate(channels, start=1):
+        more = widths_difference(wide, narrow, level, c)
+        bridge = SMALL.bridge_channels if level == 5 else 0
+        skip = 1  # channels of the skip bridge, a 1x1 convolution
+        expected += pixels(level) * more * (9 * (c + out[level - 1] + bridge) + skip)
+    changes = [{"widths": w.ratios, "skip_ratio": 0.0} for w in (wide, narrow)]
+    wider, narrower = (cost(**change).macs for change in changes)
+    assert wider - narrower == expected
+
+
+def widths_difference(wide, narrow, level, channels):
+    return sum(wide.channels(level, channels)) - sum(narrow.channels(level, channels))
+
+
+def test_twice_the_side_is_four_times_the_multiply_adds_but_for_the_classifier():
+    config = SMALL.model_copy(update={"backbone": "resnet18"})
+    small, large = (network_cost(config, 3, 1, (side, side)).macs - 3 * 512 for side in (64, 128))
+    assert large == 4 * small
+
+
+@pytest.mark.parametrize(
+    ("ratios", "skip_ratio", "parameters"),
+    [
+        ((1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8), 0.25, 451_995_427),
+        ((1 / 16, 1 / 4, 1 / 16, 1 / 8, 1 / 4), 0.0, 445_027_204),
+    ],
+)
+def test_the_papers_networks_have_their_published_parameters(ratios, skip_ratio, parameters):
+    paper = ModelConfig(preset="paper", widths=ratios, skip_ratio=skip_ratio)
+    assert network_cost(paper, 200, 1, (448, 448)).parameters == parameters
+
+
+def test_pretrained_weights_are_neither_sought_nor_needed():
+    assert cost(pretrained="no/such/file.pth") == cost()

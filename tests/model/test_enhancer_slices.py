@@ -1,0 +1,88 @@
+"""A slice of the widest enhancer is the narrow enhancer."""
+
+import pytest
+import torch
+
+from mnsa.errors import ModelError
+from mnsa.model.enhancer import Enhancer, Widths
+from mnsa.model.enhancer_slices import SlicedEnhancer, slice_weights
+from mnsa.records import Pyramid
+
+CHANNELS = (8, 16, 16, 24, 32)
+BRANCH_ENDS = {"deform3": 2, "deform5": 4, "atrous2": 6, "atrous3": 8, "context": 10}  # of level 1 at the widest
+NARROWER = [
+    (1 / 4,) * 5,
+    (1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8),
+    (0.0, 1 / 8, 0.0, 1 / 16, 1 / 4),
+    [(1 / 8, 0.0, 0.0, 0.0, 1 / 4), *[(0.0, 1 / 4, 1 / 8, 1 / 16, 0.0)] * 4],
+]
+
+
+@pytest.fixture
+def pyramid() -> Pyramid:
+    torch.manual_seed(1)
+    return Pyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(CHANNELS, start=1)])
+
+
+def enhancer_of(ratios: object, skip_ratio: float = 0.25) -> Enhancer:
+    """An enhancer whose offset predictors have learnt something, so that its taps do move."""
+    enhancer = Enhancer(CHANNELS, Widths.of(ratios), skip_ratio, offset_channels=4)  # type: ignore[arg-type]
+    for name, weight in enhancer.named_parameters():
+        if ".offsets." in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return enhancer
+
+
+@pytest.mark.parametrize("ratios", NARROWER)
+@pytest.mark.parametrize("skip_ratio", [0.0, 0.5])
+def test_a_slice_equals_a_stand_alone_enhancer_with_those_weights(
+    pyramid: Pyramid, ratios: object, skip_ratio: float
+) -> None:
+    widest = enhancer_of((1 / 4,) * 5, skip_ratio)
+    alone = enhancer_of(ratios, skip_ratio)
+    alone.load_state_dict(slice_weights(widest, alone), strict=True)
+    sliced = SlicedEnhancer(widest, Widths.of(ratios))  # type: ignore[arg-type]
+    assert (sliced.channels, sliced.skip_channels) == (alone.channels, alone.skip_channels)
+    torch.testing.assert_close(sliced(pyramid), alone(pyramid), rtol=0, atol=0)
+
+
+def test_the_slice_takes_the_first_channels_of_each_branch_and_their_columns_of_the_skip_bridge() -> None:
+    widest, narrow = enhancer_of((1 / 4,) * 5), enhancer_of((1 / 8,) * 5)
+    slices = slice_weights(widest, narrow)
+    own = dict(widest.named_parameters())
+    for branch in ("atrous2", "atrous3"):
+        name = f"levels.0.branches.{branch}.weight"
+        assert torch.equal(slices[name], own[name][:1])
+    columns = [end - 2 for end in BRANCH_ENDS.values()]
+    assert torch.equal(slices["skips.0.weight"], own["skips.0.weight"][:1, columns])
+
+
+def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others(pyramid: Pyramid) -> None:
+    ratios = (1 / 8, 0.0, 1 / 4, 1 / 16, 1 / 8)
+    widest = enhancer_of((1 / 4,) * 5)
+    alone = enhancer_of(ratios)
+    alone.load_state_dict(slice_weights(widest, alone))
+    for enhancer in (SlicedEnhancer(widest, Widths.of(ratios)), alone):
+        sum((details.square().sum() + skip.square().sum()) for details, skip in enhancer(pyramid)).backward()
+    assert alone.levels[3].branches["deform3"].conv.weight.grad.abs().sum() > 0
+    rows = torch.arange(3)  # deform3 of level 4: 24 / 8 channels of 24 / 4
+    wide, slim = (e.levels[3].branches["deform3"].conv.weight.grad for e in (widest, alone))
+    torch.testing.assert_close(wide[rows], slim)
+    assert wide[3:].abs().sum() == 0
+    assert widest.levels[3].branches["deform5"].conv.weight.grad is None
+    torch.testing.assert_close(*(e.levels[3].branches["deform3"].offsets[0].weight.grad for e in (widest, alone)))
+    assert list(SlicedEnhancer(widest, Widths.of(ratios)).parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "message"),
+    [
+        ((1 / 2, 1 / 8, 1 / 8, 0.0, 1 / 8), "branch deform3 of level 1 has 2 channels, so no slice of it has 4"),
+        ((1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8), "branch atrous3 of level 1 has 0 channels"),
+        ((0.0,) * 5, "at least one branch"),
+    ],
+)
+def test_what_is_no_slice_is_refused(ratios: tuple[float, ...], message: str) -> None:
+    widest = enhancer_of((1 / 4, 1 / 4, 1 / 4, 0.0, 1 / 4))
+    with pytest.raises(ModelError, match=message):
+        SlicedEnhancer(widest, Widths.of(ratios))

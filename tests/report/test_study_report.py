@@ -1,0 +1,132 @@
+"""The report of a study: one page that holds everything, made from the folder alone."""
+
+import base64
+import random
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from mnsa.report.study_figures import history, importances, study_figures
+from mnsa.report.study_page import study_page, write_study_report
+from mnsa.search.pick import pareto_front
+from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, read_study_record, write_study_record
+
+CHOICES = ("deform3", "deform5", "atrous2", "atrous3", "context")
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Twenty trials: complete, pruned, and one that failed."""
+    rng, trials = random.Random(4), []
+    for number in range(20):
+        point = {name: rng.choice((1 / 16, 1 / 8, 1 / 4)) for name in CHOICES}
+        macs = int(1e9 * (1 + sum(point.values())))
+        iou = 0.4 + 0.2 * point["deform3"] + 0.05 * rng.random()
+        epochs = 2 if number % 3 == 1 else 6
+        curve = tuple(iou * (1 - 0.5**epoch) for epoch in range(1, epochs + 1))
+        state = "pruned" if epochs == 2 else "complete"
+        facts = {"parameters": macs // 300, "macs": macs, "peak_memory_mib": 900.0, "seconds": 60.0}
+        trials.append(TrialRecord(number, number, state, point, curve[-1], curve, **facts))
+    trials[5] = TrialRecord(5, 5, "failed", trials[5].point, reason="OutOfMemoryError: <3 GiB>")
+    front = tuple(trial.number for trial in pareto_front(trials, "macs"))
+    shares = {name: 1 / 2**place for place, name in enumerate(CHOICES, start=1)}
+    return StudyRecord(
+        "leaves & <veins>", "tpe", "median", 20, "macs", (256, 256), tuple(trials), shares, front, front[-1], "best"
+    )
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the text of its table."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.tags, self.rows = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_data(self, data):
+        if self.rows and self.tags[-1] in ("td", "th"):
+            self.rows[-1].append(data.strip())
+
+
+def test_the_records_come_back_from_the_folder_as_they_were(study, tmp_path):
+    write_study_record(StudyFolder(tmp_path), study)
+    assert read_study_record(StudyFolder(tmp_path)) == study
+
+
+def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study, tmp_path):
+    write_study_report(StudyFolder(tmp_path), study)
+    names = {"history", "front", "importances", "parallel", "slices", "curves"}
+    files = {path.stem: path for path in (tmp_path / "report").iterdir()}
+    assert files.keys() == names
+    for path in files.values():
+        with Image.open(path) as image:
+            assert image.size[0] > 400
+    page = Page((tmp_path / "report.html").read_text())
+    held = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in page.sources]
+    assert sorted(held) == sorted(path.read_bytes() for path in files.values())
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    write_study_report(StudyFolder(tmp_path), study)  # a second one replaces the first
+
+
+def test_the_winner_comes_first_and_then_the_rivals_by_iou_with_what_each_costs(study):
+    head, winner, *rivals = Page(study_page(study, {})).rows
+    assert head[:3] == ["trial", "validation IoU", "GMACs"]
+    picked = study.trials[study.picked]
+    assert winner[0] == f"{picked.number} (picked: best)"
+    assert winner[1:4] == [f"{picked.iou:.4f}", f"{picked.macs / 1e9:.3f}", f"{picked.parameters / 1e6:.2f}"]
+    assert "deform3 0.25" in winner[-1]
+    scores = [float(row[1]) for row in rivals]
+    assert scores == sorted(scores, reverse=True)
+    assert len(rivals) == 10
+
+
+def test_what_came_from_outside_is_shown_not_run(study):
+    text = study_page(study, {})
+    assert "leaves &amp; &lt;veins&gt;" in text
+    assert "OutOfMemoryError: &lt;3 GiB&gt;" in text
+    assert not re.search(r"<(veins|3 GiB)>", text)
+
+
+def test_the_history_shows_each_kind_of_ending_and_the_best_so_far(study):
+    axes = history(study).axes[0]
+    shown = {line.get_label(): line for line in axes.lines}
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    assert list(shown["complete"].get_ydata()) == [trial.iou for trial in complete]
+    best = list(shown["best so far"].get_ydata())
+    assert best == sorted(best)
+    assert best[-1] == max(trial.iou for trial in complete)
+    assert list(shown["failed"].get_xdata()) == [5]
+
+
+def test_the_most_important_choice_is_on_top(study):
+    bars = importances(study).axes[0]
+    assert [label.get_text() for label in bars.get_yticklabels()] == list(reversed(CHOICES))
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "pruned"])
+def test_a_study_without_a_complete_trial_has_a_report_too(study, state, tmp_path):
+    trials = tuple(replace(trial, state=state) for trial in study.trials)
+    bare = replace(study, trials=trials, importances={}, front=(), picked=None)
+    assert study_figures(bare).keys() == {"history", "curves"}
+    write_study_report(StudyFolder(tmp_path), bare)
+    assert "No trial is complete yet" in (tmp_path / "report.html").read_text()
+
+
+def test_a_space_with_a_choice_for_each_branch_of_each_level_can_be_drawn(study):
+    point = {f"level{level}_{name}": 0.25 for level in range(1, 6) for name in CHOICES} | {
+        "attention": "mean",
+        "lr": 0.1,
+    }
+    other = {**point, "attention": "none", "lr": 0.2, "level1_deform3": 0.0}
+    trials = tuple(replace(t, point=point if t.number % 2 else other) for t in study.trials)
+    figures = study_figures(replace(study, trials=trials))
+    assert sum(axes.get_visible() for axes in figures["slices"].axes) == len(point)

@@ -1,0 +1,23 @@
+"""Memory and latency are measured, not guessed."""
+
+import pytest
+import torch
+
+from mnsa.config import ModelConfig
+from mnsa.search.facts import PeakMemory, latency_ms
+
+MODEL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 / 8,) * 5, decoder_channels=(8,) * 5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of the process where there is no GPU")
+def test_the_peak_is_that_of_the_time_since():
+    first = PeakMemory()
+    torch.ones(64, 1 << 20).sum()  # 256 MiB, which are free again at once
+    peak = first.mib()
+    second = PeakMemory()
+    assert peak - second.mib() > 200
+
+
+def test_latency_is_a_positive_time_and_grows_with_the_image():
+    small, large = (latency_ms(MODEL, 3, 1, (side, side)) for side in (64, 512))
+    assert 0 < small < large

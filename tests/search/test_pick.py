@@ -1,0 +1,83 @@
+"""Picking: the front is what no trial beats, and each rule takes the point it promises."""
+
+import re
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import create_trial
+
+from mnsa.errors import StudyError
+from mnsa.search.pick import pareto_front, parse_rule, pick
+from mnsa.study_folder import TrialRecord
+
+
+def trial(number, iou, giga_macs, state="complete", **facts):
+    return TrialRecord(number, number, state, {}, iou=iou, macs=int(giga_macs * 1e9), **facts)
+
+
+def numbers(trials):
+    return [trial.number for trial in trials]
+
+
+CURVE = [trial(0, 0.30, 1.0), trial(1, 0.60, 1.5), trial(2, 0.65, 3.0), trial(3, 0.66, 6.0), trial(4, 0.50, 2.0)]
+SCORES = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), min_size=1, max_size=12)
+
+
+@given(SCORES)
+def test_the_front_is_optunas(scores):
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for iou, macs in scores:
+        study.add_trial(create_trial(values=[iou / 8, macs]))
+    mine = {
+        (t.iou, t.macs / 1e9) for t in pareto_front([trial(n, i / 8, m) for n, (i, m) in enumerate(scores)], "macs")
+    }
+    assert mine == {tuple(best.values) for best in study.best_trials}
+
+
+def test_the_front_knows_only_complete_trials_and_the_cost_it_is_asked_for():
+    others = [trial(9, 0.99, 0.1, state="pruned"), trial(8, None, 0.1, state="failed")]
+    assert numbers(pareto_front([*CURVE, *others], "macs")) == [0, 1, 2, 3]
+    some = [trial(0, 0.5, 1.0, parameters=9), trial(1, 0.4, 2.0, parameters=3)]
+    assert numbers(pareto_front(some, "macs")) == [0]
+    assert numbers(pareto_front(some, "parameters")) == [1, 0]
+
+
+def test_best_is_the_best_iou_and_of_equals_the_cheaper():
+    assert pick(CURVE, "best", "macs").number == 3
+    assert pick([trial(0, 0.5, 2.0), trial(1, 0.5, 1.0)], "best", "macs").number == 1
+
+
+def test_the_knee_is_where_iou_stops_being_cheap():
+    assert pick(CURVE, "knee", "macs").number == 1
+
+
+def test_where_the_front_has_no_knee_it_is_the_best():
+    assert pick(CURVE[:2], "knee", "macs").number == 1
+    straight = [trial(n, 0.1 * n, 1.0 + n) for n in range(5)]
+    hollow = [trial(0, 0.1, 1.0), trial(1, 0.15, 2.0), trial(2, 0.9, 3.0)]
+    assert pick(hollow, "knee", "macs").number == 2
+    assert pick(straight, "knee", "macs").iou > 0
+
+
+@pytest.mark.parametrize(("budget", "number"), [("1", 0), ("1.4", 0), ("2.5", 1), ("3.0", 2), ("99", 3)])
+def test_under_is_the_best_that_can_be_afforded(budget, number):
+    assert pick(CURVE, f"under={budget}", "parameters").number == number
+
+
+def test_a_budget_that_no_trial_meets_names_the_smallest():
+    with pytest.raises(StudyError, match=r"No complete trial has 0\.5 GMACs or fewer; the smallest has 1\."):
+        pick(CURVE, "under=0.5", "macs")
+
+
+def test_nothing_to_pick_says_what_happened():
+    failed = [trial(n, None, 1.0, state="failed", reason="OutOfMemoryError: 3 GiB") for n in range(3)]
+    with pytest.raises(StudyError, match=re.escape("nothing to pick. What happened: OutOfMemoryError: 3 GiB.")):
+        pick(failed, "best", "macs")
+
+
+@pytest.mark.parametrize("rule", ["", "worst", "under", "under=", "under=-1", "under=0", "under=nan", "under=2GMACs"])
+def test_a_rule_that_is_none_is_refused(rule):
+    with pytest.raises(StudyError, match="expected best, knee, or under=GMACS"):
+        parse_rule(rule)

@@ -1,0 +1,205 @@
+"""The queue: the budget is kept to the trial, whoever dies, on every kind of storage."""
+
+import threading
+from collections import Counter
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mnsa.search.heartbeat import WORKER, Watch, me
+from mnsa.search.queue import BUDGET, INDEX, INTERRUPTED, Queue, note
+from mnsa.search.sampling import Plan
+from mnsa.search.storage import open_storage
+
+DRAWN = Plan((), given=0, limit=None)  # a sampler draws every point
+
+
+class SetWatch(Watch):
+    """Takes for dead the trials it is told."""
+
+    def __init__(self):
+        self.dead = set()
+
+    def death_of(self, trial):
+        return "process 7 on oak died" if trial.number in self.dead else ""
+
+
+@pytest.fixture
+def queue_of(storage_url, tmp_path):
+    """Another worker's queue of one and the same study."""
+    optuna.create_study(study_name="s", storage=open_storage(storage_url)).set_user_attr(BUDGET, 3)
+
+    def connect(plan=DRAWN):
+        study = optuna.load_study(study_name="s", storage=open_storage(storage_url))
+        return Queue(study, tmp_path / "queue.lock", SetWatch(), plan)
+
+    return connect
+
+
+def trials_of(queue):
+    return queue._study.get_trials(deepcopy=False)
+
+
+def indices(queue, *states):
+    return [trial.user_attrs[INDEX] for trial in trials_of(queue) if not states or trial.state in states]
+
+
+def test_the_budget_is_handed_out_once_whoever_asks(queue_of):
+    first, second = queue_of(), queue_of()
+    claimed = [queue.claim() for queue in (first, second, first)]
+    assert sorted(trial.user_attrs[INDEX] for trial in claimed) == [0, 1, 2]
+    assert all(trial.user_attrs[WORKER] == me() for trial in trials_of(first))
+    assert first.claim() is second.claim() is None
+    assert first.unsettled() == 3
+    for trial, queue in zip(claimed, (second, first, second), strict=True):
+        queue.tell(trial, TrialState.COMPLETE, [0.5])
+    assert first.unsettled() == 0
+    assert first.claim() is None
+    assert len(trials_of(first)) == 3
+
+
+def test_a_higher_budget_adds_what_is_missing_and_a_lower_one_nothing(queue_of):
+    queue = queue_of()
+    queue.raise_budget(2)
+    assert queue.budget == 3
+    for _ in range(3):
+        queue.tell(queue.claim(), TrialState.COMPLETE, [0.5])
+    queue.raise_budget(4)
+    assert queue.claim().user_attrs[INDEX] == 3
+
+
+def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_up(queue_of):
+    queue = queue_of()
+    queue._study.set_user_attr(BUDGET, 1)
+    drawn = []
+    for attempt in range(3):
+        trial = queue.claim()
+        drawn.append(trial.suggest_categorical("deform3", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
+        assert (trial.number, trial.user_attrs[INDEX]) == (attempt, 0)
+        assert queue.unsettled() == 1
+        queue.tell(trial, TrialState.FAIL)
+    assert len(set(drawn)) == 1
+    assert queue.claim() is None
+    assert queue.unsettled() == 0
+
+
+def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
+    queue = queue_of()
+    queue._study.set_user_attr(BUDGET, 1)
+    for _ in range(5):
+        trial = queue.claim()
+        note(queue._study, trial, INTERRUPTED, True)
+        queue.tell(trial, TrialState.FAIL)
+    assert queue.unsettled() == 1
+    assert queue.claim() is not None
+
+
+def test_a_dead_workers_trial_is_freed_with_its_reason_and_run_by_another(queue_of):
+    alive, dead = queue_of(), queue_of()
+    lost = dead.claim()
+    alive._watch.dead.add(lost.number)
+    claimed = [alive.claim() for _ in range(3)]
+    assert sorted(trial.user_attrs[INDEX] for trial in claimed) == [0, 1, 2]
+    frozen = trials_of(alive)[lost.number]
+    assert (frozen.state, frozen.user_attrs["reason"]) == (TrialState.FAIL, "process 7 on oak died")
+
+
+def test_the_result_of_one_who_was_taken_for_dead_counts_for_nothing(queue_of):
+    slow, other = queue_of(), queue_of()
+    trial = slow.claim()
+    other._watch.dead.add(trial.number)
+    again = [other.claim() for _ in range(3)]
+    assert slow.tell(trial, TrialState.COMPLETE, [0.9]).state == TrialState.FAIL
+    for own in again:
+        other.tell(own, TrialState.COMPLETE, [0.5])
+    assert Counter(indices(other, TrialState.COMPLETE)) == {0: 1, 1: 1, 2: 1}
+
+
+def test_one_who_dies_between_failing_a_trial_and_queueing_it_again_leaves_nothing_stuck(queue_of):
+    queue = queue_of()
+    trial = queue.claim()
+    queue._study.tell(trial.number, state=TrialState.FAIL)  # and no more
+    assert INDEX in trial.user_attrs
+    assert sorted(queue_of().claim().user_attrs[INDEX] for _ in range(3)) == [0, 1, 2]
+
+
+def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, monkeypatch):
+    queue = queue_of()
+    enqueue = optuna.Study.enqueue_trial
+
+    def die_after_the_first(self, *args, **kwargs):
+        enqueue(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", die_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        queue.claim()
+    monkeypatch.undo()
+    assert sorted(queue_of().claim().user_attrs[INDEX] for _ in range(3)) == [0, 1, 2]
+    assert len(trials_of(queue)) == 3
+
+
+def test_points_that_are_given_come_first_and_the_rest_is_drawn(queue_of):
+    queue = queue_of(Plan([{"deform3": 0.2}], given=1, limit=None))
+    queue.claim(), queue.claim()
+    given, drawn = [trial.system_attrs["fixed_params"] for trial in trials_of(queue)[:2]]
+    assert (given, drawn) == ({"deform3": 0.2}, {})
+
+
+def test_a_grid_is_tried_point_by_point_and_no_further(queue_of):
+    points = [{"deform3": ratio} for ratio in (0.1, 0.2)]
+    queue = queue_of(Plan(points, given=2, limit=2))
+    assert queue.budget == 2
+    first = queue.claim()
+    queue.tell(first, TrialState.FAIL)  # before it drew anything
+    drawn = [(trial := queue.claim()).suggest_categorical("deform3", [0.1, 0.2]) for _ in range(2)]
+    assert sorted(drawn) == [0.1, 0.2]
+    assert trial.user_attrs[INDEX] == 0
+    assert queue.claim() is None
+
+
+def test_six_workers_at_once_take_twelve_trials_once_each(tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    optuna.create_study(study_name="s", storage=open_storage(url)).set_user_attr(BUDGET, 12)
+    taken, errors = [], []
+
+    def work():
+        try:
+            study = optuna.load_study(study_name="s", storage=open_storage(url))
+            queue = Queue(study, tmp_path / "queue.lock", SetWatch(), DRAWN)
+            while (trial := queue.claim()) is not None:
+                taken.append(trial.user_attrs[INDEX])
+                queue.tell(trial, TrialState.COMPLETE, [0.5])
+            study._storage.remove_session()
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not errors
+    assert sorted(taken) == list(range(12))
+
+
+def test_sqlite_lets_only_one_process_take_a_waiting_trial_even_without_the_queues_lock(tmp_path):
+    url = f"sqlite:///{tmp_path}/trials.db"
+    study = optuna.create_study(study_name="s", storage=open_storage(url))
+    for _ in range(20):
+        study.enqueue_trial({})
+    taken = []
+
+    def take():
+        own = optuna.load_study(study_name="s", storage=open_storage(url))
+        taken.extend(own.ask().number for _ in range(5))
+        own._storage.remove_session()
+
+    workers = [threading.Thread(target=take) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(taken) == list(range(20))

@@ -1,0 +1,143 @@
+"""Samplers draw each network once, from the seed; pruners stop the trials they should, and ghosts don't compete."""
+
+import random
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
+
+from mnsa.config import SearchConfig
+from mnsa.search.heartbeat import Watch
+from mnsa.search.queue import BUDGET, Queue
+from mnsa.search.sampling import plan_of, pruner_of, sampler_of
+from mnsa.search.space import bare_levels, draw, grid, space_of
+
+
+@pytest.fixture
+def points_of(make_config, tmp_path):
+    """The points of a study's first trials, each scored by a function of its point."""
+
+    def run(trials, score=lambda point: 0.5, **search):
+        config = make_config(search=search)
+        space = space_of(config)
+        plan = plan_of(space, config.search)
+        study = optuna.create_study(direction="maximize")
+        study.set_user_attr(BUDGET, trials)
+        queue, points = Queue(study, tmp_path / "queue.lock", Watch(20), plan), []
+        while (trial := queue.claim()) is not None:
+            study.sampler = sampler_of(config.search, plan, trial.user_attrs["index"])
+            points.append(draw(space, trial))
+            queue.tell(trial, TrialState.COMPLETE, [score(points[-1])])
+        return points
+
+    return run
+
+
+def wide_deform3(point):
+    return 1.0 - abs(point["deform3"] - 0.25) - abs(point["context"] - 1 / 16)
+
+
+def distinct(points):
+    return len({str(point) for point in points})
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
+def test_the_seed_decides_what_is_drawn(points_of, sampler):
+    settings = {"sampler": sampler, "startup_trials": 3}
+    points = points_of(8, wide_deform3, **settings)
+    assert points == points_of(8, wide_deform3, **settings)
+    assert points != points_of(8, wide_deform3, **settings, seed=2)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
+def test_no_network_is_drawn_twice_and_at_last_each_once(points_of, sampler):
+    points = points_of(99, wide_deform3, sampler=sampler, ratios=(0.0, 0.25), startup_trials=4)
+    assert len(points) == distinct(points) == 2**5 - 1
+    assert not any(bare_levels(point) for point in points)
+
+
+def test_tpe_begins_where_random_does_and_then_prefers_what_was_good(points_of):
+    tpe, chance = (points_of(40, wide_deform3, sampler=sampler) for sampler in ("tpe", "random"))
+    assert tpe[:10] == chance[:10]
+    scores = [[wide_deform3(point) for point in points[10:]] for points in (tpe, chance)]
+    assert scores[0].count(1.0) >= 7  # of 30, twice what chance gives: 27 of 243 networks are as good
+    assert sum(scores[0]) > sum(scores[1]) + 1
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_space_with_a_learning_rate_is_drawn_from_without_end(points_of, sampler):
+    settings = {"sampler": sampler, "startup_trials": 3, "lr": (1e-4, 1e-2)}
+    points = points_of(6, **settings)
+    assert distinct(points) == 6
+    assert all(1e-4 <= point["lr"] <= 1e-2 for point in points)
+    assert points == points_of(6, **settings)
+    assert points != points_of(6, **settings, seed=2)
+
+
+def test_workers_at_once_do_not_draw_the_same(make_config):
+    config = make_config(search={"sampler": "random", "lr": (1e-4, 1e-2)})
+    space, study = space_of(config), optuna.create_study(direction="maximize")
+    points = []
+    for index in range(4):
+        study.sampler = sampler_of(config.search, plan_of(space, config.search), index)
+        points.append(draw(space, study.ask()))
+    assert distinct(points) == 4
+
+
+def test_when_tpe_finds_nothing_new_it_takes_the_next_of_the_order(make_config):
+    config = make_config(search={"ratios": (0.125, 0.25), "startup_trials": 1})
+    space = space_of(config)
+    plan, study = plan_of(space, config.search), optuna.create_study(direction="maximize")
+    distributions = {name: CategoricalDistribution(values) for name, values in space.choices.items()}
+    *tried, last = grid(space, config.search.seed)
+    for point in random.Random(1).sample(tried, len(tried)):
+        study.add_trial(create_trial(params=dict(point), distributions=distributions, value=0.5))
+    study.sampler = sampler_of(config.search, plan, 31)
+    assert draw(space, study.ask()) == last
+
+
+def run(study, values):
+    """Report epoch by epoch until pruned; the epochs it lived."""
+    trial = study.ask()
+    for epoch, value in enumerate(values, start=1):
+        trial.report(value, epoch)
+        if trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    study.tell(trial, values[-1])
+    return len(values)
+
+
+@pytest.fixture
+def study_of():
+    return lambda **search: optuna.create_study(direction="maximize", pruner=pruner_of(SearchConfig(**search)))
+
+
+def test_halving_lets_the_best_third_pass_each_rung(study_of):
+    study = study_of(pruner="halving", spared_epochs=1)
+    assert run(study, [0.5] * 9) == 9
+    assert run(study, [0.4] * 9) == 1
+    assert run(study, [0.6, 0.6, 0.3] + [0.9] * 6) == 3  # the second rung is epoch 3, where 0.5 is better
+    assert run(study, [0.7] * 9) == 9
+
+
+def test_the_median_rule_waits_for_its_startup_and_then_stops_the_worse_half(study_of):
+    study = study_of(pruner="median", startup_trials=3, spared_epochs=2)
+    assert [run(study, [value] * 4) for value in (0.1, 0.5, 0.6)] == [4, 4, 4]
+    assert run(study, [0.4] * 4) == 2
+    assert run(study, [0.55] * 4) == 4
+
+
+def test_none_stops_nothing(study_of):
+    study = study_of(pruner="none")
+    assert [run(study, [value] * 3) for value in (0.9, 0.1, 0.01)] == [3, 3, 3]
+
+
+def test_an_attempt_that_failed_does_not_compete_with_the_next_one(study_of):
+    study = study_of(pruner="halving", spared_epochs=1)
+    ghost = study.ask()
+    ghost.report(0.9, 1)
+    assert not ghost.should_prune()
+    study.tell(ghost, state=TrialState.FAIL)
+    assert run(study, [0.5] * 3) == 3

@@ -1,0 +1,136 @@
+"""The space is what the config says, and every point of it a network."""
+
+import random
+from itertools import product
+
+import pytest
+
+from mnsa.errors import ConfigError
+from mnsa.model.cost import network_cost
+from mnsa.search.space import bare_levels, configured, grid, smallest, space_of, split_stages
+
+FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "backbone_lr": 0.002}
+
+
+def test_the_papers_space_has_243_points_and_the_grid_has_each_of_them_once(make_config):
+    config = make_config(search={"sampler": "grid"})
+    space = space_of(config)
+    points = grid(space, seed=1)
+    assert space.points == len(points) == 243
+    assert {tuple(configured(config, point).model.widths) for point in points} == set(
+        product((1 / 16, 1 / 8, 1 / 4), repeat=5)
+    )
+
+
+def test_a_seed_decides_the_order_of_the_grid_and_nothing_else(make_config):
+    space = space_of(make_config())
+    first, again, other = grid(space, 1), grid(space, 1), grid(space, 2)
+    assert first == again != other
+    assert sorted(map(str, first)) == sorted(map(str, other))
+
+
+@pytest.mark.parametrize(("per_level", "choices"), [("no", 5), ("kinds", 15), ("branches", 25)])
+def test_ratios_are_chosen_for_all_levels_or_per_level(make_config, per_level, choices):
+    config = make_config(search={"per_level": per_level})
+    space = space_of(config)
+    assert len(space.widths) == choices
+    rng = random.Random(3)
+    point = {name: rng.choice(values) for name, values in space.choices.items()}
+    widths = configured(config, point).model.widths
+    if per_level == "no":
+        assert widths == tuple(point[name] for name in ("deform3", "deform5", "atrous2", "atrous3", "context"))
+    elif per_level == "kinds":
+        for level, row in enumerate(widths, start=1):
+            deform, atrous, context = (point[f"level{level}_{kind}"] for kind in ("deform", "atrous", "context"))
+            assert row == (deform, deform, atrous, atrous, context)
+    else:
+        assert widths[3][2] == point["level4_atrous2"]
+
+
+def test_a_point_sets_what_the_config_lists_and_leaves_the_rest(make_config):
+    search = {
+        "skip_ratios": (0.0, 0.5),
+        "attentions": ("none", "mean_max"),
+        "decoder_widths": ((8, 8, 8, 8, 8), "paper", (4, 8, 16, 16, 32)),
+        "lr": (1e-4, 1e-2),
+    }
+    config = make_config(search=search)
+    space = space_of(config)
+    assert space.others["decoder_channels"] == ("8-8-8-8-8", "paper", "4-8-16-16-32")
+    widths = dict.fromkeys(space.widths, 0.25)
+    point = {**widths, "skip_ratio": 0.5, "attention": "none", "decoder_channels": "4-8-16-16-32", "lr": 0.003}
+    found = configured(config, point)
+    assert found.model.decoder_channels == (4, 8, 16, 16, 32)
+    assert (found.model.skip_ratio, found.model.attention, found.stages[0].lr) == (0.5, "none", 0.003)
+    assert configured(config, {**point, "decoder_channels": "paper"}).model.decoder_channels == "paper"
+    same = {"widths", "skip_ratio", "attention", "decoder_channels"}
+    assert found.model.model_dump(exclude=same) == config.model.model_dump(exclude=same)
+
+
+def test_the_learning_rate_is_that_of_the_stages_that_a_trial_trains(make_config):
+    config = make_config(FIRST, SECOND, search={"lr": (1e-4, 1e-2)})
+    shared, own = split_stages(config)
+    assert [stage.name for stage in shared + own] == ["first", "second"]
+    first, second = configured(config, {**dict.fromkeys(space_of(config).widths, 0.25), "lr": 0.05}).stages
+    assert first == config.stages[0]
+    assert (second.lr, second.backbone_lr) == (0.05, pytest.approx(0.01))
+
+
+def test_where_a_branch_may_be_absent_the_grid_leaves_out_networks_without_any(make_config):
+    config = make_config(search={"ratios": (0.0, 0.25), "sampler": "grid"})
+    points = grid(space_of(config), seed=1)
+    assert len(points) == 2**5 - 1
+    assert not any(bare_levels(point) for point in points)
+    assert bare_levels(dict.fromkeys(space_of(config).widths, 0.0)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"ratios": (0.0, 0.25)}, {"ratios": (0.125, 0.25), "decoder_widths": ((16,) * 5, (8,) * 5, (4, 4, 4, 4, 64))}],
+)
+def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, search):
+    config = make_config(search={**search, "sampler": "grid"})
+    space = space_of(config)
+
+    def macs(point):
+        return network_cost(configured(config, point).model, 3, 1, (32, 32)).macs
+
+    least = min(macs(point) for point in smallest(space))
+    narrowest = sorted(grid(space, seed=1), key=lambda point: sum(point[name] for name in space.widths))
+    assert least == min(macs(point) for point in narrowest[:6])
+
+
+@pytest.mark.parametrize(
+    ("stages", "search", "message"),
+    [
+        ([FIRST], {}, "no stage of the config learns segmentation"),
+        ([FIRST, SECOND], {"attentions": ("none", "mean")}, "stage 'first' learns, which the trials share"),
+        ([{}], {"sampler": "grid", "per_level": "kinds"}, "14,348,907 points, more than 100,000"),
+    ],
+)
+def test_a_space_that_would_tell_nothing_is_refused(make_config, stages, search, message):
+    with pytest.raises(ConfigError, match=message):
+        space_of(make_config(*stages, search=search))
+
+
+def test_a_decoder_without_widths_is_refused(make_config):
+    with pytest.raises(ConfigError, match=r"widths, which model\.decoder = 'unet' has not"):
+        space_of(make_config({**SECOND, "learns": ("decoder",)}, model={"decoder": "unet"}))
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"objectives": ("macs",)}, "expected 'iou', alone or before a cost"),
+        ({"objectives": ("iou", "macs")}, "set search.pruner = 'none'"),
+        ({"ratios": (0.0,)}, "leaves no branch"),
+        ({"ratios": (0.25, 0.25)}, "search.ratios names a value twice"),
+        ({"lr": (0.1, 0.01)}, "the lowest and the highest"),
+        ({"lr": (0.01, 0.1), "sampler": "grid"}, "take it out"),
+        ({"ratio": (0.1,)}, "unknown key 'search.ratio'; did you mean 'ratios'"),
+    ],
+)
+def test_a_search_section_that_contradicts_itself_is_refused(make_config, search, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(search=search)

@@ -1,0 +1,103 @@
+"""Storages: every kind can be named, and one that can't be reached says how to start it."""
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from mnsa.errors import StudyError
+from mnsa.search import storage
+from mnsa.search.storage import full_url, open_storage, patiently, without_password
+
+
+def test_each_kind_of_storage_keeps_a_study(storage_url):
+    study = optuna.create_study(study_name="s", storage=open_storage(storage_url))
+    study.set_user_attr("name", "value")
+    assert optuna.load_study(study_name="s", storage=open_storage(storage_url)).user_attrs == {"name": "value"}
+
+
+def test_a_path_may_hold_what_optuna_would_take_for_a_template(tmp_path):
+    (tmp_path / "{odd} [1]").mkdir()
+    url = storage.sqlite_url(tmp_path / "{odd} [1]" / "study.db")
+    optuna.create_study(study_name="s", storage=open_storage(url))
+    assert (tmp_path / "{odd} [1]" / "study.db").exists()
+
+
+def test_a_file_is_named_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert full_url("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert full_url("sqlite:////srv/a.db") == "sqlite:////srv/a.db"
+    assert full_url("journal:a.log") == full_url("journal://a.log") == f"journal:{tmp_path}/a.log"
+    assert full_url("journal:///srv/a.log") == "journal:/srv/a.log"
+    assert full_url("postgresql://me@oak/leaves") == "postgresql://me@oak/leaves"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@oak:5432/leaves", "postgresql://me@oak:5432/leaves"),
+        ("mysql+pymysql://me:s%40c@oak/leaves", "mysql+pymysql://me@oak/leaves"),
+        ("postgresql://me@oak/leaves", "postgresql://me@oak/leaves"),
+    ],
+)
+def test_passwords_are_not_shown(url, shown):
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("url", ["leaves.db", "oracle://me:secret@oak/leaves", "http://oak"])
+def test_a_kind_that_nobody_knows_is_refused(url):
+    with pytest.raises(StudyError, match="expected sqlite:///FILE, postgresql://") as refusal:
+        full_url(url)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("postgresql://me:secret@127.0.0.1:{port}/leaves", "Start one: docker run .* postgres"),
+        ("mysql://me:secret@127.0.0.1:{port}/leaves", "Start one: docker run .* mysql"),
+        ("grpc://127.0.0.1:{port}", "run_grpc_proxy_server"),
+        ("sqlite:////no/such/folder/a.db", "Its folder must exist"),
+        ("journal:/no/such/folder/a.log", "Its folder must exist"),
+    ],
+)
+def test_one_that_cannot_be_reached_says_how_to_start_it(url, hint, free_port, monkeypatch):
+    monkeypatch.setattr(storage, "CONNECT_S", 1)
+    with pytest.raises(StudyError, match=rf"can't be reached \(.+\)\. .*{hint}") as refusal:
+        open_storage(url.format(port=free_port))
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_missing_driver_is_named_with_its_package(monkeypatch):
+    def missing(name, *_):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(
+        "sqlalchemy.dialects.postgresql.psycopg.PGDialect_psycopg.import_dbapi", lambda: missing("psycopg")
+    )
+    with pytest.raises(StudyError, match=r"psycopg.*pip install 'mnsa\[search-storages\]'"):
+        open_storage("postgresql://me@oak/leaves")
+
+
+def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(storage.time, "sleep", pauses.append)
+    answers = iter([StorageInternalError(), StorageInternalError(), 7])
+
+    def ask():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert patiently(ask) == 7
+    assert pauses == [1, 3]
+
+
+def test_one_that_is_gone_for_good_is_given_up(monkeypatch):
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+
+    def ask():
+        raise StorageInternalError("gone")
+
+    with pytest.raises(StorageInternalError, match="gone"):
+        patiently(ask)

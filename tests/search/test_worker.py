@@ -1,0 +1,294 @@
+"""A worker trains what the queue gives it, keeps the facts, and survives what goes wrong with a trial."""
+
+import csv
+import json
+import signal
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from safetensors.torch import load_file
+
+from mnsa.config import load_config
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import StudyError
+from mnsa.evaluation.metrics import ValidationScores
+from mnsa.model.cost import network_cost
+from mnsa.run_folder import load_network
+from mnsa.search import worker
+from mnsa.search.found import find
+from mnsa.search.snapshot import records_of
+from mnsa.search.study import create_study, join_study
+from mnsa.search.worker import SearchInterruptedError, work
+from mnsa.study_folder import read_study_record
+from mnsa.training.fit import train
+from mnsa.training.module import StageModule
+
+TRIALS = 3
+
+
+@pytest.fixture(scope="module")
+def searched(search_config, dataset, tmp_path_factory):
+    """A study that has ended, really trained, pruning nothing. For reading only."""
+    config = search_config(search={"pruner": "none"})
+    study = create_study(config, dataset, tmp_path_factory.mktemp("studies") / "leaves", trials=TRIALS)
+    work(study)
+    find(study)
+    return study
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait for nobody."""
+    monkeypatch.setattr(worker, "POLL_S", 0.01)
+
+
+def states(study):
+    return [record.state for record in records_of(study)]
+
+
+def rows_of(folder):
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def test_every_trial_keeps_its_curve_its_widths_and_what_it_costs(searched):
+    records = records_of(searched)
+    assert [(record.index, record.state) for record in records] == [(n, "complete") for n in range(TRIALS)]
+    for record in records:
+        rows = rows_of(searched.folder.trial_folder(record.number))
+        assert list(record.curve) == pytest.approx([float(row["val_iou"]) for row in rows], abs=1e-4)
+        assert record.iou == max(record.curve)
+        assert set(record.point) == {"deform3", "deform5", "atrous2", "atrous3", "context"}
+        own = load_config(searched.folder.trial_folder(record.number) / "config.toml")
+        assert own.model.widths == tuple(record.point.values())
+        cost = network_cost(own.model, 3, 1, (64, 64))
+        assert (record.parameters, record.macs) == (cost.parameters, cost.macs)
+        assert record.seconds > 0
+        assert record.peak_memory_mib > 50
+
+
+def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searched):
+    assert [row["stage"] for row in rows_of(searched.folder.shared_folder)] == ["first"]
+    shared = load_network(searched.folder.shared_folder)[0].state_dict()
+    for record in records_of(searched):
+        folder = searched.folder.trial_folder(record.number)
+        assert {row["stage"] for row in rows_of(folder)} == {"second"}
+        assert load_config(folder / "config.toml").train.start_from == str(searched.folder.shared_folder.resolve())
+    network = load_network(searched.folder.trial_folder(find(searched).trial.number))[0]
+    taken = {name: value for name, value in network.state_dict().items() if name in shared}
+    assert {name.split(".")[0] for name in taken} == {"backbone", "attention", "class_head"}
+    assert all(torch.equal(value, shared[name]) for name, value in taken.items())
+
+
+def test_networks_are_kept_where_no_other_is_better_and_cheaper_and_no_checkpoints_are(searched):
+    record = read_study_record(searched.folder)
+    kept = {int(path.parent.name) for path in searched.folder.path.glob("trials/*/model")}
+    assert kept == set(record.front)
+    assert not list(searched.folder.path.glob("trials/*/checkpoints"))
+    assert searched.folder.shared_folder.joinpath("checkpoints").exists()
+
+
+def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, dataset, tmp_path):
+    record = read_study_record(searched.folder)
+    best = max(record.trials, key=lambda trial: trial.iou)
+    comments = [line for line in searched.folder.found_file.read_text().splitlines() if line.startswith("#")]
+    assert comments[0].startswith(f"# mnsa train {searched.folder.found_file} ")
+    assert any("study 'leaves'" in line and f"trial {best.number}" in line for line in comments)
+    assert any(f"IoU {best.iou:.4f}" in line for line in comments)
+    config = load_config(searched.folder.found_file)
+    assert config.model.widths == tuple(best.point.values())
+    assert (config.stages, config.train) == (searched.config.stages, searched.config.train)
+    run = train(config, dataset, tmp_path / "run")
+    assert load_file(run.model_folder / "model.safetensors").keys() >= {"attention.score.weight"}
+    assert [row["stage"] for row in rows_of(run.path)] == ["first", "second", "second"]
+
+
+def test_a_study_that_has_ended_is_picked_from_again_and_trains_no_more(searched):
+    joined = join_study(searched.folder.path)
+    work(joined)
+    assert len(records_of(joined)) == TRIALS
+    cheapest = min(records_of(joined), key=lambda trial: trial.macs)
+    assert find(joined, f"under={cheapest.macs / 1e9}").trial.number == cheapest.number
+    assert read_study_record(joined.folder).picked == cheapest.number
+    assert find(joined).study.picked_as.startswith("under=")  # the last rule stays
+    assert find(joined, "best").trial.iou == max(record.iou for record in records_of(joined))
+
+
+def test_test_images_that_are_not_there_change_nothing(searched, search_config, own_dataset, tmp_path):
+    for row in read_manifest(own_dataset).split("test").rows:
+        (own_dataset / row.image).unlink()
+        (own_dataset / row.mask).unlink()
+    study = create_study(search_config(search={"pruner": "none"}), own_dataset, tmp_path / "study", trials=1)
+    work(study)
+    same, first = records_of(study)[0], records_of(searched)[0]
+    assert (same.point, same.curve) == (first.point, first.curve)
+
+
+@pytest.mark.parametrize("pruner", ["halving", "median"])
+def test_pruning_fires_inside_a_training(new_study, monkeypatch, pruner):
+    joint = {"tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 2}
+    study = new_study(joint, trials=2, search={"pruner": pruner, "startup_trials": 1, "spared_epochs": 1})
+    scores = iter([0.5, 0.6, 0.1, 0.7])
+    monkeypatch.setattr(
+        ValidationScores, "compute", lambda self: dict.fromkeys(("iou", "score"), torch.tensor(next(scores)))
+    )
+    work(study)
+    first, second = records_of(study)
+    assert (first.state, first.iou) == ("complete", pytest.approx(0.6))
+    assert (second.state, second.curve, second.reason) == ("pruned", (pytest.approx(0.1),), "pruned after epoch 1")
+    assert len(rows_of(study.folder.trial_folder(1))) == 1
+
+
+def test_epochs_that_are_spared_are_not_pruned(new_study, fake_training):
+    study = new_study(trials=2, search={"spared_epochs": 2})
+    fake_training.endings = [[0.5, 0.6, 0.7], [0.1, 0.1, 0.9]]
+    work(study)
+    assert records_of(study)[1].curve == pytest.approx((0.1, 0.1))
+
+
+def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_study, fake_training, capsys):
+    study = new_study(trials=1)
+    fake_training.endings = [torch.OutOfMemoryError("CUDA out of memory.\nmuch more"), MemoryError(), [0.4]]
+    work(study)
+    records = records_of(study)
+    assert [record.state for record in records] == ["failed", "failed", "complete"]
+    assert records[0].reason == "OutOfMemoryError: CUDA out of memory."
+    assert records[0].point == records[2].point
+    assert "much more" in (study.folder.trial_folder(0) / "error.txt").read_text()
+    assert "failed, will be tried again: OutOfMemoryError: CUDA out of memory." in capsys.readouterr().out
+
+
+def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, capsys):
+    study = new_study(trials=2)
+    fake_training.endings = [ValueError("odd"), [0.4], ValueError("odd"), ValueError("odd")]
+    work(study)
+    assert states(study) == ["failed", "complete", "failed", "failed"]
+    assert [record.index for record in records_of(study)] == [0, 1, 0, 0]
+    assert "trial 3  failed, given up: ValueError: odd" in capsys.readouterr().out
+    assert find(study).trial.number == 1
+
+
+def test_where_nothing_is_complete_there_is_nothing_to_find(new_study, fake_training):
+    study = new_study(trials=1)
+    fake_training.endings = [ValueError("odd")] * 3
+    work(study)
+    with pytest.raises(StudyError, match=r"nothing to pick\. What happened: ValueError: odd"):
+        find(study)
+    assert not study.folder.found_file.exists()
+
+
+def test_when_everything_fails_a_worker_stops_and_says_why(new_study, fake_training, monkeypatch):
+    monkeypatch.setattr(worker, "FAILURES_IN_A_ROW", 4)
+    study = new_study(trials=40)
+    fake_training.endings = [OSError("No space left on device")] * 99
+    with pytest.raises(StudyError, match="4 attempts in a row failed, the last because of: OSError: No space left"):
+        work(study)
+    assert states(study).count("failed") == 4
+
+
+def test_a_network_without_any_branch_is_not_trained(new_study, fake_training, monkeypatch):
+    study = new_study(trials=2, search={"ratios": (0.0, 0.25)})
+    points = iter([dict.fromkeys(study.space.widths, 0.0), dict.fromkeys(study.space.widths, 0.25)])
+    monkeypatch.setattr("mnsa.search.trial.draw", lambda *_: next(points))
+    work(study)
+    bare, other = records_of(study)
+    assert (bare.state, bare.reason) == ("pruned", "no branch at level 1, 2, 3, 4, 5")
+    assert other.state == "complete"
+    assert len(fake_training.configs) == 1
+
+
+@pytest.mark.parametrize("cost", ["macs", "parameters", "latency"])
+def test_a_second_objective_is_weighed_against_iou(new_study, fake_training, cost):
+    study = new_study(trials=3, search={"objectives": ("iou", cost), "pruner": "none"})
+    fake_training.endings = [[0.4], [0.5], [0.6]]
+    work(study)
+    records = records_of(study)
+    for trial, record in zip(study.optuna.trials, records, strict=True):
+        assert trial.values == [record.iou, record.cost(cost)]
+    found = find(study, "knee")
+    assert found.study.cost == cost
+    assert {trial.number for trial in study.optuna.best_trials} == set(found.study.front)
+
+
+def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, monkeypatch, fake_training, capsys):
+    from mnsa.search.shared import share
+
+    monkeypatch.setattr(worker, "share", share)
+    study = new_study({}, trials=1)
+    work(study)
+    assert "each trial trains everything" in capsys.readouterr().out
+    assert fake_training.configs[0].stages == study.config.stages
+    assert not study.folder.shared_folder.exists()
+
+
+def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study, fake_training, capsys):
+    study = new_study(trials=3, search={"pruner": "none"})
+    fake_training.endings = [[0.4], [0.6, 0.5], [0.3]]
+    work(study)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
+    assert lines[1].startswith("trial 1  complete  IoU 0.6000  0.0")
+    assert " GMACs  0.1" in lines[1]
+    assert "best 0.6000 (trial 1)  2 of 3 done, less than a minute left" in lines[1]
+    assert lines[2].endswith("best 0.6000 (trial 1)  3 of 3 done")
+
+
+def test_ctrl_c_gives_the_running_trial_back(new_study, fake_training, impatient):
+    study = new_study(trials=2)
+    fake_training.endings = [[0.4], KeyboardInterrupt()]
+    with pytest.raises(SearchInterruptedError, match=f"mnsa search --join {study.folder.path}") as interruption:
+        work(study)
+    assert interruption.value.exit_code == 130
+    assert states(study) == ["complete", "failed"]
+    joined = join_study(study.folder.path)
+    work(joined)
+    assert states(joined) == ["complete", "failed", "complete"]
+    assert [record.reason for record in records_of(joined)] == ["", "interrupted", ""]
+    assert records_of(joined)[1].index == records_of(joined)[2].index == 1
+
+
+def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch, search_config):
+    first = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "class_head"), "epochs": 2}
+    second = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}
+    study, step = new_study(first, second, trials=1), StageModule.training_step
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupted_step(self, batch, index):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    monkeypatch.setattr(StageModule, "training_step", interrupted_step)
+    with pytest.raises(SearchInterruptedError):
+        work(study)
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
+    assert not records_of(study)
+    monkeypatch.setattr(StageModule, "training_step", step)
+    work(study)
+    assert [row["epoch"] for row in rows_of(study.folder.shared_folder)] == ["1", "2"]
+    assert states(study) == ["complete"]
+
+
+def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study, fake_training, monkeypatch, capsys):
+    study = new_study(trials=1)
+
+    class Freeing(list):
+        """Epochs in whose midst another worker frees the trial and runs it itself."""
+
+        def __iter__(self):
+            yield 0.9
+            study.optuna.tell(0, state=TrialState.FAIL)
+            yield 0.9
+
+    fake_training.endings = [Freeing(), [0.3]]
+    work(study)  # what the first attempt had reached doesn't prune the second
+    assert [(record.state, record.iou) for record in records_of(study)] == [
+        ("failed", pytest.approx(0.9)),
+        ("complete", pytest.approx(0.3)),
+    ]
+    assert "not counted" in capsys.readouterr().out
+
+
+def test_a_study_at_a_glance_needs_no_optuna(searched):
+    tree = json.loads(searched.folder.trials_file.read_text())
+    assert [trial["state"] for trial in tree["trials"]] == ["complete"] * TRIALS
+    assert tree["budget"] == TRIALS

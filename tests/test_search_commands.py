@@ -1,0 +1,81 @@
+"""`mnsa search` and `mnsa report` as a shell sees them: what they print, and what they refuse."""
+
+import pytest
+
+from mnsa.config import dump_config, load_config
+
+FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head"), "epochs": 1}
+SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}
+
+
+@pytest.fixture
+def search_file(make_config, tmp_path):
+    """A config of two stages, as a file."""
+    path = tmp_path / "search.toml"
+    path.write_text(dump_config(make_config(FIRST, SECOND)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def refused(mnsa):
+    """Run a command that must be refused; the paragraph it ends with."""
+
+    def run(*arguments):
+        ending = mnsa(*arguments)
+        assert ending.code == 2
+        assert ending.err.startswith("Error: ")
+        return ending.err
+
+    return run
+
+
+def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tmp_path):
+    study = tmp_path / "[my] study"
+    begun = mnsa(
+        "search", search_file, "--data", dataset, "--out", study, "--trials", 2, "--set", "search.sampler=random"
+    )
+    assert begun.code == 0
+    assert "243 networks to choose from, 2 trials (random, pruner halving)" in begun.out
+    assert f"mnsa search --join {study}" in begun.out
+    assert "2 of 2 done" in begun.out
+    assert f"(best): {study / 'found.toml'}" in begun.out
+    assert load_config(study / "found.toml").stages == load_config(search_file).stages
+    joined = mnsa("search", "--join", study, "--trials", 3, "--pick", "knee")
+    assert (joined.code, joined.out.count(" of 3 done")) == (0, 1)
+    assert "(knee)" in joined.out
+    reported = mnsa("report", study)
+    assert (reported.code, reported.out) == (0, f"Written to {study / 'report.html'}\n")
+    assert "<h1>Study [my] study</h1>" in (study / "report.html").read_text()
+    again = mnsa("search", search_file, "--data", dataset, "--out", study, "--trials", 2)
+    assert (again.code, f"mnsa search --join {study}" in again.err) == (2, True)
+
+
+def test_join_takes_no_config_and_a_new_study_needs_everything(refused, search_file, dataset, tmp_path):
+    assert "--join takes everything from the study's folder" in refused("search", search_file, "--join", tmp_path)
+    assert "Give a config, --data, --out and --trials" in refused("search", search_file, "--data", dataset)
+    assert f"{tmp_path} is no study" in refused("search", "--join", tmp_path)
+    assert f"{tmp_path} is no study" in refused("report", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--pick", "under=0.001", "the smallest network of the space has 0.0"),
+        ("--pick", "cheapest", "expected best, knee"),
+        ("--storage", "leaves.db", "expected sqlite:///FILE"),
+        ("--storage", "sqlite:////no/such/folder/a.db", "can't be reached"),
+        ("--set", "search.ratoi=1", "did you mean 'ratios'"),
+    ],
+)
+def test_bad_input_is_refused_and_leaves_no_study(refused, search_file, dataset, tmp_path, option, value, words):
+    out = tmp_path / "study"
+    message = refused("search", search_file, "--data", dataset, "--out", out, "--trials", 2, option, value)
+    assert words in message
+    assert not out.exists()
+    assert not list(tmp_path.glob(".study*"))
+
+
+def test_without_optuna_or_matplotlib_the_way_to_have_them_is_named(refused, search_file, monkeypatch, tmp_path):
+    monkeypatch.setattr("mnsa.cli.app.find_spec", lambda _: None)
+    assert "pip install 'mnsa[search]'" in refused("search", "--join", tmp_path)
+    assert "pip install 'mnsa[report]'" in refused("report", tmp_path)
