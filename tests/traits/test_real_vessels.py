@@ -1,9 +1,5 @@
-"""Vessels of the eye, thin and branched as veins, drawn by two observers (CHASE_DB1); skipped without the images.
+"""Vessels of the eye, thin and branched as veins, drawn by two observers (CHASE_DB1); skipped without the images."""
 
-MNSA_CHASE_DB1 names the folder with `masks` and `masks_2nd`.
-"""
-
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +8,10 @@ import pytest
 from mnsa.data.images import read_mask
 from mnsa.traits import Roles, Ruler
 
-FOLDER = Path(os.environ.get("MNSA_CHASE_DB1", "chase_db1"))
+FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "chase_db1"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (FOLDER / "masks").is_dir(), reason="MNSA_CHASE_DB1 names no folder of CHASE_DB1"),
+    pytest.mark.skipif(not (FOLDER / "masks").is_dir(), reason=f"CHASE_DB1 is not at {FOLDER}"),
 ]
 
 
