@@ -29,6 +29,7 @@ def refused(mnsa):
     return run
 
 
+@pytest.mark.slow
 def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tmp_path):
     study = tmp_path / "[my] study"
     begun = mnsa(

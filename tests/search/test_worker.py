@@ -246,6 +246,7 @@ def test_ctrl_c_gives_the_running_trial_back(new_study, fake_training, impatient
     assert records_of(joined)[1].index == records_of(joined)[2].index == 1
 
 
+@pytest.mark.slow
 def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch, search_config):
     first = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "class_head"), "epochs": 2}
     second = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}

@@ -5,6 +5,7 @@ B batch; O channels; T taps; H, W size of a map.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class Cost:
     macs: int
 
 
+@cache  # a second or so for a large network
 def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> Cost:
     """Count for one image of `size` (height, width); no weight is made and nothing is computed.
 
