@@ -121,3 +121,17 @@ def mnsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Finished(int(ending.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def refused(mnsa: Callable[..., Finished]) -> Callable[..., str]:
+    """Run a command that must be refused; the paragraph it ends with."""
+
+    def run(*arguments: object) -> str:
+        ending = mnsa(*arguments)
+        assert ending.code == 2
+        assert ending.err.startswith("Error: ")
+        assert "Traceback" not in ending.err
+        return ending.err
+
+    return run

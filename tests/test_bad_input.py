@@ -11,20 +11,6 @@ from mnsa.data.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
-def refused(mnsa):
-    """Run a command that must be refused; the paragraph it ends with."""
-
-    def run(*arguments):
-        ending = mnsa(*arguments)
-        assert ending.code == 2
-        assert ending.err.startswith("Error: ")
-        assert "Traceback" not in ending.err
-        return ending.err
-
-    return run
-
-
-@pytest.fixture
 def train_refused(refused, config_file, tmp_path):
     """Refuse to train on a data set; no run folder is left behind."""
 

@@ -16,19 +16,6 @@ def search_file(make_config, tmp_path):
     return path
 
 
-@pytest.fixture
-def refused(mnsa):
-    """Run a command that must be refused; the paragraph it ends with."""
-
-    def run(*arguments):
-        ending = mnsa(*arguments)
-        assert ending.code == 2
-        assert ending.err.startswith("Error: ")
-        return ending.err
-
-    return run
-
-
 @pytest.mark.slow
 def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tmp_path):
     study = tmp_path / "[my] study"
