@@ -3,11 +3,11 @@
 Questions: (1) at equal trials, does TPE reach a higher validation IoU than random draws, search seed for search seed?
 (2) At equal training, is the network that TPE found better on test than the uniform one, 1/8 everywhere, seed for seed?
 Command: `python benchmarks/width_search.py --set leaves --out width_leaves --trials 20 --search-seeds 1 2 3` and
-`python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 15
+`python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 12
 --search-seeds 1`; about three hours together on 2 cores.
 Expect: `table.md` in --out: one table per question, with differences and their 95 % intervals over seeds (Student's t).
 An interval that holds 0 means: not shown. A second call does only what is missing and resumes what was interrupted.
-Nothing is pruned, so that trials cost the same for both samplers, which begin with the same ten random draws where they
+Nothing is pruned, so that trials cost the same for both samplers, which begin with the same five random draws where they
 have the same seed; the found network is that of the first search seed, whatever the others found.
 """
 
@@ -90,7 +90,7 @@ def best_of_study(task: Task, data: Path, out: Path, sampler: str, seed: int, tr
     if study.path.exists():
         mnsa("search", "--join", str(study.path))
     else:
-        settings = (f"search.sampler={sampler}", f"search.seed={seed}", "search.pruner=none")
+        settings = (f"search.sampler={sampler}", f"search.seed={seed}", "search.pruner=none", "search.startup_trials=5")
         given = ["--data", str(data), "--out", str(study.path), "--trials", str(trials)]
         mnsa("search", str(task.config), *given, *_overrides(settings))
     return max(trial.iou or 0.0 for trial in read_study_record(study).of_state("complete"))
