@@ -2,8 +2,8 @@
 
 Questions: (1) at equal trials, does TPE reach a higher validation IoU than random draws, search seed for search seed?
 (2) At equal training, is the network that TPE found better on test than the uniform one, 1/8 everywhere, seed for seed?
-Command: `python benchmarks/width_search.py --set leaves --out width_leaves --trials 20 --search-seeds 1 2 3` and
-`python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 12
+Command: `python benchmarks/width_search.py --set leaves --out width_leaves --trials 12 --search-seeds 1 2 3` and
+`python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 8
 --search-seeds 1`; about three hours together on 2 cores.
 Expect: `table.md` in --out: one table per question, with differences and their 95 % intervals over seeds (Student's t).
 An interval that holds 0 means: not shown. A second call does only what is missing and resumes what was interrupted.
@@ -40,7 +40,7 @@ class Task(NamedTuple):
 
 TASKS = {
     "leaves": Task(CONFIGS / "search.toml", "vein", 24),
-    "coffee": Task(CONFIGS / "search_coffee.toml", "symptom", 16),
+    "coffee": Task(CONFIGS / "search_coffee.toml", "symptom", 12),
 }
 
 
@@ -150,7 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--set", choices=TASKS, required=True)
     parser.add_argument("--coffee", type=Path, help="folder with labels.csv, images/ and masks/")
     parser.add_argument("--out", type=Path, required=True, help="folder for data, studies, runs and tables; may exist")
-    parser.add_argument("--trials", type=int, default=20, help="of each study")
+    parser.add_argument("--trials", type=int, default=12, help="of each study")
     parser.add_argument("--search-seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the final trainings")
     return parser.parse_args()
