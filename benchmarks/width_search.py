@@ -7,8 +7,8 @@ Command: `python benchmarks/width_search.py --set leaves --out width_leaves --tr
 --search-seeds 1`; about three hours together on 2 cores.
 Expect: `table.md` in --out: one table per question, with differences and their 95 % intervals over seeds (Student's t).
 An interval that holds 0 means: not shown. A second call does only what is missing and resumes what was interrupted.
-Nothing is pruned, so that trials cost the same for both samplers, which begin with the same five random draws where they
-have the same seed; the found network is that of the first search seed, whatever the others found.
+Nothing is pruned, so that trials cost the same for both samplers, which begin with the same five random draws where
+they have the same seed; the found network is that of the first search seed, whatever the others found.
 """
 
 import argparse

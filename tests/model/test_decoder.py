@@ -1,10 +1,10 @@
 """The enhanced decoder: its wiring, with weights that make the answer known."""
 
 import torch
-from torch import nn
 
 from mnsa.model.decoder import EnhancedDecoder, resize, side_logits
 from mnsa.model.enhancer import Enhanced
+from mnsa.model.joined import JoinedConv2d
 from mnsa.records import Pyramid
 
 SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
@@ -25,7 +25,7 @@ def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
 
 def test_the_bridge_is_two_bare_convolutions() -> None:
     decoder = EnhancedDecoder([1] * 5, [1] * 5, [1] * 5, bridge_channels=3, out_channels=[2] * 5)
-    assert [type(m) for m in decoder.bridge] == [nn.Conv2d, nn.Conv2d]
+    assert [type(m) for m in decoder.bridge] == [JoinedConv2d, JoinedConv2d]
 
 
 def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:

@@ -1,11 +1,11 @@
 """The plain U-Net decoder: its wiring and its size."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from mnsa.model.decoder import EnhancedDecoder
 from mnsa.model.enhancer import Enhanced
+from mnsa.model.joined import JoinedConv2d
 from mnsa.model.unet import UNetDecoder
 from mnsa.records import Pyramid
 
@@ -42,9 +42,9 @@ def test_the_bridge_is_two_bare_convolutions_of_the_deepest_level() -> None:
     decoder = UNetDecoder(CHANNELS, bridge_channels=9, out_channels=OUTPUTS).eval()
     maps = pyramid()
     seen: list[torch.Tensor] = []
-    decoder.levels[4].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    decoder.levels[4].register_forward_pre_hook(lambda _, given: seen.append(torch.cat(given, dim=1)))
     decoder(maps)
     first, second = decoder.bridge
-    assert [type(m) for m in decoder.bridge] == [nn.Conv2d, nn.Conv2d]
+    assert [type(m) for m in decoder.bridge] == [JoinedConv2d, JoinedConv2d]
     bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)
     torch.testing.assert_close(seen[0], torch.cat((maps.level5, bridge), dim=1))

@@ -28,15 +28,17 @@ def train(
     if resume is not None:
         if config or data or out or overrides:
             raise ConfigError("--resume takes everything from the run folder. Give it alone, or with --devices.")
-        from mnsa.training import fit
+        from mnsa.training import allocator, fit
 
+        allocator.keep_freed_memory()
         run = fit.resume(resume, devices=devices)
     else:
         if config is None or data is None or out is None:
             raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")
         settings = load_config(config, overrides or ())
-        from mnsa.training import fit
+        from mnsa.training import allocator, fit
 
+        allocator.keep_freed_memory()
         run = fit.train(settings, data, out, devices=devices)
     if fit.is_first_process():
         console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")

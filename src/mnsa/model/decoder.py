@@ -8,11 +8,11 @@ channels. Source: method section 1.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.model.enhancer import Enhanced
+from mnsa.model.joined import JoinedConv2d
 from mnsa.records import Pyramid
 
 
@@ -34,7 +34,8 @@ class EnhancedDecoder(nn.Module):
         enhanced = [c + d for c, d in zip(channels, detail_channels, strict=True)]
         from_below = (*out_channels[1:], bridge_channels)
         self.out_channels = tuple(out_channels)
-        self.bridge = nn.Sequential(conv3x3(enhanced[-1], bridge_channels), conv3x3(bridge_channels, bridge_channels))
+        bridge = JoinedConv2d(enhanced[-1], bridge_channels), JoinedConv2d(bridge_channels, bridge_channels)
+        self.bridge = nn.ModuleList(bridge)
         self.levels = nn.ModuleList(
             DecoderLevel(e + x, s, o)
             for e, x, s, o in zip(enhanced, from_below, skip_channels, out_channels, strict=True)
@@ -43,10 +44,10 @@ class EnhancedDecoder(nn.Module):
     def forward(self, pyramid: Pyramid, enhanced: Sequence[Enhanced]) -> tuple[Tensor, ...]:
         """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, O_l, H_l, W_l)."""
         outputs: list[Tensor] = []
-        below = self.bridge(torch.cat((pyramid.level5, enhanced[-1].details), dim=1))
+        below = self.bridge[1](self.bridge[0](pyramid.level5, enhanced[-1].details))
         for level, features, (details, skip) in reversed(list(zip(self.levels, pyramid, enhanced, strict=True))):
             x = resize(below, features.shape[-2:])
-            below = level(torch.cat((features, details, x), dim=1), skip)
+            below = level((features, details, x), skip)
             outputs.append(below)
         return tuple(reversed(outputs))
 
@@ -56,23 +57,27 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.mix = conv_bn_relu(in_channels, out_channels)
-        self.refine = conv_bn_relu(out_channels + skip_channels, out_channels)
+        self.mix = ConvBlock(in_channels, out_channels)
+        self.refine = ConvBlock(out_channels + skip_channels, out_channels)
 
-    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Features (B, C_l + D_l + X, H_l, W_l) and skip (B, S_l, H_l, W_l) -> Z_l (B, O_l, H_l, W_l)."""
-        refined: Tensor = self.refine(torch.cat((self.mix(features), skip), dim=1))
+    def forward(self, maps: Sequence[Tensor], skip: Tensor) -> Tensor:
+        """F_l, D_l and X, each (B, channels, H_l, W_l), and skip (B, S_l, H_l, W_l) -> Z_l (B, O_l, H_l, W_l)."""
+        refined: Tensor = self.refine(self.mix(*maps), skip)
         return refined
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Make a 3x3 convolution that keeps the size."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+class ConvBlock(nn.ModuleList):
+    """A 3x3 convolution of joined maps, BatchNorm and ReLU. Maps (B, C_i, H, W), C in all -> (B, O, H, W)."""
 
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        conv = JoinedConv2d(in_channels, out_channels)
+        super().__init__((conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)))
 
-def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Make a block of conv3x3, BatchNorm and ReLU."""
-    return nn.Sequential(conv3x3(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Maps (B, C_i, H, W) -> (B, O, H, W)."""
+        conv, norm, relu = self
+        activated: Tensor = relu(norm(conv(*maps)))
+        return activated
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

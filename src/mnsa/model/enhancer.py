@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mnsa.errors import ModelError
 from mnsa.model.attention import mean_and_max
 from mnsa.model.deform import DeformConv2d, OffsetPredictor
+from mnsa.model.joined import JoinedConv2d
 from mnsa.records import Pyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
@@ -94,8 +95,8 @@ class AdaptiveFeatureEnhancer(nn.Module):
         builders: dict[str, Callable[[int], nn.Module]] = {
             "deform3": lambda width: DeformBranch(in_channels, width, 3, offset_channels),
             "deform5": lambda width: DeformBranch(in_channels, width, 5, offset_channels),
-            "atrous2": lambda width: nn.Conv2d(in_channels, width, kernel_size=3, padding=2, dilation=2),
-            "atrous3": lambda width: nn.Conv2d(in_channels, width, kernel_size=3, padding=3, dilation=3),
+            "atrous2": lambda width: JoinedConv2d(in_channels, width, dilation=2),
+            "atrous3": lambda width: JoinedConv2d(in_channels, width, dilation=3),
             "context": ContextBranch,
         }
         # of the branches that are there, in the order in which they are concatenated

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.model.decoder import conv3x3, conv_bn_relu, resize
+from mnsa.model.decoder import ConvBlock, resize
+from mnsa.model.joined import JoinedConv2d
 
 
 class ClassHead(nn.Module):
@@ -35,7 +36,7 @@ class HalfMaskHead(nn.Module):
 
     def __init__(self, channels: int, mask_classes: int) -> None:
         super().__init__()
-        self.conv = conv3x3(channels, mask_classes)
+        self.conv = JoinedConv2d(channels, mask_classes)
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the full head looks at the images
         """Z_1 (B, O_1, H/2, W/2) -> mask_logits (B, M, H/2, W/2)."""
@@ -52,15 +53,15 @@ class FullMaskHead(nn.Module):
 
     def __init__(self, channels: int, mask_classes: int) -> None:
         super().__init__()
-        self.mix = conv_bn_relu(channels + 12, channels)
-        self.conv = conv3x3(channels, 4 * mask_classes)
+        self.mix = ConvBlock(channels + 12, channels)
+        self.conv = JoinedConv2d(channels, 4 * mask_classes)
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Z_1 (B, O_1, H/2, W/2) and images (B, 3, H, W) -> mask_logits (B, M, H, W)."""
         height, width = images.shape[-2:]
         even = F.pad(images, (0, width % 2, 0, height % 2))
         phases = F.pixel_unshuffle(even, 2)  # (B, 12, ceil(H/2), ceil(W/2))
-        mixed = self.mix(torch.cat((resize(features, phases.shape[-2:]), phases), dim=1))
+        mixed = self.mix(resize(features, phases.shape[-2:]), phases)
         return F.pixel_shuffle(self.conv(mixed), 2)[..., :height, :width]
 
 

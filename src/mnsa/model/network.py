@@ -5,6 +5,7 @@ B batch; H, W image size; K classes; M mask classes; C_l, O_l channels of the py
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -137,7 +138,7 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
-    return network
+    return network.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
 
 def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassHead:

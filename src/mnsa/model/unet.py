@@ -6,10 +6,10 @@ B batch; level l of the pyramid is (B, C_l, H_l, W_l); O_l output channels. Sour
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from mnsa.model.decoder import conv3x3, conv_bn_relu, resize
+from mnsa.model.decoder import ConvBlock, resize
+from mnsa.model.joined import JoinedConv2d
 from mnsa.records import Pyramid
 
 
@@ -20,10 +20,11 @@ class UNetDecoder(nn.Module):
         super().__init__()
         from_below = (*out_channels[1:], bridge_channels)
         self.out_channels = tuple(out_channels)
-        self.bridge = nn.Sequential(conv3x3(channels[-1], bridge_channels), conv3x3(bridge_channels, bridge_channels))
+        self.bridge = nn.Sequential(
+            JoinedConv2d(channels[-1], bridge_channels), JoinedConv2d(bridge_channels, bridge_channels)
+        )
         self.levels = nn.ModuleList(
-            nn.Sequential(conv_bn_relu(c + x, o), conv_bn_relu(o, o))
-            for c, x, o in zip(channels, from_below, out_channels, strict=True)
+            UNetLevel(c + x, o) for c, x, o in zip(channels, from_below, out_channels, strict=True)
         )
 
     def forward(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
@@ -31,6 +32,19 @@ class UNetDecoder(nn.Module):
         outputs: list[Tensor] = []
         below = self.bridge(pyramid.level5)
         for level, features in reversed(list(zip(self.levels, pyramid, strict=True))):
-            below = level(torch.cat((features, resize(below, features.shape[-2:])), dim=1))
+            below = level(features, resize(below, features.shape[-2:]))
             outputs.append(below)
         return tuple(reversed(outputs))
+
+
+class UNetLevel(nn.ModuleList):
+    """Two blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__((ConvBlock(in_channels, out_channels), ConvBlock(out_channels, out_channels)))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """F_l and X, each (B, channels, H_l, W_l) -> Z_l (B, O_l, H_l, W_l)."""
+        mix, refine = self
+        refined: Tensor = refine(mix(*maps))
+        return refined

@@ -6,11 +6,10 @@ Source: Huang et al. 2020, UNet 3+, section 2.1; method section 1 for S = 64.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.model.decoder import conv_bn_relu, resize
+from mnsa.model.decoder import ConvBlock, resize
 from mnsa.records import Pyramid
 
 
@@ -43,12 +42,12 @@ class FusedLevel(nn.Module):
     def __init__(self, in_channels: Sequence[int], source_channels: int) -> None:
         super().__init__()
         fused = len(in_channels) * source_channels
-        self.sources = nn.ModuleList(conv_bn_relu(c, source_channels) for c in in_channels)
-        self.mix = conv_bn_relu(fused, fused)
+        self.sources = nn.ModuleList(ConvBlock(c, source_channels) for c in in_channels)
+        self.mix = ConvBlock(fused, fused)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, channels, H_l, W_l) of levels 1..5 -> Z_l (B, 5 S, H_l, W_l)."""
-        mixed: Tensor = self.mix(torch.cat([source(x) for source, x in zip(self.sources, maps, strict=True)], dim=1))
+        mixed: Tensor = self.mix(*(source(x) for source, x in zip(self.sources, maps, strict=True)))
         return mixed
 
 

@@ -1,0 +1,91 @@
+"""A convolution of joined maps, against torch's own on their concatenation."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnsa.model.joined import JoinedConv2d
+
+CHANNELS = (3, 5, 2)
+MANY, FEW = (13, 9), (2, 3)  # pixels: more than the output channels, and fewer
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+def maps(size: tuple[int, int], *, frozen: int = 0) -> list[Tensor]:
+    torch.manual_seed(0)
+    drawn = [torch.randn(2, c, *size, dtype=torch.float64) for c in CHANNELS]
+    return [m.requires_grad_(i >= frozen) for i, m in enumerate(drawn)]
+
+
+def conv(dilation: int = 1, layout: torch.memory_format = torch.channels_last) -> JoinedConv2d:
+    torch.manual_seed(1)
+    return JoinedConv2d(sum(CHANNELS), 24, dilation).double().to(memory_format=layout)
+
+
+def reference(module: JoinedConv2d, joined: Sequence[Tensor]) -> Tensor:
+    reach = module.dilation[0]
+    return F.conv2d(torch.cat(list(joined), dim=1), module.weight, module.bias, padding=reach, dilation=reach)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", [MANY, FEW, (1, 1)])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_values_and_gradients_are_those_of_the_concatenation(
+    dilation: int, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    module, joined = conv(dilation, layout), maps(size)
+    given = [*joined, module.weight, module.bias]
+    ours, theirs = module(*joined), reference(module, joined)
+    upstream = torch.randn_like(theirs)
+    torch.testing.assert_close(ours, theirs)
+    pairs = zip(torch.autograd.grad(ours, given, upstream), torch.autograd.grad(theirs, given, upstream), strict=True)
+    for gradient, expected in pairs:
+        torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_a_frozen_map_gets_no_gradient_and_the_others_theirs(size: tuple[int, int]) -> None:
+    module, joined = conv(), maps(size, frozen=1)
+    module(*joined).square().sum().backward()
+    assert joined[0].grad is None
+    assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in joined[1:])
+
+
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_frozen_weights_get_no_gradient(size: tuple[int, int]) -> None:
+    module, joined = conv().requires_grad_(False), maps(size)
+    module(*joined).sum().backward()
+    assert module.weight.grad is None
+    assert joined[0].grad is not None
+
+
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_mixed_precision_differs_by_no_more_than_its_rounding(size: tuple[int, int]) -> None:
+    module, joined = conv().float(), [m.float() for m in maps(size)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = module(*joined)
+        rounded.float().sum().backward()
+    torch.testing.assert_close(rounded.float(), reference(module, joined), atol=0.05, rtol=0.05)
+    assert module.weight.grad is not None
+    assert module.weight.grad.dtype == torch.float32
+
+
+def test_few_pixels_are_multiplied_tap_by_tap_and_many_are_not() -> None:
+    module = conv()
+    assert "TapByTap" in module(*maps(FEW)).grad_fn.name()
+    assert "TapByTap" not in module(*maps(MANY)).grad_fn.name()
+
+
+def test_the_gradient_lies_in_memory_as_the_weights_do() -> None:
+    module = conv()
+    module(*maps(FEW)).sum().backward()
+    assert module.weight.grad is not None
+    assert module.weight.grad.stride() == module.weight.stride()
+
+
+def test_it_has_the_parameters_of_an_ordinary_convolution() -> None:
+    ordinary = torch.nn.Conv2d(sum(CHANNELS), 24, 3)
+    conv().float().load_state_dict(ordinary.state_dict(), strict=True)
