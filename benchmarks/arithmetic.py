@@ -1,6 +1,6 @@
-"""How much a network must compute, and how fast the machine multiplies matrices: a time as a share of what is possible.
+"""How much a network must compute, and how fast the machine multiplies matrices: times as shares of what is possible.
 
-Claim: none of its own. Multiply-adds are counted on shapes, of mnsa's network: what the method needs, whoever computes it.
+Claim: none of its own. Multiply-adds are counted on the shapes of mnsa's network: what the method itself needs.
 """
 
 from collections.abc import Callable, Sequence

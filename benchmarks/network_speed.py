@@ -1,7 +1,7 @@
 """The paper's network against the released code: forward pass and training step.
 
-Claim: `mnsa train`'s steps in the second stage (enhancer and decoder learn) and mnsa's forward pass do the same work in a
-fraction of the time of the released code, whose side is `released_network.py` (float32, two backbone passes).
+Claim: `mnsa train`'s steps in the second stage (enhancer and decoder learn) and mnsa's forward pass do the same work in
+a fraction of the time of the released code, whose side is `released_network.py` (float32, two backbone passes).
 Command: `python benchmarks/network_speed.py --backbone densenet161 --threads 2 --out network_speed.md`
 Expect: a row per task and precision: the median ratio (released code's time / mnsa's) with its minimum and maximum, and
 what both reach of the machine's own rate of matrix products, measured in the same turns. The two sides have the same
@@ -166,8 +166,8 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     lines = [
         f"{machine_facts()}; {options.backbone}, {options.size} px, batch {options.batch}, {options.repeats} repeats"
         f"{', TF32' if options.tf32 else ''}{', torch.compile' if options.compile else ''}; "
-        "median (minimum-maximum) of the released code's time / mnsa's; shares are parts of the machine's rate of matrix "
-        "products in the same number format.\n",
+        "median (minimum-maximum) of the released code's time / mnsa's; shares are parts of the machine's rate of "
+        "matrix products in the same number format.\n",
         "| task | mnsa's side | released / mnsa | G multiply-adds per image | mnsa's share | released code's share |",
         "|---|---|---|---|---|---|",
     ]
