@@ -3,8 +3,8 @@
 Claim: a step of the second stage needs at most a third of the memory that the released code needs for it.
 Command: `python benchmarks/memory.py --backbone densenet161 --threads 2 --out memory.md`
 Expect: per side how far the peak rises over the size before the steps (weights and libraries loaded), in MB, and the
-ratio. Each measurement is two steps in a process of its own, so that gradients and momentum are there in the second; what
-they take is the same for both sides and stands in the table too, for no implementation can need less.
+ratio. Each measurement is two steps in a process of its own, so that gradients and momentum are there in the second;
+what they take is the same for both sides and stands in the table too, for no implementation can need less.
 """
 
 import argparse

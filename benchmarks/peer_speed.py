@@ -2,11 +2,11 @@
 
 Claim: at the coffee leaves' size and at 448 px a training step of both tasks is at least 1.3 times faster, answering at
 least 1.5 times, and a training step's memory at most two thirds.
-Command: `python benchmarks/peer_speed.py --sizes 256x512 448x448 --out peer_speed.md` (needs `pip install -e '.[bench]'`)
-Expect: a row per size and task: the median ratio (peer's time / mnsa's) with its minimum and maximum, against the peer as
-it comes and against the peer in channels-last memory, which mnsa's layout is; then the memory of a step.
-`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all learns` trains the
-whole encoder, as the peer does in both. The losses are each side's own: `mnsa.training.losses`, `coffee_peer.loss_of`.
+Command: `python benchmarks/peer_speed.py --out peer_speed.md` (needs `pip install -e '.[bench]'`)
+Expect: a row per size and task: the median ratio (peer's time / mnsa's) with its minimum and maximum, against the peer
+as it comes and against the peer in channels-last memory, which mnsa's layout is; then the memory of a step.
+`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all learns` trains
+the whole encoder, as the peer does in both. Losses are each side's own: `mnsa.training.losses`, `coffee_peer.loss_of`.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def markdown(options: argparse.Namespace) -> str:
     ]
     for size in options.sizes:
         for task in TASKS:
-            print(f"{size}, {task} ...", file=sys.stderr)
+            print(f"{_by(size)}, {task} ...", file=sys.stderr)
             times = take_turns(contestants(task, size, options), options.repeats)
             ratios = (speed_up(times, slow=peer, fast="mnsa") for peer in peers)
             cells = " | ".join(f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" for r in ratios)

@@ -2,8 +2,8 @@
 
 Claim: none; it is what one looks at before making anything faster. Shares of one machine hold for that machine.
 Command: `python benchmarks/profile_step.py --backbone densenet161 --threads 2 --out profile.md`
-Expect: a line per part (backbone; enhancer by level and branch; decoder by level; head), largest first, with its share of the
-step forward and backward, then losses and optimiser. `--operators 20` adds torch's table of the costliest operators.
+Expect: a line per part (backbone; enhancer by level and branch; decoder by level; head; losses; optimiser), costliest
+first, with its share of the step forward and backward. `--operators 20` adds torch's table of the costliest operators.
 
 Forward, an operator belongs to the innermost part that calls it. Backward, autograd's nodes bear the sequence number of
 the operator that made them, and with it belong to its part.

@@ -9,6 +9,8 @@ from mnsa.model.released import read_released
 from parity_weights import PARITY, TOLERANCE, images, relative_errors, released_checkpoint
 from released_network import ReleasedNetwork, second_stage
 
+TINY = "test_efficientnet"  # timm's own test network
+
 
 def test_it_has_the_parameters_of_the_released_network():
     with torch.device("meta"):
@@ -33,7 +35,7 @@ def test_it_answers_as_mnsa_does_with_the_same_weights():
 
 
 def test_a_forward_runs_the_backbone_twice():
-    network, calls = ReleasedNetwork("resnet18", classes=2).eval(), []
+    network, calls = ReleasedNetwork(TINY, classes=2).eval(), []
     network.features.register_forward_hook(lambda *_: calls.append(1))
     network(torch.randn(1, 3, 32, 32))
     assert len(calls) == 2
@@ -41,7 +43,7 @@ def test_a_forward_runs_the_backbone_twice():
 
 def test_its_second_stage_moves_enhancer_and_decoder_alone():
     torch.manual_seed(0)
-    trainee = second_stage(ReleasedNetwork("resnet18", classes=2))
+    trainee = second_stage(ReleasedNetwork(TINY, classes=2))
     before = {key: value.clone() for key, value in trainee.network.state_dict().items()}
     trainee.step(torch.randn(2, 3, 64, 64), (torch.rand(2, 64, 64) > 0.9).long())
     moved = {
