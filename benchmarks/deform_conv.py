@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mnsa.model.deform import DeformConv2d
-from timing import MIN_REPEATS, Spread, machine_facts, speed_up, take_turns
+from timing import MIN_REPEATS, Spread, machine_facts, pick_device, speed_up, take_turns
 
 LEVELS = {1: (96, 112), 2: (384, 56), 3: (768, 28), 4: (2112, 14), 5: (2208, 7)}  # level -> channels, side in px
 KERNEL_SIZES = (3, 5)
@@ -54,7 +54,9 @@ def main() -> None:
     """Compare, time, print."""
     options = _options()
     torch.set_num_threads(options.threads)
-    rows = [measure(level, kernel_size, options.repeats) for level in options.levels for kernel_size in KERNEL_SIZES]
+    device = pick_device(options.device)
+    pairs = [(level, kernel_size) for level in options.levels for kernel_size in KERNEL_SIZES]
+    rows = [measure(level, kernel_size, options.repeats, device) for level, kernel_size in pairs]
     report = markdown(rows, options.repeats)
     print(report)
     if options.out:
@@ -63,31 +65,31 @@ def main() -> None:
         sys.exit(f"The operators differ by more than {TOLERANCE}.")
 
 
-def measure(level: int, kernel_size: int, repeats: int) -> Row:
+def measure(level: int, kernel_size: int, repeats: int, device: torch.device) -> Row:
     """Measure equality and both time ratios for one level and kernel size."""
     print(f"level {level}, {kernel_size}x{kernel_size} ...", file=sys.stderr)
     channels, side_px = LEVELS[level]
     small = min(side_px, EQUALITY_SIDE_PX)
-    difference = largest_difference(make_case(channels, (small, small + 3), kernel_size, torch.float64))
-    case = make_case(channels, (side_px, side_px), kernel_size, torch.float32)
+    difference = largest_difference(make_case(channels, (small, small + 3), kernel_size, torch.float64, device))
+    case = make_case(channels, (side_px, side_px), kernel_size, torch.float32, device)
     with torch.no_grad():
         forward = _ratio(lambda run: run(case.x, case.offsets), case, repeats)
     return Row(level, kernel_size, difference, forward, _ratio(lambda run: gradients(run, case), case, repeats))
 
 
-def make_case(channels: int, size: tuple[int, int], kernel_size: int, dtype: torch.dtype) -> Case:
+def make_case(channels: int, size: tuple[int, int], kernel_size: int, dtype: torch.dtype, device: torch.device) -> Case:
     """Draw weights, features and offsets (a pixel's spread, so that taps cross pixels and borders)."""
     torch.manual_seed(0)
-    conv = DeformConv2d(channels, channels // 8, kernel_size).to(dtype)
+    conv = DeformConv2d(channels, channels // 8, kernel_size).to(device, dtype)
     assert conv.bias is not None
-    x = torch.randn(BATCH, channels, *size, dtype=dtype, requires_grad=True)
-    offsets = torch.randn(BATCH, 2 * kernel_size**2, *size, dtype=dtype, requires_grad=True)
+    x = torch.randn(BATCH, channels, *size, dtype=dtype, device=device, requires_grad=True)
+    offsets = torch.randn(BATCH, 2 * kernel_size**2, *size, dtype=dtype, device=device, requires_grad=True)
 
     def torchvisions(x: Tensor, offsets: Tensor) -> Tensor:
         sampled: Tensor = deform_conv2d(x, offsets, conv.weight, conv.bias, padding=kernel_size // 2)
         return sampled
 
-    upstream = torch.randn(BATCH, channels // 8, *size, dtype=dtype)
+    upstream = torch.randn(BATCH, channels // 8, *size, dtype=dtype, device=device)
     return Case(conv, torchvisions, x, offsets, (conv.weight, conv.bias), upstream)
 
 
@@ -129,6 +131,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--levels", type=int, nargs="+", choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--repeats", type=int, default=2 * MIN_REPEATS, help=f"{MIN_REPEATS} or more to quote a result")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, help="also write the report to this file")
     return parser.parse_args()
 

@@ -1,0 +1,102 @@
+"""Memory of a training step: mnsa against the released code.
+
+Claim: a step of the second stage needs at most a third of the memory that the released code needs for it.
+Command: `python benchmarks/memory.py --backbone densenet161 --threads 2 --out memory.md`
+Expect: per side how far the peak rises over the size before the steps (weights and libraries loaded), in MB, and the
+ratio. Each measurement is two steps in a process of its own, so that gradients and momentum are there in the second;
+what they take is the same for both sides and stands in the table too, for no implementation can need less.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from mnsa.model.network import build_network
+from network_speed import CLASSES, MASK_CLASSES, STAGE, drawn, paper_config
+from peak_memory import MB, Peak, in_child, middle, peak_of, rises
+from released_network import second_stage
+from stage_steps import StageSteps, random_batch
+from timing import machine_facts, pick_device
+
+SIDES = ("released", "mnsa")
+STEPS = 2
+STATES = 2  # gradient and momentum, for each learning weight
+
+
+def main() -> None:
+    """Measure in children, or be one."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    if options.side:
+        print(json.dumps(measure(options)))
+        return
+    peaks: dict[str, list[Peak]] = {side: [] for side in SIDES}
+    for turn in range(options.repeats):
+        for side in SIDES:
+            print(f"turn {turn + 1}, {side} ...", file=sys.stderr)
+            peaks[side].append(in_child([__file__, *sys.argv[1:], "--side", side]))
+    report = markdown(peaks, learning_mb(options.backbone), options)
+    print(report)
+    if options.out:
+        options.out.write_text(report + "\n", encoding="utf-8")
+
+
+def measure(options: argparse.Namespace) -> Peak:
+    """Take two training steps on one side."""
+    device, size = pick_device(options.device), (options.size, options.size)
+    batch = random_batch(options.batch, size, classes=CLASSES, mask_classes=MASK_CLASSES, device=device)
+    if options.side == "released":
+        trainee = second_stage(drawn(options.backbone).to(device))
+        return peak_of(lambda: [trainee.step(batch.images, batch.masks) for _ in range(STEPS)], device)
+    config = paper_config(options.backbone, options.precision)
+    steps = StageSteps(build_network(config.model, CLASSES, MASK_CLASSES), config, STAGE, MASK_CLASSES, device)
+    return peak_of(lambda: [steps.step(batch) for _ in range(STEPS)], device)
+
+
+def learning_mb(backbone: str) -> float:
+    """Count what gradients and momentum of the second stage take, in MB."""
+    with torch.device("meta"):
+        trainee = second_stage(drawn(backbone))
+    weights = sum(p.numel() * p.element_size() for p in trainee.network.parameters() if p.requires_grad)
+    return STATES * weights / MB
+
+
+def markdown(peaks: dict[str, list[Peak]], learning: float, options: argparse.Namespace) -> str:
+    """Lay out the report: machine, then one line per side, then the ratios."""
+    lines = [
+        f"{machine_facts()}; {options.backbone}, {options.size} px, batch {options.batch}, {options.precision} for "
+        f"mnsa, {options.repeats} processes a side; MB, median (minimum-maximum).\n",
+        "| side | before the steps | rise in the steps | of it gradients and momentum | of it all else |",
+        "|---|---|---|---|---|",
+    ]
+    medians = {side: middle(measured) for side, measured in peaks.items()}
+    for side, median in medians.items():
+        rest = median.rise - learning
+        lines.append(f"| {side} | {median.before:,.0f} | {rises(peaks[side])} | {learning:,.0f} | {rest:,.0f} |")
+    ours, theirs = medians["mnsa"], medians["released"]
+    whole, rest = ours.rise / theirs.rise, (ours.rise - learning) / (theirs.rise - learning)
+    lines.append(f"| mnsa / released | {ours.before / theirs.before:.2f} | {whole:.2f} | 1.00 | {rest:.2f} |")
+    return "\n".join(lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=("densenet161", "resnet18"), default="densenet161")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="mnsa's")
+    parser.add_argument("--size", type=int, default=224, help="side of the images in px, a multiple of 32")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="processes per side")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--side", choices=SIDES, help="measure one side in this process (memory.py starts these itself)"
+    )
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Peak memory of a piece of work, and processes of their own for what must not share memory.
+
+Claim: none of its own. Imported by `memory.py` and `peer_speed.py`. On a GPU the peak is torch's allocator's; on a CPU
+it is the kernel's mark of the largest resident size (Linux), set back before the work.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+MB = 1e6
+RESET_PEAK = "5"  # what proc(5) wants written to clear_refs
+
+
+class Peak(NamedTuple):
+    """Memory in MB: what was held before the work, and the most that was held during it."""
+
+    before: float
+    peak: float
+
+    @property
+    def rise(self) -> float:
+        """What the work itself needed."""
+        return self.peak - self.before
+
+
+def peak_of(work: Callable[[], object], device: torch.device) -> Peak:
+    """Do the work and see how far memory rises. Raises: OSError off Linux, for want of /proc."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return Peak(before / MB, torch.cuda.max_memory_allocated() / MB)
+    Path("/proc/self/clear_refs").write_text(RESET_PEAK, encoding="ascii")
+    before = resident("VmRSS")
+    work()
+    return Peak(before, resident("VmHWM"))
+
+
+def resident(field: str) -> float:
+    """Read this process's resident size (VmRSS) or its peak (VmHWM), in MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    kib = next(line.split()[1] for line in lines if line.startswith(field))
+    return int(kib) * 1024 / MB
+
+
+def in_child(arguments: Sequence[str]) -> Peak:
+    """Run a Python script in a fresh process; its last line is a Peak as JSON. Raises: CalledProcessError."""
+    done = subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return Peak(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def middle(peaks: Sequence[Peak]) -> Peak:
+    """Take the measurement whose rise is the median (of an even number, the upper one)."""
+    return sorted(peaks, key=lambda peak: peak.rise)[len(peaks) // 2]
+
+
+def rises(peaks: Sequence[Peak]) -> str:
+    """Write the median rise and its reach."""
+    values = [peak.rise for peak in peaks]
+    return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"

@@ -1,0 +1,75 @@
+"""Steps of a training stage as `mnsa train` does them, one at a time: for benchmarks that time or measure a step.
+
+Claim: none of its own. Modes, frozen parts, layout, precision, losses and optimiser are those of `mnsa.training`; what
+surrounds a step (loaders, log, checkpoints, learning-rate schedule, moving average of the weights) is left out.
+"""
+
+from pathlib import Path
+
+import lightning
+import torch
+
+from mnsa.config import Config, StageConfig, load_config
+from mnsa.model.network import Network
+from mnsa.records import Batch
+from mnsa.training.fit import _PRECISIONS, _quiet_lightning
+from mnsa.training.module import StageModule, _optimizer
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FOREGROUND = 0.05  # share of vein pixels in the published masks
+
+
+class StageSteps:
+    """A network in a stage of a config, ready to take steps."""
+
+    def __init__(self, network: Network, config: Config, stage: str, mask_classes: int, device: torch.device) -> None:
+        self.network = network.to(device)
+        self.module = StageModule(
+            self.network, stage_of(config, stage), config.loss, mask_classes=mask_classes, class_weights=None
+        )
+        self.trainer = _bare_trainer(config, device)
+        self.module.trainer = self.trainer
+        self.module.setup("fit")
+        self.module.log = lambda *_, **__: None  # needs a loop of Lightning's around it
+        self.module.train()
+        self.optimizer = _optimizer(self.network, self.module.stage)
+
+    def step(self, batch: Batch) -> None:
+        """Forward, loss, backward, optimiser: in Lightning's order."""
+        with self.trainer.precision_plugin.train_step_context():
+            loss = self.module.training_step(batch, 0)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _bare_trainer(config: Config, device: torch.device) -> lightning.Trainer:
+    with _quiet_lightning():
+        return lightning.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision=_PRECISIONS[config.train.precision],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def stage_of(config: Config, name: str) -> StageConfig:
+    """Find a stage by its name."""
+    return next(stage for stage in config.stages if stage.name == name)
+
+
+def config_named(file: str, *overrides: str) -> Config:
+    """Read a config of `configs/` with other precision, backbone, ...; no weights are fetched."""
+    return load_config(CONFIGS / file, [*overrides, "model.pretrained=none"])
+
+
+def random_batch(batch: int, size: tuple[int, int], *, classes: int, mask_classes: int, device: torch.device) -> Batch:
+    """Draw a batch: noise for images, 5 % foreground."""
+    generator = torch.Generator().manual_seed(0)
+    foreground = torch.rand(batch, *size, generator=generator) < FOREGROUND
+    kinds = torch.randint(1, max(2, mask_classes), (batch, *size), generator=generator)
+    labels = torch.randint(0, classes, (batch,), generator=generator)
+    return Batch(torch.randn(batch, 3, *size, generator=generator), foreground * kinds, labels).to(device)

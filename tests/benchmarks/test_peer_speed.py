@@ -1,0 +1,19 @@
+import argparse
+
+import pytest
+
+pytest.importorskip("segmentation_models_pytorch", reason="the peer is not installed: pip install -e '.[bench]'")
+
+from peer_speed import TASKS, contestants, size_of
+
+
+def test_sizes_are_height_by_width():
+    assert size_of("256x512") == (256, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_both_sides_do_every_task(task):
+    options = argparse.Namespace(batch=2, precision="float32", device="cpu")
+    for run in contestants(task, (64, 64), options).values():
+        run()
