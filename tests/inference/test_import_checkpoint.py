@@ -41,8 +41,8 @@ def test_the_imported_network_answers_as_the_released_one(mnsa, network, checkpo
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         ours, theirs = predictor(images), network(images)
-    assert torch.equal(ours.class_logits, theirs.class_logits)
-    assert torch.equal(ours.mask_logits, theirs.mask_logits)
+    torch.testing.assert_close(ours.class_logits, theirs.class_logits)  # but for rounding: its norms are folded
+    torch.testing.assert_close(ours.mask_logits, theirs.mask_logits)  # but for rounding: its norms are folded
     assert (predictor.classes, predictor.mask_classes) == (("1", "2", "3"), ("vein",))
 
 

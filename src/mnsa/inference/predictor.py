@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mnsa.data.images import read_image
 from mnsa.data.transforms import eval_transform
 from mnsa.errors import ModelError
+from mnsa.model.folded import fold_norms
 from mnsa.model.heads import mask_of
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.records import Outputs, Prediction
@@ -24,10 +25,14 @@ Head = Literal["network", "trees"]
 
 
 class Predictor:
-    """A trained network with its transform and the names of its classes."""
+    """A trained network with its transform and the names of its classes.
+
+    It takes the network over: BatchNorms become part of the convolutions before them, which answers faster.
+    """
 
     def __init__(self, network: Network, card: ModelCard) -> None:
         self.network = network.eval()
+        fold_norms(self.network)
         self.classes = card.classes
         self.mask_classes = card.mask_classes
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)

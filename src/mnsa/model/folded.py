@@ -1,0 +1,97 @@
+"""BatchNorms folded into the convolutions before them, for a network that no longer learns.
+
+In eval mode a BatchNorm is a scale and a shift per channel, which the convolution before it can carry in its weights
+and bias. Which convolution stands before which BatchNorm, and whether anything else sees its output, is read off the
+graph of one forward pass, not guessed from names: so it holds for any backbone.
+"""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+SIDE_PX = 64
+
+
+class Pair(NamedTuple):
+    """A convolution whose output goes to this BatchNorm and nowhere else."""
+
+    conv: nn.Conv2d
+    norm_name: str
+    norm: nn.BatchNorm2d
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold, in place, every BatchNorm that follows a convolution, in a network in eval mode: the same function."""
+    for conv, norm_name, norm in find_pairs(network):
+        if norm.running_mean is None or norm.running_var is None:
+            continue  # it normalises by the batch it sees
+        channels_last = conv.weight.is_contiguous(memory_format=torch.channels_last)
+        weight, bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        if channels_last:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        conv.weight, conv.bias = weight, bias
+        network.set_submodule(norm_name, _rest_of(norm))
+
+
+def find_pairs(network: nn.Module) -> list[Pair]:
+    """Find what can be folded, by running the network once on a small black image."""
+    made: dict[Any, nn.Conv2d] = {}  # graph node of a convolution's output -> the convolution
+    met: dict[Any, tuple[str, nn.BatchNorm2d]] = {}  # graph node of a BatchNorm's input -> the BatchNorm
+    norm_names = {module: name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+
+    def note_conv(conv: nn.Module, _: object, out: Tensor) -> None:
+        if isinstance(conv, nn.Conv2d):
+            made[out.grad_fn] = conv
+
+    def note_norm(norm: nn.Module, given: tuple[Tensor]) -> None:
+        if isinstance(norm, nn.BatchNorm2d):
+            met[given[0].grad_fn] = norm_names[norm], norm
+
+    hooks = [m.register_forward_hook(note_conv) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [norm.register_forward_pre_hook(note_norm) for norm in norm_names]
+    try:
+        readers = _readers(_graph(network))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    conv_uses, norm_uses = Counter(made.values()), Counter(name for name, _ in met.values())
+    return [
+        Pair(made[node], name, norm)
+        for node, (name, norm) in met.items()
+        if node in made and readers[node] == conv_uses[made[node]] == norm_uses[name] == 1
+    ]
+
+
+def _graph(network: nn.Module) -> list[Any]:
+    """Run the network once, and return the graph nodes of its outputs."""
+    like = next(network.parameters())
+    image = torch.zeros(1, 3, SIDE_PX, SIDE_PX, device=like.device, dtype=like.dtype, requires_grad=True)
+    with torch.enable_grad():
+        outputs = network(image)
+    return [output.grad_fn for output in outputs if output is not None and output.grad_fn is not None]
+
+
+def _readers(queue: list[Any]) -> Counter[Any]:
+    """How many nodes of a graph, walked from its last ones, read each node's result."""
+    count: Counter[Any] = Counter()
+    seen = set()
+    while queue:
+        node = queue.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        for before, _ in node.next_functions:
+            count[before] += 1
+            if before is not None:
+                queue.append(before)
+    return count
+
+
+def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
+    """What a BatchNorm did beside normalising: timm's have an activation."""
+    return nn.Sequential(*norm.children())
