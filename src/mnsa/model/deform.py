@@ -7,9 +7,12 @@ of C, and needs nothing but a matrix product and `grid_sample`, which every expo
 B batch; C input and O output channels; k kernel size; T = k*k taps; H, W size of the map.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class DeformConv2d(nn.Module):
@@ -25,8 +28,12 @@ class DeformConv2d(nn.Module):
 
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
         """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, (dy, dx) of the taps row by row -> (B, O, H, W)."""
-        projected = project_taps(features, self.weight)
-        sampled = sample_taps(projected, sampling_grid(offsets, self.weight.shape[-1]))
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # What the taps add and where they look are the largest maps of all, and soon made anew: not kept.
+            made_anew = partial(checkpoint, deform_conv, use_reentrant=False, preserve_rng_state=False)
+            sampled: Tensor = made_anew(features, offsets, self.weight)
+        else:
+            sampled = deform_conv(features, offsets, self.weight)
         return sampled + self.bias.to(sampled.dtype).view(1, -1, 1, 1)
 
 
@@ -52,6 +59,12 @@ class OffsetPredictor(nn.Sequential):
         super().__init__(PointwiseConv2d(in_channels, hidden_channels), nn.ReLU(inplace=True), last)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
+
+
+def deform_conv(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+    """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, weight (O, C, k, k) -> (B, O, H, W)."""
+    projected = project_taps(features, weight)
+    return sample_taps(projected, sampling_grid(offsets, weight.shape[-1]))
 
 
 def project(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
