@@ -39,8 +39,8 @@ class _File:
 def import_coco(source: Path, out: Path, *, images: Path, validation_share: float = 0.2, seed: int = 1) -> Manifest:
     """Read a JSON file, or a folder of one per split, into the new folder `out`, which appears whole or not at all.
 
-    images: where file names start. Annotations are painted in the file's order, later ones over earlier; an image without
-    any has an empty mask. Raises: DataError naming the file and the annotation.
+    images: where file names start. Annotations are painted in the file's order, later ones over earlier; an image
+    without any has an empty mask. Raises: DataError naming the file and the annotation.
     """
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     if not paths:
@@ -90,7 +90,7 @@ def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
     if not isinstance(entries, list):
         raise DataError(f"{path}: {key} is {brief(entries)}; expected COCO's list of {key}.")
     kind = {"categories": "category", "images": "image", "annotations": "annotation"}[key]
-    checked = []
+    checked: list[tuple[Record, str]] = []
     for place, entry in enumerate(entries, 1):
         number = entry.get("id") if isinstance(entry, dict) else None
         where = f"{path}, {kind} {place}" + (f" (id {brief(number)})" if number is not None else "")

@@ -47,7 +47,8 @@ def import_masks(
         rows.append(facts.row(path.as_posix(), row) if facts else row)
     if mask_of.left:
         raise DataError(
-            f"{masks / next(iter(mask_of.left.values()))} is the mask of no image in {images}. Add it, or take the mask out."
+            f"{masks / next(iter(mask_of.left.values()))} is the mask of no image in {images}. "
+            "Add the image, or take the mask out."
         )
     if not any(row.mask for row in rows):
         raise DataError(f"No mask in {masks} has the name of an image in {images}; expected NAME.png or NAME_mask.png.")
@@ -106,7 +107,8 @@ def _split(path: PurePosixPath, images: Path) -> str:
         return ""
     if len(path.parts) > 2 or path.parts[0].lower() not in SPLIT_NAMES:
         raise DataError(
-            f"{images / path}: expected train, val or test as the only level. Class folders are what `mnsa import folders` reads."
+            f"{images / path}: expected train, val or test as the only level. "
+            "Class folders are what `mnsa import folders` reads."
         )
     return SPLIT_NAMES[path.parts[0].lower()]
 

@@ -68,7 +68,8 @@ def _cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
     ending = about.get("file_ending")
     if ending not in SUFFIXES:
         raise DataError(
-            f"{source / 'dataset.json'}: file_ending is {brief(ending)}; flat images are read: {', '.join(sorted(SUFFIXES))}."
+            f"{source / 'dataset.json'}: file_ending is {brief(ending)}; "
+            f"flat images are read: {', '.join(sorted(SUFFIXES))}."
         )
     split_of = _folds(source / "splits_final.json") if (source / "splits_final.json").exists() else None
     cases = []
@@ -119,8 +120,8 @@ def _require_known(source: Path, cases: Sequence[_Case], ignored: int) -> None:
     for case in cases:
         if case.label and ignored in mask_values(resolve_inside(source.resolve(), case.label)):
             raise DataError(
-                f"{source / case.label} has pixels of the label {IGNORE!r} ({ignored}), and masks of mnsa have no value for "
-                "what nobody knows. Give these pixels a class, or take the case out."
+                f"{source / case.label} has pixels of the label {IGNORE!r} ({ignored}), "
+                "and masks of mnsa have no value for what nobody knows. Give them a class, or take the case out."
             )
 
 

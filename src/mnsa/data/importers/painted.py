@@ -24,7 +24,7 @@ class Canvas:
     _taken: set[str] = field(default_factory=set)
 
     def add(self, source: Path, name: str, mask: np.ndarray | None, row: Row) -> None:
-        """Copy an image to images/`name`, write its mask (H, W) if there is one, and list both, as `row` has the rest."""
+        """Copy an image to images/`name`, write its mask (H, W) if any, and list both; `row` has the rest."""
         shutil.copyfile(source, self._place(name))
         self._list(name, mask, row)
 
@@ -36,7 +36,7 @@ class Canvas:
     def finish(
         self, out: Path, mask_classes: Sequence[str], facts: Facts | None, validation_share: float, seed: int
     ) -> Manifest:
-        """Write the two files. Validation is carved where there is none, unless the facts tell that mnsa wrote it so."""
+        """Write the two files. Validation is carved where there is none; with facts, splits stay as they are."""
         manifest = described(out.name, self.folder, self.rows, mask_classes, facts, validation_share, seed)
         write_files(manifest, self.folder)
         return replace(manifest, root=out.resolve())

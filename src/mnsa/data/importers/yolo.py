@@ -21,7 +21,7 @@ from mnsa.errors import DataError
 def import_yolo(source: Path, out: Path, *, validation_share: float = 0.2, seed: int = 1) -> Manifest:
     """Read a folder with data.yaml, or that file, into the new folder `out`, which appears whole or not at all.
 
-    Lines are painted in the file's order. An image with an empty file of lines has an empty mask, one without the file none.
+    Lines are painted in the file's order. An image whose file of lines is empty has an empty mask, one without it none.
     Raises: DataError naming the file and the line.
     """
     description = source / "data.yaml" if source.is_dir() else source

@@ -21,7 +21,7 @@ _RIGHT_OF: Mapping[_Pair, _Pair] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0
 def outline(region: Region) -> np.ndarray:
     """Walk around a region of pixels that share edges: whole numbers (N, 2), x and y in the image."""
     rings = sorted(_rings(region.inside))  # nothing lies further left than the outer ring, so it comes first
-    return np.array(_walk(rings, _ties(rings))) + (region.left, region.top)
+    return np.add(_walk(rings, _ties(rings)), (region.left, region.top))
 
 
 def _rings(inside: np.ndarray) -> Iterator[_Ring]:
@@ -59,7 +59,7 @@ def _edges(padded: np.ndarray) -> Mapping[_Pair, list[_Pair]]:
 
 
 def _ties(rings: Sequence[_Ring]) -> _Ties:
-    """Tie each hole, at its leftmost corner, to the first edge on the left: that of a ring which begins further left."""
+    """Tie each hole, at its leftmost corner, to the first edge on the left; its ring begins further left."""
     upright: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)  # pixel row -> (x, ring, place)
     for number, ring in enumerate(rings):
         for place, ((x, y), (_, to_y)) in enumerate(zip(ring, ring[1:] + ring[:1], strict=True)):

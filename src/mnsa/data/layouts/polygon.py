@@ -1,8 +1,8 @@
-"""Polygons as pixels, by one rule: a pixel is inside when a ray from its centre crosses the outline an odd number of times.
+"""Polygons as pixels: those are inside from whose centre a ray crosses the outline an odd number of times.
 
-H, W image size in pixels. x runs right, y down, from the image's corner: pixel (row, column) covers [column, column + 1) x
-[row, row + 1). An outline through a centre takes the pixel to its right and leaves the one to its left. A line that the outline
-walks both ways counts twice, thus not at all: that is how holes are tied to what is around them.
+H, W image size in pixels. x runs right, y down, from the image's corner: pixel (row, column) covers
+[column, column + 1) x [row, row + 1). A pixel whose centre is on the outline is inside where the outline is its left
+border. A line that the outline walks both ways counts twice, thus not at all: so holes are tied to what is around them.
 """
 
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ class BrokenPolygonError(ValueError):
 def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
     """Set the pixels inside any of several polygons in a mask (H, W).
 
-    polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image are moved
-    to its border. Raises: BrokenPolygonError.
+    polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image
+    are moved to its border. Raises: BrokenPolygonError.
     """
     height, width = mask.shape
     for corners in polygons:
         points = _checked(corners, height, width)
-        top = int(np.floor(points[:, 1].min()))
-        bottom = int(np.ceil(points[:, 1].max()))
-        turns = np.zeros((max(bottom - top, 1), width + 1), np.uint8)
+        left, top = np.floor(points.min(axis=0)).astype(int)
+        right, bottom = np.ceil(points.max(axis=0)).astype(int)
+        turns = np.zeros((bottom - top, right - left + 1), np.uint8)
         for row, column in _crossings(points):
-            np.bitwise_xor.at(turns, (row - top, np.clip(column, 0, width)), 1)
-        inside = np.bitwise_xor.accumulate(turns[:, :width], axis=1).astype(bool)
-        mask[top : top + len(turns)][inside[: height - top]] = value
+            np.bitwise_xor.at(turns, (row - top, column - left), 1)
+        inside = np.bitwise_xor.accumulate(turns[:, :-1], axis=1).astype(bool)
+        mask[top:bottom, left:right][inside] = value
 
 
 def _checked(corners: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -45,11 +45,12 @@ def _checked(corners: np.ndarray, height: int, width: int) -> np.ndarray:
     if (corners < -_SLACK_PX).any() or (corners > limit + _SLACK_PX).any():
         x, y = corners[((corners < -_SLACK_PX) | (corners > limit + _SLACK_PX)).any(axis=1)][0]
         raise BrokenPolygonError(f"has a polygon corner at ({x:g}, {y:g}), outside the image of {width} x {height} px")
-    return np.clip(corners, 0, limit)
+    clipped: np.ndarray = np.clip(corners, 0, limit)
+    return clipped
 
 
 def _crossings(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Find the pixels whose centre is the first right of an edge: rows and columns, at most `_AT_ONCE` of them a time."""
+    """Find the pixels whose centre is the first right of an edge: rows and columns, about `_AT_ONCE` at a time."""
     ends = np.roll(points, -1, axis=0)
     down = points[:, 1] <= ends[:, 1]
     upper, lower = np.where(down[:, None], points, ends), np.where(down[:, None], ends, points)

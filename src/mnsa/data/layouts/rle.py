@@ -1,7 +1,7 @@
 """COCO's run lengths: pixels counted column by column, background first; plain numbers, or packed into text.
 
-H, W image size in pixels. Packed: five bits to a character (code 48 and up), the lowest first, 32 marks that more follow, the
-last one's 16 is the sign; from the fourth run on the difference to the run two before it stands in the run's place.
+H, W image size in pixels. Packed: five bits to a character (code 48 and up), the lowest first, 32 marks that more
+follow, the last one's 16 is the sign; from the fourth run on, the difference to the run two before stands in its place.
 
 Source: the mask functions of COCO's own tools, whose text this is.
 """
@@ -42,8 +42,9 @@ def paint_runs(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
         raise BrokenRunsError("has runs that are no pixel counts; expected whole numbers from 0 to the image's pixels")
     if sum(runs) != mask.size:
         raise BrokenRunsError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
-    lit = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    mask[lit.reshape(mask.shape[::-1]).T] = value
+    ends, lengths = np.cumsum(runs, dtype=np.int64)[1::2], np.array(runs[1::2], np.int64)
+    place = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)  # counted down the columns
+    mask[place % len(mask), place // len(mask)] = value
 
 
 def pack(runs: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from mnsa.data.writers.entries import Entry, mask_of, write_json
 
 
 def write_coco(manifest: Manifest, entries: list[Entry], folder: Path) -> None:
-    """Fill a folder. Category ids are pixel values; image and annotation ids begin with 1 and go on from file to file."""
+    """Fill a folder. Category ids are pixel values; other ids begin with 1 and go on from file to file."""
     (folder / "images").mkdir()
     (folder / "annotations").mkdir()
     images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)

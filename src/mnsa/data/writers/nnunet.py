@@ -20,15 +20,15 @@ def require_nnunet(manifest: Manifest, out: Path) -> None:
     """Raises: DataError for a folder's name, a class or a row that nnU-Net doesn't know what to do with."""
     if not re.fullmatch(r"Dataset\d{3}_\w+", out.name, re.ASCII):
         raise DataError(
-            f"{out.name} is no name for nnU-Net; expected a number of three digits: --out Dataset101_{'leaves'}."
+            f"{out.name} is no name for nnU-Net; expected a number of three digits: --out Dataset101_leaves."
         )
     if taken := {BACKGROUND, IGNORE} & set(foreground(manifest.mask_classes)):
         raise DataError(f"{manifest.name}: nnU-Net uses the name {min(taken)!r} itself. Rename this mask class.")
     bare = [row.image for row in manifest.rows if not row.mask and _PART[row.split] == "Tr"]
     if bare:
         raise DataError(
-            f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), and nnU-Net learns from "
-            "masks alone. Add --masked-only to leave them out."
+            f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), "
+            "and nnU-Net learns from masks alone. Add --masked-only to leave them out."
         )
 
 

@@ -15,7 +15,7 @@ from mnsa.data.writers.entries import Entry, mask_of, write_json
 
 
 def write_yolo(manifest: Manifest, entries: list[Entry], folder: Path) -> None:
-    """Fill a folder. A region is a line: its outline along the pixels' edges, holes tied to it, so that nothing is lost."""
+    """Fill a folder. A region is a line: its outline along the pixels' edges, holes tied to it; nothing is lost."""
     name_of = {}
     for row, stem in entries:
         place = row.split or "unused"
