@@ -73,6 +73,7 @@ def test_coco_polygons_and_runs_are_painted_in_order(tmp_path: Path) -> None:
         ({"images": [{"id": 1, "file_name": "/etc/a.png"}]}, "inside the root"),
         ({"images": [{"id": 1, "file_name": "..\\a.png"}]}, "inside the root"),
         ({"images": [{"id": 1, "file_name": "a\0.png"}]}, "on one line"),
+        ({"images": [{"id": 1, "file_name": "\ud800.png"}]}, "can't be read as JSON"),
         ({"images": [{"id": 1, "file_name": "a.svg"}]}, "no image that can be read"),
         ({"images": [{"id": 1, "file_name": "c.png"}], "annotations": []}, "does not exist"),
         ({"images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]}, "used before"),
@@ -173,6 +174,7 @@ def test_yolo_lines_that_are_no_polygons_are_refused(lines: str, says: str, tmp_
         ("train: images/train\n", "expected a list of names"),
         ("- 1\n", "expected a mapping"),
         ("x: " + "1" * 2_000_000, "at most"),
+        ('names: ["\\ud800"]\n', "can't be read as YAML"),
         ("x: 2001-99-99\n", "can't be read as YAML"),
     ],
 )

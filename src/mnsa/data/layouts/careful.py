@@ -1,6 +1,7 @@
 """JSON and YAML from strangers: within limits of size and depth, and nothing in them is run."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ MAX_JSON_BYTES = 512 * 2**20  # COCO's own largest file has 450 million bytes
 MAX_YAML_BYTES = 2**20
 MAX_TEXT_BYTES = 64 * 2**20
 _DEEPEST = 20
+_HALF = re.compile(r"\\[uU](0000)?[dD][89a-fA-F]")  # may be half of one, or the beginning of a whole one
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         _check_events(text, path)
         tree = yaml.safe_load(text)
+        _require_characters(text, tree)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # dates and keys that are none among them
         raise DataError(f"{path} can't be read as YAML: {' '.join(str(error).split())}. Save it anew.") from None
     return mapping(tree, str(path))
@@ -76,9 +79,17 @@ def brief(value: object) -> str:
 def _parsed_json(path: Path) -> object:
     text = read_text(path, MAX_JSON_BYTES)
     try:
-        return json.loads(text, parse_constant=_no_number)
+        tree = json.loads(text, parse_constant=_no_number)
+        _require_characters(text, tree)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} can't be read as JSON: {error}. Save it anew.") from None
+    return tree
+
+
+def _require_characters(text: str, tree: object) -> None:
+    """Refuse halves of characters, which escapes can spell and no file can hold. Raises: UnicodeEncodeError."""
+    if _HALF.search(text):
+        json.dumps(tree, ensure_ascii=False, default=str).encode()
 
 
 def _check_events(text: str, path: Path) -> None:
