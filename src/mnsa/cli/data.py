@@ -32,7 +32,7 @@ def import_folders(
     """
     from mnsa.data.importers import import_folders as read
 
-    _write(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
+    write_and_report(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
 
 
 @imports.command("csv")
@@ -60,7 +60,7 @@ def import_csv(
         source, image=image, mask=mask, label=label, split=split, group=group, px_per_mm=px_per_mm,
         drop_labels=drop_label or [], mask_classes=mask_class, validation_share=validation_share, seed=seed,
     )  # fmt: skip
-    _write(manifest, out)
+    write_and_report(manifest, out)
 
 
 @imports.command("mganet")
@@ -77,7 +77,7 @@ def import_mganet(
     """
     from mnsa.data.importers import import_mganet as read
 
-    _write(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
+    write_and_report(read(source, mask_classes=mask_class, validation_share=validation_share, seed=seed), out)
 
 
 @imports.command("ufg")
@@ -93,7 +93,7 @@ def import_ufg(
     """
     from mnsa.data.importers import import_ufg as read
 
-    _write(read(source, validation_share=validation_share, seed=seed), out)
+    write_and_report(read(source, validation_share=validation_share, seed=seed), out)
 
 
 @app.command()
@@ -117,10 +117,16 @@ def synth(
     console.print(f"{len(manifest.rows)} leaves of {cultivars} cultivars in {out}")
 
 
-def _write(manifest: "Manifest", out: Path) -> None:
+def write_and_report(manifest: "Manifest", out: Path) -> None:
+    """Write a manifest whose files stay where they are, and say what it lists."""
     from mnsa.data.manifest import write_manifest
 
     write_manifest(manifest, out)
+    report_manifest(manifest, out)
+
+
+def report_manifest(manifest: "Manifest", out: Path) -> None:
+    """Say what a data set lists."""
     console.print(
         f"{len(manifest.rows)} images, {len(manifest.classes)} classes, {len(manifest.mask_classes)} mask classes: "
         f"{out}"

@@ -1,0 +1,1 @@
+"""What other tools' layouts are made of, in and out: regions, run lengths, outlines, facts and careful files."""

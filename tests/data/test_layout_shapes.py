@@ -1,0 +1,154 @@
+"""Run lengths, outlines and polygons: exact there and back, and the same as COCO's own tools and scikit-image."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_tools
+from skimage.draw import polygon2mask
+from skimage.measure import label
+
+from mnsa.data.layouts.outline import outline
+from mnsa.data.layouts.polygon import BrokenPolygonError, paint_polygons
+from mnsa.data.layouts.regions import Region, regions_of
+from mnsa.data.layouts.rle import BrokenRunsError, pack, paint_runs, region_runs, unpack
+
+# pycocotools 2.0.11 with numpy 2.4: what its own decode does to arrays
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SIDES = st.integers(1, 14)
+MASKS = st.tuples(SIDES, SIDES).flatmap(lambda size: arrays(np.uint8, size, elements=st.integers(0, 3)))
+
+
+def alone(region: Region, shape: tuple[int, ...]) -> np.ndarray:
+    """The region in an image of its own, column by column in memory, as COCO's tools want it."""
+    image = np.zeros(shape, np.uint8, order="F")
+    height, width = region.inside.shape
+    image[region.top : region.top + height, region.left : region.left + width] = region.inside
+    return image
+
+
+def ring_in_ring() -> np.ndarray:
+    """Nested squares: regions with holes, that hold regions with holes; and two pixels that meet at a corner."""
+    mask = np.zeros((40, 40), np.uint8)
+    for depth in range(0, 18, 3):
+        mask[depth : 40 - depth, depth : 40 - depth] = depth % 2 + 1
+        mask[depth + 2 : 38 - depth, depth + 2 : 38 - depth] = 0
+    mask[19, 19] = mask[20, 20] = 2
+    return mask
+
+
+@settings(max_examples=40, deadline=None)
+@given(MASKS)
+def test_run_lengths_are_those_of_cocos_tools_and_come_back(mask: np.ndarray) -> None:
+    back = np.zeros_like(mask)
+    for region in regions_of(mask):
+        runs = region_runs(region, *mask.shape)
+        assert pack(runs) == coco_tools.encode(alone(region, mask.shape))["counts"].decode()
+        assert unpack(pack(runs), mask.size) == runs
+        paint_runs(back, runs, region.value)
+    assert (back == mask).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(MASKS)
+def test_outlines_come_back_as_the_same_pixels_also_by_cocos_tools(mask: np.ndarray) -> None:
+    back = np.zeros_like(mask)
+    for region in regions_of(mask):
+        corners = outline(region)
+        paint_polygons(back, [corners.astype(float)], region.value)
+        theirs = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().astype(float).tolist()], *mask.shape))
+        assert (theirs[..., 0] == alone(region, mask.shape)).all()
+    assert (back == mask).all()
+
+
+def test_rings_within_rings_keep_their_holes() -> None:
+    mask = ring_in_ring()
+    back = np.zeros_like(mask)
+    for region in regions_of(mask):
+        paint_polygons(back, [outline(region).astype(float)], region.value)
+    assert (back == mask).all()
+
+
+def test_regions_are_those_of_scikit_image() -> None:
+    mask = ring_in_ring()
+    assert len(list(regions_of(mask))) == label(mask, connectivity=1, background=0).max()
+
+
+def test_a_square_is_four_corners() -> None:
+    corners = outline(Region(1, 3, 5, np.ones((2, 4), bool)))
+    assert sorted(map(tuple, corners.tolist())) == [(5, 3), (5, 5), (9, 3), (9, 5)]
+
+
+def test_a_slanted_polygon_is_that_of_scikit_image_but_for_centres_on_its_outline() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        corners = rng.uniform(0, 30, (5, 2))
+        mine = np.zeros((30, 30), np.uint8)
+        paint_polygons(mine, [corners], 1)
+        assert (mine == polygon2mask((30, 30), corners[:, ::-1] - 0.5)).all()  # its pixels' centres are whole numbers
+
+
+def test_cocos_tools_differ_by_a_rim_at_most() -> None:
+    rng = np.random.default_rng(4)
+    angles = np.linspace(0, 2 * np.pi, 9)[:-1]
+    for _ in range(10):
+        corners = 50 + rng.uniform(20, 45, (8, 1)) * np.column_stack((np.cos(angles), np.sin(angles)))
+        mine = np.zeros((100, 100), np.uint8)
+        paint_polygons(mine, [corners], 1)
+        theirs = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().tolist()], 100, 100))[..., 0]
+        length = np.hypot(*(corners - np.roll(corners, 1, axis=0)).T).sum()
+        assert (mine != theirs).sum() < length / 2
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ([5, -1], "no pixel counts"),
+        ([3], "3 pixels in all"),
+        ([True, 8], "no pixel counts"),
+        ([1.0, 8], "no pixel counts"),
+        ([0] * 11, "11 runs"),
+    ],
+)
+def test_runs_that_fit_no_image_are_refused(runs: list[int], says: str) -> None:
+    with pytest.raises(BrokenRunsError, match=says):
+        paint_runs(np.zeros((3, 3), np.uint8), runs, 1)
+
+
+@pytest.mark.parametrize("text", ["é", " ", "o", "oooooooooo0", "n1O", "99999P"])
+def test_text_that_packs_no_runs_is_refused(text: str) -> None:
+    with pytest.raises(BrokenRunsError):
+        paint_runs(np.zeros((3, 3), np.uint8), unpack(text, 9), 1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
+def test_any_text_is_read_as_runs_of_the_image_or_refused(text: str) -> None:
+    try:
+        runs = unpack(text, 100)
+    except BrokenRunsError:
+        return
+    assert all(0 <= run <= 100 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("corners", "says"),
+    [
+        ([(0, 0), (1, 1)], "2 corners"),
+        ([(0, 0), (np.nan, 1), (2, 2)], "no numbers"),
+        ([(0, 0), (np.inf, 1), (2, 2)], "no numbers"),
+        ([(-3, 0), (1, 1), (2, 2)], "outside the image"),
+        ([(0, 0), (1, 1e300), (2, 2)], "outside the image"),
+    ],
+)
+def test_corners_that_fit_no_image_are_refused(corners: list[tuple[float, float]], says: str) -> None:
+    with pytest.raises(BrokenPolygonError, match=says):
+        paint_polygons(np.zeros((9, 9), np.uint8), [np.array(corners)], 1)
+
+
+def test_corners_a_little_outside_are_moved_to_the_border() -> None:
+    mask = np.zeros((4, 6), np.uint8)
+    paint_polygons(mask, [np.array([(-0.5, -0.5), (6.5, -0.5), (6.5, 4.5), (-0.5, 4.5)])], 1)
+    assert mask.all()

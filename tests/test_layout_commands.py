@@ -1,0 +1,35 @@
+"""The verb convert and the imports of other tools' layouts, as a shell runs them."""
+
+import pytest
+
+from mnsa.data.manifest import read_manifest
+
+
+@pytest.mark.parametrize(
+    ("layout", "out", "verb"),
+    [
+        ("coco", "coco", ["coco", "coco/annotations", "--images", "coco/images"]),
+        ("yolo", "yolo", ["yolo", "yolo"]),
+        ("nnunet", "Dataset001_leaves", ["nnunet", "Dataset001_leaves"]),
+        ("masks", "folders", ["masks", "folders/images", "folders/masks"]),
+    ],
+)
+def test_a_data_set_goes_out_and_comes_in(mnsa, dataset, tmp_path, monkeypatch, layout, out, verb):
+    monkeypatch.chdir(tmp_path)
+    converted = mnsa("convert", dataset, "--to", layout, "--out", out)
+    assert (converted.code, converted.out) == (0, f"18 images as {layout}: {out}\n")
+    imported = mnsa("import", *verb, "--out", "back")
+    assert (imported.code, imported.out) == (0, "18 images, 3 classes, 1 mask classes: back\n")
+    assert sorted(row.label for row in read_manifest(tmp_path / "back").rows) == sorted(
+        row.label for row in read_manifest(dataset).rows
+    )
+
+
+def test_what_exists_is_not_overwritten(refused, dataset, tmp_path):
+    assert "exists already" in refused("convert", dataset, "--to", "coco", "--out", tmp_path)
+
+
+def test_a_missing_file_of_annotations_is_named(refused, tmp_path):
+    assert "There is no file" in refused(
+        "import", "coco", tmp_path / "x.json", "--images", tmp_path, "--out", tmp_path / "set"
+    )
