@@ -161,3 +161,20 @@ def test_lightning_tells_the_sampler_the_epoch(leaves: Manifest, tmp_path: Path)
     trainer.fit(recorder, train_dataloaders=loaders_of(leaves).train_dataloader())
     expected = [batch.images for batch in two_epochs(loaders_of(leaves))]
     assert all(torch.equal(a, b) for a, b in zip(recorder.shown, expected, strict=True))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(leaves: Manifest, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((600, 800, 3), np.uint8)).save(tmp_path / "0.png")  # 1.4 MB when decoded
+    dataset = LeafDataset(leaves, eval_transform(DataConfig(size=(32, 32)), ZERO, ONE), seed=1)
+
+    def resident_kib() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+    for _ in range(20):
+        dataset[Draw(0, 0)]
+    before = resident_kib()
+    for _ in range(200):  # 280 MB, were they held
+        dataset[Draw(0, 0)]
+    assert resident_kib() - before < 50_000
