@@ -91,6 +91,7 @@ def predict(
     """
     if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
         raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
+    from mnsa.inference.answers_folder import is_begun
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
     from mnsa.inference.shard import own_device, shard_of
@@ -104,7 +105,8 @@ def predict(
     predictor.network.to(own_device())
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         answers = predict_files(
-            predictor, find_images(images), out, ruler=ruler, batch_size=batch_size, shard=shard,
+            predictor, find_images(images, answers=out if is_begun(out) else None), out, ruler=ruler,
+            batch_size=batch_size, shard=shard,
             options={"head": head}, progress=progress,
         )  # fmt: skip
     if answers.missing:

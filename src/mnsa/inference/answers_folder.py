@@ -68,6 +68,11 @@ def open_folder(path: Path, origin: Origin) -> AnswersFolder:
     return folder
 
 
+def is_begun(path: Path) -> bool:
+    """Whether a folder holds answers, finished or not."""
+    return AnswersFolder(path).origin_file.is_file()
+
+
 class Part:
     """What this process has finished, a line per image, kept at once. Raises: RunError when another one writes it."""
 

@@ -7,14 +7,15 @@ from mnsa.data.decoding import SUFFIXES
 from mnsa.errors import DataError
 
 
-def find_images(patterns: Iterable[str]) -> list[Path]:
+def find_images(patterns: Iterable[str], *, answers: Path | None = None) -> list[Path]:
     """Image files named by paths, folders (searched through) and globs; each once, in order.
 
+    answers: a folder of answers that may lie among the images; its pictures aren't meant.
     Raises: DataError when a pattern names nothing.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        files = list(_expand(pattern))
+        files = [path for path in _expand(pattern) if answers is None or not _is_inside(path, answers)]
         if not files:
             raise DataError(
                 f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(SUFFIXES))}."
@@ -37,6 +38,10 @@ def unique_names(images: Sequence[Path]) -> list[str]:
         last[path.stem.lower()] = number
         names.append(name)
     return names
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.absolute().is_relative_to(folder.absolute())
 
 
 def _expand(pattern: str) -> Iterator[Path]:
