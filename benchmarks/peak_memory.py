@@ -1,6 +1,6 @@
 """Peak memory of a piece of work, and processes of their own for what must not share memory.
 
-Claim: none of its own. Imported by `memory.py` and `peer_speed.py`. On a GPU the peak is torch's allocator's; on a CPU
+Claim: none of its own. Imported by `memory.py`, `peer_speed.py`, `loading.py` and `predict_scale.py`. On a GPU the peak is torch's allocator's; on a CPU
 it is the kernel's mark of the largest resident size (Linux), set back before the work.
 """
 
@@ -67,3 +67,14 @@ def rises(peaks: Sequence[Peak]) -> str:
     """Write the median rise and its reach."""
     values = [peak.rise for peak in peaks]
     return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
+
+
+def peak_mb(arguments: Sequence[str]) -> float:
+    """Run a benchmark's script with arguments that make it print `print_peak`'s line. Returns: that number."""
+    ended = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+    return float(ended.stdout.split()[-1])
+
+
+def print_peak() -> None:
+    """Print the highest resident size of this process so far, in MB (Linux)."""
+    print(resident("VmHWM"))

@@ -140,6 +140,17 @@ def test_named_mask_classes_have_their_traits(mnsa, tmp_path):
     assert "vein_length_px" not in row
 
 
+def test_the_same_predict_again_goes_on_also_when_its_answers_lie_among_the_images(mnsa, finished, dataset, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(dataset / "images", photos)
+    first = mnsa("predict", finished.path, photos, "--out", photos / "answers")
+    again = mnsa("predict", finished.path, photos, "--out", photos / "answers")
+    assert (first.code, again.code) == (0, 0)
+    assert again.out == f"Finished before, nothing done anew: {first.out}"
+    other = mnsa("predict", finished.path, photos, "--out", photos / "answers", "--batch-size", 3)
+    assert (other.code, "was begun otherwise (other batch size)" in other.err) == (2, True)
+
+
 def test_predict_measures_traits_when_told_to(mnsa, finished, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
     out = tmp_path / "answers"

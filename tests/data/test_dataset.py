@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.data.dataset import LeafDataModule, LeafDataset, class_weights, read_sample
+from mnsa.data.decoded_cache import DecodedCache
 from mnsa.data.manifest import Manifest, Row
 from mnsa.data.sampler import Draw
 from mnsa.data.transforms import eval_transform
@@ -21,10 +22,13 @@ WILD = AugmentConfig(rotation_deg=90, zoom=0.2, colour=0.3, erase=0.5)
 
 
 def loaders_of(
-    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, fit: str = "stretch"
-) -> LeafDataModule:
+    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, fit: str = "stretch",
+    cache: DecodedCache | None = None,
+) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), fit=fit)
-    return LeafDataModule(manifest, data, WILD, mean=ZERO, std=ONE, batch_size=batch_size, workers=workers, seed=seed)
+    return LeafDataModule(
+        manifest, data, WILD, mean=ZERO, std=ONE, batch_size=batch_size, workers=workers, seed=seed, cache=cache
+    )
 
 
 def two_epochs(loaders: LeafDataModule) -> list[Batch]:
@@ -43,6 +47,15 @@ def test_batches_are_the_same_for_any_number_of_workers(leaves: Manifest) -> Non
     alone = two_epochs(loaders_of(leaves))
     assert equal(alone, two_epochs(loaders_of(leaves, workers=1)))
     assert equal(alone, two_epochs(loaders_of(leaves, workers=2)))
+
+
+def test_batches_are_the_same_with_a_cache_of_decoded_images_and_any_number_of_workers(
+    leaves: Manifest, tmp_path: Path
+) -> None:
+    alone, cache = two_epochs(loaders_of(leaves)), DecodedCache(tmp_path / "cache", 10**9)
+    for workers in (2, 1, 0):  # the first two fill the cache together, the others read it
+        assert equal(alone, two_epochs(loaders_of(leaves, workers=workers, cache=cache)))
+    assert len(list(cache.folder.glob("??/*.rgb"))) == 10
 
 
 def test_another_seed_or_epoch_gives_other_batches(leaves: Manifest) -> None:
@@ -148,3 +161,20 @@ def test_lightning_tells_the_sampler_the_epoch(leaves: Manifest, tmp_path: Path)
     trainer.fit(recorder, train_dataloaders=loaders_of(leaves).train_dataloader())
     expected = [batch.images for batch in two_epochs(loaders_of(leaves))]
     assert all(torch.equal(a, b) for a, b in zip(recorder.shown, expected, strict=True))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(leaves: Manifest, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((600, 800, 3), np.uint8)).save(tmp_path / "0.png")  # 1.4 MB when decoded
+    dataset = LeafDataset(leaves, eval_transform(DataConfig(size=(32, 32)), ZERO, ONE), seed=1)
+
+    def resident_kib() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+    for _ in range(20):
+        dataset[Draw(0, 0)]
+    before = resident_kib()
+    for _ in range(200):  # 280 MB, were they held
+        dataset[Draw(0, 0)]
+    assert resident_kib() - before < 50_000

@@ -1,15 +1,18 @@
 """Answers for many files: each in the table, each picture under its own name, none lost to a broken neighbour."""
 
 import csv
-import shutil
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mnsa.data.images import read_mask
-from mnsa.errors import DataError, RunError
-from mnsa.inference.files import find_images, predict_files
+from mnsa.errors import RunError
+from mnsa.inference import pipeline
+from mnsa.inference.files import PredictionInterruptedError, find_images, predict_files
+from mnsa.inference.predictor import Predictor
+from mnsa.inference.shard import Shard
 from mnsa.traits import Ruler, find_roles
 
 
@@ -32,32 +35,6 @@ def size_of(path):
 
 def table_of(answers):
     return list(csv.DictReader(answers.table.read_text(encoding="utf-8").splitlines()))
-
-
-def test_folders_files_and_globs_name_images_once_each(photos):
-    everything = find_images([str(photos)])
-    assert [path.relative_to(photos).as_posix() for path in everything] == ["deep/twin.PNG", "other.png", "twin.jpg"]
-    assert find_images([str(photos / "*.jpg"), str(photos / "twin.jpg"), str(photos)])[0] == photos / "twin.jpg"
-    assert len(find_images([str(photos / "*.jpg"), str(photos / "twin.jpg"), str(photos)])) == 3
-    assert find_images([str(photos / "**/twin.*")]) == [photos / "deep/twin.PNG", photos / "twin.jpg"]
-
-
-def test_a_relative_glob_starts_from_the_working_folder(photos, monkeypatch):
-    monkeypatch.chdir(photos)
-    assert [path.as_posix() for path in find_images(["*.png", "deep/*"])] == ["other.png", "deep/twin.PNG"]
-
-
-def test_a_file_whose_name_looks_like_a_glob_is_that_file(photos):
-    odd = photos / "leaf[1].png"
-    shutil.copy(photos / "other.png", odd)
-    assert find_images([str(odd)]) == [odd]
-
-
-@pytest.mark.parametrize("pattern", ["nowhere", "nowhere/*.jpg", "*.xyz"])
-def test_a_pattern_that_names_nothing_is_an_error(pattern, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="names no image file"):
-        find_images([pattern])
 
 
 def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos, predictor, tmp_path):
@@ -123,7 +100,7 @@ def test_nothing_but_broken_files_leaves_a_table_and_no_sheet(predictor, tmp_pat
     (tmp_path / "empty.png").write_bytes(b"")
     answers = predict_files(predictor, [tmp_path / "empty.png"], tmp_path / "answers")
     assert answers.sheet is None
-    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["predictions.csv"]
+    assert {path.name for path in (tmp_path / "answers").iterdir()} == {"predictions.csv", "predictions.json"}
 
 
 def test_a_folder_that_exists_is_left_as_it_is(photos, predictor):
@@ -136,3 +113,122 @@ def test_a_folder_that_exists_is_left_as_it_is(photos, predictor):
 def test_a_folder_that_cannot_be_made_is_an_error(photos, predictor):
     with pytest.raises(RunError, match=r"can't be written.*Choose another --out"):
         predict_files(predictor, [photos / "twin.jpg"], photos / "notes.txt" / "answers")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def stop_after(monkeypatch, answered, error):
+    """Let the network fail once it has answered so many batches."""
+    batches, real = [], Predictor.answer
+
+    def answer(self, inputs, sizes, paths):
+        if len(batches) == answered:
+            raise error
+        batches.append(paths)
+        return real(self, inputs, sizes, paths)
+
+    monkeypatch.setattr(Predictor, "answer", answer)
+    return batches
+
+
+def test_a_finished_folder_is_left_as_it_is_by_the_same_call(photos, predictor, tmp_path, monkeypatch):
+    images, out = find_images([str(photos)]), tmp_path / "answers"
+    first = predict_files(predictor, images, out)
+    before = contents(out)
+    monkeypatch.setattr(Predictor, "answer", lambda *_: pytest.fail("it was answered before"))
+    second = predict_files(predictor, images, out)
+    assert (second.done, second.broken, second.new, first.new) == (3, 0, 0, 3)
+    assert contents(out) == before
+
+
+def test_an_interrupted_call_goes_on_with_what_is_missing(dataset, predictor, tmp_path, monkeypatch):
+    images = find_images([str(dataset / "images")])
+    predict_files(predictor, images, tmp_path / "whole", batch_size=4)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2, KeyboardInterrupt())
+        with pytest.raises(PredictionInterruptedError, match="the same command goes on") as stopped:
+            predict_files(predictor, images, tmp_path / "answers", batch_size=4)
+    assert stopped.value.exit_code == 130
+    assert len(list((tmp_path / "answers" / "masks").iterdir())) == 8
+    assert not (tmp_path / "answers" / "predictions.csv").exists()
+    answered = stop_after(monkeypatch, -1, None)
+    assert predict_files(predictor, images, tmp_path / "answers", batch_size=4).new == len(images) - 8
+    assert [path for batch in answered for path in batch] == [str(path) for path in images[8:]]
+    assert contents(tmp_path / "answers") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["images", "ruler", "batch size", "head"])
+def test_a_folder_of_other_answers_is_left_as_it_is(photos, predictor, tmp_path, change):
+    images, out = find_images([str(photos)]), tmp_path / "answers"
+    predict_files(predictor, images, out, batch_size=2, options={"head": "network"})
+    before = contents(out)
+    with pytest.raises(RunError, match="was begun otherwise"):
+        predict_files(
+            predictor, images[: 2 if change == "images" else 3], out, batch_size=3 if change == "batch size" else 2,
+            ruler=Ruler(find_roles(predictor.mask_classes)) if change == "ruler" else None,
+            options={"head": "trees" if change == "head" else "network"},
+        )  # fmt: skip
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_answers_do_not_depend_on_the_size_of_a_batch(dataset, photos, predictor, tmp_path, batch_size):
+    images = find_images([str(photos), str(dataset / "images")])
+    rows = table_of(predict_files(predictor, images, tmp_path / "answers", batch_size=batch_size))
+    for row, path in zip(rows, images, strict=True):
+        answer = predictor.predict(path)
+        assert row["image"] == str(path)
+        assert float(row["probability"]) == pytest.approx(answer.class_probs.max(), abs=1e-4)
+        assert float(row["share_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-3)
+
+
+def test_shares_of_two_processes_make_the_table_that_one_makes(dataset, predictor, tmp_path):
+    images = find_images([str(dataset / "images")])
+    predict_files(predictor, images, tmp_path / "alone", batch_size=4)
+    first = predict_files(predictor, images, tmp_path / "shared", batch_size=4, shard=Shard(0, 2))
+    assert (first.new, first.missing) == (10, 8)
+    assert not first.table.exists()
+    second = predict_files(predictor, images, tmp_path / "shared", batch_size=4, shard=Shard(1, 2))
+    assert (second.new, second.missing, second.done) == (8, 0, 18)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_a_share_that_nobody_took_is_done_by_a_call_without_shares(dataset, predictor, tmp_path):
+    images = find_images([str(dataset / "images")])
+    predict_files(predictor, images, tmp_path / "answers", batch_size=4, shard=Shard(1, 2))
+    assert predict_files(predictor, images, tmp_path / "answers", batch_size=4).new == 10
+
+
+def test_a_disk_that_cannot_be_written_ends_the_call_and_keeps_what_is_finished(
+    dataset, predictor, tmp_path, monkeypatch
+):
+    images, out = find_images([str(dataset / "images")]), tmp_path / "answers"
+    real = pipeline.write_pictures
+
+    def full(mask, pixels, folder, name):
+        if name == images[5].stem:
+            raise OSError(28, "No space left on device")
+        real(mask, pixels, folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_pictures", full)
+        with pytest.raises(RunError, match=r"can't be written: No space left on device.*the same command goes on"):
+            predict_files(predictor, images, out, batch_size=4)
+    assert predict_files(predictor, images, out, batch_size=4).done == 18
+
+
+def test_progress_counts_images_to_the_last(dataset, predictor, tmp_path):
+    seen = []
+    images = find_images([str(dataset / "images")])
+    predict_files(predictor, images, tmp_path / "a", batch_size=4, progress=lambda *counts: seen.append(counts))
+    assert seen[-1] == (18, 18, 18)
+    assert seen == sorted(seen)
+
+
+def test_an_error_in_the_network_is_raised_and_threads_end(dataset, predictor, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 1, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        predict_files(predictor, find_images([str(dataset / "images")]), tmp_path / "answers", batch_size=4)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "writer"))]

@@ -1,11 +1,13 @@
 """Verbs that make a run, or use one."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from mnsa.cli.app import Ground, Head, LeafNames, LesionNames, Out, PxPerMm, Run, Seed, VeinNames, app, console
+from mnsa.cli.progress import image_progress
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
@@ -79,23 +81,41 @@ def predict(
     leaf: LeafNames = None,
     lesion: LesionNames = None,
     ground: Ground = "hull",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in the network at once. Usually 4, and 32 on a GPU.")
+    ] = None,
 ) -> None:
     """Answer for image files: classes in a CSV, masks and overlays as PNG. Exit code 3 when a file was broken.
+
+    The same command goes on where it was interrupted; `torchrun` shares the images among processes and machines.
 
     Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out answers`
     """
     if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
         raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
+    from mnsa.inference.answers_folder import is_begun
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
+    from mnsa.inference.shard import own_device, shard_of
     from mnsa.traits import Ruler, find_roles
 
     predictor, ruler = load(run, head=head), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)
-    answers = predict_files(predictor, find_images(images), out, ruler=ruler)
-    console.print(f"{answers.done} answered, {answers.broken} broken: {answers.table}")
+    shard = shard_of()
+    predictor.network.to(own_device())
+    with image_progress() if shard.rank == 0 else nullcontext() as progress:
+        answers = predict_files(
+            predictor, find_images(images, answers=out if is_begun(out) else None), out, ruler=ruler,
+            batch_size=batch_size, shard=shard,
+            options={"head": head}, progress=progress,
+        )  # fmt: skip
+    if answers.missing:
+        console.print(f"{answers.new} answered; other processes still have {answers.missing}, and then write {out}.")
+        return
+    earlier = "" if answers.new else "Finished before, nothing done anew: "
+    console.print(f"{earlier}{answers.done} answered, {answers.broken} broken: {answers.table}")
     if answers.sheet:
         console.print(f"Overlays at a glance: {answers.sheet}")
     if answers.broken:

@@ -155,6 +155,8 @@ class TrainConfig(Section):
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0  # global norm; 0: off
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential moving average of the weights; 0: off
     workers: Annotated[int, Field(ge=0)] = 0  # loader processes
+    cache: str = ""  # folder for decoded images, found again by their content; empty: none
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0  # what that folder may hold, in 10^9 bytes
     loggers: tuple[Literal["tensorboard"], ...] = ()  # beside the run folder's own metrics.csv
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mnsa.config import AugmentConfig, DataConfig
+from mnsa.data.decoded_cache import DecodedCache
 from mnsa.data.images import read_image, read_mask
 from mnsa.data.manifest import Manifest, Row
 from mnsa.data.sampler import Draw, EpochSampler, draw_seed, seed_cpu
@@ -28,12 +29,12 @@ class Item(NamedTuple):
     label: int
 
 
-def read_sample(manifest: Manifest, row: Row) -> Sample:
-    """Read an image with its mask and label.
+def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = None) -> Sample:
+    """Read an image with its mask and label. cache: where decoded images are found or kept.
 
     Raises: DataError naming the file, also when mask and image differ in size.
     """
-    image = read_image(manifest.image_path(row))
+    image = read_image(manifest.image_path(row), cache)
     mask = read_mask(manifest.mask_path(row), len(manifest.mask_classes)) if row.mask else None
     if mask is not None and mask.shape != image.shape[-2:]:
         sizes = f"{tuple(mask.shape)}, its image {row.image} {tuple(image.shape[-2:])}"
@@ -47,19 +48,22 @@ class LeafDataset(Dataset[Item]):
     Raises: DataError when a row has neither label nor mask.
     """
 
-    def __init__(self, manifest: Manifest, transform: Transform, *, seed: int) -> None:
+    def __init__(
+        self, manifest: Manifest, transform: Transform, *, seed: int, cache: DecodedCache | None = None
+    ) -> None:
         for row in manifest.rows:
             if not row.label and not row.mask:
                 raise DataError(f"{manifest.name}: {row.image} has neither label nor mask; there is nothing to learn.")
         self.manifest = manifest
         self.transform = transform
         self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
 
     def __getitem__(self, draw: Draw) -> Item:
-        sample = read_sample(self.manifest, self.manifest.rows[draw.row])
+        sample = read_sample(self.manifest, self.manifest.rows[draw.row], cache=self.cache)
         with torch.random.fork_rng(devices=[]):
             seed_cpu(draw_seed(self.seed, draw))
             image, mask = self.transform(sample.image, sample.mask)
@@ -81,13 +85,15 @@ class LeafDataModule(LightningDataModule):
     def __init__(
         self, manifest: Manifest, data: DataConfig, augment: AugmentConfig, *,
         mean: Sequence[float], std: Sequence[float], batch_size: int, workers: int, seed: int,
+        cache: DecodedCache | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         for split in ("train", "val"):
             if not manifest.split(split).rows:
                 raise DataError(f"{manifest.name} has no row with split `{split}`. Name some in manifest.csv.")
-        self.train_set = LeafDataset(manifest.split("train"), train_transform(data, augment, mean, std), seed=seed)
-        self.val_set = LeafDataset(manifest.split("val"), eval_transform(data, mean, std), seed=seed)
+        train, val = train_transform(data, augment, mean, std), eval_transform(data, mean, std)
+        self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache)
+        self.val_set = LeafDataset(manifest.split("val"), val, seed=seed, cache=cache)
         self.batch_size = batch_size
         self.val_batch_size = 1 if data.fit == "crop" else batch_size  # whole images differ in size
         self.workers = workers

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnsa.errors import DataError
 
@@ -83,7 +83,7 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
     """Turn an image as its EXIF data say, into RGB; 16-bit grey is scaled to 8, alpha dropped. Raises: BadFileError."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
@@ -92,12 +92,18 @@ def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
         raise bad_file(path, "pixel-type", reason, "Save it with 8 bits per channel")
     if "transparency" in image.info:  # Pillow can't drop a palette's transparency in one step
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data say; one that is upright already isn't copied, as Pillow would."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def raw_mask(image: Image.Image, path: Path) -> np.ndarray:
     """Take a mask's pixel values before any meaning is given to them: whole numbers (H, W). Raises: BadFileError."""
-    image = ImageOps.exif_transpose(image)  # an editor that keeps the photo's orientation gives it to the mask as well
+    image = _upright(image)  # an editor that keeps the photo's orientation gives it to the mask as well
     raw = np.array(image)  # palette images give their indices, 1-bit images booleans
     if raw.ndim == 3:
         raw = raw[..., : len(image.getbands()) - ("A" in image.getbands())]

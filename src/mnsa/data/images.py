@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mnsa.data.decoded_cache import DecodedCache
 from mnsa.data.decoding import SUFFIXES, class_indices, opened, raw_mask, read_pixels
 
 __all__ = ["SUFFIXES", "mask_values", "read_image", "read_mask", "write_mask"]
@@ -18,12 +19,14 @@ __all__ = ["SUFFIXES", "mask_values", "read_image", "read_mask", "write_mask"]
 PALETTE = (0, 0, 0, 255, 255, 255, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0)
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path, cache: DecodedCache | None = None) -> Tensor:
     """Read an image, upright as its EXIF data say: uint8 (3, H, W), RGB; 16-bit grey is scaled to 8, alpha dropped.
 
+    cache: where decoded images are found or kept; the pixels are the same.
     Raises: DataError naming the file and what is wrong with it.
     """
-    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
+    pixels = read_pixels(path) if cache is None else cache.read(path)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def read_mask(path: Path, mask_classes: int) -> Tensor:

@@ -1,146 +1,111 @@
-"""Answers for many files: a table, a mask and an overlay each, and a sheet of a dozen."""
+"""Answers for many files: a table, a mask and an overlay each, and a sheet of a dozen.
 
-import csv
-from collections.abc import Iterable, Iterator
+Threads read ahead, the network answers batch after batch, threads write; what waits between them is bounded.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from mnsa.data.images import SUFFIXES, read_image, write_mask
-from mnsa.data.sheet import write_sheet
-from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.inference.overlay import overlay
+from mnsa.errors import MnsaError, RunError
+from mnsa.inference.answers_folder import (
+    AnswersFolder,
+    finished_images,
+    finishing,
+    joined_rows,
+    open_folder,
+    read_rows,
+    write_table,
+)
+from mnsa.inference.digest import list_digest, model_digest
+from mnsa.inference.find import find_images, unique_names
+from mnsa.inference.pictures import on_sheet, write_overview
+from mnsa.inference.pipeline import Progress, answer_all
 from mnsa.inference.predictor import Predictor
-from mnsa.records import Prediction
+from mnsa.inference.rows import columns_of
+from mnsa.inference.shard import Shard
 from mnsa.traits import Ruler
 
-_SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
+__all__ = ["Answers", "PredictionInterruptedError", "find_images", "predict_files"]
+
+_USUAL_BATCH = {"cpu": 4, "cuda": 32}
+
+
+class PredictionInterruptedError(MnsaError):
+    """Ctrl-C: what is finished stays."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What `predict_files` left behind."""
+    """What `predict_files` left behind.
+
+    new: images answered by this call, broken ones included. missing: images that other processes still work on; the
+    table appears with the last of them.
+    """
 
     table: Path
     sheet: Path | None
     done: int
     broken: int
+    new: int = 0
+    missing: int = 0
 
 
-def find_images(patterns: Iterable[str]) -> list[Path]:
-    """Image files named by paths, folders (searched through) and globs; each once, in order.
+def predict_files(
+    predictor: Predictor, images: list[Path], out: Path, *, ruler: Ruler | None = None, batch_size: int | None = None,
+    shard: Shard | None = None, options: Mapping[str, str] | None = None, progress: Progress | None = None,
+) -> Answers:  # fmt: skip
+    """Answer for each file into a folder: predictions.csv, masks/, overlays/, sheet.png. A second call goes on.
 
-    Raises: DataError when a pattern names nothing.
+    ruler: measures the masks, a column per trait. batch_size: None takes what suits the device. shard: this process's
+    share; None is everything. options: what else the answers depend on, for the folder's record. progress: called with
+    (images finished in this share, those in it, those answered by this call).
+    A broken file gets its reason in the table and the others are done.
+    Raises: RunError when `out` is something else or can't be written; PredictionInterruptedError after Ctrl-C.
     """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        files = list(_expand(pattern))
-        if not files:
-            raise DataError(
-                f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(SUFFIXES))}."
-            )
-        found.update(dict.fromkeys(files))
-    return list(found)
-
-
-def predict_files(predictor: Predictor, images: list[Path], out: Path, *, ruler: Ruler | None = None) -> Answers:
-    """Answer for each file into a new folder: predictions.csv, masks/, overlays/, sheet.png.
-
-    ruler: measures the masks, a column per trait. A broken file gets its reason in the table and the others are done.
-    Raises: RunError when `out` exists or can't be written.
-    """
+    shard = shard or Shard()
+    batch_size = batch_size or _USUAL_BATCH.get(next(predictor.network.parameters()).device.type, 4)
+    origin: dict[str, str | int] = {
+        "network": model_digest(predictor), "images": len(images), "list of images": list_digest(images),
+        "batch size": batch_size, "traits": repr(ruler) if ruler else "none", **(options or {}),
+    }  # fmt: skip
+    folder = open_folder(out, origin)
+    new = 0
     try:
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(f"{out} exists and is left as it is. Choose another --out.") from None
+        if not folder.table.exists():
+            new = answer_all(predictor, images, folder, ruler, batch_size, shard, progress)
+            _finish(predictor, images, folder, ruler)
+    except KeyboardInterrupt:
+        raise PredictionInterruptedError(
+            f"Interrupted. What is finished is in {out}; the same command goes on from there."
+        ) from None
     except OSError as error:
-        raise RunError(f"{out} can't be written: {error.strerror}. Choose another --out.") from None
-    tiles: list[tuple[str, np.ndarray]] = []
-    on_sheet = set(images[:: -(-len(images) // _SHEET_TILES)])
-    names, broken = _unique_names(images), 0
-    with (out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _columns(predictor, ruler), restval="", lineterminator="\n")
-        table.writeheader()
-        for path in images:
-            try:
-                pixels = read_image(path)
-                answer = predictor.predict_image(pixels, str(path))
-            except MnsaError as error:
-                table.writerow({"image": str(path), "error": str(error)})
-                broken += 1
-                continue
-            table.writerow(_row(predictor, answer, ruler))
-            picture = _write_pictures(answer, pixels.permute(1, 2, 0).numpy(), out, names[path])
-            if path in on_sheet:
-                tiles.append((_caption(predictor, answer), picture))
-    sheet = out / "sheet.png" if tiles else None
-    if sheet:
-        write_sheet(tiles, sheet, columns=_SHEET_COLUMNS, tile_px=_TILE_PX)
-    return Answers(out / "predictions.csv", sheet, len(images) - broken, broken)
+        raise RunError(
+            f"{out} can't be written: {error.strerror or error}. What is finished stays; mend that, and the same "
+            "command goes on from there."
+        ) from None
+    return _summary(folder, len(images), new)
 
 
-def _expand(pattern: str) -> Iterator[Path]:
-    path = Path(pattern)
-    if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    elif path.exists():
-        yield path
-    elif any(mark in pattern for mark in "*?["):
-        base = Path(path.anchor)
-        yield from sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
+def _finish(predictor: Predictor, images: list[Path], folder: AnswersFolder, ruler: Ruler | None) -> None:
+    """Write sheet and table if every process's share is in; whichever process is last does it."""
+    with finishing(folder):
+        count = len(images)
+        if folder.table.exists() or not all(finished_images(folder, count)):
+            return
+        names, shown = unique_names(images), on_sheet(count)
+        rows = (
+            (row, names[n]) for n, row in enumerate(joined_rows(folder, count)) if n in shown and not row.get("error")
+        )
+        write_overview(folder, rows)
+        write_table(folder, columns_of(predictor, ruler.columns if ruler else []), joined_rows(folder, count))
 
 
-def _unique_names(images: list[Path]) -> dict[Path, str]:
-    """A name per output: the image's stem, with a number where two images share it."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in images:
-        name, number = path.stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.lower())
-        names[path] = name
-    return names
-
-
-def _columns(predictor: Predictor, ruler: Ruler | None) -> list[str]:
-    classes = ["class", "probability", "top5"] if predictor.classes else []
-    traits = ruler.columns if ruler else []
-    return ["image", *classes, *(f"share_{name}" for name in predictor.mask_classes), *traits, "error"]
-
-
-def _row(predictor: Predictor, answer: Prediction, ruler: Ruler | None) -> dict[str, str]:
-    row = {"image": answer.path}
-    if answer.class_probs is not None:
-        best = answer.class_probs.argsort()[::-1][:5]
-        row["class"], row["probability"] = predictor.classes[best[0]], f"{answer.class_probs[best[0]]:.4f}"
-        row["top5"] = "; ".join(f"{predictor.classes[k]} {answer.class_probs[k]:.4f}" for k in best)
-    if answer.mask is not None:
-        first = 1 if len(predictor.mask_classes) == 1 else 0
-        for index, name in enumerate(predictor.mask_classes, start=first):
-            row[f"share_{name}"] = f"{float((answer.mask == index).mean()):.6f}"
-        if ruler:
-            row |= ruler.row(answer.mask)
-    return row
-
-
-def _write_pictures(answer: Prediction, pixels: np.ndarray, out: Path, name: str) -> np.ndarray:
-    """Write mask and overlay; return the image and its overlay side by side."""
-    if answer.mask is None:
-        return pixels
-    for folder in ("masks", "overlays"):
-        (out / folder).mkdir(exist_ok=True)
-    write_mask(answer.mask, out / "masks" / f"{name}.png")
-    picture = overlay(pixels, answer.mask)
-    Image.fromarray(picture).save(out / "overlays" / f"{name}.png")
-    return np.concatenate([pixels, np.full_like(pixels[:, : pixels.shape[1] // 32], 255), picture], axis=1)
-
-
-def _caption(predictor: Predictor, answer: Prediction) -> str:
-    if answer.class_probs is None:
-        return Path(answer.path).stem
-    best = int(answer.class_probs.argmax())
-    return f"{predictor.classes[best]} {answer.class_probs[best]:.0%}"
+def _summary(folder: AnswersFolder, count: int, new: int) -> Answers:
+    if not folder.table.exists():
+        finished = sum(finished_images(folder, count))
+        return Answers(folder.table, None, finished, 0, new, count - finished)
+    broken = sum(bool(row["error"]) for row in read_rows(folder))
+    return Answers(folder.table, folder.sheet if folder.sheet.exists() else None, count - broken, broken, new)

@@ -1,8 +1,9 @@
 """One image in, one answer out, at the image's own size.
 
-H, W image size in pixels; h, w network input size; K classes; M mask classes.
+B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -49,15 +50,27 @@ class Predictor:
 
     def predict_image(self, image: Tensor, path: str = "") -> Prediction:
         """Answer for an image uint8 (3, H, W), RGB; `path` only names it in the answer."""
-        device = next(self.network.parameters()).device
+        height, width = image.shape[-2:]
+        return self.answer(self.prepare(image)[None], [(height, width)], [path])[0]
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """What the network is shown of an image uint8 (3, H, W), RGB: float32 (3, h, w), normalised."""
         inputs, _ = self.transform(image)
-        outputs = self(inputs[None].to(device))
-        return Prediction(
-            path=path,
-            class_probs=None if outputs.class_logits is None else _numpy(outputs.class_logits[0].softmax(0)),
-            mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits, image)),
-            attention=None if outputs.attention is None else _numpy(outputs.attention[0, 0]),
-        )
+        return inputs
+
+    def answer(self, inputs: Tensor, sizes: Sequence[tuple[int, int]], paths: Sequence[str]) -> list[Prediction]:
+        """Answer for prepared images (B, 3, h, w); sizes: each one's own (H, W), which its mask will have."""
+        device = next(self.network.parameters()).device
+        outputs = self(inputs.to(device))
+        return [
+            Prediction(
+                path=path,
+                class_probs=None if outputs.class_logits is None else _numpy(outputs.class_logits[n].softmax(0)),
+                mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits[n : n + 1], size)),
+                attention=None if outputs.attention is None else _numpy(outputs.attention[n, 0]),
+            )
+            for n, (size, path) in enumerate(zip(sizes, paths, strict=True))
+        ]
 
 
 def load(run: str | Path, *, head: Head = "network") -> Predictor:
@@ -79,9 +92,8 @@ def load(run: str | Path, *, head: Head = "network") -> Predictor:
     return Predictor(network, card)
 
 
-def _mask(mask_logits: Tensor, image: Tensor) -> Tensor:
+def _mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Class indices uint8 (H, W) at the image's own size from logits (1, M, h, w)."""
-    size = image.shape[-2:]
     if mask_logits.shape[-2:] != size:
         mask_logits = F.interpolate(mask_logits, size, mode="bilinear")
     return mask_of(mask_logits)[0]

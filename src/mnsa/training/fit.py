@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from mnsa.config import Config, StageConfig
 from mnsa.data.check import require_sound
 from mnsa.data.dataset import LeafDataModule, class_weights
+from mnsa.data.decoded_cache import DecodedCache
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import MnsaError, RunError
 from mnsa.model.network import Network, build_network
@@ -149,8 +150,13 @@ def _loaders(config: Config, stage: StageConfig, manifest: Manifest, network: Ne
     workers = min(config.train.workers, os.cpu_count() or 1)  # the batches don't depend on their number
     return LeafDataModule(
         manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
-        batch_size=stage.batch_size, workers=workers, seed=config.train.seed,
+        batch_size=stage.batch_size, workers=workers, seed=config.train.seed, cache=_cache(config),
     )  # fmt: skip
+
+
+def _cache(config: Config) -> DecodedCache | None:
+    train = config.train
+    return DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None
 
 
 def _trainer(

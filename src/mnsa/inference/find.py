@@ -1,0 +1,55 @@
+"""Which image files are meant, and what their pictures are called."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mnsa.data.decoding import SUFFIXES
+from mnsa.errors import DataError
+
+
+def find_images(patterns: Iterable[str], *, answers: Path | None = None) -> list[Path]:
+    """Image files named by paths, folders (searched through) and globs; each once, in order.
+
+    answers: a folder of answers that may lie among the images; its pictures aren't meant.
+    Raises: DataError when a pattern names nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        files = [path for path in _expand(pattern) if answers is None or not _is_inside(path, answers)]
+        if not files:
+            raise DataError(
+                f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(SUFFIXES))}."
+            )
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def unique_names(images: Sequence[Path]) -> list[str]:
+    """A name for each image's pictures: its stem, with a number where two images share it."""
+    names: list[str] = []
+    taken: set[str] = set()
+    last: dict[str, int] = {}  # the last number of each stem, so that a thousand `leaf.jpg` take no while
+    for path in images:
+        name, number = path.stem, last.get(path.stem.lower(), 1)
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        last[path.stem.lower()] = number
+        names.append(name)
+    return names
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.absolute().is_relative_to(folder.absolute())
+
+
+def _expand(pattern: str) -> Iterator[Path]:
+    path = Path(pattern)
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    elif path.exists():
+        yield path
+    elif any(mark in pattern for mark in "*?["):
+        base = Path(path.anchor)
+        yield from sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())

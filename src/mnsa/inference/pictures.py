@@ -1,0 +1,66 @@
+"""The pictures of answers: a mask and an overlay each, and a sheet of a dozen."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from zlib import Z_RLE
+
+import numpy as np
+from PIL import Image
+
+from mnsa.data.decoding import read_pixels
+from mnsa.data.images import write_mask
+from mnsa.data.sheet import write_sheet
+from mnsa.errors import MnsaError
+from mnsa.inference.answers_folder import AnswersFolder
+from mnsa.inference.overlay import overlay
+from mnsa.inference.rows import caption_of
+
+_SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
+
+
+def write_pictures(mask: np.ndarray, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:
+    """Write mask (H, W) and overlay of an image uint8 (H, W, 3); each appears whole or not at all."""
+    _whole(folder.picture("masks", name), lambda path: write_mask(mask, path))
+    picture = Image.fromarray(overlay(pixels, mask))
+    # A photo's PNG: run lengths take a quarter of the time of Pillow's usual search for repeats, and hardly more space.
+    _whole(
+        folder.picture("overlays", name), lambda path: picture.save(path, "PNG", compress_level=1, compress_type=Z_RLE)
+    )
+
+
+def write_overview(folder: AnswersFolder, rows: Iterable[tuple[dict[str, str], str]]) -> None:
+    """Write the sheet from what is on disk; rows: of the images on it, with their pictures' names.
+
+    One picture at a time is held at its full size. An image that is gone is left out.
+    """
+    tiles = []
+    for row, name in rows:
+        try:
+            tiles.append((caption_of(row), _tile(Path(row["image"]), folder.picture("overlays", name))))
+        except MnsaError:
+            continue
+    if tiles:
+        _whole(folder.sheet, lambda path: write_sheet(tiles, path, columns=_SHEET_COLUMNS, tile_px=_TILE_PX))
+
+
+def on_sheet(count: int) -> range:
+    """Which of `count` images are on the sheet: a dozen at most, spread evenly."""
+    return range(0, count, -(-count // _SHEET_TILES))
+
+
+def _tile(image: Path, picture: Path) -> np.ndarray:
+    """The image, and its overlay beside it where there is one, shrunk to a tile."""
+    pixels = read_pixels(image)
+    if picture.exists():
+        gap = np.full_like(pixels[:, : pixels.shape[1] // 32], 255)
+        pixels = np.concatenate([pixels, gap, read_pixels(picture)], axis=1)
+    tile = Image.fromarray(pixels)
+    tile.thumbnail(_TILE_PX[::-1])
+    return np.array(tile)
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    pending = path.with_name(f".{path.stem}.part.png")
+    write(pending)
+    pending.replace(path)

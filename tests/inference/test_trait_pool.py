@@ -1,0 +1,66 @@
+"""Masks are measured in other processes as in this one, and those processes end with it."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnsa.errors import RunError
+from mnsa.inference.trait_pool import measuring
+from mnsa.traits import Ruler, find_roles
+
+RULER = Ruler(find_roles(["vein"]), px_per_mm=4.0)
+BEGIN = """
+import os, numpy as np
+from multiprocessing import active_children
+from mnsa.inference.trait_pool import measuring
+from mnsa.traits import Ruler, find_roles
+if __name__ == "__main__":
+    with measuring(Ruler(find_roles(["vein"])), images=100, processes=1) as measure:
+        measure(np.zeros((9, 9), np.uint8))
+        print(*(child.pid for child in active_children()), flush=True)
+        os.kill(os.getpid(), 9)
+"""
+
+
+def cross(size):
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 2 - 1 : size // 2 + 2] = mask[:, size // 2 - 1 : size // 2 + 2] = 1
+    return mask
+
+
+def test_few_images_are_measured_without_another_process():
+    with measuring(RULER, images=3, processes=2) as measure:
+        assert measure(cross(40)) == RULER.row(cross(40))
+        assert measure == RULER.row
+
+
+@pytest.mark.slow
+def test_another_process_measures_the_same_and_its_death_is_told():
+    with measuring(RULER, images=100, processes=1) as measure:
+        assert measure(cross(40)) == RULER.row(cross(40))
+        (child,) = multiprocessing.active_children()
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match="was killed"):
+            measure(cross(40))
+
+
+@pytest.mark.slow
+def test_measuring_processes_end_when_theirs_is_killed(tmp_path):
+    script = tmp_path / "begin.py"
+    script.write_text(BEGIN)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (child,) = map(int, ended.stdout.split())
+    for _ in range(600):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it still runs")

@@ -1,0 +1,35 @@
+"""Progress shows images per second and the time left, on a terminal and elsewhere."""
+
+import io
+
+from rich.console import Console
+
+from mnsa.cli import progress
+from mnsa.cli.progress import image_progress, pace
+
+
+def test_pace_tells_images_per_second_and_the_time_left():
+    assert pace(left=100, now=50, seconds=10.0) == "5 images/s, 0:00:20 left"
+    assert pace(left=36_000, now=20, seconds=10.0) == "2 images/s, 5:00:00 left"
+    assert pace(left=7, now=0, seconds=3.0) == ""
+
+
+def shown(monkeypatch, *, terminal):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    text = io.StringIO()
+    with image_progress(Console(file=text, force_terminal=terminal, width=100)) as show:
+        for finished in (10, 20, 30, 40):
+            show(finished, 40, finished)
+    return text.getvalue()
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
+    lines = shown(monkeypatch, terminal=False).splitlines()
+    assert 1 <= len(lines) < 4
+    assert lines[0].startswith("20 of 40 images, 0.")
+    assert lines[0].endswith(" left")
+
+
+def test_a_terminal_has_a_bar_with_the_pace(monkeypatch):
+    assert "40/40" in shown(monkeypatch, terminal=True)
