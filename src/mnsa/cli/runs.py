@@ -5,7 +5,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from mnsa.cli.app import Ground, Head, LeafNames, LesionNames, Out, PxPerMm, Run, Seed, VeinNames, app, console
+from mnsa.cli.app import (
+    EngineOption,
+    Ground,
+    Head,
+    LeafNames,
+    LesionNames,
+    Out,
+    PrecisionOption,
+    PxPerMm,
+    Run,
+    Seed,
+    VeinNames,
+    app,
+    console,
+)
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
@@ -77,6 +91,10 @@ def predict(
     leaf: LeafNames = None,
     lesion: LesionNames = None,
     ground: Ground = "hull",
+    engine: Annotated[
+        EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
+    ] = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Answer for image files: classes in a CSV, masks and overlays as PNG. Exit code 3 when a file was broken.
 
@@ -84,11 +102,13 @@ def predict(
     """
     if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
         raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
+    if engine is None and precision != "float32":
+        raise ConfigError("--precision says which exported network is to answer. Add --engine.")
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
     from mnsa.traits import Ruler, find_roles
 
-    predictor, ruler = load(run, head=head), None
+    predictor, ruler = load(run, head=head, engine=engine, precision=precision), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)
