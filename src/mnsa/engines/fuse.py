@@ -36,16 +36,18 @@ def _pairs(network: Network) -> Iterator[tuple[str, str]]:
 
     Found by a forward pass: what stands beside each other in a module need not follow each other in it.
     """
-    made: dict[int, tuple[str, Tensor]] = {}  # the tensors are kept, so that no number is given to a second one
+    kept: list[Tensor] = []  # so that no tensor's number is given to a second one
+    made: dict[int, str] = {}
     read: dict[int, list[str]] = {}
     runs: Counter[str] = Counter()
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         runs[name] += 1
+        kept.extend(tensor for tensor in (*inputs, output) if isinstance(tensor, Tensor))
         if inputs and isinstance(inputs[0], Tensor):
             read.setdefault(id(inputs[0]), []).append(name)
         if isinstance(module, nn.Conv2d):
-            made[id(output)] = (name, output)
+            made[id(output)] = name
 
     leaves = [(name, module) for name, module in network.named_modules() if _is_leaf(module)]
     hooks = [module.register_forward_hook(lambda m, i, o, name=name: note(name, m, i, o)) for name, module in leaves]
@@ -54,7 +56,7 @@ def _pairs(network: Network) -> Iterator[tuple[str, str]]:
         network(torch.zeros(_PROBE, device=device))
     for hook in hooks:
         hook.remove()
-    for key, (conv, _) in made.items():
+    for key, conv in made.items():
         readers = read.get(key, [])
         once = len(readers) == 1 and runs[conv] == runs[readers[0]] == 1
         if once and isinstance(network.get_submodule(readers[0]), nn.BatchNorm2d):
