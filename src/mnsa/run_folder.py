@@ -6,6 +6,7 @@ metrics.csv        one row per epoch
 checkpoints/       training state, a folder per stage, to resume from
 model/             model.safetensors + config.json + README.md (the card)
 evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
+exports/           networks for other engines, written by `mnsa export`
 trees/             boosted trees in XGBoost's own format and their card, written by `mnsa trees`
 """
 
@@ -83,6 +84,10 @@ class RunFolder:
     @property
     def trees_folder(self) -> Path:
         return self.path / "trees"
+
+    @property
+    def exports_folder(self) -> Path:
+        return self.path / "exports"
 
     def checkpoint_folder(self, stage: str) -> Path:
         """Where a stage keeps last.ckpt (to resume from) and best.ckpt (what it hands on)."""

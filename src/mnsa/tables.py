@@ -27,6 +27,34 @@ def head_table(validation: dict[str, dict[str, float]], title: str) -> Table:
     return table
 
 
+def export_table(found: dict[str, Any], title: str) -> Table:
+    """What the comparison of an exported network with the eager one has found, a line each."""
+    table = Table(title=escape(title))
+    for name in ("", "eager", "exported"):
+        table.add_column(name, justify="right" if name else "left")
+    for kind, by_output in found["differences"].items():
+        for name, difference in by_output.items():
+            table.add_row(f"largest difference of {name}, {kind} images", "", f"{difference:.1e}")
+    if found.get("labels"):
+        table.add_row("equal labels", "", "{} of {}".format(*found["labels"]))
+    if found.get("mask_iou") is not None:
+        table.add_row("IoU of the two masks", "", _number(found["mask_iou"]))
+    for name, *both in _score_pairs(found.get("scores")):
+        table.add_row(escape(f"{name}, validation"), *map(_number, both))
+    table.add_row("file, MB", *(f"{size / 1e6:.1f}" for size in found["bytes"].values()))
+    return table
+
+
+def _score_pairs(scores: dict[str, Any] | None) -> Iterator[tuple[str, float | None, float | None]]:
+    if scores is None:
+        return
+    eager, exported = scores["eager"], scores["exported"]
+    if "classification" in eager:
+        yield "accuracy", eager["classification"]["accuracy"], exported["classification"]["accuracy"]
+    for name, row in eager.get("segmentation", {}).get("classes", {}).items():
+        yield f"IoU of {name}", row["iou"], exported["segmentation"]["classes"][name]["iou"]
+
+
 def _class_table(scores: dict[str, Any], title: str) -> Table:
     table = Table(title=title)
     for name in ("accuracy (95 % interval)", "balanced accuracy", "macro-F1", "top-5"):

@@ -73,6 +73,14 @@ def test_mixed_precision_differs_by_no_more_than_its_rounding(size: tuple[int, i
     assert module.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_an_activation_may_change_the_result_in_place(size: tuple[int, int]) -> None:
+    module, joined = conv(), maps(size)
+    in_place = torch.autograd.grad(module(*joined).relu_().sum(), joined)
+    for ours, theirs in zip(in_place, torch.autograd.grad(reference(module, joined).relu().sum(), joined), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_few_pixels_are_multiplied_tap_by_tap_and_many_are_not() -> None:
     module = conv()
     assert "TapByTap" in module(*maps(FEW)).grad_fn.name()

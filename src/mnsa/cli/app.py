@@ -23,6 +23,11 @@ Head = Annotated[
     Literal["network", "trees"],
     typer.Option("--head", help="Who says the class: the network's own head, or its `mnsa trees`."),
 ]
+EngineOption = Literal["onnx", "openvino", "torch"]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16", "int8"],
+    typer.Option("--precision", help="Of the exported network; bfloat16: openvino alone; int8: onnx and openvino."),
+]
 Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]

@@ -6,7 +6,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from mnsa.cli.app import Ground, Head, LeafNames, LesionNames, Out, PxPerMm, Run, Seed, VeinNames, app, console
+from mnsa.cli.app import (
+    EngineOption,
+    Ground,
+    Head,
+    LeafNames,
+    LesionNames,
+    Out,
+    PrecisionOption,
+    PxPerMm,
+    Run,
+    Seed,
+    VeinNames,
+    app,
+    console,
+)
 from mnsa.cli.progress import image_progress
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
@@ -81,6 +95,10 @@ def predict(
     leaf: LeafNames = None,
     lesion: LesionNames = None,
     ground: Ground = "hull",
+    engine: Annotated[
+        EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
+    ] = None,
+    precision: PrecisionOption = "float32",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images in the network at once. Usually 4, and 32 on a GPU.")
     ] = None,
@@ -93,13 +111,15 @@ def predict(
     """
     if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
         raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
+    if engine is None and precision != "float32":
+        raise ConfigError("--precision says which exported network is to answer. Add --engine.")
     from mnsa.inference.answers_folder import is_begun
     from mnsa.inference.files import find_images, predict_files
     from mnsa.inference.predictor import load
     from mnsa.inference.shard import own_device, shard_of
     from mnsa.traits import Ruler, find_roles
 
-    predictor, ruler = load(run, head=head), None
+    predictor, ruler = load(run, head=head, engine=engine, precision=precision), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)
@@ -109,7 +129,7 @@ def predict(
         answers = predict_files(
             predictor, find_images(images, answers=out if is_begun(out) else None), out, ruler=ruler,
             batch_size=batch_size, shard=shard,
-            options={"head": head}, progress=progress,
+            options={"head": head, "engine": f"{engine} {precision}" if engine else "none"}, progress=progress,
         )  # fmt: skip
     if answers.missing:
         console.print(f"{answers.new} answered; other processes still have {answers.missing}, and then write {out}.")

@@ -3,7 +3,7 @@
 B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from mnsa.data.images import read_image
 from mnsa.data.transforms import eval_transform
+from mnsa.engines.folder import open_export
+from mnsa.engines.kinds import EngineName, Precision
 from mnsa.errors import ModelError
 from mnsa.model.folded import fold_norms
 from mnsa.model.heads import mask_of
@@ -23,17 +25,21 @@ from mnsa.run_folder import ModelCard, load_network
 from mnsa.trees.folder import load_trees
 
 Head = Literal["network", "trees"]
+Engine = Callable[[Tensor], Outputs]  # images (B, 3, h, w), normalised -> what the network would say of them
 
 
 class Predictor:
     """A trained network with its transform and the names of its classes.
 
     It takes the network over: BatchNorms become part of the convolutions before them, which answers faster.
+
+    engine: computes the outputs in the network's place.
     """
 
-    def __init__(self, network: Network, card: ModelCard) -> None:
+    def __init__(self, network: Network, card: ModelCard, *, engine: Engine | None = None) -> None:
         self.network = network.eval()
         fold_norms(self.network)
+        self.engine: Engine = engine or self.network
         self.classes = card.classes
         self.mask_classes = card.mask_classes
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
@@ -41,8 +47,7 @@ class Predictor:
     def __call__(self, images: Tensor) -> Outputs:
         """The network's outputs for images (B, 3, h, w) that are normalised already."""
         with torch.inference_mode():
-            outputs: Outputs = self.network(images)
-        return outputs
+            return self.engine(images)
 
     def predict(self, path: str | Path) -> Prediction:
         """Read an image file and answer for it. Raises: DataError naming the file."""
@@ -73,16 +78,22 @@ class Predictor:
         ]
 
 
-def load(run: str | Path, *, head: Head = "network") -> Predictor:
+def load(
+    run: str | Path, *, head: Head = "network", engine: EngineName | None = None, precision: Precision = "float32"
+) -> Predictor:
     """The network of a run folder, ready to answer.
 
     head: who says the class, the network's own head or the boosted trees that `mnsa trees` grew; masks and attention
-    are the network's either way.
-    Raises: RunError when the folder is incomplete or has no trees; ModelError when trees can't be used.
+    are the network's either way. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`.
+    Raises: RunError when the folder is incomplete or has no trees or no such export; ModelError when one can't be used.
     """
+    if engine is not None and head == "trees":
+        raise ModelError("Boosted trees are no part of an exported network. Leave out --engine, or --head trees.")
     if head not in get_args(Head):
         raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
     network, card = load_network(Path(run))
+    if engine is not None:
+        return Predictor(network, card, engine=open_export(Path(run), engine, precision))
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 SIDE_PX = 64
 
@@ -24,17 +23,22 @@ class Pair(NamedTuple):
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold, in place, every BatchNorm that follows a convolution, in a network in eval mode: the same function."""
+    """Fold, in place, every BatchNorm that follows a convolution, in a network in eval mode: the same function.
+
+    Source: Jacob et al. 2018, Quantization and Training of Neural Networks, section 3.2.
+    """
     for conv, norm_name, norm in find_pairs(network):
         if norm.running_mean is None or norm.running_var is None:
             continue  # it normalises by the batch it sees
-        channels_last = conv.weight.is_contiguous(memory_format=torch.channels_last)
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        if channels_last:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        conv.weight, conv.bias = weight, bias
+        with torch.no_grad():
+            # Square root, division and product are rounded alike on every machine, so that weights can be recognised.
+            scale = 1 / (norm.running_var + norm.eps).sqrt()
+            scale = scale if norm.weight is None else norm.weight * scale
+            shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+            bias = shift * scale if norm.bias is None else shift * scale + norm.bias
+            weight = conv.weight * scale.view(-1, 1, 1, 1)
+        learns = conv.weight.requires_grad
+        conv.weight, conv.bias = nn.Parameter(weight, learns), nn.Parameter(bias, learns)
         network.set_submodule(norm_name, _rest_of(norm))
 
 

@@ -62,11 +62,13 @@ class _TapByTap(torch.autograd.Function):
         ctx.reach = reach
         ctx.save_for_backward(weight, *maps)
         batch, _, height, width = maps[0].shape
-        out = bias.repeat(batch * height * width, 1)
+        # The result is not itself a view, so that an activation may change it in place.
+        out = bias.new_empty((batch, len(bias), height, width)).to(memory_format=torch.channels_last)
+        rows = out.permute(0, 2, 3, 1).view(-1, len(bias)).copy_(bias)
         for features, taps in zip(maps, _taps_of_maps(weight, maps), strict=True):
             for shifted, tap in zip(_shifted(features, reach), taps, strict=True):
-                out.addmm_(shifted, tap.t())
-        return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+                rows.addmm_(shifted, tap.t())
+        return out
 
     @staticmethod
     @once_differentiable

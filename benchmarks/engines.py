@@ -1,0 +1,129 @@
+"""Inference engines against eager torch: the same network, exported, on the same images.
+
+Claim: exported networks give the eager network's answers in less time.
+Command: `python benchmarks/engines.py --backbone densenet161 --repeats 5 --out engines.md`; `--run RUN` takes a trained
+run in place of the untrained network of the paper with that backbone.
+Expect: per engine the median ratio (eager's time / the engine's) with its minimum and maximum, and the largest
+difference of its mask logits from eager's, in units of their standard deviation. int8 is calibrated on the images that
+are timed: its speed counts here, not its accuracy, which `mnsa export --precision int8` measures.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnsa.config import ModelConfig
+from mnsa.engines.card import EngineCard
+from mnsa.engines.folder import open_artefact, write_artefact
+from mnsa.engines.kinds import PRECISIONS, EngineName, Precision
+from mnsa.engines.program import output_names
+from mnsa.model.folded import fold_norms
+from mnsa.model.network import Network, build_network
+from mnsa.records import Outputs
+from mnsa.run_folder import load_network
+from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
+
+CLASSES, MASK_CLASSES = 200, 1
+CALIBRATION_IMAGES = 4
+Engine = Callable[[Tensor], Outputs]
+
+
+def main() -> None:
+    """Export, time, print."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    network = load_network(options.run)[0] if options.run else paper_network(options.backbone)
+    images = torch.randn(options.batch, 3, options.side_px, options.side_px)
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(contestants(network, images, Path(folder)), images, options.repeats)
+    name = options.run or f"the paper's network with {options.backbone}, untrained"
+    report = f"{machine_facts()}; {name}; {tuple(images.shape)}; {options.repeats} repeats.\n\n{report}"
+    print(report)
+    if options.out:
+        options.out.write_text(report + "\n", encoding="utf-8")
+
+
+def paper_network(backbone: str) -> Network:
+    """The paper's network, untrained, but with offsets that are not all zero."""
+    config = ModelConfig(preset="paper", backbone=backbone, pretrained="none")
+    network = build_network(config, CLASSES, MASK_CLASSES).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.01)
+    return network
+
+
+def contestants(network: Network, images: Tensor, folder: Path) -> dict[str, Engine]:
+    """Eager, eager with BatchNorms folded, and every engine in every precision."""
+    folded = deepcopy(network)
+    fold_norms(folded)
+    engines: dict[str, Engine] = {"eager": network, "folded": folded}
+    for engine, precisions in PRECISIONS.items():
+        for precision in precisions:
+            name = f"{engine} {precision}"
+            target = folder / name.replace(" ", "-")
+            target.mkdir()
+            write_artefact(target, network, card(network, engine, precision), calibration(images))
+            engines[name] = open_artefact(target, engine)
+    return engines
+
+
+def card(network: Network, engine: EngineName, precision: Precision) -> EngineCard:
+    """A card of a network that belongs to no run."""
+    return EngineCard(
+        engine=engine, precision=precision, outputs=output_names(network), classes=(), mask_classes=(),
+        mean=network.backbone.mean, std=network.backbone.std, size=(0, 0), fit="stretch",
+        weights_sha256="", provenance={}, versions={},
+    )  # fmt: skip
+
+
+def calibration(images: Tensor) -> Iterator[np.ndarray]:
+    """A few images, one by one."""
+    return (image[None].numpy() for image in images[:CALIBRATION_IMAGES])
+
+
+def measure(engines: dict[str, Engine], images: Tensor, repeats: int) -> str:
+    """Time all engines in turns and lay out the table."""
+    with torch.inference_mode():
+        expected = engines["eager"](images)
+        differences = {name: difference(expected, run(images)) for name, run in engines.items()}
+        times = take_turns({name: lambda run=run: run(images) for name, run in engines.items()}, repeats)
+    lines = ["| engine | eager's time / its | largest difference, sd |", "|---|---|---|"]
+    lines += [
+        f"| {name} | {speed_up(times, slow='eager', fast=name)} | {differences[name]:.1e} |"
+        for name in engines
+        if name != "eager"
+    ]
+    return "\n".join(lines)
+
+
+def difference(expected: Outputs, found: Outputs) -> float:
+    """Largest difference of the mask logits (of the class logits where there are none), in standard deviations."""
+    mine, theirs = (out.class_logits if out.mask_logits is None else out.mask_logits for out in (expected, found))
+    assert mine is not None
+    assert theirs is not None
+    return float((mine - theirs).abs().max() / mine.std())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--run", type=Path, help="a trained run")
+    network.add_argument("--backbone", help="of the paper's network: densenet161, resnet18, ...")
+    parser.add_argument("--side-px", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2 * MIN_REPEATS, help=f"{MIN_REPEATS} or more to quote a result")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from engines import difference, measure
+from mnsa.records import Outputs
+
+
+def answer(images):
+    return Outputs(None, images.mean(dim=1, keepdim=True), None)
+
+
+def off_by_one(images):
+    return Outputs(None, answer(images).mask_logits + 1, None)
+
+
+def test_a_difference_is_in_standard_deviations_of_eager():
+    images = 4 * torch.randn(2, 3, 20, 20)
+    expected = answer(images)
+    assert difference(expected, off_by_one(images)) == pytest.approx(1 / float(expected.mask_logits.std()), rel=1e-5)
+
+
+def test_every_engine_but_eager_has_a_line():
+    lines = measure({"eager": answer, "other": off_by_one}, torch.randn(1, 3, 8, 8), repeats=2).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| other"]

@@ -1,0 +1,28 @@
+"""What the tests of engines share: a small network whose statistics and zeros are no longer as they were built."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from mnsa.model.network import Network, build_network
+
+
+@pytest.fixture(scope="session")
+def make_network(make_config: Callable[..., object]) -> Callable[..., Network]:
+    """An untrained network in eval mode; `classes`, `mask_classes`, and keys of the config's [model]."""
+
+    def make(classes: int = 3, mask_classes: int = 2, **model: object) -> Network:
+        torch.manual_seed(4)
+        network = build_network(make_config(model=model).model, classes, mask_classes).eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        for parameter in network.parameters():
+            if not parameter.any():  # offsets that are all zero would hide a wrong sampling
+                nn.init.normal_(parameter, std=0.1)
+        return network
+
+    return make

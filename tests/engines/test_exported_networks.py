@@ -1,0 +1,65 @@
+"""Exported networks against the eager one, at sizes and batches that the exporter has not seen."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mnsa.engines.onnx_file import open_onnx, set_card, write_onnx
+from mnsa.engines.openvino_file import open_openvino, write_openvino
+from mnsa.engines.program import output_names, trace
+from mnsa.engines.torch_file import open_torch, write_torch
+from mnsa.errors import ModelError
+from mnsa.model.folded import fold_norms
+
+SIZES = [(1, 64, 64), (3, 33, 71), (2, 97, 130), (1, 51, 96)]  # batch, height, width
+EVERYWHERE = (0.125,) * 5  # deformable branches at all levels
+KINDS = {
+    "full": {},
+    "half, deformable everywhere": {"backbone": "resnet18", "mask_resolution": "half", "widths": EVERYWHERE},
+    "small's backbone": {"backbone": "tf_efficientnet_lite0", "mask_classes": 1},
+    "odd levels": {"backbone": "vgg19", "widths": (0.01,) * 5},
+    "classification": {"mask_classes": 0, "attention": "mean"},
+    "segmentation": {"classes": 0},
+    "unet": {"decoder": "unet", "attention": "none"},
+    "unet3plus": {"decoder": "unet3plus", "source_channels": 4},
+}
+CARD = '{"precision": "float32"}'
+
+
+def export(network, folder):
+    """All three engines of one network, as what runs them."""
+    folded, names = deepcopy(network), output_names(network)
+    fold_norms(folded)
+    program = trace(folded)
+    write_torch(program, folder / "model.pt2", CARD)
+    write_onnx(program, folder / "model.onnx", names)
+    set_card(folder / "model.onnx", CARD)
+    write_openvino(folder / "model.onnx", folder / "model.xml", CARD, "float32")
+    opened = open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx"), open_openvino(folder / "model.xml")
+    assert [card for _, card in opened] == [CARD] * 3
+    return names, dict(zip(("torch", "onnx", "openvino"), (run for run, _ in opened), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_engine_answers_as_eager_does_at_any_size(make_network, tmp_path, kind):
+    network = make_network(**KINDS[kind])
+    names, engines = export(network, tmp_path)
+    for size in SIZES:
+        images = torch.randn(size[0], 3, *size[1:])
+        with torch.inference_mode():
+            expected = network(images)._asdict()
+        assert [name for name, output in expected.items() if output is not None] == list(names)
+        for run in engines.values():
+            for name, found in zip(names, run(images.numpy()), strict=True):
+                np.testing.assert_allclose(found, expected[name].numpy(), atol=1e-4, rtol=1e-4)
+
+
+def test_trees_cannot_be_exported(make_network):
+    network = make_network()
+    network.class_head.classifier = nn.Identity()
+    with pytest.raises(ModelError, match="Boosted trees are no tensor program"):
+        trace(network)
