@@ -176,7 +176,7 @@ def test_more_bytes_than_agreed_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_members_than_agreed_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "holds 4 members; at most 3", Limits(files=3))
+    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "too many members; at most 3", Limits(files=3))
 
 
 def with_header(archive: Path, offset: int, value: int) -> Path:

@@ -83,7 +83,7 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
     """Turn an image as its EXIF data say, into RGB; 16-bit grey is scaled to 8, alpha dropped. Raises: BadFileError."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
@@ -92,12 +92,12 @@ def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
         raise bad_file(path, "pixel-type", reason, "Save it with 8 bits per channel")
     if "transparency" in image.info:  # Pillow can't drop a palette's transparency in one step
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def raw_mask(image: Image.Image, path: Path) -> np.ndarray:
     """Take a mask's pixel values before any meaning is given to them: whole numbers (H, W). Raises: BadFileError."""
-    image = ImageOps.exif_transpose(image)  # an editor that keeps the photo's orientation gives it to the mask as well
+    image = _upright(image)  # an editor that keeps the photo's orientation gives it to the mask as well
     raw = np.array(image)  # palette images give their indices, 1-bit images booleans
     if raw.ndim == 3:
         raw = raw[..., : len(image.getbands()) - ("A" in image.getbands())]
@@ -128,6 +128,13 @@ def class_indices(raw: np.ndarray, mask_classes: int, path: Path) -> np.ndarray:
         reason = f"has pixel values {values}; expected {expected}"
         raise bad_file(path, "mask-values", reason, "Name the classes in dataset.toml; save masks as PNG, not as JPEG")
     return mask.astype(np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode a picture and turn it, in place: a copy of the largest one would take 1.2 GB more."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _too_large(path: Path, reason: str) -> BadFileError:

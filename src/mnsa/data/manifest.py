@@ -5,7 +5,6 @@ import hashlib
 import io
 import posixpath
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from mnsa.data.rows import COLUMNS, SPLITS, Row, check_rows, checked_path, is_in
 from mnsa.data.table import read_table
 from mnsa.errors import DataError
 from mnsa.records import NO_LABEL
+from mnsa.text_files import read_toml
 
 __all__ = [
     "COLUMNS",
@@ -156,10 +156,10 @@ def _read_files(folder: Path, on_fault: OnFault) -> tuple[Manifest, list[str]]:
 
 def _read_description(path: Path, home: Path) -> Manifest:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"There is no {path}, so {home} is no data set. `mnsa import` makes one.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} can't be read as TOML: {error}.") from None
     unknown = set(tree) - {"name", "root", "classes", "mask_classes"}
     if unknown:
