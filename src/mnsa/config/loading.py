@@ -18,6 +18,7 @@ from mnsa.errors import ConfigError
 from mnsa.text_files import read_toml
 
 _LONGEST_CHAIN = 20
+_LONGEST_PATH = 4096  # characters
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -45,7 +46,7 @@ def _read(chain: list[Path]) -> dict[str, Any]:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if not isinstance(base, str) or "\0" in base:
+    if not isinstance(base, str) or "\0" in base or len(base) > _LONGEST_PATH:
         raise ConfigError(f"{path}: base is {base!r}; expected the path of another config, relative to this file.")
     chain.append(path.parent / base)
     if len(chain) > _LONGEST_CHAIN:

@@ -17,7 +17,17 @@ import tomli_w
 
 from mnsa.data.decoding import resolve_inside
 from mnsa.data.faults import Fault, OnFault, refuse
-from mnsa.data.rows import COLUMNS, SPLITS, Row, check_rows, checked_path, is_inside, parse_px_per_mm, parse_row
+from mnsa.data.rows import (
+    COLUMNS,
+    LONGEST_PATH,
+    SPLITS,
+    Row,
+    check_rows,
+    checked_path,
+    is_inside,
+    parse_px_per_mm,
+    parse_row,
+)
 from mnsa.data.table import read_table
 from mnsa.errors import DataError
 from mnsa.records import NO_LABEL
@@ -165,7 +175,7 @@ def _read_description(path: Path, home: Path) -> Manifest:
     if unknown:
         raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: name, root, classes, mask_classes.")
     name, root = tree.get("name", home.resolve().name), tree.get("root", ".")
-    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root:
+    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > LONGEST_PATH:
         raise DataError(f"{path}: name and root must be text, and root a path.")
     classes, mask_classes = (_names(tree, key, path) for key in ("classes", "mask_classes"))
     return Manifest(name, (home / root).resolve(), classes, mask_classes, rows=())

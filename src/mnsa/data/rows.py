@@ -15,6 +15,7 @@ from mnsa.data.table import Line
 
 COLUMNS = ("image", "mask", "label", "split", "group", "px_per_mm")
 SPLITS = ("train", "val", "test")
+LONGEST_PATH = 4096  # characters; systems take no more, and following it takes time
 _NO_PATH = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")  # control characters, what Windows divides by, its drives
 
 
@@ -107,12 +108,13 @@ def _path_fault(text: str, where: str, column: str) -> Fault | None:
         return Fault("bad-path", "manifest.csv", reason, "Name the file", where)
     # what some systems take for another form of one letter must not lead out either
     if _leads_out(text) or (not text.isascii() and _leads_out(unicodedata.normalize("NFKC", text))):
-        reason = f"{column} is {text!r}; expected a path inside the root, with / and without `..`"
-        return Fault("bad-path", text, reason, "Copy the file into the root and name it there", where)
+        shown = text if len(text) <= LONGEST_PATH else f"{text[:80]}..."
+        reason = f"{column} is {shown!r}; expected a path inside the root, with / and without `..`"
+        return Fault("bad-path", shown, reason, "Copy the file into the root and name it there", where)
     return None
 
 
 def _leads_out(path: str) -> bool:
-    if _NO_PATH.search(path) or path.startswith("/"):
+    if len(path) > LONGEST_PATH or _NO_PATH.search(path) or path.startswith("/"):
         return True
     return ".." in path and ".." in path.split("/")
