@@ -1,10 +1,17 @@
 """What can go wrong, in words a user can act on: what came, what was expected, what to do."""
 
+_LONGEST = 10_000  # characters
+
 
 class MnsaError(Exception):
     """Bad input. The command line prints it as one paragraph and exits with code 2."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The paragraph; its middle is left out where a file would speak for pages through it."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 class ConfigError(MnsaError):

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -29,6 +30,7 @@ from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_confi
 from mnsa.data.manifest import Manifest
 from mnsa.errors import ModelError, RunError
 from mnsa.model.network import Network, build_network
+from mnsa.text_files import read_json
 
 _PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 
@@ -48,9 +50,8 @@ class ModelCard:
         return json.dumps(tree, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "ModelCard":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no model/config.json."""
-        tree = json.loads(text)
+    def from_tree(cls, tree: Any) -> "ModelCard":
+        """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no model/config.json's."""
         model, data = ModelConfig(**tree["model"]), DataConfig(**tree["data"])
         return cls(model, data, tuple(tree["classes"]), tuple(tree["mask_classes"]))
 
@@ -145,7 +146,7 @@ def run_config(run: RunFolder) -> Config:
 def run_dataset(run: RunFolder) -> tuple[Path, str]:
     """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
     try:
-        provenance = json.loads(run.provenance_file.read_text(encoding="utf-8"))
+        provenance = read_json(run.provenance_file)
         if "checkpoint" in provenance:
             raise RunError(f"{run.path} was imported, not trained, so it has no data set of its own. Give --data.")
         return Path(provenance["dataset"]), str(provenance["dataset_digest"])
@@ -176,13 +177,17 @@ def load_network(run: Path) -> tuple[Network, ModelCard]:
                 f"If training was interrupted, continue it: mnsa train --resume {run}"
             )
     try:
-        card = ModelCard.from_json(files[0].read_text(encoding="utf-8"))
+        card = ModelCard.from_tree(read_json(files[0]))
         weights = load_file(files[1])
         # The weights come from the file, so nothing is fetched for the backbone.
         blank = card.model.model_copy(update={"pretrained": "none"})
+        with torch.device("meta"):  # first as shapes alone: a card must not ask for more than its weights bring
+            expected = build_network(blank, len(card.classes), len(card.mask_classes)).state_dict()
+        if {name: value.shape for name, value in expected.items()} != {name: w.shape for name, w in weights.items()}:
+            raise ValueError("config.json describes another network than model.safetensors holds")
         network = build_network(blank, len(card.classes), len(card.mask_classes))
         network.load_state_dict(weights, strict=True)
-    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
         raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
     return network.eval(), card
 

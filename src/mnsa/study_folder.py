@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnsa.run_folder import write_text
+from mnsa.text_files import read_json
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -132,6 +133,6 @@ def write_study_record(folder: StudyFolder, record: StudyRecord) -> None:
 
 def read_study_record(folder: StudyFolder) -> StudyRecord:
     """Read trials.json back."""
-    tree: dict[str, Any] = json.loads(folder.trials_file.read_text(encoding="utf-8"))
+    tree: dict[str, Any] = read_json(folder.trials_file, most_bytes=1 << 28)
     trials = tuple(TrialRecord(**{**trial, "curve": tuple(trial["curve"])}) for trial in tree.pop("trials"))
     return StudyRecord(trials=trials, size=tuple(tree.pop("size")), front=tuple(tree.pop("front")), **tree)

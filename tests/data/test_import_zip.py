@@ -2,55 +2,18 @@
 
 import io
 import stat
-import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from archives import FOUR, mask, named, packed, photo, special, with_header
 from mnsa.data.check import find_faults
 from mnsa.data.importers.zip_file import Limits, import_zip
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import DataError
-
-RNG = np.random.default_rng(0)
-
-
-def photo() -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(content, "PNG")
-    return content.getvalue()
-
-
-def mask() -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(np.eye(8, dtype=np.uint8)).save(content, "PNG")
-    return content.getvalue()
-
-
-def named(*names: str, content: Callable[[], bytes] = photo) -> dict[str, bytes]:
-    return {name: content() for name in names}
-
-
-def packed(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def special(name: str, mode: int, content: bytes = b"") -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(name)
-    member.create_system = 3  # Unix
-    member.external_attr = mode << 16
-    return member
-
-
-FOUR = named("a/1.png", "a/2.png", "b/3.png", "b/4.png")
 
 
 def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
@@ -176,15 +139,7 @@ def test_more_bytes_than_agreed_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_members_than_agreed_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "holds 4 members; at most 3", Limits(files=3))
-
-
-def with_header(archive: Path, offset: int, value: int) -> Path:
-    """Change a field of the last member in the central directory, 32 bits."""
-    content = bytearray(archive.read_bytes())
-    struct.pack_into("<I", content, content.rindex(b"PK\x01\x02") + offset, value)
-    archive.write_bytes(content)
-    return archive
+    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "too many members; at most 3", Limits(files=3))
 
 
 @pytest.mark.parametrize("claim", [10, 5000])

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import copyreg
 import io
-import os
 import pickle
 import struct
 import tracemalloc
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostile_pickles import ARMED
 from mnsa.data.importers.labels import MAX_BYTES, read_labels
 from mnsa.errors import DataError
 
@@ -78,43 +78,6 @@ def scalar(module: bytes, code: bytes, order: bytes, data: bytes) -> bytes:
 def test_numbers_of_old_pythons_and_other_machines_are_read_as_numpy_reads_them(read, module, code, order, data):
     program = b"\x80\x02}U\x05a.jpg" + scalar(module, code, order, data) + b"s."
     assert read(program) == pickle.loads(program, encoding="latin1")
-
-
-# --- programs that leave a folder `ran` behind when they are unpickled
-
-
-class Calling:
-    """Pickled, it is a call."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-NESTED = b"cnumpy.core.multiarray\nscalar\n(cos\nmkdir\n(S'ran'\ntRN"
-ARMED = {
-    "os.system": (pickle.dumps({1: Calling(os.system, "mkdir ran")}), "asks for 'posix'.'system'"),
-    "a key": (pickle.dumps({Calling(os.mkdir, "ran"): 1}), "asks for 'posix'.'mkdir'"),
-    "eval": (pickle.dumps({1: Calling(eval, "__import__('os').mkdir('ran')")}, 2), "asks for '__builtin__'.'eval'"),
-    "no dict": (pickle.dumps(Calling(os.mkdir, "ran"), 0), "asks for 'posix'.'mkdir'"),
-    "an argument of a call": (b"}K\x01" + NESTED + b"tRs.", "asks for 'os'.'mkdir'"),
-    "an argument of numpy": (pickle.dumps({1: Calling(np.dtype, Calling(os.mkdir, "ran"))}), "'posix'.'mkdir'"),
-    "a name through the memo": (
-        b"\x80\x04\x8c\x05mkdirq\x07\x8c\x02osq\x09h\x09h\x07\x93\x8c\x03ran\x85R.",
-        "asks for 'os'.'mkdir'",
-    ),
-    "a name with dots": (
-        b"\x80\x04\x8c\x05numpy\x8c\x08os.mkdir\x93\x8c\x03ran\x85R.",
-        "asks for 'numpy'.'os.mkdir'",
-    ),
-    "INST": (b"(S'ran'\nios\nmkdir\n.", r"instruction INST \('os mkdir'\) at byte 8"),
-    "OBJ": (b"(cos\nmkdir\nS'ran'\no.", "asks for 'os'.'mkdir'"),
-    "an extension": (b"\x80\x02\x82\x63X\x03\0\0\0ran\x85R.", "instruction EXT1 at byte 2"),
-    "after the labels": (b"}K\x01K\x01scos\nmkdir\n(S'ran'\ntR0.", "asks for 'os'.'mkdir'"),
-    "a registered class": (pickle.dumps({1: Calling(copyreg._reconstructor, object, object, None)}, 1), "copy"),
-}
 
 
 @pytest.fixture

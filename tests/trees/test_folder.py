@@ -36,7 +36,7 @@ def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
     folder, card = saved
     assert {path.name for path in folder.iterdir()} == {"model.ubj", "trees.json"}
     assert (folder / "model.ubj").read_bytes().startswith(b"{L")  # UBJSON: an object, then the length of its first key
-    assert TreesCard.from_json((folder / "trees.json").read_text()) == card
+    assert TreesCard.from_tree(json.loads((folder / "trees.json").read_text())) == card
 
 
 @pytest.mark.parametrize(

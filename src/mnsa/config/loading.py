@@ -15,6 +15,10 @@ from typing import Any, TypeGuard
 from mnsa.config.parsing import parse_config
 from mnsa.config.sections import Config
 from mnsa.errors import ConfigError
+from mnsa.text_files import read_toml
+
+_LONGEST_CHAIN = 20
+_LONGEST_PATH = 4096  # characters
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -33,18 +37,20 @@ def _read(chain: list[Path]) -> dict[str, Any]:
     """The last file of `chain`, merged with its bases, which join the chain."""
     path = chain[-1]
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = read_toml(path)
     except FileNotFoundError:
         missing = ", the base of ".join(map(str, reversed(chain)))
         raise ConfigError(f"There is no config file {missing}. `configs/` holds ready ones.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if not isinstance(base, str):
+    if not isinstance(base, str) or "\0" in base or len(base) > _LONGEST_PATH:
         raise ConfigError(f"{path}: base is {base!r}; expected the path of another config, relative to this file.")
     chain.append(path.parent / base)
+    if len(chain) > _LONGEST_CHAIN:
+        raise ConfigError(f"{path}: more than {_LONGEST_CHAIN} configs are based on one another. Merge some of them.")
     if chain[-1].resolve() in [file.resolve() for file in chain[:-1]]:
         raise ConfigError(f"{_named(chain)}: a circle. Take `base` out of one of these files.")
     return _merged(_read(chain), tree)
@@ -101,5 +107,5 @@ def _descend(node: Any, key: str, override: str) -> Any:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a bare word is a string: --set model.attention=mean

@@ -44,7 +44,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 class Section(BaseModel):
     """A frozen section that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -149,7 +149,7 @@ class StageConfig(Section):
 class TrainConfig(Section):
     """How training runs, whatever it learns."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1  # numpy takes no more
     start_from: str = ""  # run folder or weights file whose fitting parts are taken over, in place of model.pretrained
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # the last two: mixed precision
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0  # global norm; 0: off

@@ -5,7 +5,6 @@ import hashlib
 import io
 import posixpath
 import shutil
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,10 +17,21 @@ import tomli_w
 
 from mnsa.data.decoding import resolve_inside
 from mnsa.data.faults import Fault, OnFault, refuse
-from mnsa.data.rows import COLUMNS, SPLITS, Row, check_rows, checked_path, is_inside, parse_px_per_mm, parse_row
+from mnsa.data.rows import (
+    COLUMNS,
+    LONGEST_PATH,
+    SPLITS,
+    Row,
+    check_rows,
+    checked_path,
+    is_inside,
+    parse_px_per_mm,
+    parse_row,
+)
 from mnsa.data.table import read_table
 from mnsa.errors import DataError
 from mnsa.records import NO_LABEL
+from mnsa.text_files import read_toml
 
 __all__ = [
     "COLUMNS",
@@ -156,16 +166,16 @@ def _read_files(folder: Path, on_fault: OnFault) -> tuple[Manifest, list[str]]:
 
 def _read_description(path: Path, home: Path) -> Manifest:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"There is no {path}, so {home} is no data set. `mnsa import` makes one.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} can't be read as TOML: {error}.") from None
     unknown = set(tree) - {"name", "root", "classes", "mask_classes"}
     if unknown:
         raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: name, root, classes, mask_classes.")
     name, root = tree.get("name", home.resolve().name), tree.get("root", ".")
-    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root:
+    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > LONGEST_PATH:
         raise DataError(f"{path}: name and root must be text, and root a path.")
     classes, mask_classes = (_names(tree, key, path) for key in ("classes", "mask_classes"))
     return Manifest(name, (home / root).resolve(), classes, mask_classes, rows=())

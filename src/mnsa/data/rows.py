@@ -5,6 +5,8 @@ Whoever checks says what is done with a fault: `refuse` stops at the first, a li
 
 import math
 import posixpath
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +15,8 @@ from mnsa.data.table import Line
 
 COLUMNS = ("image", "mask", "label", "split", "group", "px_per_mm")
 SPLITS = ("train", "val", "test")
+LONGEST_PATH = 4096  # characters; systems take no more, and following it takes time
+_NO_PATH = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")  # control characters, what Windows divides by, its drives
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,15 @@ def _path_fault(text: str, where: str, column: str) -> Fault | None:
     if not text:
         reason = f"{column} is empty; expected a path relative to the root"
         return Fault("bad-path", "manifest.csv", reason, "Name the file", where)
-    if text.startswith("/") or "\\" in text or "\0" in text or ".." in text.split("/"):
-        reason = f"{column} is {text!r}; expected a path inside the root, with / and without `..`"
-        return Fault("bad-path", text, reason, "Copy the file into the root and name it there", where)
+    # what some systems take for another form of one letter must not lead out either
+    if _leads_out(text) or (not text.isascii() and _leads_out(unicodedata.normalize("NFKC", text))):
+        shown = text if len(text) <= LONGEST_PATH else f"{text[:80]}..."
+        reason = f"{column} is {shown!r}; expected a path inside the root, with / and without `..`"
+        return Fault("bad-path", shown, reason, "Copy the file into the root and name it there", where)
     return None
+
+
+def _leads_out(path: str) -> bool:
+    if len(path) > LONGEST_PATH or _NO_PATH.search(path) or path.startswith("/"):
+        return True
+    return ".." in path and ".." in path.split("/")

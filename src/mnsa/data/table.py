@@ -1,12 +1,17 @@
 """CSV files with a header line, read with the line number of every row."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from mnsa.data.faults import Fault, OnFault, refuse
 from mnsa.errors import DataError
+from mnsa.text_files import open_plain
+
+MOST_BYTES = 1 << 28  # a million rows have about 100 million
+MOST_COLUMNS = 200
 
 
 class Line(NamedTuple):
@@ -22,8 +27,9 @@ def read_table(path: Path, on_fault: OnFault = refuse) -> tuple[tuple[str, ...],
     Raises: DataError naming the file, and the line where there is one.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets like to write a byte order mark
-            reader = csv.reader(file, strict=True)
+        with open_plain(path, most_bytes=MOST_BYTES) as raw:
+            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
+            reader = csv.reader(text, strict=True)
             columns = _header(next(reader, []), path)
             lines = (_line(cells, columns, path, reader.line_num, on_fault) for cells in reader if cells)
             return columns, [line for line in lines if line]
@@ -39,6 +45,8 @@ def _header(columns: list[str], path: Path) -> tuple[str, ...]:
     names = tuple(name.strip() for name in columns)
     if not names:
         raise DataError(f"{path} is empty. Expected a header line with column names.")
+    if len(names) > MOST_COLUMNS:
+        raise DataError(f"{path} has {len(names):,} columns; at most {MOST_COLUMNS} are read. Take some out.")
     if len(set(names)) < len(names) or "" in names:
         raise DataError(f"{path}: column names must differ and be non-empty, got {', '.join(names)}.")
     return names

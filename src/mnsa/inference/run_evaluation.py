@@ -13,6 +13,7 @@ from mnsa.inference.predictor import Head, Predictor, load
 from mnsa.inference.released_iou import released_iou_of
 from mnsa.records import Prediction, Sample
 from mnsa.run_folder import open_run, run_dataset, write_text
+from mnsa.text_files import read_json
 
 
 def evaluate_run(
@@ -66,7 +67,8 @@ def require_same_classes(predictor: Predictor, manifest: Manifest) -> None:
 
 def _keep(file: Path, key: str, scores: Scores) -> None:
     try:
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except ValueError as error:
+        kept = read_json(file) if file.exists() else {}
+        kept = {**kept, key: scores}
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{file} is damaged: {error}. Move it away and evaluate again.") from None
-    write_text(file, json.dumps({**kept, key: scores}, indent=2) + "\n")
+    write_text(file, json.dumps(kept, indent=2) + "\n")

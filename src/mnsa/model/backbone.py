@@ -90,7 +90,7 @@ def _feature_extractor(timm_name: str) -> Any:
         raise ModelError(f"timm has no model {timm_name!r} to serve as backbone; {hint}.")
     try:
         net: Any = timm.create_model(timm_name, features_only=True, pretrained=False)
-    except (RuntimeError, AttributeError, NotImplementedError, AssertionError) as error:
+    except (RuntimeError, AttributeError, NotImplementedError, AssertionError, ValueError) as error:
         raise ModelError(f"timm's {timm_name!r} gives no feature maps, so it can't be a backbone: {error}.") from None
     strides = list(net.feature_info.reduction())
     if strides[-5:] != STRIDES and strides != STRIDES[1:]:

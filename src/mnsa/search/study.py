@@ -3,7 +3,6 @@
 The folder says what is searched, on which data, and where the trials are; the storage holds the trials.
 """
 
-import tomllib
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from mnsa.search.sampling import Plan, plan_of, pruner_of
 from mnsa.search.space import Space, configured, smallest, space_of
 from mnsa.search.storage import full_url, open_storage, sqlite_url, without_password
 from mnsa.study_folder import StudyFolder
+from mnsa.text_files import read_toml
 from mnsa.training.requirements import require_trainable
 
 PICKED = "picked"  # user attribute of an Optuna study: the rule, and the number of the trial in found.toml or None
@@ -123,11 +123,14 @@ class Terms(NamedTuple):
 def read_terms(folder: StudyFolder) -> Terms:
     """Read study.toml. Raises: StudyError."""
     try:
-        return Terms(**tomllib.loads(folder.study_file.read_text(encoding="utf-8")))
+        terms = Terms(**read_toml(folder.study_file))
+        if wrong := [name for name, kind in Terms.__annotations__.items() if type(getattr(terms, name)) is not kind]:
+            raise TypeError(f"{wrong[0]} is {getattr(terms, wrong[0])!r}")
     except (OSError, ValueError, TypeError) as error:
         raise StudyError(
             f"{folder.path} is no study: study.toml can't be read ({error!r}). Expected what `mnsa search --out` made."
         ) from None
+    return terms
 
 
 def _learnable(manifest: Manifest) -> Manifest:

@@ -8,9 +8,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnsa.errors import RunError
+from mnsa.text_files import read_json
 from mnsa.trees.boosted import BoostedTrees, require_extra
 
 if TYPE_CHECKING:
@@ -44,9 +45,8 @@ class TreesCard:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "TreesCard":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no trees.json."""
-        tree = json.loads(text)
+    def from_tree(cls, tree: Any) -> "TreesCard":
+        """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no trees.json's."""
         return cls(**{**tree, "classes": tuple(tree["classes"]), "unseen_classes": tuple(tree["unseen_classes"])})
 
 
@@ -70,7 +70,7 @@ def load_trees(run: Path, classes: tuple[str, ...], features: int, *, threads: i
     require_extra()
     again = f"Remove it and grow new trees: mnsa trees {run}"
     try:
-        card = TreesCard.from_json((folder / "trees.json").read_text(encoding="utf-8"))
+        card = TreesCard.from_tree(read_json(folder / "trees.json"))
         trees = BoostedTrees(_read_booster(folder / "model.ubj", card.sha256, threads))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} is damaged: {error}. {again}") from None

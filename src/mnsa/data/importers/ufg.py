@@ -12,7 +12,9 @@ from typing import NamedTuple
 from mnsa.data.images import SUFFIXES
 from mnsa.data.importers.common import assemble
 from mnsa.data.manifest import SPLITS, Manifest, Row, checked_path
+from mnsa.data.table import MOST_BYTES
 from mnsa.errors import DataError
+from mnsa.text_files import read_text
 
 IMAGES = "images"
 LISTS = "anno"
@@ -69,7 +71,7 @@ def _rows(source: Path, stage: str) -> Iterator[Row]:
 def _read_list(path: Path) -> Iterator[_Entry]:
     """The lines `<file> <label>` of a list; the label is the last word, blank lines are skipped."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows likes to write a byte order mark
+        text = read_text(path, most_bytes=MOST_BYTES).removeprefix("\ufeff")  # Windows likes to write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from None
     except OSError as error:

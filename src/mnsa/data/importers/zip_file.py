@@ -7,6 +7,7 @@ another, and more or larger ones than was agreed. Only image files are taken out
 import posixpath
 import shutil
 import stat
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,10 @@ from mnsa.data.check.names import folded
 from mnsa.data.decoding import SUFFIXES
 from mnsa.data.importers.common import SPLIT_NAMES
 from mnsa.data.importers.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
+from mnsa.data.importers.zip_directory import count_members
 from mnsa.data.manifest import Manifest, fresh_folder, write_files
 from mnsa.errors import DataError
+from mnsa.text_files import open_plain
 
 _ENCRYPTED = 0x1
 _LONGEST_NAME = 200  # bytes of one level; file systems take 255
@@ -59,7 +62,10 @@ def import_zip(
 
 def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_plain(archive, most_bytes=sys.maxsize) as file:
+            if count_members(file, most=limits.files) > limits.files:  # before zipfile makes an object of each
+                raise _too_many(archive, limits)
+            opened = zipfile.ZipFile(file)
             pictures = _without_wrapper(_pictures(_judged(opened.infolist(), limits, archive)))
             if not pictures:
                 raise DataError(f"{archive} holds no images; expected .jpg, .png, .tif, .webp or .bmp files.")
@@ -73,12 +79,14 @@ def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
         raise DataError(f"{archive} can't be unpacked: {error}. Pack it anew, as a plain zip file.") from error
 
 
+def _too_many(archive: Path, limits: Limits) -> DataError:
+    return DataError(f"{archive} holds too many members; at most {limits.files:,} are unpacked (--max-files).")
+
+
 def _judged(members: Sequence[zipfile.ZipInfo], limits: Limits, archive: Path) -> list[zipfile.ZipInfo]:
     """Pass on the members that are files. Raises: DataError for the first that must not be unpacked."""
     if len(members) > limits.files:
-        raise DataError(
-            f"{archive} holds {len(members):,} members; at most {limits.files:,} are unpacked (--max-files)."
-        )
+        raise _too_many(archive, limits)
     names = _Names()
     total = 0
     for member in members:
