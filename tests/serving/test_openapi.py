@@ -24,8 +24,10 @@ def operations(predictor):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", list(GenerationMode))
-@pytest.mark.parametrize("name", sorted(OPERATIONS))
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, GenerationMode.POSITIVE) for name in sorted(OPERATIONS)), ("POST /v1/predict", GenerationMode.NEGATIVE)],
+)
 def test_requests_are_answered_as_described(operations, name, mode):
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(case=operations[name].as_strategy(generation_mode=mode))

@@ -65,7 +65,6 @@ def test_200_parallel_requests_get_the_right_codes_and_leave_nothing_behind(star
         before = resident_mib(server.process)
         codes = first + Counter(pool.map(ask, range(PARALLEL)))
     after = resident_mib(server.process)
-    print(f"codes {dict(codes)}; resident {before:.0f} MiB after {PARALLEL}, {after:.0f} after {2 * PARALLEL}")
     assert set(codes) <= {200, 429}
     assert codes[200] >= 16
     assert sum(codes.values()) == 2 * PARALLEL

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,11 +14,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 LIMIT_MS = 120_000
-DROP = """([data, name]) => {
-  const transfer = new DataTransfer();
-  transfer.items.add(new File([Uint8Array.from(data)], name, { type: "image/jpeg" }));
-  document.getElementById("drop").dispatchEvent(new DragEvent("drop", { bubbles: true, dataTransfer: transfer }));
-}"""
+SCRIPTS = Path(__file__).parent / "page_scripts"
+DROP, NAMELESS, CONTRAST = ((SCRIPTS / name).read_text() for name in ("drop.js", "nameless.js", "contrast.js"))
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt install chromium"),
@@ -137,10 +133,7 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(page, photos):
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
     for name in ("files", "csv", "zip", "clear", "stage", "opacity", "scale", "zoom-in"):
         assert name in reached
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("input, button, [role=img], progress")].filter((one) =>
-             !one.labels?.length && !one.ariaLabel && !one.textContent.trim() && !one.closest("label")).map((one) => one.outerHTML)"""
-    )
+    nameless = page.evaluate(NAMELESS)
     assert nameless == []
 
 
@@ -149,20 +142,4 @@ def test_texts_have_the_contrast_of_aa_in_light_and_dark(page, photos):
     finished_leaf(page)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        assert json.loads(page.evaluate(CONTRAST)) == [], scheme
-
-
-CONTRAST = """() => {
-  const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => { pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const ground = (one) => { for (; one; one = one.parentElement) { const c = rgba(getComputedStyle(one).backgroundColor); if (c[3] > 250) return c; } return [255, 255, 255]; };
-  const low = [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility({ opacityProperty: true }) && !one.disabled &&
-    [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())).flatMap((one) => {
-      const [a, b] = [light(rgba(getComputedStyle(one).color)), light(ground(one))];
-      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      return ratio < 4.5 ? [`${one.tagName}.${one.className} ${one.textContent.trim().slice(0, 20)} ${ratio.toFixed(2)}`] : [];
-    });
-  return JSON.stringify(low);
-}"""
+        assert page.evaluate(CONTRAST) == [], scheme

@@ -39,5 +39,5 @@ def serve(
     limits = Limits(max_mb * MIB, max_megapixels * MEGAPIXEL, max_images, places, answer_s=timeout)
     predictor = load(run, head=head)
     roles = roles_if_any(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
-    web = make_app(predictor, name=run.resolve().name, roles=roles, limits=limits, hosts=(host, *(allow_host or ())))
+    web = make_app(predictor, name=run.absolute().name, roles=roles, limits=limits, hosts=(host, *(allow_host or ())))
     serve_app(web, host, port, announce=lambda address: console.print(f"{run} is at {address} (Ctrl-C ends it)"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.requests import ClientDisconnect
 
 import mnsa
@@ -19,7 +19,7 @@ from mnsa.serving.desk import Names, predict
 from mnsa.serving.guard import Guard
 from mnsa.serving.limits import Limits
 from mnsa.serving.metrics import MEDIA_TYPE, Metrics
-from mnsa.serving.openapi import ANSWERED, ANYWHERE, BODY, PREDICT
+from mnsa.serving.openapi import ANSWERED, ANYWHERE, BODY, COUNTERS, PREDICT
 from mnsa.serving.pages import add_pages
 from mnsa.serving.queue import Queue
 from mnsa.serving.replies import Reply, make_reply
@@ -105,7 +105,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         """Whether the server answers."""
         return {"status": "ok"}
 
-    @app.get("/metrics", responses=ANYWHERE, tags=["running"])
+    @app.get("/metrics", responses={200: COUNTERS, **ANYWHERE}, response_class=PlainTextResponse, tags=["running"])
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(server.metrics.text(), media_type=MEDIA_TYPE)

@@ -46,6 +46,10 @@ ANSWERED: dict[str, Any] = {
         "application/zip": _FILE,
     },
 }
+COUNTERS: dict[str, Any] = {
+    "description": "Counters in Prometheus's text format.",
+    "content": {"text/plain": {"example": "mnsa_images_total 12.0\n"}},
+}
 
 
 def refusals(**examples: str) -> Refusals:
