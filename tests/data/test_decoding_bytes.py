@@ -39,7 +39,6 @@ def test_what_is_no_image_has_its_kind(data, kind):
 
 def test_an_image_over_the_pixel_limit_is_refused_before_it_is_decoded():
     small = opened_bytes(encoded("PNG"), "a.png", max_pixels=23)
-    small = opened_bytes(encoded("PNG"), "a.png", max_pixels=23)
     with pytest.raises(BadFileError, match="6 x 4 pixels; at most 23") as refused, small:
         pytest.fail("it was opened")
     assert refused.value.kind == "decompression-bomb"

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,29 +113,26 @@ def ask_raw():
     return ask
 
 
-@pytest.fixture
-def start_server(finished, tmp_path):
-    """Start `mnsa serve` in a process of its own, with options; its process and its address."""
+@pytest.fixture(scope="module")
+def start_server(finished, tmp_path_factory):
+    """Start `mnsa serve` in a process of its own, with options; what a test needs of it."""
     processes = []
 
-    def start(*options, run=finished.path):
-        scratch = tmp_path / "scratch"
+    def start(*options):
+        folder = tmp_path_factory.mktemp("server")
+        scratch, log = folder / "scratch", folder / "log"
         scratch.mkdir()
         environment = {**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "mnsa", "serve", str(run), "--port", "0", *map(str, options)]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=(tmp_path / "log").open("w"),
-            text=True,
-            env=environment,
-            cwd=scratch,
-        )
+        command = [sys.executable, "-m", "mnsa", "serve", str(finished.path), "--port", "0", *map(str, options)]
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=scratch
+            )
         processes.append(process)
         line = process.stdout.readline()
-        assert "http://" in line, Path(tmp_path / "log").read_text()
+        assert "http://" in line, log.read_text()
         address = next(word for word in line.split() if word.startswith("http://"))
-        return SimpleNamespace(process=process, address=address, scratch=scratch, log=tmp_path / "log")
+        return SimpleNamespace(process=process, address=address, scratch=scratch, log=log)
 
     yield start
     for process in processes:

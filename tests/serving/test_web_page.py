@@ -22,21 +22,28 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def page(start_server):
-    """The page of a running server; a message on its console fails the test."""
-    server, said = start_server(), []
+@pytest.fixture(scope="module")
+def served(start_server):
+    """A running server's address, and a browser."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_context(viewport={"width": 1440, "height": 960}).new_page()
-        page.set_default_timeout(LIMIT_MS)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.said = said
-        page.goto(server.address)
-        page.wait_for_selector("#version:has-text('mnsa')")
-        yield page
+        yield start_server().address, browser
         browser.close()
+
+
+@pytest.fixture
+def page(served):
+    """The page, just opened; `said` is what came on its console."""
+    address, browser = served
+    page = browser.new_context(viewport={"width": 1440, "height": 960}).new_page()
+    page.set_default_timeout(LIMIT_MS)
+    page.said = []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#version:has-text('mnsa')")
+    yield page
+    page.context.close()
 
 
 def drop(page, name, data):
