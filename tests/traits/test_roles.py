@@ -5,6 +5,7 @@ import pytest
 
 from mnsa.errors import ConfigError
 from mnsa.traits import Roles, find_roles
+from mnsa.traits.roles import roles_if_any
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,11 @@ def test_veins_and_lesions_belong_to_the_leaf():
     assert roles.pixels_of(mask, "leaf").tolist() == [[False, True, True, True]]
     assert roles.pixels_of(mask, "lesion").tolist() == [[False, False, True, False]]
     assert Roles(vein=(3,), leaf=(), lesion=()).pixels_of(mask, "leaf") is None
+
+
+def test_masks_of_which_nobody_says_what_they_are_have_no_roles():
+    assert roles_if_any(["stem", "pot"]) is None
+    assert roles_if_any(["stem", "pot"], vein=["stem"]) == find_roles(["stem", "pot"], vein=["stem"])
+    assert roles_if_any(["vein"]) == find_roles(["vein"])
+    with pytest.raises(ConfigError, match="no mask class"):
+        roles_if_any(["stem"], vein=["twig"])

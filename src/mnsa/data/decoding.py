@@ -3,6 +3,7 @@
 H, W image size in pixels. No torch here: a process that only looks at files starts in a moment and stays small.
 """
 
+import io
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,16 +52,37 @@ def resolve_inside(root: Path, relative: str) -> Path:
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image; its pixels are decoded when first used. Raises: BadFileError, also for errors inside `with`."""
-    try:
+    with _decoding(path):
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
             raise bad_file(path, "unreadable", "is not an image, but a folder or a device")
         if about.st_size == 0:
             raise bad_file(path, "zero-byte", "is empty (0 bytes)")
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(path, f"has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+            _check_size(image, path, MAX_PIXELS)
             yield image
+
+
+@contextmanager
+def opened_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Open an image that came as bytes, by the rules of `opened`; `name` is what errors call it, and is never opened.
+
+    Raises: BadFileError, also for errors inside `with`.
+    """
+    path = Path(name)
+    with _decoding(path):
+        if not data:
+            raise bad_file(path, "zero-byte", "is empty (0 bytes)")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image, path, max_pixels)
+            yield image
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with an image into a BadFileError."""
+    try:
+        yield
     except DataError:
         raise
     except FileNotFoundError:
@@ -135,6 +157,11 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _check_size(image: Image.Image, path: Path, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise _too_large(path, f"has {image.width} x {image.height} pixels; at most {max_pixels:,} are read")
 
 
 def _too_large(path: Path, reason: str) -> BadFileError:

@@ -15,6 +15,9 @@ _USUAL = {
 }
 
 
+_ALL_USUAL = frozenset(name for names in _USUAL.values() for name in names)
+
+
 class Roles(NamedTuple):
     """Pixel values that mean vein, leaf and lesion; () where no class has that role."""
 
@@ -63,3 +66,15 @@ def find_roles(
             f"Say which is which with --vein NAME, --leaf NAME or --lesion NAME."
         )
     return Roles(**values)
+
+
+def roles_if_any(
+    mask_classes: Sequence[str], *, vein: Sequence[str] = (), leaf: Sequence[str] = (), lesion: Sequence[str] = ()
+) -> Roles | None:
+    """Find roles as `find_roles` does, but None when nobody named any and no mask class has a usual name.
+
+    Raises: ConfigError when a given name is no mask class, or two roles share one.
+    """
+    if not (vein or leaf or lesion) and not any(name.lower() in _ALL_USUAL for name in mask_classes):
+        return None
+    return find_roles(mask_classes, vein=vein, leaf=leaf, lesion=lesion)

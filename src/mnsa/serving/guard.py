@@ -1,0 +1,78 @@
+"""What stands before every answer: who may ask, and what a browser may do with it."""
+
+import ipaddress
+from collections.abc import Collection
+
+from prometheus_client import Counter
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ANY_HOST = "*"
+_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Refuses foreign names and foreign pages, puts the headers on, and counts.
+
+    hosts: names under which the server may be asked for. A page elsewhere can make its own name lead here (DNS
+    rebinding), but then sends that name; addresses can't be turned so, and are let in.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], paths: Collection[str], requests: Counter) -> None:
+        self.app = app
+        self.hosts = {host.lower() for host in hosts} | {"localhost"}
+        self.paths = frozenset(paths)
+        self.requests = requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request; anything else (the server's own start and end) passes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self.paths else "other"
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+                self.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        await (refusal or self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
+        host = host_name(headers.get("host", ""))
+        if ANY_HOST not in self.hosts and host not in self.hosts and not _is_address(host):
+            detail = f"This server doesn't answer as {host!r}. Start it with --allow-host and that name."
+            return JSONResponse({"detail": detail}, 421)
+        if method == "POST" and headers.get("sec-fetch-site") == "cross-site":
+            return JSONResponse({"detail": "Pages of other sites may not send images here."}, 403)
+        return None
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port: `[::1]:80` -> `::1`."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,40 @@
+"""Runs an app until it is told to end: its address, its port and its signals."""
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mnsa.errors import RunError
+
+_CONNECTIONS = 1000  # beyond them uvicorn answers 503 without asking the app
+_LAST_ANSWERS_S = 10  # what is being computed when the server is told to end has this long
+
+
+def serve(app: ASGIApp, host: str, port: int, *, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; `announce` gets the address when the port is taken. Port 0: any free one.
+
+    Raises: RunError when the port can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"Can't listen at {host} port {port}: {reason}. Choose another --host or --port.") from None
+    with listener:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        announce(f"http://{shown}:{listener.getsockname()[1]}")
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
+            signal.signal(number, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])

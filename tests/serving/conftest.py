@@ -1,0 +1,141 @@
+"""What the server's tests share: an app, a client, photos as bytes, and a server in a process of its own."""
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from mnsa.records import Prediction
+from mnsa.serving.app import make_app
+from mnsa.serving.limits import Limits
+from mnsa.traits import find_roles
+
+
+class StubPredictor:
+    """Says `a` when it is let go."""
+
+    classes = ("a", "b")
+    mask_classes = ()
+
+    def __init__(self):
+        self.started, self.go_on, self.answered = threading.Event(), threading.Event(), 0
+
+    def predict_image(self, image):
+        self.started.set()
+        assert self.go_on.wait(30)
+        self.answered += 1
+        return Prediction("", np.array([0.75, 0.25], np.float32), None, None)
+
+
+@pytest.fixture
+def stub():
+    """A predictor that waits until it may answer; at the end of the test it may."""
+    predictor = StubPredictor()
+    yield predictor
+    predictor.go_on.set()
+
+
+@pytest.fixture(scope="session")
+def open_client():
+    """Open a client of an app with these limits; use it in `with`."""
+
+    def client(predictor, *, hosts=(), **limits):
+        roles = find_roles(predictor.mask_classes) if predictor.mask_classes else None
+        app = make_app(predictor, name="tiny", roles=roles, limits=Limits(**limits), hosts=hosts)
+        return TestClient(app, base_url="http://localhost")
+
+    return client
+
+
+@pytest.fixture(scope="session")
+def client(open_client, predictor):
+    """A client of the finished run's app."""
+    with open_client(predictor) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def photos(dataset):
+    """Two test leaves: name and bytes."""
+    return [(path.name, path.read_bytes()) for path in sorted((dataset / "images").iterdir())[:2]]
+
+
+@pytest.fixture(scope="session")
+def encoded():
+    """Pixels, uint8 (H, W, 3), or a size in pixels, as an image file's bytes."""
+
+    def encode(pixels, form="PNG", **options):
+        if isinstance(pixels, tuple):
+            pixels = np.random.default_rng(1).integers(0, 256, (*pixels, 3), np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, form, **options)
+        return data.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def ask_raw():
+    """Send an app a POST by hand, message by message; what it answered."""
+
+    def ask(app, receive, headers=(), path="/v1/predict"):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        base = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [*base, *headers],
+            "client": ("127.0.0.1", 1),
+            "server": ("localhost", 80),
+        }
+        asyncio.run(app(scope, receive, send))
+        return SimpleNamespace(status=sent[0]["status"], body=b"".join(one.get("body", b"") for one in sent[1:]))
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def start_server(finished, tmp_path_factory):
+    """Start `mnsa serve` in a process of its own, with options; what a test needs of it."""
+    processes = []
+
+    def start(*options):
+        folder = tmp_path_factory.mktemp("server")
+        scratch, log = folder / "scratch", folder / "log"
+        scratch.mkdir()
+        environment = {**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "mnsa", "serve", str(finished.path), "--port", "0", *map(str, options)]
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=scratch
+            )
+        processes.append(process)
+        line = process.stdout.readline()
+        assert "http://" in line, log.read_text()
+        address = next(word for word in line.split() if word.startswith("http://"))
+        return SimpleNamespace(process=process, address=address, scratch=scratch, log=log)
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()

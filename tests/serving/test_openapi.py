@@ -1,0 +1,45 @@
+"""The interface does what its own description says, for requests that it makes up."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+
+from mnsa.serving.app import make_app
+from mnsa.serving.limits import Limits
+
+load_all_checks()
+# Random bytes are what the description asks for, and still no image: refusing them is right.
+RANDOM_BYTES_ARE_NO_IMAGE = [CHECKS.get_one("positive_data_acceptance")]
+OPERATIONS = {"POST /v1/predict", "GET /v1/model", "GET /healthz", "GET /metrics"}
+
+
+@pytest.fixture(scope="module")
+def operations(predictor):
+    """What the description lists, by name."""
+    app = make_app(predictor, name="tiny", limits=Limits(max_bytes=2**20), hosts=["*"])
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    return {found.ok().label: found.ok() for found in schema.get_all_operations()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*((name, GenerationMode.POSITIVE) for name in sorted(OPERATIONS)), ("POST /v1/predict", GenerationMode.NEGATIVE)],
+)
+def test_requests_are_answered_as_described(operations, name, mode):
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(case=operations[name].as_strategy(generation_mode=mode))
+    def answer(case):
+        case.call_and_validate(excluded_checks=RANDOM_BYTES_ARE_NO_IMAGE)
+
+    answer()
+
+
+def test_every_operation_is_described_and_every_refusal_has_an_example(operations, client):
+    assert set(operations) == OPERATIONS
+    responses = client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
+    assert set(responses) == {"200", "403", "408", "413", "415", "421", "422", "429", "504"}
+    for response in responses.values():
+        assert "example" in response["content"]["application/json"]
