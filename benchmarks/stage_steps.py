@@ -12,6 +12,7 @@ import torch
 from mnsa.config import Config, StageConfig, load_config
 from mnsa.model.network import Network
 from mnsa.records import Batch
+from mnsa.training.allocator import keep_freed_memory
 from mnsa.training.fit import _PRECISIONS, _quiet_lightning
 from mnsa.training.module import StageModule, _optimizer
 
@@ -23,6 +24,7 @@ class StageSteps:
     """A network in a stage of a config, ready to take steps."""
 
     def __init__(self, network: Network, config: Config, stage: str, mask_classes: int, device: torch.device) -> None:
+        keep_freed_memory()  # holds for the whole process: the other side gains by it too
         self.network = network.to(device)
         self.module = StageModule(
             self.network, stage_of(config, stage), config.loss, mask_classes=mask_classes, class_weights=None
