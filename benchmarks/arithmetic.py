@@ -26,7 +26,7 @@ def step_macs(config: Config, stage: str, *, classes: int, mask_classes: int, si
     batch = random_batch(2, size, classes=classes, mask_classes=mask_classes, device=meta)
     counter = FlopCounterMode(display=False)
     with counter:
-        steps.step(batch)
+        steps.compute_gradients(batch)
     return counter.get_total_flops() // 2 // len(batch.images)
 
 

@@ -38,11 +38,15 @@ class StageSteps:
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, optimiser: in Lightning's order."""
+        self.compute_gradients(batch)
+        self.optimizer.step()
+
+    def compute_gradients(self, batch: Batch) -> None:
+        """Everything but the optimiser's own part, which has no kernel on `meta` tensors."""
         with self.trainer.precision_plugin.train_step_context():
             loss = self.module.training_step(batch, 0)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
 
 
 def _bare_trainer(config: Config, device: torch.device) -> lightning.Trainer:

@@ -41,6 +41,13 @@ def test_what_is_written_is_read_back(some_rows: list[Row]) -> None:
         assert read_manifest(Path(folder) / "set") == manifest
 
 
+def test_line_ends_of_every_kind_inside_a_cell_are_read_back(tmp_path: Path) -> None:
+    notes = "first\rsecond\nthird\r\nfourth"
+    manifest = Manifest("drawn", tmp_path.resolve(), (), (), (Row("x.png", extra={"notes": notes}),))
+    write_manifest(manifest, tmp_path / "set")
+    assert read_manifest(tmp_path / "set") == manifest
+
+
 def test_the_root_is_relative_to_the_folder_unless_it_is_absolute(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()

@@ -5,7 +5,7 @@ import hashlib
 import io
 import posixpath
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -192,14 +192,18 @@ def _names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
 
 def _csv_text(rows: tuple[Row, ...]) -> str:
     extras = sorted({name for row in rows for name in row.extra})
+    lines = [(*COLUMNS, *extras), *(_cells(row, extras) for row in rows)]
+    # csv quotes a cell for the line ends that it writes itself; read back, a bare carriage return ends a line too.
+    returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*COLUMNS, *extras))
-    for row in rows:
-        scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
-        known = (row.image, row.mask, row.label, row.split, row.group, scale)
-        writer.writerow((*known, *(row.extra.get(name, "") for name in extras)))
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows(lines)
     return text.getvalue()
+
+
+def _cells(row: Row, extras: Sequence[str]) -> tuple[str, ...]:
+    scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
+    return row.image, row.mask, row.label, row.split, row.group, scale, *(row.extra.get(name, "") for name in extras)
 
 
 def _toml_text(manifest: Manifest, root: str) -> str:
