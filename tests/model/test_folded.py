@@ -52,6 +52,13 @@ def test_densenets_norms_before_a_convolution_stay() -> None:
     assert 0 < count_norms(whole.backbone) < before
 
 
+def test_weights_stay_in_their_layout() -> None:
+    whole = network("resnet18")
+    before = {name: weight.stride() for name, weight in whole.named_parameters() if weight.dim() == 4}
+    fold_norms(whole)
+    assert all(whole.get_parameter(name).stride() == stride for name, stride in before.items())
+
+
 class Shared(nn.Module):
     """A convolution whose output goes to a BatchNorm and past it."""
 

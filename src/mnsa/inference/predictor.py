@@ -47,7 +47,7 @@ class Predictor:
     def __call__(self, images: Tensor) -> Outputs:
         """The network's outputs for images (B, 3, h, w) that are normalised already."""
         with torch.inference_mode():
-            return self.engine(images)
+            return self.engine(images.contiguous(memory_format=torch.channels_last))
 
     def predict(self, path: str | Path) -> Prediction:
         """Read an image file and answer for it. Raises: DataError naming the file."""

@@ -36,7 +36,8 @@ def fold_norms(network: nn.Module) -> None:
             scale = scale if norm.weight is None else norm.weight * scale
             shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
             bias = shift * scale if norm.bias is None else shift * scale + norm.bias
-            weight = conv.weight * scale.view(-1, 1, 1, 1)
+            weight = torch.empty_like(conv.weight)  # in the same layout: a product may choose another for 1x1 kernels
+            torch.mul(conv.weight, scale.view(-1, 1, 1, 1), out=weight)
         learns = conv.weight.requires_grad
         conv.weight, conv.bias = nn.Parameter(weight, learns), nn.Parameter(bias, learns)
         network.set_submodule(norm_name, _rest_of(norm))
