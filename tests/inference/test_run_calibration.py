@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
@@ -15,6 +17,7 @@ from mnsa.inference.digest import model_digest
 from mnsa.inference.predictor import load
 from mnsa.inference.rows import row_of
 from mnsa.inference.run_calibration import calibrate_run
+from mnsa.inference.run_evaluation import evaluate_run
 from mnsa.inference.run_trees import pool_split
 from mnsa.model.network import build_network
 from mnsa.run_folder import ModelCard, load_network, save_network
@@ -80,6 +83,19 @@ def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_n
     row, best = row_of(loaded, answer), loaded.classes[answer.class_probs.argmax()]
     assert row["class"] == ("unknown" if unknown else best)
     assert row["top5"].startswith(f"{best} {row['probability']}")
+
+
+def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_it_was(calibrated, dataset):
+    run = calibrated(temperature=3.0)
+    scores = evaluate_run(run, split="train")["classification"]
+    answer, manifest = load(run).predict, read_manifest(dataset).split("train")
+    probs = torch.stack([torch.from_numpy(answer(manifest.image_path(row)).class_probs) for row in manifest.rows])
+    labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
+    expected = multiclass_calibration_error(probs, labels, 3, n_bins=15).item()
+    assert scores["ece"] == pytest.approx(expected, abs=1e-6)
+    (run / "calibration.json").unlink()
+    plain = evaluate_run(run, split="train")["classification"]
+    assert plain == {name: value for name, value in scores.items() if name != "ece"}
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])
