@@ -1,6 +1,7 @@
 """The command line: one verb, one call, and an exit code that says how it went."""
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -186,3 +187,21 @@ def test_ctrl_c_ends_with_130_and_resume_goes_on(mnsa, dataset, config_file, tmp
     assert mnsa("train", "--resume", run).code == 0
     assert [line.split(",")[1] for line in (run / "metrics.csv").read_text().splitlines()[1:]] == ["1", "2"]
     assert (run / "model" / "model.safetensors").exists()
+
+
+def test_calibrate_says_on_how_many_images_it_rests_and_predict_obeys(mnsa, refused, own_run, own_dataset, tmp_path):
+    assert "3 labelled images with split `val`" in refused("calibrate", own_run.path)
+    manifest = own_dataset / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("train", "val"))
+    calibrated = mnsa("calibrate", own_run.path, "--data", own_dataset, "--target", 0.9)
+    assert calibrated.code == 0
+    assert "leaves, split val, 15 images, " in calibrated.out
+    assert calibrated.out.endswith(f"Written to {own_run.path / 'calibration.json'}\n")
+    record = json.loads((own_run.path / "calibration.json").read_text())
+    (own_run.path / "calibration.json").write_text(json.dumps(record | {"threshold": 1.0}))
+    leaf = sorted((own_dataset / "images").iterdir())[0]
+    assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / "answers").code == 0
+    with (tmp_path / "answers" / "predictions.csv").open() as table:
+        row = next(csv.DictReader(table))
+    assert row["class"] == "unknown"
+    assert row["top5"].startswith("cultivar_")

@@ -60,7 +60,10 @@ def _class_table(scores: dict[str, Any], title: str) -> Table:
     for name in ("accuracy (95 % interval)", "balanced accuracy", "macro-F1", "top-5"):
         table.add_column(name, justify="right")
     accuracy = _with_interval(scores["accuracy"], scores["accuracy_interval"])
-    others = (scores["balanced_accuracy"], scores["macro_f1"], scores["top5_accuracy"])
+    others = [scores["balanced_accuracy"], scores["macro_f1"], scores["top5_accuracy"]]
+    if "ece" in scores:
+        table.add_column("calibration error", justify="right")
+        others.append(scores["ece"])
     table.add_row(accuracy, *map(_number, others))
     return table
 

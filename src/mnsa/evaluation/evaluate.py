@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mnsa.errors import DataError
 from mnsa.evaluation import metrics
+from mnsa.evaluation.calibration import calibration_error, reliability
 from mnsa.evaluation.intervals import bootstrap_interval
 from mnsa.records import NO_LABEL, Prediction, Sample
 
@@ -17,10 +18,12 @@ Scores = dict[str, Any]  # what evaluation.json holds: plain numbers, lists and 
 
 
 def evaluate(
-    pairs: Iterable[tuple[Sample, Prediction]], classes: tuple[str, ...], mask_classes: tuple[str, ...]
-) -> Scores:
+    pairs: Iterable[tuple[Sample, Prediction]], classes: tuple[str, ...], mask_classes: tuple[str, ...], *,
+    calibrated: bool = False,
+) -> Scores:  # fmt: skip
     """Score each prediction against its sample; one pass, one image in memory at a time.
 
+    calibrated: the probabilities went through `mnsa calibrate`; their expected calibration error is scored, too.
     Images without a label count for the masks alone, images without a mask for the classes alone.
     Raises: DataError when there is nothing to score.
     """
@@ -38,6 +41,8 @@ def evaluate(
     scores: Scores = {"images": images}
     if labels:
         scores["classification"] = _class_scores(torch.stack(probs), torch.tensor(labels), classes)
+        if calibrated:
+            scores["classification"]["ece"] = _calibration_error(torch.stack(probs), torch.tensor(labels))
     if counts:
         scores["segmentation"] = _mask_scores(torch.cat(counts), mask_classes)
     return scores
@@ -56,6 +61,11 @@ def _class_scores(probs: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Sc
         "classes": list(classes),
         "confusion": confusion.tolist(),  # row: true class, column: predicted class
     }
+
+
+def _calibration_error(probs: Tensor, labels: Tensor) -> float:
+    confidence, said = probs.max(1)
+    return calibration_error(reliability(confidence.double().numpy(), (said == labels).numpy()))
 
 
 def _mask_scores(counts: Tensor, mask_classes: tuple[str, ...]) -> Scores:

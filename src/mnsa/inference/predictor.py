@@ -17,6 +17,7 @@ from mnsa.data.transforms import eval_transform
 from mnsa.engines.folder import open_export
 from mnsa.engines.kinds import EngineName, Precision
 from mnsa.errors import ModelError
+from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.model.folded import fold_norms
 from mnsa.model.heads import mask_of
 from mnsa.model.network import NO_CLASS_HEAD, Network
@@ -25,6 +26,7 @@ from mnsa.run_folder import ModelCard, load_network
 from mnsa.trees.folder import load_trees
 
 Head = Literal["network", "trees"]
+UNKNOWN = "unknown"  # stands for the class where no class is likely enough
 Engine = Callable[[Tensor], Outputs]  # images (B, 3, h, w), normalised -> what the network would say of them
 
 
@@ -33,13 +35,19 @@ class Predictor:
 
     It takes the network over: BatchNorms become part of the convolutions before them, which answers faster.
 
-    engine: computes the outputs in the network's place.
+    engine: computes the outputs in the network's place. calibration: how sure the network really is; without it
+    temperature is 1 and threshold None.
     """
 
-    def __init__(self, network: Network, card: ModelCard, *, engine: Engine | None = None) -> None:
+    def __init__(
+        self, network: Network, card: ModelCard, *, engine: Engine | None = None, calibration: Calibration | None = None
+    ) -> None:
         self.network = network.eval()
         fold_norms(self.network)
         self.engine: Engine = engine or self.network
+        self.calibration = calibration
+        self.temperature = calibration.temperature if calibration else 1.0
+        self.threshold = calibration.threshold if calibration else None
         self.classes = card.classes
         self.mask_classes = card.mask_classes
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
@@ -63,14 +71,21 @@ class Predictor:
         inputs, _ = self.transform(image)
         return inputs
 
+    def class_name(self, class_probs: np.ndarray) -> str:
+        """The most probable class of probabilities (K,), or UNKNOWN where they stay below the threshold."""
+        best = int(class_probs.argmax())
+        sure = self.threshold is None or class_probs[best] >= self.threshold
+        return self.classes[best] if sure else UNKNOWN
+
     def answer(self, inputs: Tensor, sizes: Sequence[tuple[int, int]], paths: Sequence[str]) -> list[Prediction]:
         """Answer for prepared images (B, 3, h, w); sizes: each one's own (H, W), which its mask will have."""
         device = next(self.network.parameters()).device
         outputs = self(inputs.to(device))
+        class_logits = None if outputs.class_logits is None else outputs.class_logits / self.temperature
         return [
             Prediction(
                 path=path,
-                class_probs=None if outputs.class_logits is None else _numpy(outputs.class_logits[n].softmax(0)),
+                class_probs=None if class_logits is None else _numpy(class_logits[n].softmax(0)),
                 mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits[n : n + 1], size)),
                 attention=None if outputs.attention is None else _numpy(outputs.attention[n, 0]),
             )
@@ -84,8 +99,10 @@ def load(
     """The network of a run folder, ready to answer.
 
     head: who says the class, the network's own head or the boosted trees that `mnsa trees` grew; masks and attention
-    are the network's either way. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`.
+    are the network's either way. What `mnsa calibrate` has found is used for the network's own head, in every engine;
+    trees answer uncalibrated. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`.
     Raises: RunError when the folder is incomplete or has no trees or no such export; ModelError when one can't be used.
+    RunError also when calibration.json was found for other weights.
     """
     if engine is not None and head == "trees":
         raise ModelError("Boosted trees are no part of an exported network. Leave out --engine, or --head trees.")
@@ -93,14 +110,16 @@ def load(
         raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
     network, card = load_network(Path(run))
     if engine is not None:
-        return Predictor(network, card, engine=open_export(Path(run), engine, precision))
+        opened = open_export(Path(run), engine, precision)
+        return Predictor(network, card, engine=opened, calibration=load_calibration(Path(run)))
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")
         features = network.backbone.channels[-1]
         trees = load_trees(Path(run), card.classes, features, threads=torch.get_num_threads())
         network.class_head.classifier = trees
-    return Predictor(network, card)
+        return Predictor(network, card)
+    return Predictor(network, card, calibration=load_calibration(Path(run)))
 
 
 def _mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -14,11 +14,12 @@ def columns_of(predictor: Predictor, traits: list[str]) -> list[str]:
 
 
 def row_of(predictor: Predictor, answer: Prediction) -> dict[str, str]:
-    """Class, its rivals and the share of each mask class, by column."""
+    """Class (or `unknown`), the likeliest ones by name, and the share of each mask class, by column."""
     row = {"image": answer.path}
     if answer.class_probs is not None:
         best = answer.class_probs.argsort()[::-1][:5]
-        row["class"], row["probability"] = predictor.classes[best[0]], f"{answer.class_probs[best[0]]:.4f}"
+        row["class"] = predictor.class_name(answer.class_probs)
+        row["probability"] = f"{answer.class_probs[best[0]]:.4f}"
         row["top5"] = "; ".join(f"{predictor.classes[k]} {answer.class_probs[k]:.4f}" for k in best)
     if answer.mask is not None:
         first = 1 if len(predictor.mask_classes) == 1 else 0

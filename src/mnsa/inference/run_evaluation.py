@@ -34,7 +34,9 @@ def evaluate_run(
         raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
     require_sound(rows)
     released = {"iou_released": released_iou_of(path, rows)} if released_iou else {}
-    scores = evaluate(_pairs(predictor, rows), predictor.classes, predictor.mask_classes)
+    scores = evaluate(
+        _pairs(predictor, rows), predictor.classes, predictor.mask_classes, calibrated=predictor.calibration is not None
+    )
     scores["dataset"] = manifest.name
     scores.get("segmentation", {}).update(released)
     _keep(run.evaluation_file, scores_key(split, head), scores)

@@ -1,0 +1,99 @@
+"""How sure is sure: temperature, calibration error and the threshold below which an answer is `unknown`.
+
+N labelled images; K classes. Confidence: the probability of the most probable class, (N,). Plain arrays, no torch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+BINS = 15  # of confidence, equally wide
+STEP = 1e-4  # thresholds are multiples of it: the table of answers shows as many digits
+COOLEST, HOTTEST = 0.05, 20.0  # the temperatures between which one is sought
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram: images whose confidence is in [low, high); None where there is none."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Threshold(NamedTuple):
+    """A confidence, and how many images reach it and how many of those answers are right."""
+
+    value: float
+    accepted: int
+    right: int
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood of labels (N,) under softmax(logits / temperature), logits (N, K); in nats."""
+    return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The temperature of least log-loss, between COOLEST and HOTTEST; None when every answer is right.
+
+    The loss is convex in 1/T, so it has one minimum in log T, too. When every answer is right it falls for ever as T
+    nears 0: such images can't say how sure is too sure. Source: Guo et al. 2017, On Calibration of Modern Neural
+    Networks, section 4.2.
+    """
+    if (logits.argmax(1) == labels).all():
+        return None
+    wide = logits.astype(np.float64)
+    bounds = (np.log(COOLEST), np.log(HOTTEST))
+    found = minimize_scalar(
+        lambda log_t: log_loss(wide, labels, np.exp(log_t)), bounds=bounds, method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def confidences(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """The largest of softmax(logits / temperature) of each image: float64 (N,)."""
+    best: np.ndarray = np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1).max(1))
+    return best
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """Mean confidence and share of right answers in equally wide bins of confidence; a confidence of 1 is in the last.
+
+    right: bool (N,), whether the most probable class is the true one.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    sure, correct = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    return [
+        Bin(float(edges[n]), float(edges[n + 1]), int(counts[n]), *_means(counts[n], sure[n], correct[n]))
+        for n in range(bins)
+    ]
+
+
+def calibration_error(bars: list[Bin]) -> float:
+    """Expected calibration error: the mean gap between confidence and accuracy, bins weighted by their images."""
+    images = sum(bar.images for bar in bars)
+    gaps = (bar.images * abs(bar.confidence - bar.accuracy) for bar in bars if bar.confidence is not None)
+    return sum(gaps) / images
+
+
+def find_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> Threshold | None:
+    """The smallest confidence seen (rounded down to STEP) from which on at least `target` of the answers are right.
+
+    None when no threshold reaches it.
+    """
+    floored = np.floor(confidence / STEP + 1e-6).astype(int)  # 0.3 / 0.0001 is just below 3000
+    for value in np.unique(floored):
+        accepted = floored >= value
+        if right[accepted].mean() >= target:
+            return Threshold(round(float(value * STEP), 4), int(accepted.sum()), int(right[accepted].sum()))
+    return None
+
+
+def _means(count: int, sure: float, correct: float) -> tuple[float | None, float | None]:
+    return (float(sure / count), float(correct / count)) if count else (None, None)

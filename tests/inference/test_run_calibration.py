@@ -1,0 +1,167 @@
+"""A run's probabilities are calibrated on validation, and every answer obeys."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.errors import DataError, ModelError, RunError
+from mnsa.inference.digest import model_digest
+from mnsa.inference.predictor import load
+from mnsa.inference.rows import row_of
+from mnsa.inference.run_calibration import calibrate_run
+from mnsa.inference.run_evaluation import evaluate_run
+from mnsa.inference.run_trees import pool_split
+from mnsa.model.network import build_network
+from mnsa.run_folder import ModelCard, load_network, save_network
+
+
+@pytest.fixture
+def more_validation(dataset, tmp_path):
+    """The data set with its training leaves as validation too: 15 of them; None leaves a row out."""
+
+    def write(keep=lambda row: row):
+        manifest = read_manifest(dataset)
+        rows = [replace(row, split="val") if row.split == "train" else row for row in manifest.rows]
+        kept = tuple(row for row in map(keep, rows) if row)
+        folder = tmp_path / f"more-{len(list(tmp_path.glob('more-*')))}"
+        write_manifest(replace(manifest, rows=kept), folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def calibrated(own_run, more_validation):
+    """A run with a calibration of a temperature and a threshold that bite."""
+    calibrate_run(own_run.path, dataset=more_validation())
+
+    def change(**values):
+        file = own_run.path / "calibration.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        return own_run.path
+
+    return change
+
+
+def test_the_record_says_what_was_found_on_which_images_for_which_weights(own_run, more_validation, predictor):
+    found = calibrate_run(own_run.path, dataset=more_validation(), target=0.5)
+    val = read_manifest(more_validation()).split("val")
+    assert found.weights_sha256 == hashlib.sha256((own_run.model_folder / "model.safetensors").read_bytes()).hexdigest()
+    probs = np.stack([predictor.predict(val.image_path(row)).class_probs for row in val.rows])
+    right = probs.argmax(1) == [val.label_index(row) for row in val.rows]
+    kept = json.loads((own_run.path / "calibration.json").read_text())
+    assert (kept["split"], kept["images"], kept["right"], kept["dataset"]) == ("val", 15, right.sum(), "leaves")
+    assert kept["temperature"] == found.temperature
+    assert kept["log_loss"]["after"] <= kept["log_loss"]["before"] + 1e-9
+    before = [bar for bar in kept["reliability"]["before"] if bar["images"]]
+    assert sum(bar["images"] * bar["confidence"] for bar in before) == pytest.approx(probs.max(1).sum(), abs=1e-4)
+    assert sum(bar["images"] * bar["accuracy"] for bar in before) == pytest.approx(right.sum())
+
+
+def test_answers_are_the_softmax_of_logits_over_the_temperature(calibrated, predictor, dataset):
+    loaded = load(calibrated(temperature=3.0))
+    val = read_manifest(dataset).split("val")
+    logits = pool_split(predictor, val).class_logits.numpy()
+    answers = np.stack([loaded.predict(val.image_path(row)).class_probs for row in val.rows])
+    np.testing.assert_allclose(answers, softmax(logits / 3, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "unknown"), [(None, False), (0.0, False), (1.0, True)])
+def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_names(
+    calibrated, dataset, threshold, unknown
+):
+    loaded = load(calibrated(threshold=threshold))
+    answer = loaded.predict(next((dataset / "images").iterdir()))
+    row, best = row_of(loaded, answer), loaded.classes[answer.class_probs.argmax()]
+    assert row["class"] == ("unknown" if unknown else best)
+    assert row["top5"].startswith(f"{best} {row['probability']}")
+
+
+def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_it_was(calibrated, dataset):
+    run = calibrated(temperature=3.0)
+    scores = evaluate_run(run, split="train")["classification"]
+    answer, manifest = load(run).predict, read_manifest(dataset).split("train")
+    probs = torch.stack([torch.from_numpy(answer(manifest.image_path(row)).class_probs) for row in manifest.rows])
+    labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
+    expected = multiclass_calibration_error(probs, labels, 3, n_bins=15).item()
+    assert scores["ece"] == pytest.approx(expected, abs=1e-6)
+    (run / "calibration.json").unlink()
+    plain = evaluate_run(run, split="train")["classification"]
+    assert plain == {name: value for name, value in scores.items() if name != "ece"}
+
+
+@pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])
+def test_answers_of_another_calibration_are_told_apart(calibrated, change):
+    assert model_digest(load(calibrated())) != model_digest(load(calibrated(**change)))
+
+
+def test_a_calibration_of_other_weights_is_refused_until_it_is_made_anew(calibrated, more_validation):
+    run = calibrated(temperature=7.0)
+    network, card = load_network(run)
+    network.class_head.classifier.bias.data += 1
+    save_network(run / "model", network, card)
+    with pytest.raises(RunError, match=rf"calibration\.json was found for other weights.*mnsa calibrate {run}"):
+        load(run)
+    calibrate_run(run, dataset=more_validation())
+    assert load(run).temperature != 7.0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"reliability": {}, "temperature": 1}'])
+def test_a_damaged_calibration_is_refused(own_run, text):
+    (own_run.path / "calibration.json").write_text(text)
+    with pytest.raises(RunError, match=r"calibration\.json is damaged.*mnsa calibrate"):
+        load(own_run.path)
+
+
+@pytest.mark.parametrize("values", [{"temperature": 0}, {"temperature": "2"}, {"threshold": 1.5}, {"extra": 1}])
+def test_values_that_mean_nothing_are_refused(calibrated, values):
+    with pytest.raises(RunError, match=r"calibration\.json is damaged"):
+        load(calibrated(**values))
+
+
+def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, more_validation):
+    first = calibrate_run(own_run.path, dataset=more_validation())
+    manifest = read_manifest(own_dataset)
+    rows = tuple(replace(row, split="val") if row.split == "train" else row for row in manifest.rows)
+    write_manifest(replace(manifest, rows=rows), own_dataset.with_name("again"))
+    for row in rows:
+        (own_dataset / row.mask).unlink()
+        if row.split == "test":
+            (own_dataset / row.image).unlink()
+    again = calibrate_run(own_run.path, dataset=own_dataset.with_name("again"))
+    assert (again.temperature, again.threshold) == (first.temperature, first.threshold)
+
+
+def test_fewer_than_ten_labelled_validation_images_are_refused(own_run, more_validation):
+    with pytest.raises(DataError, match="3 labelled images with split `val`; fewer than 10"):
+        calibrate_run(own_run.path)
+    unlabelled = more_validation(lambda row: replace(row, label="") if row.label == "cultivar_02" else row)
+    assert calibrate_run(own_run.path, dataset=unlabelled).images == 10
+    fewer = more_validation(lambda row: row if row.label == "cultivar_01" else replace(row, label=""))
+    before = (own_run.path / "calibration.json").read_bytes()
+    with pytest.raises(DataError, match="5 labelled images"):
+        calibrate_run(own_run.path, dataset=fewer)
+    assert (own_run.path / "calibration.json").read_bytes() == before
+
+
+def test_a_run_without_a_class_head_is_refused(own_run):
+    card = load_network(own_run.path)[1]
+    segmenter = ModelCard(card.model, card.data, (), card.mask_classes)
+    save_network(own_run.model_folder, build_network(card.model, 0, 1), segmenter)
+    with pytest.raises(ModelError, match="has no class head"):
+        calibrate_run(own_run.path)
+
+
+def test_trees_answer_uncalibrated(grown, tmp_path, more_validation):
+    run = shutil.copytree(grown.path, tmp_path / "grown")
+    calibrate_run(run, dataset=more_validation())
+    with_trees = load(run, head="trees")
+    assert (with_trees.temperature, with_trees.threshold, with_trees.calibration) == (1.0, None, None)
