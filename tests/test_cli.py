@@ -27,6 +27,20 @@ def test_every_verb_helps_with_an_example(mnsa, verb):
     assert f"mnsa {' '.join(verb)} " in help_of.out.partition("Example:")[2]
 
 
+def test_the_help_of_all_ends_with_commands_from_photos_to_answers(mnsa):
+    examples = " ".join(mnsa("--help").out.partition("Example:")[2].split())
+    places = [examples.index(f"mnsa {verb} ") for verb in ("import folders", "train", "predict")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("mnsa ev", "evaluate"), ("mnsa import fo", "folders")])
+def test_a_shell_completes_verbs(mnsa, monkeypatch, typed, offered):
+    monkeypatch.setenv("_MNSA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert mnsa().out.split() == [offered]
+
+
 def test_help_does_not_wait_for_torch():
     code = (
         "import sys\nfrom mnsa.cli import main\n"

@@ -16,6 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Which cultivar is this leaf, and where are its veins: one network for both.",
+    epilog=(
+        "Example: `mnsa import folders photos/ --out leaves`, then "
+        "`mnsa train configs/small.toml --data leaves --out runs/first`, then "
+        "`mnsa predict runs/first new_photos/ --out answers`"
+    ),
 )
 console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
 

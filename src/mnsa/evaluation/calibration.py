@@ -78,7 +78,11 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 def calibration_error(bars: list[Bin]) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy, bins weighted by their images."""
     images = sum(bar.images for bar in bars)
-    gaps = (bar.images * abs(bar.confidence - bar.accuracy) for bar in bars if bar.confidence is not None)
+    gaps = [
+        bar.images * abs(bar.confidence - bar.accuracy)
+        for bar in bars
+        if bar.confidence is not None and bar.accuracy is not None
+    ]
     return sum(gaps) / images
 
 

@@ -16,13 +16,16 @@ from mnsa.data.images import read_image
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.folder import open_export
 from mnsa.engines.kinds import EngineName, Precision
-from mnsa.errors import ModelError
+from mnsa.errors import ModelError, RunError
+from mnsa.hub.save import push_model, save_model
+from mnsa.hub.source import find_folder
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.model.folded import fold_norms
 from mnsa.model.heads import mask_of
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.records import Outputs, Prediction
 from mnsa.run_folder import ModelCard, load_network
+from mnsa.traits import Ruler, find_roles
 from mnsa.trees.folder import load_trees
 
 Head = Literal["network", "trees"]
@@ -36,11 +39,17 @@ class Predictor:
     It takes the network over: BatchNorms become part of the convolutions before them, which answers faster.
 
     engine: computes the outputs in the network's place. calibration: how sure the network really is; without it
-    temperature is 1 and threshold None.
+    temperature is 1 and threshold None. source: the folder it was read from; the weights there are not folded.
     """
 
     def __init__(
-        self, network: Network, card: ModelCard, *, engine: Engine | None = None, calibration: Calibration | None = None
+        self,
+        network: Network,
+        card: ModelCard,
+        *,
+        engine: Engine | None = None,
+        calibration: Calibration | None = None,
+        source: Path | None = None,
     ) -> None:
         self.network = network.eval()
         fold_norms(self.network)
@@ -50,7 +59,26 @@ class Predictor:
         self.threshold = calibration.threshold if calibration else None
         self.classes = card.classes
         self.mask_classes = card.mask_classes
+        self.source = source
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
+        """Load a run folder, its model/ folder, or a name on the hub, as `load` does. Raises: RunError."""
+        return load(source, revision=revision)
+
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
+        """Save the network's files, as they are on disk, into a new folder with a model card: see `save_model`.
+
+        Boosted trees and exported networks stay behind. Raises: RunError, DataError.
+        """
+        return save_model(self._require_source(), Path(folder), licence=licence)
+
+    def push_to_hub(
+        self, name: str, *, licence: str | None = None, private: bool | None = None, revision: str | None = None
+    ) -> str:
+        """Put what `save_pretrained` saves on the hub, as `owner/model`; its address. Raises: RunError."""
+        return push_model(self._require_source(), name, licence=licence, private=private, revision=revision)
 
     def __call__(self, images: Tensor) -> Outputs:
         """The network's outputs for images (B, 3, h, w) that are normalised already."""
@@ -92,15 +120,38 @@ class Predictor:
             for n, (size, path) in enumerate(zip(sizes, paths, strict=True))
         ]
 
+    def traits(self, answer: Prediction, *, px_per_mm: float | None = None) -> dict[str, str]:
+        """Measure an answer's mask: values by column, as `mnsa predict --traits` writes them, units in the names.
+
+        px_per_mm: pixels per millimetre; without it, in pixels. A number that doesn't exist is empty text.
+        Raises: ModelError when there is no mask; ConfigError when no mask class has a role (see `mnsa.traits`).
+        """
+        if answer.mask is None:
+            raise ModelError(
+                "This network finds no masks, so there is nothing to measure. Train one with segmentation."
+            )
+        return Ruler(find_roles(self.mask_classes), px_per_mm).row(answer.mask)
+
+    def _require_source(self) -> Path:
+        if self.source is None:
+            raise RunError("This predictor was made of a network, not read from a folder. Save that: save_network.")
+        return self.source
+
 
 def load(
-    run: str | Path, *, head: Head = "network", engine: EngineName | None = None, precision: Precision = "float32"
+    run: str | Path,
+    *,
+    head: Head = "network",
+    engine: EngineName | None = None,
+    precision: Precision = "float32",
+    revision: str | None = None,
 ) -> Predictor:
-    """The network of a run folder, ready to answer.
+    """The network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`), ready to answer.
 
     head: who says the class, the network's own head or the boosted trees that `mnsa trees` grew; masks and attention
     are the network's either way. What `mnsa calibrate` has found is used for the network's own head, in every engine;
-    trees answer uncalibrated. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`.
+    trees answer uncalibrated. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`. revision:
+    branch, tag or commit on the hub.
     Raises: RunError when the folder is incomplete or has no trees or no such export; ModelError when one can't be used.
     RunError also when calibration.json was found for other weights.
     """
@@ -108,18 +159,19 @@ def load(
         raise ModelError("Boosted trees are no part of an exported network. Leave out --engine, or --head trees.")
     if head not in get_args(Head):
         raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
-    network, card = load_network(Path(run))
+    folder = find_folder(run, revision=revision)
+    network, card = load_network(folder)
     if engine is not None:
-        opened = open_export(Path(run), engine, precision)
-        return Predictor(network, card, engine=opened, calibration=load_calibration(Path(run)))
+        opened = open_export(folder, engine, precision)
+        return Predictor(network, card, engine=opened, calibration=load_calibration(folder), source=folder)
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")
         features = network.backbone.channels[-1]
-        trees = load_trees(Path(run), card.classes, features, threads=torch.get_num_threads())
+        trees = load_trees(folder, card.classes, features, threads=torch.get_num_threads())
         network.class_head.classifier = trees
-        return Predictor(network, card)
-    return Predictor(network, card, calibration=load_calibration(Path(run)))
+        return Predictor(network, card, source=folder)
+    return Predictor(network, card, calibration=load_calibration(folder), source=folder)
 
 
 def _mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:

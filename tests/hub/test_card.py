@@ -1,0 +1,97 @@
+"""The card says what the run folder and its data set say, and nothing else."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import RunError
+from mnsa.hub.plain import plain
+from mnsa.hub.save import save_model
+
+SCORES = {
+    "images": 3,
+    "dataset": "leaves",
+    "classification": {"images": 3, "accuracy": 0.6667, "accuracy_interval": [0.25, 1.0], "macro_f1": 0.5},
+    "segmentation": {
+        "images": 3,
+        "classes": {"vein": {"iou": 0.41, "iou_interval": None, "dice": None}},
+    },
+}
+
+
+@pytest.fixture
+def card_of(tmp_path):
+    def card(run, **options):
+        shutil.rmtree(tmp_path / "saved", ignore_errors=True)
+        return (save_model(run.path, tmp_path / "saved", **options) / "README.md").read_text()
+
+    return card
+
+
+def header(text):
+    return yaml.safe_load(text.split("---")[1])
+
+
+def test_the_header_is_what_the_hub_reads(finished, card_of):
+    found = header(card_of(finished, licence="cc-by-4.0"))
+    assert (found["library_name"], found["license"]) == ("mnsa", "cc-by-4.0")
+    assert found["pipeline_tag"] == "image-classification"
+    assert {"leaf", "image-segmentation"} <= set(found["tags"])
+    assert header(card_of(finished))["license"] == "unknown"
+    assert "Nobody has named a licence" in card_of(finished)
+
+
+def test_images_are_counted_per_class_and_split_and_no_path_is_told(finished, dataset, card_of):
+    text = card_of(finished)
+    rows = read_manifest(dataset).rows
+    for name in {row.label for row in rows}:
+        counts = [sum((row.label, row.split) == (name, split) for row in rows) for split in ("train", "val", "test")]
+        assert f"| {name} | {' | '.join(map(str, counts))} |" in text
+    assert "| all | 12 | 3 | 3 |" in text
+    assert str(dataset) not in text
+
+
+def test_counts_of_another_data_set_than_the_runs_are_not_told(own_run, card_of):
+    provenance = json.loads(own_run.provenance_file.read_text())
+    own_run.provenance_file.write_text(json.dumps({**provenance, "dataset_digest": "0" * 64}))
+    text = card_of(own_run)
+    assert "Images per class are unknown" in text
+    assert "| all |" not in text
+
+
+def test_scores_stand_with_split_and_interval_or_are_missed(own_run, card_of):
+    assert "Not evaluated yet" in card_of(own_run)
+    own_run.evaluation_file.write_text(json.dumps({"test": SCORES, "test/trees": SCORES}))
+    text = card_of(own_run)
+    assert "| leaves | test | 3 | accuracy | 0.667 | 0.250 to 1.000 |" in text
+    assert "| leaves | test | 3 | IoU of vein | 0.410 |  |" in text
+    assert "| leaves | test | 3 | Dice of vein | none to score |  |" in text
+    assert "trees" not in text
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"test": {"classification": 3}}'])
+def test_a_damaged_evaluation_is_named(own_run, card_of, text):
+    own_run.evaluation_file.write_text(text)
+    with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
+        card_of(own_run)
+
+
+def test_an_imported_network_names_its_checkpoint_instead_of_data(own_run, card_of):
+    own_run.provenance_file.write_text(json.dumps({"checkpoint": "/home/me/net.pth", "checkpoint_sha256": "abc"}))
+    text = card_of(own_run)
+    assert "imported from a checkpoint, sha256 abc" in text
+    assert "/home/me" not in text
+
+
+def test_its_use_is_five_lines(finished, card_of):
+    (code,) = re.findall(r"```python\n(.*?)```", card_of(finished), re.DOTALL)
+    assert "mnsa.load" in code
+    assert len([line for line in code.splitlines() if line]) <= 5
+
+
+def test_a_strangers_names_bring_no_markup():
+    assert plain("a|b\n# c <img> [x](y) *z*") == "a\\|b \\# c &lt;img&gt; \\[x\\](y) \\*z\\*"

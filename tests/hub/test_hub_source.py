@@ -1,0 +1,102 @@
+"""A model is a folder here or a name on the hub; the hub's refusals are paragraphs. No test asks a network."""
+
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+from huggingface_hub import errors
+
+import mnsa
+from mnsa.errors import RunError
+from mnsa.hub.source import find_folder, hub_name
+from mnsa.inference.predictor import Predictor
+from mnsa.run_folder import load_network
+
+
+def answer_of(status):
+    return httpx2.Response(status, request=httpx2.Request("GET", "https://hub.invalid"))
+
+
+@pytest.mark.parametrize("name", ["owner/model", "Owner-1/leaf.v2_small"])
+def test_owner_and_model_are_a_name_on_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "source", [Path("owner/model"), "model", "/a/b", "./model", "../model", "a/b/c", "a\\b", "a/", ""]
+)
+def test_everything_else_is_a_folder(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub_name(source) is None
+    assert find_folder(source) == Path(source)
+
+
+def test_a_mistyped_run_never_becomes_a_strangers_model(hub, tmp_path):
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    with pytest.raises(RunError, match="runs/frist has no finished network"):
+        mnsa.load("runs/frist")
+    assert hub.asked == []
+
+
+def test_a_name_is_fetched_once_as_weights_config_and_card_alone(hub, finished):
+    predictor = Predictor.from_pretrained("owner/leaves", revision="v1")
+    assert predictor.classes == mnsa.load(finished.path).classes
+    files = ["config.json", "model.safetensors", "README.md"]
+    assert hub.asked == [("owner/leaves", {"revision": "v1", "allow_patterns": files})]
+
+
+def test_a_model_of_the_hub_answers_as_the_run_does(hub, finished, dataset):
+    leaf = sorted((dataset / "images").iterdir())[0]
+    ours, theirs = (mnsa.load(source).predict(leaf) for source in (finished.path, "owner/leaves"))
+    assert (ours.class_probs == theirs.class_probs).all()
+    assert (ours.mask == theirs.mask).all()
+
+
+def test_a_folder_has_no_revision(finished):
+    with pytest.raises(RunError, match="is a folder here, so it has no revision 'v1'"):
+        mnsa.load(finished.path, revision="v1")
+
+
+def test_a_model_of_another_library_is_refused_by_its_missing_files(hub, tmp_path):
+    hub.gives = tmp_path / "snapshot"
+    hub.gives.mkdir()
+    (hub.gives / "config.json").write_text("{}")
+    (hub.gives / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(RunError, match=r"owner/other on the hub is no model of mnsa: it has no model\.safetensors"):
+        mnsa.load("owner/other")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (
+            errors.RepositoryNotFoundError("no", response=answer_of(404)),
+            "no model of that name on the hub, or it is private",
+        ),
+        (errors.GatedRepoError("no", response=answer_of(403)), "for those whom its owner let in"),
+        (errors.RevisionNotFoundError("no", response=answer_of(404)), "has no such revision"),
+        (errors.HfHubHTTPError("no", response=answer_of(401)), "doesn't let you at owner/leaves. Log in"),
+        (errors.HfHubHTTPError("503 busy", response=answer_of(503)), "can't be had: 503 busy. Check the network"),
+        (errors.LocalEntryNotFoundError("not cached\nand more"), "can't be had: not cached. Check the network"),
+        (errors.OfflineModeIsEnabled("offline mode"), "can't be had: offline mode. Check the network"),
+        (httpx2.ConnectError("no route"), "can't be had: no route. Check the network"),
+        (errors.HFValidationError("cannot end in .git"), "can't be a name on the hub: cannot end in .git. Expected"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_the_hub_refuses_is_told_with_a_way_out(hub, refusal, words):
+    hub.gives = refusal
+    with pytest.raises(RunError) as told:
+        mnsa.load("owner/leaves")
+    assert words in str(told.value)
+    assert "owner/leaves" in str(told.value)
+
+
+def test_the_weights_in_the_folder_stay_unfolded(hub, finished):
+    before = load_network(finished.path)[0].state_dict()
+    predictor = mnsa.load("owner/leaves")
+    assert predictor.network.state_dict().keys() != before.keys()
+    after = load_network(predictor.source)[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -1,0 +1,19 @@
+"""The lines that docs/python.md begins with are run as they stand."""
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+
+
+def test_five_lines_load_predict_and_measure(finished, dataset, tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) == 5
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "first").symlink_to(finished.path)
+    (tmp_path / "leaf.jpg").symlink_to(sorted((dataset / "images").iterdir())[0])
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # the page's own words
+    name, measured = capsys.readouterr().out.splitlines()
+    assert name.startswith("cultivar_")
+    assert "vein_density_mm_per_mm2" in measured
