@@ -70,7 +70,7 @@ def test_bins_hold_their_lower_edge_and_the_last_one_holds_1():
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(0.6, (0.3, 5, 3)), (0.75, (0.6, 3, 3)), (1.0, (0.6, 3, 3)), (0.0, (0.3, 5, 3))],
+    [(0.6, (0.3, 5, 3)), (0.75, (0.4, 4, 3)), (1.0, (0.6, 3, 3)), (0.0, (0.3, 5, 3))],
 )
 def test_the_threshold_is_the_smallest_from_which_on_enough_answers_are_right(target, expected):
     confidence, right = np.array([0.9, 0.3, 0.6, 0.8, 0.4]), np.array([True, False, True, True, False])

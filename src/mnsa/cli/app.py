@@ -60,7 +60,7 @@ Ground = Annotated[
 def main() -> None:
     """Entry point of the `mnsa` command: a MnsaError becomes one paragraph and its exit code."""
     try:
-        app()
+        app(prog_name="mnsa")
     except MnsaError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
