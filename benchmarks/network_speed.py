@@ -33,7 +33,6 @@ from timing import MIN_REPEATS, Seconds, Spread, machine_facts, pick_device, spe
 CLASSES, MASK_CLASSES = 200, 1
 STAGE = "segmentation"
 TASKS = ("forward", "step")
-LAYOUTS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
 Contestants = dict[str, Callable[[], object]]
 
 
@@ -76,19 +75,15 @@ def measure(task: str, options: argparse.Namespace) -> list[Row]:
 
 
 def forward_contestants(options: argparse.Namespace) -> Contestants:
-    """Both sides in eval mode without autograd; mnsa in each layout and precision."""
+    """Both sides in eval mode without autograd; mnsa in each precision."""
     device = pick_device(options.device)
     released = drawn(options.backbone)
     images = torch.randn(options.batch, 3, *_size(options), device=device)
-    contestants: Contestants = {}
-    for name, layout in LAYOUTS.items():
-        network = ours(released).to(device, memory_format=layout)
-        predictor = Predictor(network, ModelCard(paper_config(options.backbone).model, paper_config().data, (), ()))
-        if options.compile:
-            compile_parts(network)
-        shown = images.contiguous(memory_format=layout)
-        for precision in options.precisions:
-            contestants[f"mnsa, {precision}{name}"] = in_precision(predictor, shown, precision)
+    network = ours(released).to(device)
+    predictor = Predictor(network, ModelCard(paper_config(options.backbone).model, paper_config().data, (), ()))
+    if options.compile:
+        compile_parts(network)
+    contestants = {f"mnsa, {precision}": in_precision(predictor, images, precision) for precision in options.precisions}
     released.eval().to(device)
     return {"released": lambda: without_autograd(released, images), **contestants}
 
