@@ -39,13 +39,18 @@ def output_names(network: Network) -> tuple[str, ...]:
 
 
 def trace(network: Network) -> ExportedProgram:
-    """Export a network. Raises: ModelError when torch can't, or for trees as class head, which are no tensors."""
+    """Export a network, whose weights become contiguous: engines choose their own layouts.
+
+    Raises: ModelError when torch can't, or for trees as class head, which are no tensors.
+    """
     if network.class_head is not None and not isinstance(network.class_head.classifier, nn.Linear):
         raise ModelError(
             "Boosted trees are no tensor program, so they can't be exported. Export the network with its own head; "
             "the trees are asked with `--head trees` and no --engine."
         )
     free = {INPUT: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    # Reasoning about channels-last strides of unknown sizes takes the exporter minutes for every reshape.
+    network.to(memory_format=torch.contiguous_format)
     with torch.no_grad(), explained("torch", network):
         return torch.export.export(
             Exportable(network.eval()), (torch.rand(_EXAMPLE),), dynamic_shapes=free, strict=False
