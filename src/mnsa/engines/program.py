@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from mnsa.engines.card import INPUT
 from mnsa.errors import ModelError
+from mnsa.model.layout import set_layout
 from mnsa.model.network import Network
 from mnsa.records import Outputs
 
@@ -50,7 +51,7 @@ def trace(network: Network) -> ExportedProgram:
         )
     free = {INPUT: {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
     # Reasoning about channels-last strides of unknown sizes takes the exporter minutes for every reshape.
-    network.to(memory_format=torch.contiguous_format)
+    set_layout(network, torch.contiguous_format)
     with torch.no_grad(), explained("torch", network):
         return torch.export.export(
             Exportable(network.eval()), (torch.rand(_EXAMPLE),), dynamic_shapes=free, strict=False

@@ -16,6 +16,7 @@ from mnsa.model.backbone import Backbone
 from mnsa.model.decoder import EnhancedDecoder, side_logits
 from mnsa.model.enhancer import Enhancer, Widths
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead
+from mnsa.model.layout import set_layout
 from mnsa.model.unet import UNetDecoder
 from mnsa.model.unet3plus import UNet3PlusDecoder
 from mnsa.model.weights import load_pretrained
@@ -138,7 +139,8 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
-    return network.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
+    set_layout(network, torch.channels_last)  # the one in which convolutions are fastest
+    return network
 
 
 def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassHead:

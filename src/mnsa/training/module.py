@@ -15,6 +15,7 @@ from mnsa.config import LossConfig, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.evaluation.metrics import ValidationScores
 from mnsa.model.heads import mask_of
+from mnsa.model.layout import set_layout
 from mnsa.model.network import Network
 from mnsa.records import Batch
 from mnsa.training import losses
@@ -65,7 +66,7 @@ class StageModule(lightning.LightningModule):
         # Chosen here, because DDP takes the weights' strides from what it finds after this hook.
         if self.trainer.strategy.root_device.type != "cpu" or self.trainer.precision == "32-true":
             self.layout = torch.channels_last
-        self.network.to(memory_format=self.layout)
+        set_layout(self.network, self.layout)
 
     def on_train_epoch_end(self) -> None:
         if not self.trainer.callback_metrics["loss"].isfinite():
