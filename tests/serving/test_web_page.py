@@ -69,7 +69,7 @@ def test_a_dropped_photo_is_answered_with_class_overlay_and_traits(page, photos,
     assert page.inner_text("#name") == name
     assert page.evaluate("document.getElementById('mask').naturalWidth") == 64
     assert page.is_visible("#mask")
-    assert f"{(own.mask == 1).mean() * 100:.2g}"[:3] in page.inner_text("#legend")
+    assert f"{(own.mask == 1).mean() * 100:.3g}"[:3] in page.inner_text("#legend")
     assert page.locator("#headline div").count() >= 6
     assert page.said == []
 

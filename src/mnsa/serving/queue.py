@@ -21,7 +21,7 @@ class Queue:
     def __init__(self, places: int) -> None:
         self.places = places
         self.inside = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mnsa-network")
+        self._thread = _new_thread()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -42,3 +42,8 @@ class Queue:
     def close(self) -> None:
         """Drop what waits; what runs comes to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread = _new_thread()  # an application may be started again
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="mnsa-network")
