@@ -2,9 +2,10 @@
 
 import torch
 
-from mnsa.model.decoder import EnhancedDecoder, resize, side_logits
+from mnsa.model.decoder import EnhancedDecoder, side_logits
 from mnsa.model.enhancer import Enhanced
 from mnsa.model.joined import JoinedConv2d
+from mnsa.model.upsampled import resize
 from mnsa.records import Pyramid
 
 SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
@@ -36,11 +37,6 @@ def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:
     enhanced[2] = enhanced[2]._replace(skip=enhanced[2].skip + 10)
     after = decoder(pyramid, enhanced)
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, False, False, True, True]
-
-
-def test_resizing_aligns_the_corners() -> None:
-    ramp = torch.tensor([0.0, 1.0, 2.0]).expand(1, 1, 3, 3)
-    torch.testing.assert_close(resize(ramp, (3, 5))[0, 0, 0], torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0]))
 
 
 def test_side_logits_are_the_channel_means_as_the_level_above_sees_them() -> None:

@@ -9,10 +9,10 @@ channels. Source: method section 1.
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mnsa.model.enhancer import Enhanced
 from mnsa.model.joined import JoinedConv2d
+from mnsa.model.upsampled import resize
 from mnsa.records import Pyramid
 
 
@@ -46,8 +46,7 @@ class EnhancedDecoder(nn.Module):
         outputs: list[Tensor] = []
         below = self.bridge[1](self.bridge[0](pyramid.level5, enhanced[-1].details))
         for level, features, (details, skip) in reversed(list(zip(self.levels, pyramid, enhanced, strict=True))):
-            x = resize(below, features.shape[-2:])
-            below = level((features, details, x), skip)
+            below = level((features, details), below, skip)
             outputs.append(below)
         return tuple(reversed(outputs))
 
@@ -60,29 +59,27 @@ class DecoderLevel(nn.Module):
         self.mix = ConvBlock(in_channels, out_channels)
         self.refine = ConvBlock(out_channels + skip_channels, out_channels)
 
-    def forward(self, maps: Sequence[Tensor], skip: Tensor) -> Tensor:
-        """F_l, D_l and X, each (B, channels, H_l, W_l), and skip (B, S_l, H_l, W_l) -> Z_l (B, O_l, H_l, W_l)."""
-        refined: Tensor = self.refine(self.mix(*maps), skip)
+    def forward(self, maps: Sequence[Tensor], below: Tensor, skip: Tensor) -> Tensor:
+        """F_l and D_l (B, channels, H_l, W_l), Z_l+1 or the bridge's X_6, S_l (B, S_l, H_l, W_l) -> Z_l, as high."""
+        refined: Tensor = self.refine(self.mix(*maps, below=below), skip)
         return refined
 
 
 class ConvBlock(nn.ModuleList):
-    """A 3x3 convolution of joined maps, BatchNorm and ReLU. Maps (B, C_i, H, W), C in all -> (B, O, H, W)."""
+    """A 3x3 convolution of joined maps, BatchNorm and ReLU. Maps (B, C_i, H, W), C in all -> (B, O, H, W).
+
+    below: one more map, resized to the size of the others.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         conv = JoinedConv2d(in_channels, out_channels)
         super().__init__((conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)))
 
-    def forward(self, *maps: Tensor) -> Tensor:
-        """Maps (B, C_i, H, W) -> (B, O, H, W)."""
+    def forward(self, *maps: Tensor, below: Tensor | None = None) -> Tensor:
+        """Maps (B, C_i, H, W) and perhaps one from below, C channels in all -> (B, O, H, W)."""
         conv, norm, relu = self
-        activated: Tensor = relu(norm(conv(*maps)))
+        activated: Tensor = relu(norm(conv(*maps, below=below)))
         return activated
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize x (B, C, h, w) to `size` (H, W): bilinear, corners aligned."""
-    return x if x.shape[-2:] == size else F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

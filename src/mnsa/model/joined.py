@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from mnsa.model.upsampled import conv_of_upsampled, projecting_pays, resize
+
 KERNEL_SIZE = 3
 
 
@@ -28,15 +30,28 @@ class JoinedConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
         super().__init__(in_channels, out_channels, KERNEL_SIZE, padding=dilation, dilation=dilation)
 
-    def forward(self, *maps: Tensor) -> Tensor:
-        """Maps (B, C_i, H, W), some perhaps of 0 channels -> (B, O, H, W)."""
-        reach, maps = self.dilation[0], tuple(m for m in maps if m.shape[1] > 0)
+    def forward(self, *maps: Tensor, below: Tensor | None = None) -> Tensor:
+        """Maps (B, C_i, H, W), some perhaps of 0 channels, and one (B, C, h, w) to be resized -> (B, O, H, W)."""
+        maps = tuple(m for m in maps if m.shape[1] > 0)
+        if below is None:
+            return self._join(maps, self.weight)
+        size = maps[0].shape[-2:]
+        if not projecting_pays(below, size):
+            return self._join((*maps, resize(below, size)), self.weight)
+        own, of_below = torch.split(self.weight, [self.in_channels - below.shape[1], below.shape[1]], dim=1)
+        with torch.autocast("cpu", enabled=False):
+            from_below = conv_of_upsampled(below.to(self.weight.dtype), of_below, size)
+        return self._join(maps, own).add_(from_below)
+
+    def _join(self, maps: Sequence[Tensor], kernel: Tensor) -> Tensor:
+        """Convolve maps (B, C_i, H, W) with a kernel (O, C, 3, 3) -> (B, O, H, W)."""
+        reach = self.dilation[0]
         if _weights_outweigh(maps[0], self.weight):
             with torch.autocast("cpu", enabled=False):
-                precise = [m.to(self.weight.dtype) for m in maps]
-                joined: Tensor = _TapByTap.apply(reach, self.weight, self.bias, *precise)
+                precise = [m.to(kernel.dtype) for m in maps]
+                joined: Tensor = _TapByTap.apply(reach, kernel, self.bias, *precise)
             return joined
-        slices = torch.split(self.weight, [m.shape[1] for m in maps], dim=1)
+        slices = torch.split(kernel, [m.shape[1] for m in maps], dim=1)
         sums = F.conv2d(maps[0], slices[0], self.bias, padding=reach, dilation=reach)
         for features, weight in zip(maps[1:], slices[1:], strict=True):
             sums = sums + F.conv2d(features, weight, padding=reach, dilation=reach)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnsa.model.decoder import ConvBlock, resize
+from mnsa.model.decoder import ConvBlock
 from mnsa.model.joined import JoinedConv2d
 from mnsa.records import Pyramid
 
@@ -32,7 +32,7 @@ class UNetDecoder(nn.Module):
         outputs: list[Tensor] = []
         below = self.bridge(pyramid.level5)
         for level, features in reversed(list(zip(self.levels, pyramid, strict=True))):
-            below = level(features, resize(below, features.shape[-2:]))
+            below = level(features, below)
             outputs.append(below)
         return tuple(reversed(outputs))
 
@@ -43,8 +43,8 @@ class UNetLevel(nn.ModuleList):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__((ConvBlock(in_channels, out_channels), ConvBlock(out_channels, out_channels)))
 
-    def forward(self, *maps: Tensor) -> Tensor:
-        """F_l and X, each (B, channels, H_l, W_l) -> Z_l (B, O_l, H_l, W_l)."""
+    def forward(self, features: Tensor, below: Tensor) -> Tensor:
+        """F_l (B, C_l, H_l, W_l), and Z_l+1 or the bridge's X -> Z_l (B, O_l, H_l, W_l)."""
         mix, refine = self
-        refined: Tensor = refine(mix(*maps))
+        refined: Tensor = refine(mix(features, below=below))
         return refined

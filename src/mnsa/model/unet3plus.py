@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.model.decoder import ConvBlock, resize
+from mnsa.model.decoder import ConvBlock
+from mnsa.model.upsampled import resize
 from mnsa.records import Pyramid
 
 
