@@ -3,6 +3,7 @@
 config.toml        the whole config, every field spelled out
 provenance.json    versions, seed, git commit, command, data set and its digest
 metrics.csv        one row per epoch
+logs/              what TensorBoard, MLflow and W&B read, where `train.loggers` asks for them
 checkpoints/       training state, a folder per stage, to resume from
 model/             model.safetensors + config.json + README.md (the card)
 evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
@@ -73,6 +74,10 @@ class RunFolder:
     @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.csv"
+
+    @property
+    def logs_folder(self) -> Path:
+        return self.path / "logs"
 
     @property
     def evaluation_file(self) -> Path:

@@ -9,8 +9,6 @@ import time
 
 import pytest
 
-from mnsa.inference.files import find_images, predict_files
-
 COPIES = 4
 BATCH = 4
 
@@ -86,8 +84,9 @@ def test_two_processes_share_the_images_and_one_that_was_killed_is_started_again
         subprocess.Popen(command(finished.path, many, out), env=alone(**share), stdout=subprocess.PIPE, text=True)
         for share in shares
     )
-    killed_after(8, second, out)
-    assert "other processes still have" in first.communicate()[0]
+    with first, second:  # closes their pipes
+        killed_after(8, second, out)
+        assert "other processes still have" in first.communicate()[0]
     assert first.returncode == 0
     again = run_to_end(command(finished.path, many, out), **shares[1])
     assert (again.returncode, "72 answered, 2 broken" in again.stdout) == (3, True), again.stderr
@@ -95,9 +94,12 @@ def test_two_processes_share_the_images_and_one_that_was_killed_is_started_again
 
 
 @pytest.mark.slow
-def test_torchrun_shares_the_images(finished, dataset, predictor, tmp_path):
-    predict_files(predictor, find_images([str(dataset / "images")]), tmp_path / "alone", options={"head": "network"})
+def test_torchrun_shares_the_images(finished, dataset, tmp_path):
+    predict = ["mnsa", "predict", finished.path, dataset / "images", "--out"]
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--module"]
-    ended = run_to_end([*torchrun, "mnsa", "predict", finished.path, dataset / "images", "--out", tmp_path / "answers"])
-    assert ended.returncode == 0, ended.stderr
-    assert contents(tmp_path / "answers") == contents(tmp_path / "alone")
+    for ended in (run_to_end([sys.executable, "-m", *predict, alone]), run_to_end([*torchrun, *predict, shared])):
+        assert ended.returncode == 0, ended.stderr
+    shared_contents, alone_contents = contents(shared), contents(alone)
+    assert sorted(shared_contents) == sorted(alone_contents)
+    assert [path for path, content in shared_contents.items() if content != alone_contents[path]] == []

@@ -29,14 +29,15 @@ def count_norms(module: nn.Module) -> int:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_folded_network_gives_the_same_answers(backbone: str) -> None:
-    whole, images = network(backbone), torch.randn(2, 3, 64, 96)
+    # in float64: float32's rounding grows through norms that don't fit the maps they normalise
+    whole, images = network(backbone).double(), torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.inference_mode():
         before = whole(images)
     fold_norms(whole)
     with torch.inference_mode():
         after = whole(images)
     for a, b in zip(before, after, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.std()))
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * float(a.std()))
 
 
 def test_efficientnets_and_our_own_blocks_keep_no_norm_at_all() -> None:

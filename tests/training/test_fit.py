@@ -162,12 +162,6 @@ def test_balanced_class_weights_change_the_loss_where_a_class_is_rare(own_datase
     assert math.isfinite(float(balanced[-1]["loss"]))
 
 
-def test_tensorboard_files_are_written_when_asked_for(trained, finished):
-    run = trained("run", {"epochs": 1}, train={"loggers": ["tensorboard"]})
-    assert list((run.path / "tensorboard" / "joint").glob("events.*"))
-    assert not (finished.path / "tensorboard").exists()
-
-
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_a_resumed_run_equals_one_that_was_never_interrupted(trained, interrupt, stage):
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]

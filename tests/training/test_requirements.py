@@ -1,13 +1,11 @@
 """What would fail hours later, or mislead, is refused before anything is opened or built."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, DataError
-from mnsa.training import requirements
 from mnsa.training.requirements import require_trainable
 
 
@@ -54,9 +52,3 @@ def test_the_config_may_insist_on_a_number_of_classes(make_config, manifest):
 def test_a_batch_of_one_image_is_refused(make_config, manifest):
     with pytest.raises(ConfigError, match="batch_size = 1"):
         require_trainable(make_config({"batch_size": 1}), manifest)
-
-
-def test_a_logger_that_is_not_installed_is_named(make_config, manifest, monkeypatch):
-    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name == "tensorboard" else find_spec(name))
-    with pytest.raises(ConfigError, match=r"pip install 'mnsa\[tensorboard\]'"):
-        require_trainable(make_config(train={"loggers": ("tensorboard",)}), manifest)

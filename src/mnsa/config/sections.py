@@ -157,7 +157,7 @@ class TrainConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0  # loader processes
     cache: str = ""  # folder for decoded images, found again by their content; empty: none
     cache_gb: Annotated[float, Field(gt=0)] = 20.0  # what that folder may hold, in 10^9 bytes
-    loggers: tuple[Literal["tensorboard"], ...] = ()  # beside the run folder's own metrics.csv
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()  # beside the run folder's own metrics.csv
 
 
 class Config(Section):

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from mnsa.config import Config, StageConfig
 from mnsa.data.check import require_sound
@@ -41,6 +41,7 @@ from mnsa.run_folder import (
 )
 from mnsa.training.epoch_seed import EpochSeed
 from mnsa.training.epoch_table import EpochTable
+from mnsa.training.loggers import open_loggers
 from mnsa.training.module import StageModule
 from mnsa.training.requirements import require_trainable
 from mnsa.training.stages import open_stage
@@ -135,9 +136,10 @@ def _fit_stage(
         weights = class_weights(manifest) if config.loss.class_weights == "balanced" else None
         mask_classes = max(1, len(manifest.mask_classes))
         module = StageModule(network, stage, config.loss, mask_classes=mask_classes, class_weights=weights)
-        with _quiet_lightning():
-            trainer = _trainer(run, config, stage, devices, callbacks)
-        _fit(trainer, module, _loaders(config, stage, manifest, network), folder / "last.ckpt", run)
+        with open_loggers(run, config, stage.name, first_process=is_first_process()) as loggers:
+            with _quiet_lightning():
+                trainer = _trainer(run, config, stage, devices, callbacks, loggers)
+            _fit(trainer, module, _loaders(config, stage, manifest, network), folder / "last.ckpt", run)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             done.touch()
@@ -160,7 +162,7 @@ def _cache(config: Config) -> DecodedCache | None:
 
 
 def _trainer(
-    run: RunFolder, config: Config, stage: StageConfig, devices: int, guests: Sequence[Callback]
+    run: RunFolder, config: Config, stage: StageConfig, devices: int, guests: Sequence[Callback], loggers: list[Logger]
 ) -> lightning.Trainer:
     keep = partial(
         ModelCheckpoint, run.checkpoint_folder(stage.name), save_on_train_epoch_end=True, enable_version_counter=False
@@ -173,9 +175,8 @@ def _trainer(
         callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
     if config.train.ema_decay:
         callbacks.append(EMAWeightAveraging(decay=config.train.ema_decay))
-    loggers = [TensorBoardLogger(run.path, name="tensorboard", version=stage.name) for _ in config.train.loggers]
     if loggers:
-        callbacks.append(LearningRateMonitor())
+        callbacks.append(LearningRateMonitor(logging_interval="epoch"))
     return lightning.Trainer(
         max_epochs=stage.epochs,
         precision=_PRECISIONS[config.train.precision],

@@ -1,10 +1,9 @@
 """What must hold before training: refuse at the start what would fail, or mislead, hours later."""
 
-from importlib.util import find_spec
-
 from mnsa.config import Config
 from mnsa.data.manifest import Manifest
 from mnsa.errors import ConfigError, DataError
+from mnsa.training.loggers import require_loggers
 
 
 def require_trainable(config: Config, manifest: Manifest) -> None:
@@ -20,8 +19,7 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
         )
     if any(stage.batch_size == 1 for stage in config.stages):
         raise ConfigError("A stage has batch_size = 1, which BatchNorm can't learn from. Use 2 or more.")
-    if config.train.loggers and find_spec("tensorboard") is None:
-        raise ConfigError("train.loggers asks for tensorboard, which is missing: pip install 'mnsa[tensorboard]'.")
+    require_loggers(config)
 
 
 def _require_labels(config: Config, manifest: Manifest) -> None:

@@ -1,0 +1,126 @@
+"""What TensorBoard, MLflow and W&B are told is what metrics.csv says, read back with their own readers."""
+
+import csv
+import os
+import struct
+from importlib.util import find_spec
+
+import pytest
+
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import ConfigError, RunError
+from mnsa.run_folder import RunFolder
+from mnsa.training import loggers
+from mnsa.training.fit import train
+from mnsa.training.loggers import open_loggers
+from mnsa.training.requirements import require_trainable
+
+NAMES = ("tensorboard", "mlflow", "wandb")
+SQLALCHEMY = "ignore:.*noload:DeprecationWarning"  # what MLflow 3.17 asks of SQLAlchemy 2.1
+needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb isn't installed: pip install 'mnsa[wandb]'")
+
+
+@pytest.fixture(autouse=True)
+def no_servers(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+
+
+def losses_in_table(run):
+    return [float(row["loss"]) for row in csv.DictReader(run.metrics_file.read_text().splitlines())]
+
+
+def mlflow_runs(run):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run.logs_folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mnsa").experiment_id
+    return [
+        (found, [metric.value for metric in client.get_metric_history(found.info.run_id, "loss")])
+        for found in client.search_runs([experiment], order_by=["attributes.start_time"])
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_logger_that_is_not_installed_is_named(dataset, make_config, monkeypatch, name):
+    monkeypatch.setattr(loggers, "find_spec", lambda module: None if module == name else find_spec(module))
+    with pytest.raises(ConfigError, match=rf"asks for {name}.*pip install 'mnsa\[{name}\]'"):
+        require_trainable(make_config(train={"loggers": (name,)}), read_manifest(dataset))
+
+
+def test_nobody_is_told_anything_unasked(finished):
+    assert not finished.logs_folder.exists()
+
+
+def test_tensorboard_shows_every_epoch(dataset, make_config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(make_config(train={"loggers": ("tensorboard",)}), dataset, tmp_path / "run")
+    shown = EventAccumulator(str(run.logs_folder / "tensorboard" / "joint")).Reload()
+    assert [event.value for event in shown.Scalars("loss")] == pytest.approx(losses_in_table(run), rel=1e-4)
+    assert {"val_iou", "val_accuracy"} <= set(shown.Tags()["scalars"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(SQLALCHEMY)
+def test_mlflow_keeps_the_config_and_every_epoch_of_every_stage(dataset, make_config, tmp_path):
+    stages = [{"name": "first", "epochs": 2, "lr": 0.02}, {"name": "second", "epochs": 1}]
+    run = train(make_config(*stages, train={"loggers": ("mlflow",)}), dataset, tmp_path / "run")
+    (first, losses), (second, more) = mlflow_runs(run)
+    assert [first.info.run_name, second.info.run_name] == ["run/first", "run/second"]
+    assert losses + more == pytest.approx(losses_in_table(run), rel=1e-4)
+    assert (first.data.params["stages/first/lr"], first.data.params["train/seed"]) == ("0.02", "1")
+    assert first.info.status == second.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(SQLALCHEMY)
+def test_a_resumed_stage_goes_on_in_its_own_mlflow_run(make_config, tmp_path):
+    run, config = RunFolder(tmp_path), make_config(train={"loggers": ("mlflow",)})
+    for step, (loss, ending) in enumerate([(3.0, "failed"), (2.0, "success")]):
+        with open_loggers(run, config, "joint", first_process=True) as (logger,):
+            logger.log_metrics({"loss": loss}, step)
+            logger.finalize(ending)
+    ((found, losses),) = mlflow_runs(run)
+    assert (found.info.status, losses) == ("FINISHED", [3.0, 2.0])
+
+
+@pytest.mark.filterwarnings(SQLALCHEMY)
+def test_a_store_that_refuses_is_named(make_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at.all")
+    run = RunFolder(tmp_path)
+    config = make_config(train={"loggers": ("mlflow",)})
+    with (
+        pytest.raises(RunError, match=r"MLFLOW_TRACKING_URI.*mnsa train --resume"),
+        open_loggers(run, config, "joint", first_process=True),
+    ):
+        pass
+
+
+def wandb_records(file):
+    """What a .wandb file holds: LevelDB's log format (blocks of 32 KiB; checksum, length, kind before each piece)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, record = file.read_bytes(), 7, b""
+    while at < len(data):
+        if 2**15 - at % 2**15 < 7:  # no room for a head: padding
+            at += 2**15 - at % 2**15
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in {1, 4}:  # a whole one, or the last piece
+            yield Record.FromString(record)
+            record = b""
+
+
+@pytest.mark.slow
+@needs_wandb
+def test_wandb_stays_offline_and_in_the_run_folder(dataset, make_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = train(make_config(train={"loggers": ("wandb",)}), dataset, tmp_path / "run")
+    (file,) = (run.logs_folder / "wandb").glob("offline-run-*/*.wandb")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    items = [item for record in wandb_records(file) for item in record.history.item]
+    losses = [float(item.value_json) for item in items if "loss" in {item.key, *item.nested_key}]
+    assert losses == pytest.approx(losses_in_table(run), rel=1e-4)
