@@ -69,18 +69,27 @@ def evaluate(
     iou_released: Annotated[
         bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
     ] = False,
+    traits: Annotated[
+        bool, typer.Option("--traits", help="Measure true and predicted masks, for `mnsa report` to compare.")
+    ] = False,
+    vein: VeinNames = None,
+    leaf: LeafNames = None,
+    lesion: LesionNames = None,
 ) -> None:
-    """Score a run on a split, at the images' own size.
+    """Score a run on a split, at the images' own size. A row per image is kept in RUN/predictions.
 
     Example: `mnsa evaluate runs/first --split test`
     """
+    if not traits and (vein or leaf or lesion):
+        raise ConfigError("--vein, --leaf and --lesion say how to measure. Add --traits.")
     from mnsa.inference.run_evaluation import evaluate_run, scores_key
     from mnsa.tables import score_tables
 
-    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released)
+    roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
+    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released, traits=roles)
     for table in score_tables(scores, scores_key(split, head)):
         console.print(table)
-    console.print(f"Written to {run / 'evaluation.json'}")
+    console.print(f"Written to {run / 'evaluation.json'}. On one page: mnsa report {run}")
 
 
 @app.command()

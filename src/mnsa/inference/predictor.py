@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.data.images import read_image
@@ -61,6 +61,12 @@ class Predictor:
         self.mask_classes = card.mask_classes
         self.source = source
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether Grad-CAM can say where the class was seen: by the network's own head, computed eagerly."""
+        head = self.network.class_head
+        return self.engine is self.network and head is not None and isinstance(head.classifier, nn.Linear)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
