@@ -104,6 +104,9 @@ def predict(
     leaf: LeafNames = None,
     lesion: LesionNames = None,
     ground: Ground = "hull",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw attention, and Grad-CAM of the class, over each image.")
+    ] = False,
     engine: Annotated[
         EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
     ] = None,
@@ -128,7 +131,7 @@ def predict(
     from mnsa.inference.shard import own_device, shard_of
     from mnsa.traits import Ruler, find_roles
 
-    predictor, ruler = load(run, head=head, engine=engine, precision=precision), None
+    predictor, ruler = load(run, head=head, engine=engine, precision=precision, explain=explain), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)

@@ -15,7 +15,7 @@ def require_grad_cam(network: Network) -> None:
     if network.class_head is None:
         raise ModelError(NO_CLASS_HEAD)
     if not isinstance(network.class_head.classifier, nn.Linear):
-        raise ModelError("Grad-CAM needs gradients, and boosted trees have none. Explain the network's own head.")
+        raise ModelError("Grad-CAM needs gradients, and boosted trees have none. Leave out --head trees, or --explain.")
 
 
 def grad_cam(network: Network, images: Tensor, classes: Tensor) -> Tensor:
