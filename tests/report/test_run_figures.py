@@ -40,8 +40,10 @@ def test_stages_have_their_names_where_there_are_several():
 def test_a_matrix_shows_shares_of_rows_and_leaves_out_what_could_not_be_read(classes):
     counts = np.random.default_rng(1).integers(0, 5, (classes, classes))
     axes = confusion_matrix([f"class {n}" for n in range(classes)], counts.tolist()).axes[0]
-    shown = axes.images[0].get_array().filled(0)
-    np.testing.assert_allclose(shown, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+    right, wrong = (image.get_array().filled(0) for image in axes.images)
+    assert not np.diag(wrong).any()
+    np.testing.assert_array_equal(right, np.diag(np.diag(right)))
+    np.testing.assert_allclose(right + wrong, counts / np.maximum(counts.sum(1, keepdims=True), 1))
     assert len(axes.get_xticks()) == (classes if classes <= NAMED else 0)
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= COUNTED else 0)
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 
@@ -118,6 +119,13 @@ def test_a_run_that_was_interrupted_says_how_it_goes_on(own_run, page_of):
     page = page_of(own_run)
     for section in ("Summary", "Learning curves"):
         assert f"mnsa train --resume {own_run.path}" in page.sections[section]
+
+
+def test_an_imported_network_has_no_epochs_to_show(own_run, page_of):
+    own_run.metrics_file.unlink()
+    provenance = json.loads(own_run.provenance_file.read_text())
+    own_run.provenance_file.write_text(json.dumps(provenance | {"checkpoint": "best.pth"}))
+    assert "imported from best.pth" in page_of(own_run).sections["Learning curves"]
 
 
 def test_missing_pieces_of_a_scored_run_name_their_command(own_reported, page_of):

@@ -46,14 +46,14 @@ def legend_above(axes: Axes) -> None:
     """Name the curves that have a name, above the axes, where no curve comes."""
     names = axes.get_legend_handles_labels()[1]
     columns = 2 if max(map(len, names), default=0) > 12 else 4
-    axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.04), ncols=columns, borderaxespad=0)
+    axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.1), ncols=columns, borderaxespad=0)
 
 
 def inline_svg(name: str, draw: Callable[[], Figure]) -> str:
     """Draw a figure as an <svg> element in the page's own text colour. name: unique on the page, of letters."""
     text = io.StringIO()
     with rc_context(_STYLE):
-        draw().savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        draw().savefig(text, format="svg", transparent=True, dpi=220, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
@@ -12,8 +12,9 @@ from mnsa.evaluation.calibration import Bin
 from mnsa.report.canvas import ACCENT, BLUE, GREEN, GREY, RED, SECOND, WIDTH_IN, canvas, legend_above
 
 NAMED, COUNTED = 40, 20  # so many classes have their names on the matrix, and so many their counts
-# From nothing to the accent: on light ground and on dark.
-_CELLS = LinearSegmentedColormap.from_list("cells", [(*(0.18, 0.52, 0.82), 0.0), (*(0.12, 0.42, 0.72), 1.0)])
+# From faint to full, on light ground and on dark: right answers, and wrong ones.
+_RIGHT = LinearSegmentedColormap.from_list("right", [to_rgba(ACCENT, 0.2), to_rgba("#1c68ad", 1)])
+_WRONG = LinearSegmentedColormap.from_list("wrong", [to_rgba(SECOND, 0.25), to_rgba("#b75f06", 1)])
 _TERMS = (SECOND, GREEN, RED, GREY, BLUE)
 _SCORES = {"val_accuracy": "accuracy", "val_iou": "IoU", "val_score": "score (their mean)"}
 
@@ -61,13 +62,17 @@ def kept_epochs(epochs: Sequence[Mapping[str, str]]) -> list[int]:
 
 
 def confusion_matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> Figure:
-    """True classes by predicted ones; a cell's colour is its share of the row. Many classes have no labels."""
+    """True classes by predicted ones; a cell's depth is its share of the row. Many classes have no labels."""
     counts = np.asarray(confusion)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     classes = len(names)
-    side = min(max(3.6, 0.34 * classes + 1.4), 9.0)
+    side = min(max(3.6, 0.34 * classes + 1.4), 9.0) if classes <= NAMED else 6.0
     figure, axes = canvas("said", "true", width=side, height=side)
-    axes.imshow(np.ma.masked_equal(share, 0), cmap=_CELLS, vmin=0, vmax=1, interpolation="nearest")
+    even = np.eye(classes, dtype=bool)
+    for colours, others in ((_RIGHT, ~even), (_WRONG, even)):
+        cells = np.ma.masked_where(others | (counts == 0), share)
+        # a root, so that a mistake made once in a hundred images can be seen
+        axes.imshow(cells, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="antialiased")
     axes.spines[["top", "right"]].set_visible(True)
     if classes <= NAMED:
         size = 8 if classes <= COUNTED else 6
@@ -127,7 +132,7 @@ def _stages(axes: Axes, epochs: Sequence[Mapping[str, str]]) -> None:
     for start in starts:
         if start:
             axes.axvline(start + 0.5, color=GREY, linewidth=0.8)
-        axes.text(start + 0.7, 1.01, names[start], transform=axes.get_xaxis_transform(), fontsize=8)
+        axes.text(start + 0.7, 1.02, names[start], transform=axes.get_xaxis_transform(), fontsize=8)
 
 
 def _columns(epochs: Sequence[Mapping[str, str]]) -> list[str]:

@@ -68,9 +68,12 @@ def calibration_section(run: RunRecord) -> Iterator[str]:
 def _confusion(split: SplitScores, classes: dict[str, Any]) -> Iterator[str]:
     names, counts = classes["classes"], classes["confusion"]
     yield '<div class="figures"><div><h3>Confusion matrix</h3>'
-    caption = f"Rows: true class; columns: class said; colour: share of the row. {classes['images']} images."
+    caption = (
+        "Rows: true class; columns: class said; right in blue, wrong in orange, the deeper the greater the share of "
+        f"the row. {classes['images']} images."
+    )
     if len(names) > NAMED:
-        caption += f" {len(names)} classes in the data set's order; the most confused pairs are below."
+        caption += f" {len(names)} classes in the data set's order; the most confused pairs have a table."
     figure = drawing(inline_svg(f"{_id(split)}-confusion", lambda: confusion_matrix(names, counts)), caption)
     yield f"{figure}</div>"
     if pairs := most_confused(names, counts, PAIRS):

@@ -53,7 +53,8 @@ def _tiles(scores: dict[str, Any]) -> Iterator[str]:
         yield _tile("macro F1", classes["macro_f1"], None)
         if "ece" in classes:
             yield _tile("calibration error", classes["ece"], None)
-    for name, one in scores.get("segmentation", {}).get("classes", {}).items():
+    masks = list(scores.get("segmentation", {}).get("classes", {}).items())
+    for name, one in masks if len(masks) == 1 else masks[1:]:  # of several, the first is the background
         yield _tile(f"IoU of {name}", one["iou"], one["iou_interval"])
 
 
