@@ -71,9 +71,11 @@ class Prediction:
 
     class_probs: float32 (K,), sums to 1, or None. mask: uint8 (H, W), class indices, or None.
     attention: float32 (h, w) in 0..1, or None.
+    grad_cam: of the most probable class, float32 (h, w), 0 or more; None where nobody asked.
     """
 
     path: str
     class_probs: np.ndarray | None
     mask: np.ndarray | None
     attention: np.ndarray | None
+    grad_cam: np.ndarray | None = None

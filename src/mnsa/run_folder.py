@@ -7,6 +7,8 @@ logs/              what TensorBoard, MLflow and W&B read, where `train.loggers` 
 checkpoints/       training state, a folder per stage, to resume from
 model/             model.safetensors + config.json + README.md (the card)
 evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
+predictions/       a folder per evaluated split: a row per image, pictures of the worst and the best
+report.html        all of it on one page, written by `mnsa report`
 exports/           networks for other engines, written by `mnsa export`
 trees/             boosted trees in XGBoost's own format and their card, written by `mnsa trees`
 """
@@ -82,6 +84,14 @@ class RunFolder:
     @property
     def evaluation_file(self) -> Path:
         return self.path / "evaluation.json"
+
+    @property
+    def predictions_folder(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def model_folder(self) -> Path:

@@ -93,9 +93,14 @@ def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_i
     labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
     expected = multiclass_calibration_error(probs, labels, 3, n_bins=15).item()
     assert scores["ece"] == pytest.approx(expected, abs=1e-6)
+    assert sum(bar["images"] for bar in scores["reliability"]) == len(labels)
     (run / "calibration.json").unlink()
     plain = evaluate_run(run, split="train")["classification"]
-    assert plain == {name: value for name, value in scores.items() if name != "ece"}
+    assert (scores["calibrated"], plain["calibrated"]) == (True, False)
+    of_sureness = {"ece", "reliability", "calibrated"}
+    assert {name: value for name, value in plain.items() if name not in of_sureness} == {
+        name: value for name, value in scores.items() if name not in of_sureness
+    }
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])

@@ -1,33 +1,57 @@
 """The verb that makes a page of what a folder holds."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnsa.cli.app import app, console, require_extra
+from mnsa.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from mnsa.study_folder import StudyFolder
 
 
 @app.command()
 def report(
-    study: Annotated[Path, typer.Argument(help="Study folder.")],
+    folder: Annotated[Path, typer.Argument(help="Run folder, or study folder.")],
     storage: Annotated[str | None, typer.Option(help="Where this machine reaches the study's storage.")] = None,
 ) -> None:
-    """Show a study: its trials, the Pareto front, what IoU depends on, the winner and its rivals.
+    """Show a run or a study on one page that needs nothing else: FOLDER/report.html.
 
-    Example: `mnsa report studies/leaves`
+    A run: scores, curves, confusion matrix, classes, worst and best images, traits, reliability, config, provenance.
+    A study: its trials, the Pareto front, what IoU depends on, the winner and its rivals; report/*.png as well.
 
-    Writes report.html, which holds everything, and report/*.png. To watch a study while it runs:
+    Example: `mnsa report runs/first`, `mnsa report studies/leaves`. To watch a study while it runs:
     `optuna-dashboard sqlite:///studies/leaves/study.db` (pip install optuna-dashboard).
     """
     require_extra("matplotlib", "report")
+    from mnsa.run_folder import RunFolder
+    from mnsa.study_folder import StudyFolder
+
+    study, run = StudyFolder(folder), RunFolder(folder)
+    if study.study_file.is_file():
+        _report_study(study, storage)
+    elif run.provenance_file.is_file() or run.config_file.is_file():
+        if storage is not None:
+            raise ConfigError(f"--storage is where a study's trials are, and {folder} is a run. Leave it out.")
+        from mnsa.report.run_page import write_run_report
+
+        write_run_report(run)
+    else:
+        raise RunError(
+            f"{folder} is no study and no run: it holds neither study.toml nor config.toml and provenance.json. "
+            "Expected what `mnsa train --out` or `mnsa search --out` wrote."
+        )
+    console.print(f"Written to {folder / 'report.html'}")
+
+
+def _report_study(folder: "StudyFolder", storage: str | None) -> None:
     require_extra("optuna", "search")
     from mnsa.report.study_page import write_study_report
     from mnsa.search.found import refresh
     from mnsa.search.study import join_study
-    from mnsa.study_folder import StudyFolder, read_study_record
+    from mnsa.study_folder import read_study_record
 
-    folder = StudyFolder(study)
-    refresh(join_study(study, storage=storage))
+    refresh(join_study(folder.path, storage=storage))
     write_study_report(folder, read_study_record(folder))
-    console.print(f"Written to {folder.report_file}")

@@ -69,18 +69,27 @@ def evaluate(
     iou_released: Annotated[
         bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
     ] = False,
+    traits: Annotated[
+        bool, typer.Option("--traits", help="Measure true and predicted masks, for `mnsa report` to compare.")
+    ] = False,
+    vein: VeinNames = None,
+    leaf: LeafNames = None,
+    lesion: LesionNames = None,
 ) -> None:
-    """Score a run on a split, at the images' own size.
+    """Score a run on a split, at the images' own size. A row per image is kept in RUN/predictions.
 
     Example: `mnsa evaluate runs/first --split test`
     """
+    if not traits and (vein or leaf or lesion):
+        raise ConfigError("--vein, --leaf and --lesion say how to measure. Add --traits.")
     from mnsa.inference.run_evaluation import evaluate_run, scores_key
     from mnsa.tables import score_tables
 
-    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released)
+    roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
+    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released, traits=roles)
     for table in score_tables(scores, scores_key(split, head)):
         console.print(table)
-    console.print(f"Written to {run / 'evaluation.json'}")
+    console.print(f"Written to {run / 'evaluation.json'}. On one page: mnsa report {run}")
 
 
 @app.command()
@@ -95,6 +104,9 @@ def predict(
     leaf: LeafNames = None,
     lesion: LesionNames = None,
     ground: Ground = "hull",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw attention, and Grad-CAM of the class, over each image.")
+    ] = False,
     engine: Annotated[
         EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
     ] = None,
@@ -119,7 +131,7 @@ def predict(
     from mnsa.inference.shard import own_device, shard_of
     from mnsa.traits import Ruler, find_roles
 
-    predictor, ruler = load(run, head=head, engine=engine, precision=precision), None
+    predictor, ruler = load(run, head=head, engine=engine, precision=precision, explain=explain), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)

@@ -23,7 +23,7 @@ def evaluate(
 ) -> Scores:  # fmt: skip
     """Score each prediction against its sample; one pass, one image in memory at a time.
 
-    calibrated: the probabilities went through `mnsa calibrate`; their expected calibration error is scored, too.
+    calibrated: whether the probabilities went through `mnsa calibrate`; the scores say so.
     Images without a label count for the masks alone, images without a mask for the classes alone.
     Raises: DataError when there is nothing to score.
     """
@@ -41,8 +41,7 @@ def evaluate(
     scores: Scores = {"images": images}
     if labels:
         scores["classification"] = _class_scores(torch.stack(probs), torch.tensor(labels), classes)
-        if calibrated:
-            scores["classification"]["ece"] = _calibration_error(torch.stack(probs), torch.tensor(labels))
+        scores["classification"] |= {"calibrated": calibrated, **_sureness(torch.stack(probs), torch.tensor(labels))}
     if counts:
         scores["segmentation"] = _mask_scores(torch.cat(counts), mask_classes)
     return scores
@@ -63,9 +62,11 @@ def _class_scores(probs: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Sc
     }
 
 
-def _calibration_error(probs: Tensor, labels: Tensor) -> float:
+def _sureness(probs: Tensor, labels: Tensor) -> Scores:
+    """Expected calibration error, and the bars of the reliability diagram that it is made of."""
     confidence, said = probs.max(1)
-    return calibration_error(reliability(confidence.double().numpy(), (said == labels).numpy()))
+    bars = reliability(confidence.double().numpy(), (said == labels).numpy())
+    return {"ece": calibration_error(bars), "reliability": [bar._asdict() for bar in bars]}
 
 
 def _mask_scores(counts: Tensor, mask_classes: tuple[str, ...]) -> Scores:

@@ -13,7 +13,7 @@ def score_lines(run: RunFolder | None) -> str:
     if run is None or not run.evaluation_file.exists():
         return "Not evaluated yet: `mnsa evaluate RUN` scores it on its test images."
     try:
-        kept: dict[str, Any] = read_json(run.evaluation_file)
+        kept: dict[str, Any] = read_json(run.evaluation_file, most_bytes=1 << 28)
         # `test/trees` are scores with boosted trees as class head, which are no part of the saved network.
         rows = [row for split, scores in kept.items() if "/" not in split for row in _rows(split, scores)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,7 +3,8 @@
 predictions.json    whose answers these are: network, images, options
 parts/              while unfinished: a file per process, a line of JSON per finished image
 predictions.csv     when all are finished: the table, in the images' order; parts/ is gone then
-masks/, overlays/   pictures; each appears whole, by rename, before its image counts as finished
+masks/, overlays/   pictures, and with --explain attention/ and grad_cam/; each appears whole, by rename, before its
+                    image counts as finished
 """
 
 import csv
@@ -47,8 +48,8 @@ class AnswersFolder(NamedTuple):
         return self.path / "predictions.json"
 
     def picture(self, kind: str, name: str) -> Path:
-        """Where a `masks` or `overlays` picture is."""
-        return self.path / kind / f"{name}.png"
+        """Where a `masks`, `overlays`, `attention` or `grad_cam` picture is."""
+        return self.path / kind / f"{name}.{'png' if kind in ('masks', 'overlays') else 'jpg'}"
 
 
 def open_folder(path: Path, origin: Origin) -> AnswersFolder:

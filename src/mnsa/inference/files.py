@@ -59,9 +59,10 @@ def predict_files(
 ) -> Answers:  # fmt: skip
     """Answer for each file into a folder: predictions.csv, masks/, overlays/, sheet.png. A second call goes on.
 
-    ruler: measures the masks, a column per trait. batch_size: None takes what suits the device. shard: this process's
-    share; None is everything. options: what else the answers depend on, for the folder's record. progress: called with
-    (images finished in this share, those in it, those answered by this call).
+    ruler: measures the masks, a column per trait. A predictor that explains adds attention/ and grad_cam/. batch_size:
+    None takes what suits the device. shard: this process's share; None is everything. options: what else the answers
+    depend on, for the folder's record. progress: called with (images finished in this share, those in it, those
+    answered by this call).
     A broken file gets its reason in the table and the others are done.
     Raises: RunError when `out` is something else or can't be written; PredictionInterruptedError after Ctrl-C.
     """
@@ -70,6 +71,7 @@ def predict_files(
     origin: dict[str, str | int] = {
         "network": model_digest(predictor), "images": len(images), "list of images": list_digest(images),
         "batch size": batch_size, "traits": repr(ruler) if ruler else "none", **(options or {}),
+        **({"explained": "attention and Grad-CAM"} if predictor.explain else {}),
     }  # fmt: skip
     folder = open_folder(out, origin)
     new = 0

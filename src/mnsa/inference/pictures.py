@@ -1,6 +1,7 @@
-"""The pictures of answers: a mask and an overlay each, and a sheet of a dozen."""
+"""The pictures of answers: a mask and an overlay each, what explains them, and a sheet of a dozen."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from zlib import Z_RLE
 
@@ -12,9 +13,13 @@ from mnsa.data.images import write_mask
 from mnsa.data.sheet import write_sheet
 from mnsa.errors import MnsaError
 from mnsa.inference.answers_folder import AnswersFolder
+from mnsa.inference.heat import heat, relative, stretched
 from mnsa.inference.overlay import overlay
 from mnsa.inference.rows import caption_of
+from mnsa.records import Prediction
 
+EXPLAINED_PX = 1024
+_QUALITY = 88
 _SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
 
 
@@ -26,6 +31,18 @@ def write_pictures(mask: np.ndarray, pixels: np.ndarray, folder: AnswersFolder, 
     _whole(
         folder.picture("overlays", name), lambda path: picture.save(path, "PNG", compress_level=1, compress_type=Z_RLE)
     )
+
+
+def write_explanation(answer: Prediction, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:
+    """Draw attention and Grad-CAM of an answer over its image uint8 (H, W, 3), shrunk to EXPLAINED_PX at most."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((EXPLAINED_PX, EXPLAINED_PX))  # a map has a cell per 32 px: more pixels would show no more
+    shown = {"attention": answer.attention, "grad_cam": answer.grad_cam}
+    scaled = {"attention": stretched, "grad_cam": relative}
+    for kind, values in shown.items():
+        if values is not None:
+            picture = Image.fromarray(heat(np.array(image), scaled[kind](values)))
+            _whole(folder.picture(kind, name), partial(picture.save, format="JPEG", quality=_QUALITY))
 
 
 def write_overview(folder: AnswersFolder, rows: Iterable[tuple[dict[str, str], str]]) -> None:
@@ -61,6 +78,6 @@ def _tile(image: Path, picture: Path) -> np.ndarray:
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(exist_ok=True)
-    pending = path.with_name(f".{path.stem}.part.png")
+    pending = path.with_name(f".{path.stem}.part{path.suffix}")
     write(pending)
     pending.replace(path)

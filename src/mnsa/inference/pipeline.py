@@ -11,7 +11,7 @@ from pathlib import Path
 from mnsa.inference.answers_folder import AnswersFolder, Part, finished_images
 from mnsa.inference.blocks import LIMIT_BYTES, Answered, Ready, answers, blocks_of, reader
 from mnsa.inference.find import unique_names
-from mnsa.inference.pictures import write_pictures
+from mnsa.inference.pictures import write_explanation, write_pictures
 from mnsa.inference.predictor import Predictor
 from mnsa.inference.read_ahead import helper_threads, read_ahead
 from mnsa.inference.rows import row_of
@@ -71,6 +71,8 @@ def _writer(
             write_pictures(mask, one.pixels, folder, names[one.index])
             if measure is not None:
                 row |= measure(mask)
+        if predictor.explain:
+            write_explanation(one.answer, one.pixels, folder, names[one.index])
         part.add(one.index, row)
 
     return write

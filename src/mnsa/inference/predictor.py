@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.data.images import read_image
@@ -20,6 +20,7 @@ from mnsa.errors import ModelError, RunError
 from mnsa.hub.save import push_model, save_model
 from mnsa.hub.source import find_folder
 from mnsa.inference.calibration_file import Calibration, load_calibration
+from mnsa.inference.grad_cam import grad_cam, require_grad_cam
 from mnsa.model.folded import fold_norms
 from mnsa.model.heads import mask_of
 from mnsa.model.network import NO_CLASS_HEAD, Network
@@ -40,6 +41,7 @@ class Predictor:
 
     engine: computes the outputs in the network's place. calibration: how sure the network really is; without it
     temperature is 1 and threshold None. source: the folder it was read from; the weights there are not folded.
+    explain: answers say where their class was seen. Raises: ModelError when they can't (`can_explain`).
     """
 
     def __init__(
@@ -50,7 +52,13 @@ class Predictor:
         engine: Engine | None = None,
         calibration: Calibration | None = None,
         source: Path | None = None,
+        explain: bool = False,
     ) -> None:
+        if explain and engine is not None:
+            raise ModelError("An exported network has no gradients to explain it by. Leave out --engine, or --explain.")
+        if explain:
+            require_grad_cam(network)
+        self.explain = explain
         self.network = network.eval()
         fold_norms(self.network)
         self.engine: Engine = engine or self.network
@@ -61,6 +69,12 @@ class Predictor:
         self.mask_classes = card.mask_classes
         self.source = source
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether Grad-CAM can say where the class was seen: by the network's own head, computed eagerly."""
+        head = self.network.class_head
+        return self.engine is self.network and head is not None and isinstance(head.classifier, nn.Linear)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
@@ -110,12 +124,16 @@ class Predictor:
         device = next(self.network.parameters()).device
         outputs = self(inputs.to(device))
         class_logits = None if outputs.class_logits is None else outputs.class_logits / self.temperature
+        seen = None
+        if self.explain and class_logits is not None:
+            seen = grad_cam(self.network, inputs.to(device), class_logits.argmax(1))
         return [
             Prediction(
                 path=path,
                 class_probs=None if class_logits is None else _numpy(class_logits[n].softmax(0)),
                 mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits[n : n + 1], size)),
                 attention=None if outputs.attention is None else _numpy(outputs.attention[n, 0]),
+                grad_cam=None if seen is None else _numpy(seen[n]),
             )
             for n, (size, path) in enumerate(zip(sizes, paths, strict=True))
         ]
@@ -145,13 +163,15 @@ def load(
     engine: EngineName | None = None,
     precision: Precision = "float32",
     revision: str | None = None,
+    explain: bool = False,
 ) -> Predictor:
     """The network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`), ready to answer.
 
     head: who says the class, the network's own head or the boosted trees that `mnsa trees` grew; masks and attention
     are the network's either way. What `mnsa calibrate` has found is used for the network's own head, in every engine;
     trees answer uncalibrated. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`. revision:
-    branch, tag or commit on the hub.
+    branch, tag or commit on the hub. explain: answers have a Grad-CAM of their class (`grad_cam`); eager and by the
+    network's own head alone.
     Raises: RunError when the folder is incomplete or has no trees or no such export; ModelError when one can't be used.
     RunError also when calibration.json was found for other weights.
     """
@@ -163,15 +183,16 @@ def load(
     network, card = load_network(folder)
     if engine is not None:
         opened = open_export(folder, engine, precision)
-        return Predictor(network, card, engine=opened, calibration=load_calibration(folder), source=folder)
+        calibration = load_calibration(folder)
+        return Predictor(network, card, engine=opened, calibration=calibration, source=folder, explain=explain)
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")
         features = network.backbone.channels[-1]
         trees = load_trees(folder, card.classes, features, threads=torch.get_num_threads())
         network.class_head.classifier = trees
-        return Predictor(network, card, source=folder)
-    return Predictor(network, card, calibration=load_calibration(folder), source=folder)
+        return Predictor(network, card, source=folder, explain=explain)
+    return Predictor(network, card, calibration=load_calibration(folder), source=folder, explain=explain)
 
 
 def _mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:

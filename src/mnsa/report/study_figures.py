@@ -8,9 +8,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mnsa.report.canvas import BLUE, GREEN, GREY, RED, canvas, legend
 from mnsa.study_folder import StudyRecord, TrialRecord
 
-BLUE, GREY, RED, GREEN = "#1f5fa8", "#b5b5b5", "#c0392b", "#2e8b57"
 COST_UNITS = {"macs": ("multiply-adds, G", 1e9), "parameters": ("parameters, M", 1e6), "latency": ("latency, ms", 1.0)}
 COLUMNS = 5  # small figures side by side
 LABELS = 5  # values that an axis can name; of more it names the first and the last
@@ -28,7 +28,7 @@ def study_figures(study: StudyRecord) -> dict[str, Figure]:
 
 def history(study: StudyRecord) -> Figure:
     """IoU of trial after trial, and the best so far."""
-    figure, axes = _canvas("trial", "validation IoU")
+    figure, axes = canvas("trial", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     complete, pruned = study.of_state("complete"), study.of_state("pruned")
     _dots(axes, [(t.number, t.iou) for t in complete], color=BLUE, label="complete")
@@ -42,14 +42,14 @@ def history(study: StudyRecord) -> Figure:
     if complete:
         best = [max(t.iou or 0.0 for t in complete[: end + 1]) for end in range(len(complete))]
         axes.step([t.number for t in complete], best, where="post", color=GREEN, label="best so far")
-    _legend(axes)
+    legend(axes)
     return figure
 
 
 def front(study: StudyRecord) -> Figure:
     """IoU against cost: the trials that no other one beats at their price."""
     name, unit = COST_UNITS[study.cost]
-    figure, axes = _canvas(name, "validation IoU")
+    figure, axes = canvas(name, "validation IoU")
     complete = study.of_state("complete")
     _dots(axes, [(t.cost(study.cost) / unit, t.iou) for t in complete], color=GREY, label="complete")
     best = sorted((t for t in complete if t.number in study.front), key=lambda t: t.cost(study.cost))
@@ -58,14 +58,14 @@ def front(study: StudyRecord) -> Figure:
     for trial, place in zip(best, places, strict=True):
         axes.annotate(str(trial.number), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
     _mark_picked(axes, study, [(t.number, place) for t, place in zip(best, places, strict=True)])
-    _legend(axes)
+    legend(axes)
     return figure
 
 
 def importances(study: StudyRecord) -> Figure:
     """What it takes to be among the best quarter (PED-ANOVA): each choice's share of 1."""
     names = sorted(study.importances, key=lambda name: study.importances[name])
-    figure, axes = _canvas("share of importance for IoU", "", height=1.2 + 0.28 * len(names))
+    figure, axes = canvas("share of importance for IoU", "", height=1.2 + 0.28 * len(names))
     axes.barh(names, [study.importances[name] for name in names], color=BLUE)
     return figure
 
@@ -73,7 +73,7 @@ def importances(study: StudyRecord) -> Figure:
 def parallel(study: StudyRecord) -> Figure:
     """A line per complete trial through what it drew, the darker the better."""
     names, complete = _choices(study), study.of_state("complete")
-    figure, axes = _canvas("", "", width=max(7.0, 0.75 * len(names)))
+    figure, axes = canvas("", "", width=max(7.0, 0.75 * len(names)))
     scores = [t.iou or 0.0 for t in complete]
     colour = Normalize(min(scores), max(*scores, min(scores) + 1e-9))
     for trial in sorted(complete, key=lambda t: t.iou or 0.0):
@@ -110,7 +110,7 @@ def slices(study: StudyRecord) -> Figure:
 
 def curves(study: StudyRecord) -> Figure:
     """Validation IoU epoch by epoch: where trials were stopped, and the picked one among them."""
-    figure, axes = _canvas("epoch", "validation IoU")
+    figure, axes = canvas("epoch", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for trial in study.trials:
         colour = BLUE if trial.number == study.picked else "#9ec1e6" if trial.state == "complete" else GREY
@@ -120,17 +120,8 @@ def curves(study: StudyRecord) -> Figure:
         axes.plot([], [], color=BLUE, label=f"trial {study.picked}, picked")
     axes.plot([], [], color="#9ec1e6", label="complete")
     axes.plot([], [], color=GREY, label="pruned or failed")
-    _legend(axes)
+    legend(axes)
     return figure
-
-
-def _canvas(x: str, y: str, *, width: float = 7.0, height: float = 4.0) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _dots(axes: Axes, places: Sequence[tuple[float, float | None]], *, color: str, label: str) -> None:
@@ -142,11 +133,6 @@ def _mark_picked(axes: Axes, study: StudyRecord, places: Sequence[tuple[int, tup
     for number, place in places:
         if number == study.picked:
             axes.plot(*place, "*", color=GREEN, markersize=16, label=f"picked ({study.picked_as})")
-
-
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
 
 
 def _choices(study: StudyRecord) -> list[str]:

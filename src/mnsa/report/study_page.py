@@ -1,12 +1,12 @@
 """A study as one HTML file that needs nothing else: its figures, its winner and the rivals with what each costs."""
 
-import base64
 import io
 from collections.abc import Iterable, Mapping
 from html import escape
 
 from matplotlib.figure import Figure
 
+from mnsa.report.page import page, picture
 from mnsa.report.study_figures import study_figures
 from mnsa.run_folder import write_text
 from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord
@@ -22,13 +22,6 @@ CAPTIONS = {
     "curves": "Epoch by epoch: grey lines end where a trial was stopped.",
 }
 COLUMNS = ("trial", "validation IoU", "GMACs", "parameters, M", "latency, ms", "peak memory, MiB", "seconds", "drawn")
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 13px; } th, td { padding: .25rem .6rem; text-align: right; }
-th, td { border-bottom: 1px solid #ddd; } th:last-child, td:last-child { text-align: left; }
-tr.picked { background: #e8f4ea; font-weight: 600; } figure { margin: 2rem 0; } img { max-width: 100%; }
-figcaption { color: #555; } .wide { overflow-x: auto; }
-"""
 
 
 def write_study_report(folder: StudyFolder, study: StudyRecord) -> None:
@@ -42,18 +35,13 @@ def write_study_report(folder: StudyFolder, study: StudyRecord) -> None:
 
 def study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
     """The page as text; images: PNG files by the name of their figure."""
-    name = escape(study.name)
     body = [
-        f"<h1>Study {name}</h1>",
         f"<p>{escape(_summary(study))}</p>",
         f'<div class="wide">{_table(study)}</div>',
-        *(_figure(kind, images[kind]) for kind in CAPTIONS if kind in images),
+        *(picture(images[kind], "image/png", CAPTIONS[kind]) for kind in CAPTIONS if kind in images),
         _failures(study),
     ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Study {name}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    return page(f"Study {study.name}", body)
 
 
 def _summary(study: StudyRecord) -> str:
@@ -74,7 +62,7 @@ def _table(study: StudyRecord) -> str:
     rivals = [trial for trial in complete if trial.number != study.picked][:RIVALS]
     if not complete:
         return "<p>No trial is complete yet.</p>"
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    head = "".join(f"<th{_kind(name)}>{name}</th>" for name in COLUMNS)
     rows = "".join(_row(trial, study) for trial in [*picked, *rivals])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -95,20 +83,16 @@ def _row(trial: TrialRecord, study: StudyRecord) -> str:
         _number(trial.seconds, 1, 0),
         drawn,
     )
-    text = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    text = "".join(f"<td{_kind(name)}>{escape(cell)}</td>" for name, cell in zip(COLUMNS, cells, strict=True))
     return f'<tr class="picked">{text}</tr>' if is_picked else f"<tr>{text}</tr>"
+
+
+def _kind(column: str) -> str:
+    return ' class="text"' if column == "drawn" else ""
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:
     return "" if value is None else f"{value / unit:.{digits}f}"
-
-
-def _figure(kind: str, image: bytes) -> str:
-    text = base64.b64encode(image).decode("ascii")
-    caption = escape(CAPTIONS[kind])
-    return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{text}"><figcaption>{caption}</figcaption></figure>'
-    )
 
 
 def _failures(study: StudyRecord) -> str:

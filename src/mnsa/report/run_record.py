@@ -1,0 +1,133 @@
+"""A run as its folder tells it: plain records, from files alone. What isn't there is empty or None."""
+
+import csv
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mnsa.errors import RunError
+from mnsa.evaluation.evaluate import Scores
+from mnsa.inference.calibration_file import Calibration, load_calibration
+from mnsa.inference.evaluated_folder import EvaluatedFolder, evaluated_folder, read_image_rows
+from mnsa.inference.run_evaluation import read_scores
+from mnsa.run_folder import RunFolder, open_run, run_config
+from mnsa.text_files import read_json, read_text
+
+_ORDER = ("test", "val", "train")
+_MOST_BYTES = 1 << 26  # of metrics.csv: a million epochs
+
+
+@dataclass(frozen=True, slots=True)
+class SplitScores:
+    """One entry of evaluation.json, `key` (`test`, `test/trees`), and a row per image, none where it left none."""
+
+    key: str
+    scores: Scores
+    folder: EvaluatedFolder
+    rows: list[Mapping[str, str]]
+
+    @property
+    def split(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def head(self) -> str:
+        """Who said the class: `network` or `trees`."""
+        return self.key.partition("/")[2] or "network"
+
+    @property
+    def title(self) -> str:
+        """The split in words: `test`, or `test, classes by boosted trees`."""
+        return self.split if self.head == "network" else f"{self.split}, classes by boosted trees"
+
+    def command(self, run: "RunRecord", *options: str) -> str:
+        """What makes it anew."""
+        split = [] if self.split == "test" else ["--split", self.split]
+        head = [] if self.head == "network" else ["--head", self.head]
+        return run.command("evaluate", *split, *head, *options)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run at one moment.
+
+    trained: whether there is a finished network. card: model/config.json. stale_calibration: why calibration.json
+    can't be shown, or nothing. epochs: rows of metrics.csv as text.
+    """
+
+    run: RunFolder
+    name: str
+    trained: bool
+    card: Mapping[str, Any]
+    config: str
+    provenance: Mapping[str, Any]
+    epochs: list[dict[str, str]]
+    evaluated: list[SplitScores]
+    calibration: Calibration | None
+    stale_calibration: str
+
+    def command(self, verb: str, *options: str) -> str:
+        """A command on this run."""
+        return shlex.join(["mnsa", verb, str(self.run.path), *options])
+
+
+def read_run(run: RunFolder) -> RunRecord:
+    """Read what a run's folder holds. Raises: RunError, ConfigError or DataError naming the file that is damaged."""
+    open_run(run.path)
+    run_config(run)  # a config that can't be used is named
+    trained = (run.model_folder / "model.safetensors").is_file()
+    calibration, stale = _calibration(run) if trained else (None, "")
+    return RunRecord(
+        run=run,
+        name=run.path.resolve().name,
+        trained=trained,
+        card=_json(run, "model/config.json") if trained else {},
+        config=read_text(run.config_file, most_bytes=_MOST_BYTES),
+        provenance=_json(run, "provenance.json"),
+        epochs=_epochs(run),
+        evaluated=_evaluated(run),
+        calibration=calibration,
+        stale_calibration=stale,
+    )
+
+
+def _evaluated(run: RunFolder) -> list[SplitScores]:
+    kept = read_scores(run)
+    keys = sorted(kept, key=lambda key: (_place(key.partition("/")[0]), key))
+    folders = {key: evaluated_folder(run, key) for key in keys}
+    return [
+        SplitScores(key, kept[key], folder, read_image_rows(folder) if folder.table.is_file() else [])
+        for key, folder in folders.items()
+    ]
+
+
+def _place(split: str) -> int:
+    return _ORDER.index(split) if split in _ORDER else len(_ORDER)
+
+
+def _calibration(run: RunFolder) -> tuple[Calibration | None, str]:
+    try:
+        return load_calibration(run.path), ""
+    except RunError as error:
+        return None, str(error)
+
+
+def _epochs(run: RunFolder) -> list[dict[str, str]]:
+    if not run.metrics_file.is_file():
+        return []
+    try:
+        return list(csv.DictReader(read_text(run.metrics_file, most_bytes=_MOST_BYTES).splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{run.metrics_file} can't be read: {error}. Restore it, or move it away.") from None
+
+
+def _json(run: RunFolder, name: str) -> Mapping[str, Any]:
+    file = run.path / name
+    try:
+        tree = read_json(file)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} can't be read: {error}. Restore it, or train again.") from None
+    if not isinstance(tree, dict):
+        raise RunError(f"{file} holds no table. Restore it, or train again.")
+    return tree

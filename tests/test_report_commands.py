@@ -1,0 +1,49 @@
+"""`mnsa evaluate` and `mnsa report` as a shell sees them: from a run to its page."""
+
+import shutil
+
+import pytest
+
+from mnsa.run_folder import RunFolder
+
+
+def test_a_run_is_scored_measured_and_reported(mnsa, own_run):
+    scored = mnsa("evaluate", own_run.path, "--split", "val", "--traits")
+    assert scored.code == 0
+    assert scored.out.endswith(f"On one page: mnsa report {own_run.path}\n")
+    reported = mnsa("report", own_run.path)
+    assert (reported.code, reported.out) == (0, f"Written to {own_run.report_file}\n")
+    text = own_run.report_file.read_text()
+    assert "<h1>Run run</h1>" in text
+    assert "vein density, mm/mm²" in text
+
+
+def test_a_folder_that_is_neither_run_nor_study_is_refused(refused, tmp_path, dataset):
+    for folder in (tmp_path, tmp_path / "nowhere", dataset):
+        assert f"{folder} is no study and no run" in refused("report", folder)
+    assert not (dataset / "report.html").exists()
+
+
+def test_half_a_run_is_refused_by_what_is_missing(refused, own_run):
+    own_run.provenance_file.unlink()
+    assert "provenance.json is missing" in refused("report", own_run.path)
+
+
+def test_a_run_has_no_storage(refused, finished):
+    assert "--storage is where a study's trials are" in refused("report", finished.path, "--storage", "sqlite:///a.db")
+
+
+def test_a_run_needs_no_optuna(mnsa, own_run, monkeypatch):
+    monkeypatch.setattr("mnsa.cli.app.find_spec", lambda name: None if name == "optuna" else name)
+    assert mnsa("report", own_run.path).code == 0
+
+
+@pytest.mark.parametrize("option", ["--vein", "--leaf", "--lesion"])
+def test_names_to_measure_by_need_traits(refused, finished, option):
+    assert "Add --traits" in refused("evaluate", finished.path, option, "vein")
+
+
+def test_a_page_that_cannot_be_written_is_named(refused, finished, tmp_path):
+    run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    run.report_file.mkdir()
+    assert f"{run.report_file} can't be written" in refused("report", run.path)
