@@ -71,4 +71,4 @@ def _provenance(run: RunRecord) -> str:
 
 
 def _on_one_line(array: re.Match[str]) -> str:
-    return f"[{' '.join(item.strip() for item in array[1].splitlines()).rstrip(',')}]"
+    return f"[{' '.join(item.strip() for item in array[1].splitlines()).strip().rstrip(',')}]"

@@ -20,9 +20,8 @@ def summary(run: RunRecord) -> Iterator[str]:
         yield missing("It hasn't been scored yet.", run.command("evaluate"))
         return
     first = run.evaluated[0]
-    opened = "Test images were opened by evaluate alone; training and calibration never saw them."
     careful = {
-        "test": opened,
+        "test": "Training, the choice of an epoch and calibration open no test images.",
         "val": "Validation chose the epoch, so these scores flatter: expect less of test images.",
         "train": "The network has learned these very images, so these scores flatter.",
     }
