@@ -22,7 +22,8 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } .wide { overflow-x: auto; margin: .6rem 0; }
-th.text, td.text { text-align: left; } tr.picked { background: var(--mark); font-weight: 600; }
+th.text, td.text { text-align: left; } td.long { min-width: 20rem; }
+tr.picked { background: var(--mark); font-weight: 600; }
 .pairs td { overflow-wrap: anywhere; }
 figure { margin: 1rem 0; min-width: 0; } figure img, figure svg { max-width: 100%; height: auto; display: block; }
 figure > img { background: #fff; border-radius: 6px; }

@@ -88,7 +88,7 @@ def _row(trial: TrialRecord, study: StudyRecord) -> str:
 
 
 def _kind(column: str) -> str:
-    return ' class="text"' if column == "drawn" else ""
+    return ' class="text long"' if column == "drawn" else ""
 
 
 def _number(value: float | None, unit: float, digits: int) -> str:
