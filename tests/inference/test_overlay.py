@@ -25,3 +25,13 @@ def test_neighbouring_classes_have_different_colours_however_many_there_are():
     (colours,) = overlay(np.zeros((1, 20, 3), np.uint8), mask, strength=1.0)
     assert (colours.sum(-1) > 0).all()
     assert (np.abs(np.diff(colours.astype(int), axis=0)).sum(-1) > 0).all()
+
+
+def test_a_tall_picture_is_tinted_from_top_to_bottom_and_itself_not_changed():
+    image = np.full((1_000, 3, 3), 90, np.uint8)
+    mask = np.zeros((1_000, 3), np.uint8)
+    mask[::7, 1] = 1
+    tinted = overlay(image, mask)
+    np.testing.assert_array_equal((tinted != 90).any(-1), mask == 1)
+    assert len(np.unique(tinted[mask == 1], axis=0)) == 1
+    assert (image == 90).all()

@@ -1,7 +1,7 @@
 """Score a run on a split of its data set: the one place where test images are opened."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mnsa.data.check import require_sound
@@ -17,17 +17,19 @@ from mnsa.text_files import read_json
 
 
 def evaluate_run(
-    path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network", released_iou: bool = False
-) -> Scores:
+    path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network",
+    tta: Sequence[str] = (), released_iou: bool = False,
+) -> Scores:  # fmt: skip
     """Score a run on one split, at the images' own size, and keep the scores in evaluation.json under `scores_key`.
 
-    dataset: another data set than the one the run was trained on. head: who says the class. released_iou: add the
-    released code's own figure. Each image is answered on its own, so no other number depends on a batch.
+    dataset: another data set than the one the run was trained on. head: who says the class. tta: test-time
+    augmentation, as `load` takes it. released_iou: add the released code's own figure. Each image is answered on its
+    own, so no other number depends on a batch.
     Raises: RunError, DataError, ModelError.
     """
     run = open_run(path)
     manifest = read_manifest(dataset or run_dataset(run)[0])
-    predictor = load(path, head=head)
+    predictor = load(path, head=head, tta=tta)
     require_same_classes(predictor, manifest)
     rows = manifest.split(split)
     if not rows.rows:
@@ -39,13 +41,13 @@ def evaluate_run(
     )
     scores["dataset"] = manifest.name
     scores.get("segmentation", {}).update(released)
-    _keep(run.evaluation_file, scores_key(split, head), scores)
+    _keep(run.evaluation_file, scores_key(split, head, tta), scores)
     return scores
 
 
-def scores_key(split: str, head: Head) -> str:
-    """Where evaluation.json keeps scores: `test` holds the network's own, `test/trees` those with trees as head."""
-    return split if head == "network" else f"{split}/{head}"
+def scores_key(split: str, head: Head, tta: Sequence[str] = ()) -> str:
+    """Where evaluation.json keeps scores: `test` the network's own, `test/trees` with trees, `test/flips+turns`."""
+    return "/".join([split, *([] if head == "network" else [head]), *(["+".join(sorted(set(tta)))] if tta else [])])
 
 
 def _pairs(predictor: Predictor, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:
