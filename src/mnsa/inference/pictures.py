@@ -5,14 +5,13 @@ from pathlib import Path
 from zlib import Z_RLE
 
 import numpy as np
-from PIL import Image
 
 from mnsa.data.decoding import opened, upright_rgb
 from mnsa.data.images import write_mask
 from mnsa.data.sheet import write_sheet
 from mnsa.errors import MnsaError
 from mnsa.inference.answers_folder import AnswersFolder
-from mnsa.inference.overlay import overlay
+from mnsa.inference.overlay import overlay_picture
 from mnsa.inference.rows import caption_of
 
 _SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
@@ -22,7 +21,7 @@ _GAP_PX = 6  # between the two
 def write_pictures(mask: np.ndarray, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:
     """Write mask (H, W) and overlay of an image uint8 (H, W, 3); each appears whole or not at all."""
     _whole(folder.picture("masks", name), lambda path: write_mask(mask, path))
-    picture = Image.fromarray(overlay(pixels, mask))
+    picture = overlay_picture(pixels, mask)
     # A photo's PNG: run lengths take a quarter of the time of Pillow's usual search for repeats, and hardly more space.
     _whole(
         folder.picture("overlays", name), lambda path: picture.save(path, "PNG", compress_level=1, compress_type=Z_RLE)
