@@ -1,8 +1,6 @@
 """What the upper rooms' tests share: a drawn data set, a small network, a finished run, and the command line."""
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -137,21 +135,3 @@ def refused(mnsa: Callable[..., Finished]) -> Callable[..., str]:
         return ending.err
 
     return run
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test marked `own_process` in a pytest of its own: torch's second export in a process can take minutes."""
-    if pyfuncitem.get_closest_marker("own_process") is None or "MNSA_TEST_CHILD" in os.environ:
-        return None
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    child = subprocess.run(
-        command,
-        cwd=pyfuncitem.config.rootpath,
-        env={**os.environ, "MNSA_TEST_CHILD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == 0, child.stdout + child.stderr
-    return True

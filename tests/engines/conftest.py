@@ -8,6 +8,8 @@ from torch import nn
 
 from mnsa.model.network import Network, build_network
 
+DECODER_ALONE = {"tasks": ("segmentation",), "learns": ("decoder",)}  # a stage that every decoder allows
+
 
 @pytest.fixture(scope="session")
 def make_network(make_config: Callable[..., object]) -> Callable[..., Network]:
@@ -15,7 +17,7 @@ def make_network(make_config: Callable[..., object]) -> Callable[..., Network]:
 
     def make(classes: int = 3, mask_classes: int = 2, **model: object) -> Network:
         torch.manual_seed(4)
-        network = build_network(make_config(model=model).model, classes, mask_classes).eval()
+        network = build_network(make_config(DECODER_ALONE, model=model).model, classes, mask_classes).eval()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, std=0.1)

@@ -43,7 +43,6 @@ def export(network, folder):
     return names, dict(zip(("torch", "onnx", "openvino"), (run for run, _ in opened), strict=True))
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_engine_answers_as_eager_does_at_any_size(make_network, tmp_path, kind):

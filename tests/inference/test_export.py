@@ -93,7 +93,6 @@ def test_trees_and_an_engine_exclude_each_other(finished):
         load(finished.path, head="trees", engine="onnx")
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 def test_an_exported_run_predicts_as_the_eager_one_does(exported, predictor, dataset):
     image = read_image(sorted((dataset / "images").iterdir())[0])
@@ -103,7 +102,6 @@ def test_an_exported_run_predicts_as_the_eager_one_does(exported, predictor, dat
     assert (theirs.mask == mine.mask).mean() > 0.999
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 def test_an_export_of_other_weights_is_refused(exported, tmp_path):
     run = shutil.copytree(exported, tmp_path / "run")
@@ -115,7 +113,6 @@ def test_an_export_of_other_weights_is_refused(exported, tmp_path):
         open_export(run, "onnx", "float32")
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 def test_a_file_carries_its_card(exported, predictor):
     folder = exported / "exports" / "onnx-float32"
@@ -127,7 +124,6 @@ def test_a_file_carries_its_card(exported, predictor):
     assert max(beside["comparison"]["differences"]["real"].values()) < 1e-4
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 def test_the_guides_snippet_runs_a_file_without_mnsa(exported, predictor, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
@@ -147,7 +143,6 @@ def test_the_guides_snippet_runs_a_file_without_mnsa(exported, predictor, datase
     assert (drawn == (answer.mask > 0)).mean() > 0.97
 
 
-@pytest.mark.own_process
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_int8_reports_what_it_costs(own_run, engine):

@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from mnsa.errors import ModelError
-from mnsa.model.backbone import Backbone
+from mnsa.model.backbone import Backbone, SamePaddedConv2d
 
 ALL_NAMES = [
     "densenet161",
@@ -131,3 +132,10 @@ def test_a_model_without_the_strides_is_refused_with_those_it_has() -> None:
 def test_a_model_for_one_image_size_is_refused() -> None:
     with pytest.raises(ModelError, match="one image size"):
         Backbone("swin_tiny_patch4_window7_224")
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 2), (1, 2, 1)])
+def test_same_padding_as_numbers_is_timms_where_the_stride_divides_the_sides(kernel, stride, dilation) -> None:
+    conv = Conv2dSame(3, 4, kernel, stride=stride, dilation=dilation)
+    features = torch.randn(2, 3, 12, 32)
+    torch.testing.assert_close(SamePaddedConv2d(conv)(features), conv(features), rtol=0, atol=0)

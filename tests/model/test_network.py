@@ -6,7 +6,7 @@ from torch import nn
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
-from mnsa.model.network import Network, build_network
+from mnsa.model.network import Network, build_network, padded
 
 TINY = ModelConfig(
     backbone="resnet18",
@@ -123,10 +123,28 @@ def test_a_network_without_a_task_is_refused() -> None:
         build_network(TINY, classes=0, mask_classes=0)
 
 
-def test_an_image_under_32_pixels_is_refused() -> None:
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 70), (33, 95)])
+def test_an_image_of_any_size_is_answered_as_if_it_had_a_border_of_zeros(height: int, width: int) -> None:
+    network: Network = build_network(TINY, classes=3, mask_classes=2).eval()
+    images = torch.randn(1, 3, height, width)
+    bordered = torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+    bordered[..., :height, :width] = images
+    with torch.inference_mode():
+        found, expected = network(images), network(bordered)
+    assert torch.equal(found.class_logits, expected.class_logits)
+    assert torch.equal(found.mask_logits, expected.mask_logits[..., :height, :width])
+
+
+def test_the_backbone_is_given_multiples_of_32_alone() -> None:
     network: Network = build_network(TINY, classes=3, mask_classes=0)
-    with pytest.raises(ModelError, match="31 x 64 px is too small"):
-        network(torch.randn(1, 3, 31, 64))
+    with pytest.raises(ModelError, match="31 x 64 px; it takes multiples of 32"):
+        network.features(torch.randn(1, 3, 31, 64))
+
+
+def test_masks_are_padded_with_what_they_are_told() -> None:
+    masks = torch.ones(2, 30, 64, dtype=torch.long)
+    assert padded(masks, 255).shape == (2, 32, 64)
+    assert (padded(masks, 255)[:, 30:] == 255).all()
 
 
 def test_mixed_precision_gives_nearly_the_same_answer() -> None:

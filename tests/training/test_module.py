@@ -162,3 +162,14 @@ def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_none(make_modul
     for name, parameter in module.network.named_parameters():
         expected = 0.01 if name.startswith("backbone.") else 0.1
         assert given.get(id(parameter)) == (expected if parameter.requires_grad else None)
+
+
+def test_what_a_batch_is_padded_with_teaches_nothing(make_module, batch):
+    module = make_module().eval()  # statistics of a batch would see the border
+    odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels)
+    losses_of_odd = module.training_step(odd, 0)
+    masks = torch.full_like(batch.masks, NO_MASK)
+    masks[:, :60, :50] = odd.masks
+    images = torch.zeros_like(batch.images)
+    images[..., :60, :50] = odd.images
+    torch.testing.assert_close(losses_of_odd, module.training_step(Batch(images, masks, batch.labels), 0))

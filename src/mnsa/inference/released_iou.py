@@ -16,7 +16,7 @@ from mnsa.data.manifest import Manifest
 from mnsa.data.transforms import crop_transform
 from mnsa.errors import DataError
 from mnsa.evaluation.released import BATCH_SIZE, iou_released
-from mnsa.model.network import Network
+from mnsa.model.network import Network, padded
 from mnsa.run_folder import load_network
 
 
@@ -44,6 +44,7 @@ def _batches(crops: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, T
 
 def _answered(network: Network, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Mask logits (B, 1, h/2, w/2), whatever the head's own resolution, and masks (B, h, w)."""
+    images, masks = padded(images), padded(masks)
     half = images.shape[-2] // 2, images.shape[-1] // 2
     with torch.inference_mode():
         mask_logits = network.segment(network.features(images), images)

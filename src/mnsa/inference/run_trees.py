@@ -19,7 +19,7 @@ from mnsa.errors import DataError, ModelError, RunError
 from mnsa.evaluation import metrics
 from mnsa.inference.predictor import Predictor, load
 from mnsa.inference.run_evaluation import require_same_classes
-from mnsa.model.network import NO_CLASS_HEAD
+from mnsa.model.network import NO_CLASS_HEAD, padded
 from mnsa.run_folder import open_run, run_dataset
 from mnsa.trees.boosted import BoostedTrees, require_extra, versions
 from mnsa.trees.folder import TreesCard, save_trees
@@ -78,7 +78,7 @@ def pool_split(predictor: Predictor, manifest: Manifest) -> Pooled:
             if predictor.cuts((image.shape[1], image.shape[2])):
                 pooled = predictor.pool_tiles(image)
             else:
-                pooled = network.pool(network.features(predictor.prepare(image)[None].to(device)))
+                pooled = network.pool(network.features(padded(predictor.prepare(image)[None].to(device))))
             features.append(pooled.cpu())
             class_logits.append(network.class_head.classifier(pooled).cpu())
     labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])

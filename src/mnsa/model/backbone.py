@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 import timm
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mnsa.errors import ModelError
 from mnsa.records import Pyramid
@@ -26,8 +28,28 @@ STRIDES = [2, 4, 8, 16, 32]
 HINT = "Convolutional models such as tf_efficientnet_lite0, resnet50 or convnext_atto will do."
 
 
+class SamePaddedConv2d(nn.Conv2d):
+    """TensorFlow's SAME convolution of maps whose sides its stride divides: then its padding is a number.
+
+    timm's computes it anew for each map, in formulas that exporters can't see through.
+    """
+
+    def __init__(self, conv: Conv2dSame) -> None:
+        bias = conv.bias is not None
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups
+        super().__init__(*shape, bias=bias, device="meta")  # type: ignore[arg-type]
+        self.weight, self.bias = conv.weight, conv.bias
+        sides = zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)
+        tall, wide = (max(0, (k - 1) * dilation + 1 - stride) for k, stride, dilation in sides)
+        self.border = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)  # left, right, top, bottom
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W), the stride dividing H and W -> (B, O, H / stride, W / stride)."""
+        return super().forward(F.pad(features, self.border))
+
+
 class Backbone(nn.Module):
-    """Images (B, 3, H, W) -> Pyramid.
+    """Images (B, 3, H, W), H and W multiples of 32 -> Pyramid.
 
     A model with strides 4..32 gets a new stem for level 1: conv 3x3 of stride 2 on the image, BatchNorm, ReLU.
     channels: C_1..C_5. mean, std: what the images are to be normalised with, per channel, in 0..1.
@@ -44,6 +66,9 @@ class Backbone(nn.Module):
         found = tuple(self.net.feature_info.channels())
         self.stem = _level1_stem(found[0] // 2) if len(found) == len(STRIDES) - 1 else None
         self.channels: tuple[int, ...] = found if self.stem is None else (found[0] // 2, *found)
+        for path, module in list(self.net.named_modules()):
+            if isinstance(module, Conv2dSame):
+                self.net.set_submodule(path, SamePaddedConv2d(module))
         if self.family == "densenet":
             self.net["features_norm5"].act = nn.Identity()  # attention sees the map before the last ReLU
 

@@ -8,7 +8,6 @@ channels. Source: method section 1.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,9 +82,7 @@ class ConvBlock(nn.ModuleList):
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize x (B, C, h, w) to `size` (H, W): bilinear, corners aligned."""
-    # An exporter would fix for all sizes what its example shows, so it always resizes: to the same size, nothing.
-    fits = not torch.compiler.is_exporting() and x.shape[-2:] == size
-    return x if fits else F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+    return x if x.shape[-2:] == size else F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.model.decoder import ConvBlock, resize
+from mnsa.model.decoder import ConvBlock
 from mnsa.model.joined import JoinedConv2d
 
 
@@ -63,12 +63,8 @@ class FullMaskHead(nn.Module):
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Z_1 (B, O_1, H/2, W/2) and images (B, 3, H, W) -> mask_logits (B, M, H, W)."""
-        height, width = images.shape[-2:]
-        half = (height + 1) // 2, (width + 1) // 2  # so that an exporter sees that twice that is even
-        even = F.pad(images, (0, 2 * half[1] - width, 0, 2 * half[0] - height))
-        phases = F.pixel_unshuffle(even, 2)  # (B, 12, ceil(H/2), ceil(W/2))
-        mixed = self.mix(resize(features, phases.shape[-2:]), phases)
-        return F.pixel_shuffle(self.conv(mixed), 2)[..., :height, :width]
+        phases = F.pixel_unshuffle(images, 2)  # (B, 12, H/2, W/2)
+        return F.pixel_shuffle(self.conv(self.mix(features, phases)), 2)
 
 
 MaskHead = HalfMaskHead | FullMaskHead

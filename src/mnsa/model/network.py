@@ -22,7 +22,7 @@ from mnsa.model.unet3plus import UNet3PlusDecoder
 from mnsa.model.weights import load_pretrained
 from mnsa.records import Outputs, Pyramid
 
-MIN_SIDE_PX = 32  # one pixel at level 5
+STRIDE_PX = 32  # of level 5
 MOBILENET_DROPOUT = 0.2  # method section 1
 NO_CLASS_HEAD = "this network has no class head, so it can't classify; train one on a data set with labels."
 NO_DECODER = "this network has no decoder, so it can't segment; train one on a data set with masks."
@@ -54,19 +54,28 @@ class Network(nn.Module):
         self.mask_head = mask_head
 
     def forward(self, images: Tensor) -> Outputs:
-        """Images (B, 3, H, W), normalised -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w)."""
+        """Images (B, 3, H, W), normalised -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w).
+
+        Any height and width: `padded` makes them fit, h = ceil(H/32), w = ceil(W/32).
+        """
+        height, width = images.shape[-2:]
+        images = padded(images)
         pyramid = self.features(images)
         class_logits, attention = (None, None) if self.class_head is None else self.classify(pyramid)
         mask_logits = None if self.decoder is None else self.segment(pyramid, images)
-        if mask_logits is not None and mask_logits.shape[-2:] != images.shape[-2:]:
-            mask_logits = F.interpolate(mask_logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        if mask_logits is not None:
+            if mask_logits.shape[-1] != images.shape[-1]:
+                mask_logits = F.interpolate(mask_logits, images.shape[-2:], mode="bilinear", align_corners=False)
+            mask_logits = mask_logits[..., :height, :width]
         return Outputs(class_logits, mask_logits, attention)
 
     def features(self, images: Tensor) -> Pyramid:
-        """Run the backbone, once. Raises: ModelError for images under 32 pixels a side."""
+        """Run the backbone, once. Raises: ModelError unless both sides are multiples of 32, as `padded` makes them."""
         height, width = images.shape[-2:]
-        if min(height, width) < MIN_SIDE_PX:
-            raise ModelError(f"an input of {height} x {width} px is too small; give at least {MIN_SIDE_PX} px a side.")
+        if height % STRIDE_PX or width % STRIDE_PX:
+            raise ModelError(
+                f"the backbone is given {height} x {width} px; it takes multiples of {STRIDE_PX}. Pad the images first."
+            )
         pyramid: Pyramid = self.backbone(images)
         return pyramid
 
@@ -117,6 +126,18 @@ class Network(nn.Module):
             "decoder": decoder,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def padded(images: Tensor, value: int = 0) -> Tensor:
+    """Pad images or masks (..., H, W) at the bottom and the right until both sides are multiples of 32.
+
+    So every level has exactly half the side of the one before it, whatever a backbone does at odd ones. Normalised
+    images get zeros, as convolutions see beyond the border.
+    """
+    height, width = images.shape[-2:]
+    # rounded up without negative numbers, whose quotients ONNX rounds towards zero
+    below, right = ((side + STRIDE_PX - 1) // STRIDE_PX * STRIDE_PX - side for side in (height, width))
+    return F.pad(images, (0, right, 0, below), value=value)
 
 
 def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Network:

@@ -1,6 +1,7 @@
 """One stage as a LightningModule: losses on train, scores on validation."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import lightning
@@ -16,8 +17,8 @@ from mnsa.errors import ConfigError
 from mnsa.evaluation.metrics import ValidationScores
 from mnsa.model.heads import mask_of
 from mnsa.model.layout import set_layout
-from mnsa.model.network import Network
-from mnsa.records import Batch
+from mnsa.model.network import Network, padded
+from mnsa.records import NO_MASK, Batch
 from mnsa.training import losses
 from mnsa.training.stages import open_stage, set_modes
 
@@ -76,6 +77,7 @@ class StageModule(lightning.LightningModule):
             )
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
+        batch = _padded(batch)
         terms = self._terms(batch, self._answers(batch.images))
         total = losses.weighted_sum(terms)
         size = len(batch.images)
@@ -85,6 +87,7 @@ class StageModule(lightning.LightningModule):
         return total
 
     def validation_step(self, batch: Batch, _index: int) -> None:
+        batch = _padded(batch)
         answers, mask = self._answers(batch.images), None
         if answers.mask_logits is not None:
             sized = F.interpolate(answers.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
@@ -140,6 +143,11 @@ class StageModule(lightning.LightningModule):
                 sides = losses.side_loss(answers.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
         return terms
+
+
+def _padded(batch: Batch) -> Batch:
+    """The batch with sides that the network takes; what the border's truth is, nobody knows."""
+    return replace(batch, images=padded(batch.images), masks=padded(batch.masks, NO_MASK))
 
 
 def _optimizer(network: Network, stage: StageConfig) -> Optimizer:
