@@ -103,7 +103,7 @@ def _decoding(path: Path) -> Iterator[None]:
 def read_pixels(path: Path) -> np.ndarray:
     """Read an image, upright, as `upright_rgb` has it: uint8 (H, W, 3). Raises: BadFileError."""
     with opened(path) as image:
-        return np.array(upright_rgb(image, path))
+        return _array_of(upright_rgb(image, path))
 
 
 def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -159,6 +159,15 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _array_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB image, uint8 (H, W, 3); band by band, as numpy would take one more copy of the whole."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, 1024):
+        bottom = min(top + 1024, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _to_8_bits(wide: np.ndarray) -> np.ndarray:
