@@ -1,8 +1,8 @@
 """Peak memory of a piece of work, and processes of their own for what must not share memory.
 
-Claim: none of its own. Imported by `memory.py`, `peer_speed.py`, `loading.py` and `predict_scale.py`. On a GPU the peak
-is that of torch's allocator; on a CPU
-it is the kernel's mark of the largest resident size (Linux), set back before the work.
+Claim: none of its own. Imported by `memory.py`, `peer_speed.py`, `loading.py`, `predict_scale.py` and `tiles.py`. On a
+GPU the peak is that of torch's allocator; on a CPU it is the kernel's mark of the largest resident size (Linux), set
+back before the work.
 """
 
 import json

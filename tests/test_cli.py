@@ -115,6 +115,15 @@ def test_trees_are_grown_scored_and_asked(mnsa, own_run, dataset, tmp_path):
     assert answers["trees"]["share_vein"] == answers["network"]["share_vein"]
 
 
+def test_predict_and_evaluate_average_over_views_when_told_to(mnsa, refused, own_run, dataset, tmp_path):
+    leaf, folder = next((dataset / "images").iterdir()), tmp_path / "answers"
+    assert mnsa("predict", own_run.path, leaf, "--out", folder, "--tta", "flips", "--tta", "scales").code == 0
+    assert "other network" in refused("predict", own_run.path, leaf, "--out", folder)
+    assert mnsa("evaluate", own_run.path, "--tta", "turns").code == 0
+    assert list(json.loads(own_run.evaluation_file.read_text())) == ["test/turns"]
+    assert mnsa("evaluate", own_run.path, "--tta", "colours").code == 2
+
+
 def test_predict_ends_with_3_when_a_file_was_broken(mnsa, finished, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
     (tmp_path / "empty.jpg").write_bytes(b"")

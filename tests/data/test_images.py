@@ -49,6 +49,18 @@ def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path: Path) -> None:
     assert image[0].tolist() == [[0, 1, 128, 255]]
 
 
+@pytest.mark.parametrize("kind", ["RGB", "grey of 16 bits"])
+def test_a_tall_picture_is_read_in_bands_without_a_seam(tmp_path: Path, kind: str) -> None:
+    tall = RNG.integers(0, 65_536, (2_500, 3), np.uint16)
+    if kind == "RGB":
+        source = np.repeat((tall >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        expected = source
+    else:
+        source, expected = tall, np.repeat(np.round(tall / 257).astype(np.uint8)[..., None], 3, axis=2)
+    image = read_image(saved(Image.fromarray(source), tmp_path / "x.png"))
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+
+
 def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn clockwise by 90 degrees

@@ -2,17 +2,21 @@
 
 import csv
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mnsa.config import DataConfig
 from mnsa.data.images import read_mask
 from mnsa.errors import RunError
 from mnsa.inference import pipeline
 from mnsa.inference.files import PredictionInterruptedError, find_images, predict_files
-from mnsa.inference.predictor import Predictor
+from mnsa.inference.predictor import Predictor, load
 from mnsa.inference.shard import Shard
+from mnsa.model.network import build_network
+from mnsa.run_folder import ModelCard
 from mnsa.traits import Ruler, find_roles
 
 
@@ -232,3 +236,33 @@ def test_an_error_in_the_network_is_raised_and_threads_end(dataset, predictor, t
     with pytest.raises(ZeroDivisionError):
         predict_files(predictor, find_images([str(dataset / "images")]), tmp_path / "answers", batch_size=4)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "writer"))]
+
+
+def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, make_config, tmp_path):
+    model = make_config().model
+    card = ModelCard(model, DataConfig(size=(32, 32), fit="crop"), ("a", "b"), ("vein",))
+    predictor = Predictor(build_network(model, 2, 1), card)
+    leaf = Image.open(next((dataset / "images").iterdir()))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    sizes = {"a": (64, 50), "large": (150, 140), "b": (64, 50), "narrow": (16, 40), "tiny": (15, 40)}
+    for name, size in sizes.items():
+        leaf.resize(size).save(folder / f"{name}.png")
+    answers = predict_files(predictor, find_images([str(folder)]), tmp_path / "answers", batch_size=5)
+    assert (answers.done, answers.broken) == (4, 1)
+    for row in table_of(answers):
+        name = Path(row["image"]).name
+        if name == "tiny.png":
+            assert "tiny.png has 15 x 40 pixels" in row["error"]
+            continue
+        assert predictor.cuts(size_of(folder / name)) == (name == "large.png")
+        mask = read_mask(tmp_path / "answers" / "masks" / name, 1).numpy()
+        assert (mask == predictor.predict(folder / name).mask).mean() > 0.999
+        assert size_of(tmp_path / "answers" / "overlays" / name) == size_of(folder / name)
+
+
+def test_answers_in_views_go_into_a_folder_of_their_own(photos, finished, predictor, tmp_path):
+    images = find_images([str(photos)])
+    predict_files(predictor, images, tmp_path / "answers")
+    with pytest.raises(RunError, match="begun otherwise \\(other network\\)"):
+        predict_files(load(finished.path, tta=["flips"]), images, tmp_path / "answers")

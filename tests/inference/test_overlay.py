@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnsa.inference.overlay import overlay
+from mnsa.inference.overlay import overlay, overlay_picture
 
 
 def test_the_background_is_left_as_it_is():
@@ -25,3 +25,9 @@ def test_neighbouring_classes_have_different_colours_however_many_there_are():
     (colours,) = overlay(np.zeros((1, 20, 3), np.uint8), mask, strength=1.0)
     assert (colours.sum(-1) > 0).all()
     assert (np.abs(np.diff(colours.astype(int), axis=0)).sum(-1) > 0).all()
+
+
+def test_a_tall_picture_made_in_bands_is_the_overlay():
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (700, 9, 3), np.uint8), rng.integers(0, 4, (700, 9), np.uint8)
+    np.testing.assert_array_equal(np.array(overlay_picture(image, mask)), overlay(image, mask))

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 import xgboost
+from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from mnsa.config import DataConfig
 from mnsa.data.images import read_image
 from mnsa.data.manifest import read_manifest
-from mnsa.errors import DataError, ModelError
+from mnsa.errors import ConfigError, DataError, ModelError
 from mnsa.inference.predictor import Predictor, load
 from mnsa.inference.run_trees import pool_split
 from mnsa.model.network import build_network
@@ -122,3 +123,154 @@ def test_trees_answer_xgboosts_own_probabilities(grown, dataset):
 def test_an_unknown_head_is_named(finished):
     with pytest.raises(ModelError, match=r"no head 'tree'\. Expected network or trees"):
         load(finished.path, head="tree")
+
+
+def saved_in_many_ways(folder):
+    """The same picture, 40 x 56 px, in every mode that a camera, scanner or editor leaves behind."""
+    rgb = np.random.default_rng(1).integers(0, 256, (40, 56, 3), np.uint8)
+    picture, sideways = Image.fromarray(rgb), Image.Exif()
+    sideways[0x0112] = 6
+    grey = picture.convert("L")
+    wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    wide.save(folder / "grey16.png")
+    wide.save(folder / "grey16.tif")
+    grey.save(folder / "grey.png")
+    picture.save(folder / "plain.png")
+    picture.save(folder / "plain.bmp")
+    picture.save(folder / "webp.webp", lossless=True)
+    picture.convert("RGBA").save(folder / "alpha.png")
+    grey.convert("LA").save(folder / "grey_alpha.png")
+    grey.convert("1").save(folder / "bits.tif")
+    picture.convert("CMYK").save(folder / "cmyk.tif")
+    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    picture.quantize(16).save(folder / "palette.png")
+    picture.quantize(16).save(folder / "clear_palette.png", transparency=b"\x00\x80\xff\xff")
+    Image.fromarray(np.rot90(rgb).copy()).save(folder / "exif.png", exif=sideways)
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_an_image_of_any_mode_is_answered_for_as_its_rgb_is(untrained, tmp_path, fit):
+    predictor, files = untrained(fit=fit), saved_in_many_ways(tmp_path)
+    answers = {path.name: predictor.predict(path) for path in files}
+    for name, answer in answers.items():
+        assert answer.mask.shape == (40, 56), name
+        assert answer.class_probs.sum() == pytest.approx(1, abs=1e-6), name
+    in_colour = ("plain.png", "plain.bmp", "webp.webp", "alpha.png", "exif.png")
+    in_grey = ("grey.png", "grey16.png", "grey16.tif", "grey_alpha.png")
+    for first, *others in (in_colour, in_grey):
+        for name in others:
+            np.testing.assert_array_equal(answers[name].class_probs, answers[first].class_probs, err_msg=name)
+            np.testing.assert_array_equal(answers[name].mask, answers[first].mask, err_msg=name)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("size", [(16, 16), (16, 200), (31, 40), (20, 5_000), (3_000, 16)])
+def test_small_and_narrow_images_have_an_answer_at_their_own_size(untrained, picture, fit, size):
+    answer = untrained(fit=fit).predict_image(picture(size))
+    assert answer.mask.shape == size
+    assert answer.class_probs.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_what_is_missing_of_a_small_image_is_black_as_in_training(untrained, picture):
+    predictor, image = untrained(fit="crop"), picture((20, 25))
+    black = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    black[:, :20, :25] = image
+    small, padded = predictor.predict_image(image), predictor.predict_image(black)
+    np.testing.assert_array_equal(small.mask, padded.mask[:20, :25])
+    np.testing.assert_array_equal(small.class_probs, padded.class_probs)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("size", [(15, 40), (70_000, 15), (1, 1)])
+def test_an_image_with_nothing_to_see_is_refused_by_name(untrained, picture, fit, size):
+    with pytest.raises(DataError, match=rf"dot\.png has {size[1]} x {size[0]} pixels; at least 16 a side"):
+        untrained(fit=fit).predict_image(picture(size), "dot.png")
+
+
+def in_one_piece(predictor, image):
+    """The answer without tiles, however large the image."""
+    return predictor.answer(predictor.prepare(image)[None], [tuple(image.shape[-2:])], [""])[0]
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ()])
+@pytest.mark.parametrize("mask_classes", [LAYERS, ("vein",), ()])
+def test_a_large_image_is_answered_tile_by_tile_and_nearly_as_in_one_piece(untrained, picture, classes, mask_classes):
+    if not classes and not mask_classes:
+        return
+    predictor, size = untrained(classes, mask_classes, fit="crop"), (352, 480)
+    assert predictor.cuts(size)
+    tiled, whole = predictor.predict_image(picture(size), "scan.tif"), in_one_piece(predictor, picture(size))
+    assert tiled.path == "scan.tif"
+    if classes:
+        np.testing.assert_allclose(tiled.class_probs, whole.class_probs, atol=0.01)
+        np.testing.assert_allclose(tiled.attention, whole.attention, atol=0.1)
+        assert tiled.class_probs.dtype == np.float32
+    if mask_classes:
+        assert (tiled.mask.dtype, tiled.mask.shape) == (np.uint8, size)
+        assert (tiled.mask == whole.mask).mean() > 0.9
+
+
+def test_an_image_that_is_stretched_is_never_cut(untrained):
+    assert not untrained(fit="stretch").cuts((20_000, 20_000))
+
+
+def test_trees_read_the_features_of_the_whole_image(untrained, picture):
+    predictor, size = untrained(fit="crop"), (352, 480)
+    seen = []
+
+    class Trees(torch.nn.Module):
+        def forward(self, pooled):
+            seen.append(pooled)
+            return pooled[:, :3]
+
+    head = predictor.network.class_head
+    linear, head.classifier = head.classifier, Trees()
+    by_trees = predictor.predict_image(picture(size)).class_probs
+    np.testing.assert_array_equal(by_trees, seen[-1][0, :3].softmax(0).numpy())
+    head.classifier = linear
+    by_network = predictor.predict_image(picture(size)).class_probs
+    torch.testing.assert_close(predictor.pool_tiles(picture(size)), seen[-1])
+    with torch.inference_mode():
+        np.testing.assert_allclose(linear(seen[-1])[0].softmax(0).numpy(), by_network, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (352, 480)])
+def test_another_engine_answers_for_tiles_too(untrained, picture, make_config, size):
+    predictor = untrained(fit="crop")
+    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit="crop"), CLASSES, LAYERS)
+    exported = Predictor(predictor.network, card, engine=predictor.network.__call__)
+    ours, theirs = predictor.predict_image(picture(size)), exported.predict_image(picture(size))
+    np.testing.assert_allclose(theirs.class_probs, ours.class_probs, atol=1e-6 if size == (64, 64) else 0.01)
+    np.testing.assert_array_equal(theirs.mask, ours.mask)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop"])
+def test_flips_give_a_mirrored_image_the_mirrored_answer(untrained, picture, make_config, fit):
+    network, size = untrained(fit=fit).network, (97, 130)
+    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit=fit), CLASSES, LAYERS)
+    predictor, image = Predictor(network, card, tta=["flips"]), picture(size)
+    answer, mirrored = predictor.predict_image(image), predictor.predict_image(image.flip(-1))
+    assert answer.class_probs.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(mirrored.class_probs, answer.class_probs, atol=1e-5)
+    assert (mirrored.mask[:, ::-1] == answer.mask).mean() > 0.999
+    assert not np.allclose(answer.class_probs, untrained(fit=fit).predict_image(image).class_probs, atol=1e-5)
+
+
+def test_flips_are_averaged_over_tiles_view_by_view(untrained, picture, make_config):
+    network, size = untrained(fit="crop").network, (352, 480)
+    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit="crop"), CLASSES, LAYERS)
+    predictor, image = Predictor(network, card, tta=["flips"]), picture(size)
+    tiled, whole = predictor.predict_image(image), in_one_piece(predictor, image)
+    np.testing.assert_allclose(tiled.class_probs, whole.class_probs, atol=0.01)
+    assert (tiled.mask == whole.mask).mean() > 0.9
+
+
+def test_augmentations_are_given_by_name(finished, picture):
+    predictor = load(finished.path, tta=("flips", "turns", "scales"))
+    assert len(predictor.views) == 24
+    answer = predictor.predict_image(picture((70, 90)))
+    assert answer.mask.shape == (70, 90)
+    assert answer.class_probs.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ConfigError, match="no augmentation 'mirrors'"):
+        load(finished.path, tta=["mirrors"])

@@ -13,7 +13,7 @@ from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, RunError
 from mnsa.inference.predictor import load
-from mnsa.inference.run_evaluation import evaluate_run
+from mnsa.inference.run_evaluation import evaluate_run, scores_key
 
 
 def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predictor, dataset):
@@ -51,6 +51,26 @@ def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, grown, da
     said = [answer(read_sample(manifest, row).image).class_probs.argmax() for row in manifest.rows]
     true = [manifest.label_index(row) for row in manifest.rows]
     assert trees["classification"]["accuracy"] == np.mean(np.equal(said, true))
+
+
+def test_the_scores_of_views_are_kept_apart_from_the_plain_ones(own_run, dataset):
+    manifest = read_manifest(dataset).split("test")
+    found = evaluate_run(own_run.path, tta=["turns", "flips"])
+    assert json.loads(own_run.evaluation_file.read_text()) == {"test/flips+turns": found}
+    predictor = load(own_run.path, tta=["flips", "turns"])
+    answers = [predictor.predict_image(read_sample(manifest, row).image) for row in manifest.rows]
+    said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
+    true = torch.stack([read_sample(manifest, row).mask for row in manifest.rows]).int()
+    vein = found["segmentation"]["classes"]["vein"]
+    assert vein["iou"] == pytest.approx(theirs.binary_jaccard_index(said, true).item())
+
+
+@pytest.mark.parametrize(
+    ("head", "tta", "key"),
+    [("network", (), "val"), ("trees", (), "val/trees"), ("trees", ["scales"], "val/trees/scales")],
+)
+def test_each_way_to_answer_has_a_key_of_its_own(head, tta, key):
+    assert scores_key("val", head, tta) == key
 
 
 def test_another_data_set_with_the_same_classes_can_be_scored(own_run, own_dataset):

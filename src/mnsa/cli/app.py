@@ -1,6 +1,7 @@
 """What the verbs share: the app they hang on, their common options, and the way out for errors."""
 
 import sys
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +33,20 @@ EngineOption = Literal["onnx", "openvino", "torch"]
 PrecisionOption = Annotated[
     Literal["float32", "bfloat16", "int8"],
     typer.Option("--precision", help="Of the exported network; bfloat16: openvino alone; int8: onnx and openvino."),
+]
+
+
+class TtaWord(StrEnum):
+    """What `mnsa.load` knows as `tta`: typer takes a list of an enumeration, but not of a Literal."""
+
+    flips = "flips"
+    turns = "turns"
+    scales = "scales"
+
+
+Tta = Annotated[
+    list[TtaWord] | None,
+    typer.Option("--tta", help="Average over views of each image: mirrored, by quarter turns, resized; repeat it."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]

@@ -17,6 +17,7 @@ from mnsa.cli.app import (
     PxPerMm,
     Run,
     Seed,
+    Tta,
     VeinNames,
     app,
     console,
@@ -66,6 +67,7 @@ def evaluate(
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows to score.")] = "test",
     data: OtherData = None,
     head: Head = "network",
+    tta: Tta = None,
     iou_released: Annotated[
         bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
     ] = False,
@@ -86,8 +88,9 @@ def evaluate(
     from mnsa.tables import score_tables
 
     roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
-    scores = evaluate_run(run, split=split, dataset=data, head=head, released_iou=iou_released, traits=roles)
-    for table in score_tables(scores, scores_key(split, head)):
+    views = tta or ()
+    scores = evaluate_run(run, split=split, dataset=data, head=head, tta=views, released_iou=iou_released, traits=roles)
+    for table in score_tables(scores, scores_key(split, head, views)):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}. On one page: mnsa report {run}")
 
@@ -111,6 +114,7 @@ def predict(
         EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
     ] = None,
     precision: PrecisionOption = "float32",
+    tta: Tta = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images in the network at once. Usually 4, and 32 on a GPU.")
     ] = None,
@@ -131,7 +135,8 @@ def predict(
     from mnsa.inference.shard import own_device, shard_of
     from mnsa.traits import Ruler, find_roles
 
-    predictor, ruler = load(run, head=head, engine=engine, precision=precision, explain=explain), None
+    views = tta or ()
+    predictor, ruler = load(run, head=head, engine=engine, precision=precision, explain=explain, tta=views), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)

@@ -19,6 +19,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"}
 MAX_PIXELS = 20_000 * 20_000  # what a flatbed scanner yields at most; beyond it a small file could fill the memory
 RESTORE = "Restore the file, or drop its row"
 
+# Of each 16-bit grey its 8-bit one, rounded.
+_8_BITS_OF = ((np.arange(65_536, dtype=np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
+
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and would refuse honest scans
 
 
@@ -100,15 +103,14 @@ def _decoding(path: Path) -> Iterator[None]:
 def read_pixels(path: Path) -> np.ndarray:
     """Read an image, upright, as `upright_rgb` has it: uint8 (H, W, 3). Raises: BadFileError."""
     with opened(path) as image:
-        return np.array(upright_rgb(image, path))
+        return _array_of(upright_rgb(image, path))
 
 
 def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
     """Turn an image as its EXIF data say, into RGB; 16-bit grey is scaled to 8, alpha dropped. Raises: BadFileError."""
     image = _upright(image)
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("I", "F"):
         reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
         raise bad_file(path, "pixel-type", reason, "Save it with 8 bits per channel")
@@ -157,6 +159,23 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _array_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an RGB image, uint8 (H, W, 3); band by band, as numpy would take one more copy of the whole."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, 1024):
+        bottom = min(top + 1024, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _to_8_bits(wide: np.ndarray) -> np.ndarray:
+    """16-bit greys (H, W) -> uint8 (H, W); by a few rows at a time, as the largest picture has no room for copies."""
+    narrow = np.empty(wide.shape, np.uint8)
+    for top in range(0, len(wide), 64):
+        narrow[top : top + 64] = _8_BITS_OF[wide[top : top + 64]]
+    return narrow
 
 
 def _check_size(image: Image.Image, path: Path, max_pixels: int) -> None:

@@ -16,6 +16,7 @@ from mnsa.config import AugmentConfig, DataConfig
 from mnsa.errors import ConfigError
 from mnsa.records import NO_MASK
 
+LEAST_INPUT_PX = 32  # one cell of the network's deepest level
 # What an image shows beyond its border is black; what its mask says there, nobody knows.
 _BEYOND_BORDER: Mapping[type, int] = {tv_tensors.Image: 0, tv_tensors.Mask: NO_MASK}
 
@@ -55,8 +56,11 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
 
 
 def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the evaluation recipe: the same fit without chance; with fit `crop` the whole image at its own size."""
-    fit = Stretch(data.size) if data.fit == "stretch" else v2.Identity()
+    """Build the evaluation recipe: the same fit without chance; with fit `crop` the whole image at its own size.
+
+    There an image of fewer than LEAST_INPUT_PX a side is padded as in training.
+    """
+    fit = Stretch(data.size) if data.fit == "stretch" else PadTo((LEAST_INPUT_PX, LEAST_INPUT_PX))
     return Transform([fit], _normalise(mean, std))
 
 

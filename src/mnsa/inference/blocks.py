@@ -25,7 +25,10 @@ LIMIT_BYTES = 128 * 2**20  # of decoded images: a batch of large photos is cut s
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An image that was read: pixels uint8 (3, H, W), inputs float32 (3, h, w); or the error that it met."""
+    """An image that was read: pixels uint8 (3, H, W), inputs float32 (3, h, w); or the error that it met.
+
+    One without inputs or error is large, and is answered tile by tile.
+    """
 
     index: int
     path: str
@@ -63,7 +66,8 @@ def reader(predictor: Predictor, images: list[Path]) -> Callable[[int], Ready]:
         path = str(images[index])
         try:
             pixels = read_image(images[index])
-            return Ready(index, path, pixels, predictor.prepare(pixels))
+            cut = predictor.cuts((pixels.shape[1], pixels.shape[2]))
+            return Ready(index, path, pixels, None if cut else predictor.prepare(pixels, path))
         except MnsaError as error:
             return Ready(index, path, error=str(error))
 
@@ -81,7 +85,7 @@ def _batches(block: Iterable[Ready]) -> Iterator[list[Ready]]:
     waiting: dict[object, list[Ready]] = defaultdict(list)
     held = 0
     for item in block:
-        waiting[None if item.inputs is None else item.inputs.shape].append(item)
+        waiting[item.index if item.inputs is None else item.inputs.shape].append(item)
         held += item.nbytes
         if held >= LIMIT_BYTES:
             yield from waiting.values()
@@ -90,16 +94,23 @@ def _batches(block: Iterable[Ready]) -> Iterator[list[Ready]]:
 
 
 def _answered(predictor: Predictor, batch: list[Ready]) -> list[Answered]:
-    """Answer for images of one input size, or pass on the errors that they met."""
-    shown = [(item, item.pixels, item.inputs) for item in batch if item.pixels is not None and item.inputs is not None]
-    if not shown:
+    """Answer for images of one input size, or for a large one, or pass on the error that one met."""
+    pixels = [item.pixels for item in batch if item.pixels is not None]
+    if not pixels:
         return [Answered(item.index, item.path, error=item.error) for item in batch]
-    sizes = [(pixels.shape[1], pixels.shape[2]) for _, pixels, _ in shown]
     try:
-        found = predictor.answer(torch.stack([inputs for *_, inputs in shown]), sizes, [item.path for item in batch])
+        found = _predictions(predictor, batch, pixels)
     except MnsaError as error:
         return [Answered(item.index, item.path, error=str(error)) for item in batch]
     return [
-        Answered(item.index, item.path, pixels.permute(1, 2, 0).numpy(), answer)
-        for (item, pixels, _), answer in zip(shown, found, strict=True)
+        Answered(item.index, item.path, shown.permute(1, 2, 0).numpy(), answer)
+        for item, shown, answer in zip(batch, pixels, found, strict=True)
     ]
+
+
+def _predictions(predictor: Predictor, batch: list[Ready], pixels: list[Tensor]) -> list[Prediction]:
+    inputs = [item.inputs for item in batch if item.inputs is not None]
+    if not inputs:
+        return [predictor.predict_image(shown, item.path) for item, shown in zip(batch, pixels, strict=True)]
+    sizes = [(shown.shape[1], shown.shape[2]) for shown in pixels]
+    return predictor.answer(torch.stack(inputs), sizes, [item.path for item in batch])

@@ -16,6 +16,7 @@ def model_digest(predictor: Predictor) -> str:
     """SHA-256 of everything an answer depends on: weights, trees, transform, names of classes, calibration."""
     digest = hashlib.sha256(repr((predictor.classes, predictor.mask_classes)).encode())
     digest.update(repr((predictor.temperature, predictor.threshold)).encode())
+    digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views)).encode())
     digest.update(repr(predictor.transform.together).encode())
     digest.update(repr(predictor.transform.finish).encode())
     for name, tensor in predictor.network.state_dict().items():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.errors import ModelError
-from mnsa.model.network import NO_CLASS_HEAD, Network
+from mnsa.model.network import NO_CLASS_HEAD, Network, padded
 
 
 def require_grad_cam(network: Network) -> None:
@@ -29,7 +29,7 @@ def grad_cam(network: Network, images: Tensor, classes: Tensor) -> Tensor:
     if network.attention is None or network.class_head is None:
         raise ModelError(NO_CLASS_HEAD)
     with torch.inference_mode(mode=False), torch.no_grad():  # what inference mode makes can't be differentiated
-        attended, _ = network.attention(network.features(images).level5)  # F', (B, C_5, h, w)
+        attended, _ = network.attention(network.features(padded(images)).level5)  # F', (B, C_5, h, w)
     with torch.inference_mode(mode=False), torch.enable_grad():
         attended = attended.detach().requires_grad_()
         class_logits = network.class_head(attended)

@@ -1,8 +1,11 @@
 """The picture of an answer: the image with its mask."""
 
 import numpy as np
+from PIL import Image
 
 from mnsa.data.sheet import COLOURS
+
+_BAND_ROWS = 256  # of a scan: whole copies of it in other types would take gigabytes
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, *, strength: float = 0.6) -> np.ndarray:
@@ -12,3 +15,13 @@ def overlay(image: np.ndarray, mask: np.ndarray, *, strength: float = 0.6) -> np
         where, colour = mask == index, COLOURS[(index - 1) % len(COLOURS)]
         tinted[where] = (1 - strength) * tinted[where] + strength * np.array(colour, np.float32)
     return tinted.round().astype(np.uint8)
+
+
+def overlay_picture(image: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """The same as a picture, made band by band."""
+    height, width = mask.shape
+    picture = Image.new("RGB", (width, height))
+    for top in range(0, height, _BAND_ROWS):
+        rows = slice(top, top + _BAND_ROWS)
+        picture.paste(Image.fromarray(overlay(image[rows], mask[rows])), (0, top))
+    return picture

@@ -8,25 +8,26 @@ from zlib import Z_RLE
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decoding import read_pixels
+from mnsa.data.decoding import opened, upright_rgb
 from mnsa.data.images import write_mask
 from mnsa.data.sheet import write_sheet
 from mnsa.errors import MnsaError
 from mnsa.inference.answers_folder import AnswersFolder
 from mnsa.inference.heat import heat, relative, stretched
-from mnsa.inference.overlay import overlay
+from mnsa.inference.overlay import overlay_picture
 from mnsa.inference.rows import caption_of
 from mnsa.records import Prediction
 
 EXPLAINED_PX = 1024
 _QUALITY = 88
 _SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
+_GAP_PX = 6  # between the two
 
 
 def write_pictures(mask: np.ndarray, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:
     """Write mask (H, W) and overlay of an image uint8 (H, W, 3); each appears whole or not at all."""
     _whole(folder.picture("masks", name), lambda path: write_mask(mask, path))
-    picture = Image.fromarray(overlay(pixels, mask))
+    picture = overlay_picture(pixels, mask)
     # A photo's PNG: run lengths take a quarter of the time of Pillow's usual search for repeats, and hardly more space.
     _whole(
         folder.picture("overlays", name), lambda path: picture.save(path, "PNG", compress_level=1, compress_type=Z_RLE)
@@ -66,14 +67,20 @@ def on_sheet(count: int) -> range:
 
 
 def _tile(image: Path, picture: Path) -> np.ndarray:
-    """The image, and its overlay beside it where there is one, shrunk to a tile."""
-    pixels = read_pixels(image)
-    if picture.exists():
-        gap = np.full_like(pixels[:, : pixels.shape[1] // 32], 255)
-        pixels = np.concatenate([pixels, gap, read_pixels(picture)], axis=1)
-    tile = Image.fromarray(pixels)
-    tile.thumbnail(_TILE_PX[::-1])
-    return np.array(tile)
+    """The image, and its overlay beside it where there is one, shrunk to a tile; one at a time is held."""
+    if not picture.exists():
+        return _shrunk(image, _TILE_PX[1])
+    width = (_TILE_PX[1] - _GAP_PX) // 2
+    pixels = _shrunk(image, width)
+    gap = np.full_like(pixels[:, :1].repeat(_GAP_PX, 1), 255)
+    return np.concatenate([pixels, gap, _shrunk(picture, width)], axis=1)
+
+
+def _shrunk(path: Path, width: int) -> np.ndarray:
+    with opened(path) as image:
+        upright = upright_rgb(image, path)
+        upright.thumbnail((width, _TILE_PX[0]))
+        return np.array(upright)
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:

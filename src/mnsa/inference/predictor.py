@@ -3,26 +3,28 @@
 B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mnsa.data.images import read_image
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.folder import open_export
 from mnsa.engines.kinds import EngineName, Precision
-from mnsa.errors import ModelError, RunError
+from mnsa.errors import DataError, ModelError, RunError
 from mnsa.hub.save import push_model, save_model
 from mnsa.hub.source import find_folder
 from mnsa.inference.calibration_file import Calibration, load_calibration
+from mnsa.inference.full_size import mask_at
 from mnsa.inference.grad_cam import grad_cam, require_grad_cam
+from mnsa.inference.tiled import Engine, Look, Stitched, look_into, look_through, read_tiles
+from mnsa.inference.tiles import Tiling
+from mnsa.inference.views import View, averaged, views_of
 from mnsa.model.folded import fold_norms
-from mnsa.model.heads import mask_of
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.records import Outputs, Prediction
 from mnsa.run_folder import ModelCard, load_network
@@ -31,7 +33,7 @@ from mnsa.trees.folder import load_trees
 
 Head = Literal["network", "trees"]
 UNKNOWN = "unknown"  # stands for the class where no class is likely enough
-Engine = Callable[[Tensor], Outputs]  # images (B, 3, h, w), normalised -> what the network would say of them
+LEAST_PX = 16  # a side of an image; below, there is nothing to see
 
 
 class Predictor:
@@ -42,6 +44,7 @@ class Predictor:
     engine: computes the outputs in the network's place. calibration: how sure the network really is; without it
     temperature is 1 and threshold None. source: the folder it was read from; the weights there are not folded.
     explain: answers say where their class was seen. Raises: ModelError when they can't (`can_explain`).
+    tta: test-time augmentation, see `load`.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Predictor:
         calibration: Calibration | None = None,
         source: Path | None = None,
         explain: bool = False,
+        tta: Iterable[str] = (),
     ) -> None:
         if explain and engine is not None:
             raise ModelError("An exported network has no gradients to explain it by. Leave out --engine, or --explain.")
@@ -69,6 +73,11 @@ class Predictor:
         self.mask_classes = card.mask_classes
         self.source = source
         self.transform = eval_transform(card.data, mean=network.backbone.mean, std=network.backbone.std)
+        height, width = card.data.size
+        self.keeps_scale = card.data.fit == "crop"
+        self.tiling = Tiling.of((height, width))
+        # Stretched into an oblong, a picture that lies on its side has other proportions than in training.
+        self.views = views_of(tta, quarter_turns=self.keeps_scale or height == width)
 
     @property
     def can_explain(self) -> bool:
@@ -104,12 +113,25 @@ class Predictor:
         return self.predict_image(read_image(Path(path)), str(path))
 
     def predict_image(self, image: Tensor, path: str = "") -> Prediction:
-        """Answer for an image uint8 (3, H, W), RGB; `path` only names it in the answer."""
-        height, width = image.shape[-2:]
-        return self.answer(self.prepare(image)[None], [(height, width)], [path])[0]
+        """Answer for an image uint8 (3, H, W), RGB; `path` only names it in the answer.
 
-    def prepare(self, image: Tensor) -> Tensor:
-        """What the network is shown of an image uint8 (3, H, W), RGB: float32 (3, h, w), normalised."""
+        Raises: DataError for an image of less than LEAST_PX a side.
+        """
+        size = _require_size(image, path)
+        if self.cuts(size):
+            return self._answer_tiles(image, path)
+        return self.answer(self.prepare(image, path)[None], [size], [path])[0]
+
+    def cuts(self, size: tuple[int, int]) -> bool:
+        """Whether an image of (H, W) is answered tile by tile: one that keeps its scale and is large."""
+        return self.keeps_scale and self.tiling.cuts(size)
+
+    def prepare(self, image: Tensor, path: str = "") -> Tensor:
+        """What the network is shown of an image uint8 (3, H, W), RGB: float32 (3, h, w), normalised.
+
+        Raises: DataError for an image of less than LEAST_PX a side; `path` names it.
+        """
+        _require_size(image, path)
         inputs, _ = self.transform(image)
         return inputs
 
@@ -121,22 +143,59 @@ class Predictor:
 
     def answer(self, inputs: Tensor, sizes: Sequence[tuple[int, int]], paths: Sequence[str]) -> list[Prediction]:
         """Answer for prepared images (B, 3, h, w); sizes: each one's own (H, W), which its mask will have."""
-        device = next(self.network.parameters()).device
-        outputs = self(inputs.to(device))
+        outputs = averaged(self, inputs.to(self._device), self.views, self.temperature)
         class_logits = None if outputs.class_logits is None else outputs.class_logits / self.temperature
         seen = None
         if self.explain and class_logits is not None:
-            seen = grad_cam(self.network, inputs.to(device), class_logits.argmax(1))
+            seen = grad_cam(self.network, inputs.to(self._device), class_logits.argmax(1))
         return [
             Prediction(
                 path=path,
                 class_probs=None if class_logits is None else _numpy(class_logits[n].softmax(0)),
-                mask=None if outputs.mask_logits is None else _numpy(_mask(outputs.mask_logits[n : n + 1], size)),
+                mask=None if outputs.mask_logits is None else _numpy(self._mask(outputs.mask_logits[n], size)),
                 attention=None if outputs.attention is None else _numpy(outputs.attention[n, 0]),
                 grad_cam=None if seen is None else _numpy(seen[n]),
             )
             for n, (size, path) in enumerate(zip(sizes, paths, strict=True))
         ]
+
+    def _mask(self, mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Class indices uint8 (H, W) from logits (M, h, w): what was padded is cut off, what was resized back again."""
+        return mask_at(mask_logits[:, : size[0], : size[1]] if self.keeps_scale else mask_logits, size)
+
+    def pool_tiles(self, image: Tensor) -> Tensor:
+        """What the network's class head reads of a large image uint8 (3, H, W): (1, C_5). Raises: ModelError."""
+        evidence = self._read_tiles(image, look_into(self.network), (View(),)).evidence
+        if evidence is None:
+            raise ModelError(NO_CLASS_HEAD)
+        return evidence
+
+    def _answer_tiles(self, image: Tensor, path: str) -> Prediction:
+        head = self.network.class_head if self.engine is self.network else None
+        look = look_into(self.network) if self.engine is self.network else look_through(self.engine)
+        found, class_probs = self._read_tiles(image, look, self.views), None
+        if found.evidence is not None:
+            with torch.inference_mode():
+                class_logits = found.evidence if head is None else head.classifier(found.evidence)
+                class_probs = _numpy((class_logits / self.temperature).softmax(1).mean(0))  # over views
+        return Prediction(
+            path=path,
+            class_probs=class_probs,
+            mask=None if found.mask is None else _numpy(found.mask),
+            attention=None if found.attention is None else _numpy(found.attention),
+        )
+
+    def _read_tiles(self, image: Tensor, look: Look, views: Sequence[View]) -> Stitched:
+        def inputs_of(pixels: Tensor) -> Tensor:
+            inputs = self.transform(pixels)[0][None].to(self._device)
+            return inputs.contiguous(memory_format=torch.channels_last)
+
+        with torch.inference_mode():
+            return read_tiles(look, inputs_of, image, self.tiling, views)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     def traits(self, answer: Prediction, *, px_per_mm: float | None = None) -> dict[str, str]:
         """Measure an answer's mask: values by column, as `mnsa predict --traits` writes them, units in the names.
@@ -164,6 +223,7 @@ def load(
     precision: Precision = "float32",
     revision: str | None = None,
     explain: bool = False,
+    tta: Iterable[str] = (),
 ) -> Predictor:
     """The network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`), ready to answer.
 
@@ -171,7 +231,8 @@ def load(
     are the network's either way. What `mnsa calibrate` has found is used for the network's own head, in every engine;
     trees answer uncalibrated. engine: None computes eagerly; else what `mnsa export` wrote, in `precision`. revision:
     branch, tag or commit on the hub. explain: answers have a Grad-CAM of their class (`grad_cam`); eager and by the
-    network's own head alone.
+    network's own head alone, and not of images that are cut into tiles. tta: test-time augmentation, some of `flips`,
+    `turns`, `scales`; class and mask probabilities are averaged over all views, which takes as many times longer.
     Raises: RunError when the folder is incomplete or has no trees or no such export; ModelError when one can't be used.
     RunError also when calibration.json was found for other weights.
     """
@@ -184,22 +245,26 @@ def load(
     if engine is not None:
         opened = open_export(folder, engine, precision)
         calibration = load_calibration(folder)
-        return Predictor(network, card, engine=opened, calibration=calibration, source=folder, explain=explain)
+        return Predictor(network, card, engine=opened, calibration=calibration, source=folder, explain=explain, tta=tta)
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")
         features = network.backbone.channels[-1]
         trees = load_trees(folder, card.classes, features, threads=torch.get_num_threads())
         network.class_head.classifier = trees
-        return Predictor(network, card, source=folder, explain=explain)
-    return Predictor(network, card, calibration=load_calibration(folder), source=folder, explain=explain)
+        return Predictor(network, card, source=folder, explain=explain, tta=tta)
+    return Predictor(network, card, calibration=load_calibration(folder), source=folder, explain=explain, tta=tta)
 
 
-def _mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Class indices uint8 (H, W) at the image's own size from logits (1, M, h, w)."""
-    if mask_logits.shape[-2:] != size:
-        mask_logits = F.interpolate(mask_logits, size, mode="bilinear")
-    return mask_of(mask_logits)[0]
+def _require_size(image: Tensor, path: str) -> tuple[int, int]:
+    """The (H, W) of an image (3, H, W). Raises: DataError when there is too little to see."""
+    height, width = image.shape[-2:]
+    if min(height, width) < LEAST_PX:
+        raise DataError(
+            f"{path or 'The image'} has {width} x {height} pixels; at least {LEAST_PX} a side are needed. "
+            "Give the photo at its own size."
+        )
+    return height, width
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

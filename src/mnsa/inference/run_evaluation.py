@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnsa.data.check import require_sound
@@ -21,26 +22,27 @@ _NUMBERS = re.compile(r"\[\n[-+.,\d\seE]+\]")  # no text of JSON holds a line br
 
 def evaluate_run(
     path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network",
-    released_iou: bool = False, traits: RoleNames | None = None,
+    tta: Sequence[str] = (), released_iou: bool = False, traits: RoleNames | None = None,
 ) -> Scores:  # fmt: skip
     """Score a run on one split, at the images' own size, and keep the scores in evaluation.json under `scores_key`.
 
     A row per image, and pictures of the worst and the best, are kept in predictions/ (`evaluated_folder`).
-    dataset: another data set than the one the run was trained on. head: who says the class. released_iou: add the
-    released code's own figure. traits: measure true and predicted masks, too; names as `find_roles` takes them.
-    Each image is answered on its own, so no other number depends on a batch.
+    dataset: another data set than the one the run was trained on. head: who says the class. tta: test-time
+    augmentation, as `load` takes it. released_iou: add the released code's own figure. traits: measure true and
+    predicted masks, too; names as `find_roles` takes them. Each image is answered on its own, so no other number
+    depends on a batch.
     Raises: RunError, DataError, ModelError, ConfigError.
     """
     run = open_run(path)
     manifest = read_manifest(dataset or run_dataset(run)[0])
-    predictor = load(path, head=head)
+    predictor = load(path, head=head, tta=tta)
     require_same_classes(predictor, manifest)
     rows = manifest.split(split)
     if not rows.rows:
         raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
     require_sound(rows)
     released = {"iou_released": released_iou_of(path, rows)} if released_iou else {}
-    record, key = SplitRecord(predictor, rows, traits), scores_key(split, head)
+    record, key = SplitRecord(predictor, rows, traits), scores_key(split, head, tta)
     scores = evaluate(
         record.pairs(), predictor.classes, predictor.mask_classes, calibrated=predictor.calibration is not None
     )
@@ -63,9 +65,9 @@ def read_scores(run: RunFolder) -> dict[str, Scores]:
     return kept
 
 
-def scores_key(split: str, head: Head) -> str:
-    """Where evaluation.json keeps scores: `test` holds the network's own, `test/trees` those with trees as head."""
-    return split if head == "network" else f"{split}/{head}"
+def scores_key(split: str, head: Head, tta: Sequence[str] = ()) -> str:
+    """Where evaluation.json keeps scores: `test` the network's own, `test/trees` with trees, `test/flips+turns`."""
+    return "/".join([split, *([] if head == "network" else [head]), *(["+".join(sorted(set(tta)))] if tta else [])])
 
 
 def require_same_classes(predictor: Predictor, manifest: Manifest) -> None:

@@ -73,9 +73,12 @@ def pool_split(predictor: Predictor, manifest: Manifest) -> Pooled:
     device = next(network.parameters()).device
     features, class_logits = [], []
     for row in manifest.rows:
-        inputs, _ = predictor.transform(read_image(manifest.image_path(row)))
+        image = read_image(manifest.image_path(row))
         with torch.inference_mode():
-            pooled = network.pool(network.features(padded(inputs[None].to(device))))
+            if predictor.cuts((image.shape[1], image.shape[2])):
+                pooled = predictor.pool_tiles(image)
+            else:
+                pooled = network.pool(network.features(padded(predictor.prepare(image)[None].to(device))))
             features.append(pooled.cpu())
             class_logits.append(network.class_head.classifier(pooled).cpu())
     labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])

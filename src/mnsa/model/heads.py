@@ -25,10 +25,15 @@ class ClassHead(nn.Module):
         class_logits: Tensor = self.classifier(self.dropout(self.pool(features)))
         return class_logits
 
-    def pool(self, features: Tensor) -> Tensor:
-        """F' (B, C_5, h, w) -> GAP(activation(F')), which the classifier reads: (B, C_5)."""
-        pooled: Tensor = self.activation(features).mean(dim=(2, 3))
-        return pooled
+    def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
+        """F' (B, C_5, h, w) -> GAP(activation(F')), which the classifier reads: (B, C_5).
+
+        weights: how much each cell counts in the mean, (1, 1, h, w); None: all alike.
+        """
+        activated: Tensor = self.activation(features)
+        if weights is None:
+            return activated.mean(dim=(2, 3))
+        return (activated * weights).sum(dim=(2, 3)) / weights.sum(dim=(2, 3))
 
 
 class HalfMaskHead(nn.Module):
