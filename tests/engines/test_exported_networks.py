@@ -22,9 +22,8 @@ KINDS = {
     "small's backbone": {"backbone": "tf_efficientnet_lite0", "mask_classes": 1},
     "odd levels": {"backbone": "vgg19", "widths": (0.01,) * 5},
     "classification": {"mask_classes": 0, "attention": "mean"},
-    "segmentation": {"classes": 0},
-    "unet": {"decoder": "unet", "attention": "none"},
-    "unet3plus": {"decoder": "unet3plus", "source_channels": 4},
+    "segmentation by a unet": {"classes": 0, "decoder": "unet"},
+    "unet3plus, no attention": {"decoder": "unet3plus", "source_channels": 4, "attention": "none"},
 }
 CARD = '{"precision": "float32"}'
 
