@@ -1,6 +1,6 @@
 """One artefact on disk.
 
-model.pt2 | model.onnx | model.xml + model.bin    the network, its card inside
+model.pt2 | model.onnx | model.xml + model.bin    the network, its card inside (model.onnx.data: its weights, above 2 GB)
 export.json                                       the card again, with the comparison with the eager network
 """
 
@@ -49,7 +49,7 @@ def write_artefact(folder: Path, network: Network, card: EngineCard, calibration
 
         write_torch(program, target, text)
         return
-    from mnsa.engines.onnx_file import quantise, set_card, write_onnx
+    from mnsa.engines.onnx_file import quantise, remove_onnx, set_card, write_onnx
 
     onnx_file = folder / FILES["onnx"]
     with explained(card.engine, network):
@@ -61,7 +61,7 @@ def write_artefact(folder: Path, network: Network, card: EngineCard, calibration
             from mnsa.engines.openvino_file import write_openvino
 
             write_openvino(onnx_file, target, text, card.precision)
-            onnx_file.unlink()
+            remove_onnx(onnx_file)
 
 
 def keep_comparison(folder: Path, card: EngineCard, comparison: dict[str, object]) -> EngineCard:

@@ -1,4 +1,7 @@
-"""A network as an ONNX file, and ONNX Runtime to run it."""
+"""A network as an ONNX file, and ONNX Runtime to run it.
+
+A file holds 2 GB at most. The weights of a larger network stand in a second one beside it, see `weights_beside`.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,11 +25,22 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str]) -> 
     converted.save(path)
 
 
+def weights_beside(path: Path) -> Path:
+    """The file that holds an ONNX file's weights when they are too large for it."""
+    return path.with_name(path.name + ".data")
+
+
+def remove_onnx(path: Path) -> None:
+    """Remove an ONNX file and, if they are not in it, its weights."""
+    path.unlink()
+    weights_beside(path).unlink(missing_ok=True)
+
+
 def set_card(path: Path, card: str) -> None:
     """Write the card into the file's metadata, and call its open sides batch, height and width."""
     import onnx
 
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     batch, _, height, width = (side.dim_param for side in model.graph.input[0].type.tensor_type.shape.dim)
     names = {batch: "batch", height: "height", width: "width"}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
@@ -71,10 +85,15 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
             image = next(self.left, None)
             return None if image is None else {INPUT: image}
 
-    prepared = path.with_name("prepared.onnx")
-    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    prepared, is_large = path.with_name("prepared.onnx"), weights_beside(path).exists()
+    quant_pre_process(
+        path, prepared, skip_symbolic_shape=True, save_as_external_data=is_large, all_tensors_to_one_file=True,
+        external_data_location=weights_beside(prepared).name,
+    )  # fmt: skip
+    remove_onnx(path)  # weights would be written behind those that are there
     quantize_static(
         prepared, path, Reader(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv", "Gemm"],
         per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        use_external_data_format=is_large,
     )  # fmt: skip
-    prepared.unlink()
+    remove_onnx(prepared)
