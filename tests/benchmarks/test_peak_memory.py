@@ -1,18 +1,32 @@
-import torch
+"""Peaks of processes of their own: this one may keep what it frees, as training has it."""
 
-from peak_memory import Peak, in_child, middle, peak_of, rises
+from pathlib import Path
 
-CPU = torch.device("cpu")
+import pytest
+
+import peak_memory
+from peak_memory import Peak, in_child, middle, rises
+
+SCRIPT = f"""
+import json, sys, torch
+sys.path.insert(0, {str(Path(peak_memory.__file__).parent)!r})
+from peak_memory import peak_of
+%s
+print(json.dumps(peak_of(lambda: %s, torch.device("cpu"))))
+"""
 
 
-def test_a_peak_counts_what_the_work_held_and_let_go_again():
-    peak = peak_of(lambda: torch.ones(50_000_000 // 4).sum(), CPU)
-    assert 45 < peak.rise < 80
-
-
-def test_what_was_held_and_freed_before_the_work_does_not_count():
-    torch.ones(200_000_000 // 4).sum()
-    assert peak_of(lambda: None, CPU).rise < 20
+@pytest.mark.parametrize(
+    ("before", "work", "least", "most"),
+    [
+        pytest.param("", "torch.ones(50_000_000 // 4).sum()", 45, 80, id="what the work held and let go again counts"),
+        pytest.param("torch.ones(200_000_000 // 4).sum()", "None", 0, 20, id="what was freed before it does not"),
+    ],
+)
+def test_a_peak_is_that_of_the_work_alone(tmp_path, before, work, least, most):
+    script = tmp_path / "work.py"
+    script.write_text(SCRIPT % (before, work), encoding="utf-8")
+    assert least <= in_child([str(script)]).rise < most
 
 
 def test_a_child_answers_by_its_last_line(tmp_path):

@@ -1,4 +1,4 @@
-"""ONNX files whose weights stand beside them, as those of networks above 2 GB do."""
+"""ONNX files whose weights stand beside them, as those of very large networks do."""
 
 import numpy as np
 import onnx

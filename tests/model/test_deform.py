@@ -106,12 +106,3 @@ def test_the_exported_operator_gives_the_same_numbers() -> None:
     features, offsets = torch.randn(1, 3, 6, 5), torch.randn(1, 18, 6, 5)
     program = torch.export.export(conv, (features, offsets))
     torch.testing.assert_close(program.module()(features, offsets), conv(features, offsets))
-
-
-def test_training_keeps_nothing_that_is_larger_than_its_inputs() -> None:
-    conv = DeformConv2d(8, 4, kernel_size=5)
-    features, offsets = torch.randn(1, 8, 12, 10), torch.randn(1, 50, 12, 10, requires_grad=True)
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        conv(features, offsets)
-    assert max(kept, default=0) <= offsets.numel()  # what the taps add has 25 * 4 numbers a pixel, not 50

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from mnsa.errors import ModelError
+from mnsa.model import enhancer as enhancing
 from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, Enhancer, Widths
 from mnsa.records import Pyramid
 
@@ -81,3 +82,34 @@ def test_every_level_has_a_skip_of_at_least_one_channel(skip_ratio: float, skips
     assert enhancer.skip_channels == skips
     assert [e.details.shape[1] for e in enhanced] == list(enhancer.channels)
     assert [e.skip.shape[1] for e in enhanced] == list(skips)
+
+
+def test_images_looked_at_one_by_one_give_the_same_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(3, 8, 9, 7, dtype=torch.float64, requires_grad=True)
+    enhancer = AdaptiveFeatureEnhancer(8, (2, 3, 0, 0, 0), offset_channels=4).double()
+    for weight in enhancer.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+
+    def values_and_gradients(branches: list[torch.nn.Module]) -> list[torch.Tensor]:
+        details = enhancer(features) if not branches else torch.cat([branch(features) for branch in branches], dim=1)
+        gradients = torch.autograd.grad(details.square().sum(), [features, *enhancer.parameters()])
+        return [details, *gradients]
+
+    together = values_and_gradients([])
+    plain = values_and_gradients(list(enhancer.branches.values()))
+    monkeypatch.setattr(enhancing, "LARGE_MAP", 0)
+    for found in (together, values_and_gradients([])):
+        for ours, expected in zip(found, plain, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(enhancer(features), plain[0], rtol=1e-9, atol=1e-9)
+
+
+def test_training_keeps_nothing_of_the_deformable_branches_but_features_and_weights() -> None:
+    features = torch.randn(2, 4, 12, 10)
+    enhancer = AdaptiveFeatureEnhancer(4, (4, 4, 0, 0, 0), offset_channels=16)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        enhancer(features)
+    assert max(kept, default=0) <= max(features.numel(), *(w.numel() for w in enhancer.parameters()))

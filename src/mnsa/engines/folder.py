@@ -1,6 +1,7 @@
 """One artefact on disk.
 
-model.pt2 | model.onnx | model.xml + model.bin    the network, its card inside (model.onnx.data: its weights, above 2 GB)
+model.pt2 | model.onnx | model.xml + model.bin    the network, its card inside
+model.onnx.data                                   its weights, when they are too large for model.onnx
 export.json                                       the card again, with the comparison with the eager network
 """
 

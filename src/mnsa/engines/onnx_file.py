@@ -1,6 +1,6 @@
 """A network as an ONNX file, and ONNX Runtime to run it.
 
-A file holds 2 GB at most. The weights of a larger network stand in a second one beside it, see `weights_beside`.
+A file holds 2 GB at most, so torch puts the weights of a network that comes near into a second one, `weights_beside`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -52,6 +52,11 @@ class Answered:
     answer: Prediction | None = None
     error: str = ""
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the pixels in memory."""
+        return 0 if self.pixels is None else self.pixels.nbytes
+
 
 def blocks_of(count: int, batch_size: int, shard: Shard) -> Iterator[range]:
     """The blocks of one process, each as its images' numbers."""
@@ -78,7 +83,9 @@ def answers(predictor: Predictor, items: Iterable[Ready], batch_size: int) -> It
     """Answer block by block: the images of one input size go through the network together."""
     for _, block in groupby(items, lambda item: item.index // batch_size):
         for batch in _batches(block):
-            yield _answered(predictor, batch)
+            answered = _answered(predictor, batch)
+            batch.clear()  # a scan's pixels are not held while the next is read
+            yield answered
 
 
 def _batches(block: Iterable[Ready]) -> Iterator[list[Ready]]:
@@ -87,6 +94,7 @@ def _batches(block: Iterable[Ready]) -> Iterator[list[Ready]]:
     for item in block:
         waiting[item.index if item.inputs is None else item.inputs.shape].append(item)
         held += item.nbytes
+        del item
         if held >= LIMIT_BYTES:
             yield from waiting.values()
             waiting, held = defaultdict(list), 0

@@ -1,6 +1,7 @@
 """Reading, network and writing at the same time: threads read ahead and write, the network has the main thread.
 
-Held in memory: what was read ahead (two batches), the batch in the network, and the one that is being written.
+Held in memory: what was read ahead (two batches), the batch in the network, and the one that is being written. Scans
+are too large for that: each is read, answered and written before the next.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -47,6 +48,10 @@ def answer_all(
             new += _settle(writing)
             report(new)
             writing = [writers.submit(write, one) for one in batch if not finished[one.index]]
+            if sum(one.nbytes for one in batch) >= LIMIT_BYTES:
+                new += _settle(writing)
+                writing = []
+            batch.clear()
         new += _settle(writing)
         report(new)
     return new

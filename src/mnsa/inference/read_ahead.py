@@ -1,6 +1,5 @@
 """Reads ahead in threads: results come in order, and what waits to be taken is bounded in number and in bytes."""
 
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,22 +24,29 @@ def read_ahead(
 ) -> Generator[Item]:
     """Yield `read(index)` in the order of the indices, at most `depth` of them begun beforehand.
 
-    limit_bytes: while more than this waits to be taken, no reading begins, but for the one that comes next.
+    limit_bytes: no reading begins while more than this waits, is in use (until the next is asked for) or is being read,
+    where each is taken to be as large as the largest so far. One may always begin: the next.
     An error of `read` is raised at its turn.
     """
     gate = _Gate(limit_bytes)
 
     def gated(place: int, index: int) -> Item:
         gate.enter(place)
-        item = read(index)
-        gate.hold(item.nbytes)
+        size = 0
+        try:
+            item = read(index)
+            size = item.nbytes
+        finally:
+            gate.hold(size)
         return item
 
-    def take(place: int) -> Item:
+    def hand_over(place: int) -> Generator[Item]:
         gate.want(place)
         item = begun.popleft().result()
-        gate.let_go(item.nbytes)
-        return item
+        size = item.nbytes
+        yield item
+        del item
+        gate.let_go(size)
 
     begun: deque[Future[Item]] = deque()
     pool = helper_threads(threads, "reader")
@@ -50,10 +56,10 @@ def read_ahead(
             begun.append(pool.submit(gated, place, index))
             if len(begun) >= depth:
                 taken += 1
-                yield take(taken)
+                yield from hand_over(taken)
         while taken < place:
             taken += 1
-            yield take(taken)
+            yield from hand_over(taken)
     finally:
         gate.open()
         pool.shutdown(cancel_futures=True)
@@ -78,18 +84,27 @@ def _set_default(threads: int) -> None:
 
 
 class _Gate:
-    """Lets readers in as long as less than `limit` bytes wait, or when theirs is the next to be taken."""
+    """Lets readers in, in order, while less than `limit` bytes are held or expected, or the next item is theirs."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.held, self.wanted, self.changed = limit, 0, 0, Condition()
+        self.limit, self.changed, self.is_open = limit, Condition(), False
+        self.entered, self.wanted = 0, 0  # the last place that was let in, and the last that was asked for
+        self.held, self.reading = 0, 0
+        self.largest = -1  # unknown: the first is read alone
 
     def enter(self, place: int) -> None:
         with self.changed:
-            self.changed.wait_for(lambda: self.held < self.limit or place <= self.wanted)
+            self.changed.wait_for(lambda: self._may_enter(place))
+            self.entered = place
+            self.reading += 1
+            self.changed.notify_all()
 
     def hold(self, count: int) -> None:
         with self.changed:
+            self.reading -= 1
             self.held += count
+            self.largest = max(self.largest, count)
+            self.changed.notify_all()
 
     def want(self, place: int) -> None:
         with self.changed:
@@ -103,5 +118,9 @@ class _Gate:
 
     def open(self) -> None:
         with self.changed:
-            self.limit = sys.maxsize
+            self.is_open = True
             self.changed.notify_all()
+
+    def _may_enter(self, place: int) -> bool:
+        has_room = self.largest >= 0 and self.held + self.reading * self.largest < self.limit
+        return self.is_open or (place == self.entered + 1 and (place <= self.wanted or has_room))

@@ -7,12 +7,9 @@ of C, and needs nothing but a matrix product and `grid_sample`, which every expo
 B batch; C input and O output channels; k kernel size; T = k*k taps; H, W size of the map.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 
 class DeformConv2d(nn.Module):
@@ -28,12 +25,7 @@ class DeformConv2d(nn.Module):
 
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
         """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, (dy, dx) of the taps row by row -> (B, O, H, W)."""
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # What the taps add and where they look are the largest maps of all, and soon made anew: not kept.
-            made_anew = partial(checkpoint, deform_conv, use_reentrant=False, preserve_rng_state=False)
-            sampled: Tensor = made_anew(features, offsets, self.weight)
-        else:
-            sampled = deform_conv(features, offsets, self.weight)
+        sampled = deform_conv(features, offsets, self.weight)
         return sampled + self.bias.to(sampled.dtype).view(1, -1, 1, 1)
 
 

@@ -5,11 +5,14 @@ B batch; level l has C_l channels, stride 2^l and size H_l, W_l. Source: method 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import floor
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from mnsa.errors import ModelError
 from mnsa.model.attention import mean_and_max
@@ -19,6 +22,7 @@ from mnsa.records import Pyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
 LEVELS = 5
+LARGE_MAP = 2**20  # numbers; smaller maps are faster together
 
 BranchChannels = tuple[int, int, int, int, int]
 
@@ -68,6 +72,11 @@ class DeformBranch(nn.Module):
         sampled: Tensor = self.conv(features, self.offsets(features))
         return sampled
 
+    def images_at_once(self, features: Tensor) -> int:
+        """How many images (B, C, H, W) to look at together: on a CPU one where maps are large, for it gains nothing."""
+        taps_add = self.conv.weight[:, 0].numel() * features.shape[2] * features.shape[3]  # numbers, for one image
+        return 1 if features.device.type == "cpu" and taps_add > LARGE_MAP else len(features)
+
 
 class ContextBranch(nn.Module):
     """A 1x1 convolution of the channels' mean and maximum. (B, C, H, W) -> (B, O, H, W)."""
@@ -105,7 +114,27 @@ class AdaptiveFeatureEnhancer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """F_l (B, C_l, H_l, W_l) -> D_l (B, D, H_l, W_l)."""
-        return torch.cat([branch(features) for branch in self.branches.values()], dim=1)
+        looks = [
+            _sparingly(branch, features) if isinstance(branch, DeformBranch) else branch(features)
+            for branch in self.branches.values()
+        ]
+        return torch.cat(looks, dim=1)
+
+
+def _sparingly(branch: DeformBranch, features: Tensor) -> Tensor:
+    """`branch(features)` in little memory: few images at once, and nothing inside of it kept for the backward pass.
+
+    Where a branch looks and what its taps add are the largest maps of the whole network, and soon made anew.
+    """
+    if torch.compiler.is_compiling():
+        looked: Tensor = branch(features)
+        return looked
+    # The weights of now: a slice of a wider enhancer lends them for the forward pass alone.
+    weights = branch.state_dict(keep_vars=True)
+    look = partial(functional_call, branch, weights)
+    if torch.is_grad_enabled():
+        look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([look(images) for images in torch.split(features, branch.images_at_once(features))])
 
 
 class Enhancer(nn.Module):
