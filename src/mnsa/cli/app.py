@@ -52,7 +52,12 @@ Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 MaskNames = Annotated[
-    list[str] | None, typer.Option("--mask-class", help="Name of a mask class, in order of pixel value; repeat it.")
+    list[str] | None,
+    typer.Option(
+        "--mask-class",
+        help="Name of a mask class. One is enough for a mask of 0 and 1; else repeat it, in order of pixel value, the "
+        "background (0) first.",
+    ),
 ]
 PxPerMm = Annotated[
     float | None, typer.Option(help="Scale, in pixels per millimetre; without it traits are in pixels.")

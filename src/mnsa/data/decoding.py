@@ -150,7 +150,8 @@ def class_indices(raw: np.ndarray, mask_classes: int, path: Path) -> np.ndarray:
         expected = "0 and 1 (or 255)" if mask_classes == 1 else f"0 to {mask_classes - 1}"
         values = ", ".join(strangers[:8]) + (", ..." if len(strangers) > 8 else "")
         reason = f"has pixel values {values}; expected {expected}"
-        raise bad_file(path, "mask-values", reason, "Name the classes in dataset.toml; save masks as PNG, not as JPEG")
+        fix = "Name every value in dataset.toml's mask_classes, 0 (background) first; save masks as PNG, not as JPEG"
+        raise bad_file(path, "mask-values", reason, fix)
     return mask.astype(np.uint8)
 
 
