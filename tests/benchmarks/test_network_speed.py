@@ -61,7 +61,7 @@ def test_a_benchmarked_step_is_the_stage_s_own(config):
     steps.step(random_batch(2, (64, 64), classes=2, mask_classes=1, device=CPU))
     moved = {key.partition(".")[0] for key, value in network.state_dict().items() if (value != before[key]).any()}
     assert moved == {"enhancer", "decoder", "mask_head"}
-    assert type(steps.optimizer) is torch.optim.SGD
+    assert isinstance(steps.optimizer, torch.optim.SGD)
     assert stage_of(config, "segmentation").lr == steps.optimizer.param_groups[0]["lr"]
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mnsa.config import LossConfig, StageConfig
@@ -20,6 +20,7 @@ from mnsa.model.layout import set_layout
 from mnsa.model.network import Network, padded
 from mnsa.records import NO_MASK, Batch
 from mnsa.training import losses
+from mnsa.training.optimizers import InOrderAdamW, InOrderSGD
 from mnsa.training.stages import open_stage, set_modes
 
 
@@ -157,8 +158,8 @@ def _optimizer(network: Network, stage: StageConfig) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     # Fused: one pass over weights, gradients and momenta instead of one per term of the update.
     if stage.optimizer == "sgd":
-        return SGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay, fused=True)
-    return AdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
+        return InOrderSGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay, fused=True)
+    return InOrderAdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
 
 
 def _lr_factor(step: int, steps: int, warmup: int, schedule: str) -> float:

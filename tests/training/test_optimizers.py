@@ -1,0 +1,96 @@
+"""Optimisers that read weights in the order in which they lie."""
+
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from mnsa.training.optimizers import InOrderAdamW, InOrderSGD
+
+PAIRS = [
+    pytest.param(torch.optim.SGD, partial(InOrderSGD, momentum=0.9, fused=True), {"momentum": 0.9}, id="sgd"),
+    pytest.param(torch.optim.AdamW, partial(InOrderAdamW, fused=True), {}, id="adamw"),
+]
+OPTIONS = {"lr": 0.001, "weight_decay": 0.01}
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    kernels = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 5, 3, groups=5)
+    return nn.Sequential(*kernels, nn.Flatten(), nn.Linear(5 * 2 * 2, 2))
+
+
+def channels_last() -> nn.Sequential:
+    return layers().to(memory_format=torch.channels_last)
+
+
+def learn(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
+    """As Lightning does it: the gradients are computed inside of `step`."""
+    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(network[0].weight.dtype)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = network(images).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        assert optimizer.step(closure) > 0
+
+
+@pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
+def test_weights_learn_as_by_torch_s_optimiser_in_contiguous_memory(theirs, ours, more):
+    expected, found = layers().double(), channels_last().double()
+    learn(expected, theirs(expected.parameters(), **OPTIONS, **more))
+    learn(found, ours(found.parameters(), **OPTIONS))
+    for weight, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(weight, other)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
+def test_weights_gradients_and_moments_keep_their_shape_and_layout(theirs, ours, more):
+    network = channels_last()
+    optimizer = ours(network.parameters(), **OPTIONS)
+    learn(network, optimizer)
+    kernel = network[0].weight
+    moments = [value for value in optimizer.state[kernel].values() if value.dim()]
+    assert len(moments) >= 1
+    for tensor in (kernel, kernel.grad, *moments):
+        assert tensor.shape == (4, 3, 3, 3)
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
+def test_a_step_copies_no_weight(theirs, ours, more):
+    network = channels_last()
+    optimizer = ours(network.parameters(), **OPTIONS)
+    learn(network, optimizer)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
+        optimizer.step()
+    copied = [event.input_shapes[0] for event in recorded.events() if event.name == "aten::copy_"]
+    assert not [shape for shape in copied if shape]  # AdamW copies numbers, which count its steps
+
+
+@pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
+def test_what_it_remembers_can_be_saved_and_loaded(theirs, ours, more):
+    network, again = channels_last(), channels_last()
+    optimizer, resumed = ours(network.parameters(), **OPTIONS), ours(again.parameters(), **OPTIONS)
+    learn(network, optimizer, steps=2)
+    again.load_state_dict(network.state_dict())
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))
+    learn(network, optimizer, steps=1)
+    learn(again, resumed, steps=1)
+    assert all(torch.equal(*pair) for pair in zip(network.parameters(), again.parameters(), strict=True))
+
+
+def test_weights_come_back_when_a_step_fails():
+    network = channels_last()
+    optimizer = InOrderSGD(network.parameters(), lr=0.001, fused=True)
+    network(torch.zeros(1, 3, 6, 6)).sum().backward()
+    network[0].weight.grad = network[0].weight.grad.to_sparse()
+    with pytest.raises(RuntimeError):
+        optimizer.step()
+    assert network[0].weight.shape == (4, 3, 3, 3)
