@@ -10,8 +10,9 @@ reorders them, in every pass; multiplying them tap by tap, where they lie, saves
 B batch; C_i channels of map i, C their sum; O output channels; H, W size of the maps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from mnsa.model.upsampled import conv_of_upsampled, projecting_pays, resize
 
 KERNEL_SIZE = 3
+Window = tuple[EllipsisType, slice, slice]
 
 
 class JoinedConv2d(nn.Conv2d):
@@ -70,7 +72,10 @@ def _weights_outweigh(features: Tensor, weight: Tensor) -> bool:
 
 
 class _TapByTap(torch.autograd.Function):
-    """out(p) = bias + sum over taps t and maps i of W_ti x_i(p + t), in the weights' precision."""
+    """out(p) = bias + sum over taps t and maps i of W_ti x_i(p + t), in the weights' precision.
+
+    Where p + t lies outside of the map nothing is multiplied: of a map of 7 px a fifth of the products.
+    """
 
     @staticmethod
     def forward(ctx: Any, reach: int, weight: Tensor, bias: Tensor, *maps: Tensor) -> Tensor:
@@ -79,10 +84,10 @@ class _TapByTap(torch.autograd.Function):
         batch, _, height, width = maps[0].shape
         # The result is not itself a view, so that an activation may change it in place.
         out = bias.new_empty((batch, len(bias), height, width)).to(memory_format=torch.channels_last)
-        rows = out.permute(0, 2, 3, 1).view(-1, len(bias)).copy_(bias)
+        out.copy_(bias.view(1, -1, 1, 1))
         for features, taps in zip(maps, _taps_of_maps(weight, maps), strict=True):
-            for shifted, tap in zip(_shifted(features, reach), taps, strict=True):
-                rows.addmm_(shifted, tap.t())
+            for tap, (here, there) in zip(taps, _windows(out, reach), strict=True):
+                _add_product(out[here], features[there], tap.t())
         return out
 
     @staticmethod
@@ -91,30 +96,43 @@ class _TapByTap(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             weight, *maps = ctx.saved_tensors
             _, for_weight, for_bias, *for_maps = ctx.needs_input_grad
-            rows = gradient.permute(0, 2, 3, 1).reshape(-1, weight.shape[0])  # (B H W, O)
             taps = zip(for_maps, maps, _taps_of_maps(weight, maps), strict=True)
             return (
                 None,
-                _weight_gradient(rows, weight, maps, ctx.reach) if for_weight else None,
-                rows.sum(dim=0) if for_bias else None,
-                *(_map_gradient(rows, features, own, ctx.reach) if needed else None for needed, features, own in taps),
+                _weight_gradient(gradient, weight, maps, ctx.reach) if for_weight else None,
+                gradient.sum(dim=(0, 2, 3)) if for_bias else None,
+                *(_map_gradient(gradient, features, own, ctx.reach) if need else None for need, features, own in taps),
             )
 
 
-def _weight_gradient(rows: Tensor, weight: Tensor, maps: Sequence[Tensor], reach: int) -> Tensor:
-    gradient, columns = torch.empty_like(weight), rows.t().contiguous()
-    for features, taps in zip(maps, _taps_of_maps(gradient, maps), strict=True):
-        for shifted, tap in zip(_shifted(features, reach), taps, strict=True):
-            torch.mm(columns, shifted, out=tap)
-    return gradient
+def _weight_gradient(gradient: Tensor, weight: Tensor, maps: Sequence[Tensor], reach: int) -> Tensor:
+    result, windows = torch.empty_like(weight), _windows(gradient, reach)
+    rows = [_rows(gradient[here]) for here, _ in windows]
+    for features, taps in zip(maps, _taps_of_maps(result, maps), strict=True):
+        for tap, seen_from, (_, there) in zip(taps, rows, windows, strict=True):
+            torch.mm(seen_from.t(), _rows(features[there]), out=tap)
+    return result
 
 
-def _map_gradient(rows: Tensor, features: Tensor, taps: Sequence[Tensor], reach: int) -> Tensor:
-    batch, channels, height, width = features.shape
-    padded = rows.new_zeros(batch, height + 2 * reach, width + 2 * reach, channels)
-    for window, tap in zip(_windows(padded, reach), taps, strict=True):
-        window.add_((rows @ tap).view(batch, height, width, channels))
-    return padded[:, reach:-reach, reach:-reach].permute(0, 3, 1, 2)
+def _map_gradient(gradient: Tensor, features: Tensor, taps: Sequence[Tensor], reach: int) -> Tensor:
+    result = torch.zeros_like(features, memory_format=torch.channels_last)
+    for tap, (here, there) in zip(taps, _windows(gradient, reach), strict=True):
+        _add_product(result[there], gradient[here], tap)
+    return result
+
+
+def _add_product(total: Tensor, features: Tensor, matrix: Tensor) -> None:
+    """Add features (B, C, h, w) times matrix (C, O) to total (B, O, h, w), in channels-last memory, in place."""
+    by_pixel = total.permute(0, 2, 3, 1)
+    if by_pixel.is_contiguous():
+        by_pixel.view(-1, matrix.shape[1]).addmm_(_rows(features), matrix)
+    else:
+        by_pixel.add_((_rows(features) @ matrix).view(by_pixel.shape))
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B h w, C)."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _taps_of_maps(weight: Tensor, maps: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -124,18 +142,17 @@ def _taps_of_maps(weight: Tensor, maps: Sequence[Tensor]) -> list[list[Tensor]]:
     return [[tap[:, start:end] for tap in taps] for start, end in pairwise(borders)]
 
 
-def _shifted(features: Tensor, reach: int) -> Iterator[Tensor]:
-    """What each tap sees at each pixel: (B, C, H, W) -> nine times (B H W, C), zero outside of the map."""
-    batch, channels, height, width = features.shape
-    padded = features.new_zeros(batch, height + 2 * reach, width + 2 * reach, channels)
-    padded[:, reach:-reach, reach:-reach] = features.permute(0, 2, 3, 1)
-    for window in _windows(padded, reach):
-        yield window.reshape(-1, channels)
+def _windows(features: Tensor, reach: int) -> list[tuple[Window, Window]]:
+    """For each of the nine taps, row by row: the part of a map (B, C, H, W) that it sees from, and the part it sees."""
+    height, width = features.shape[2:]
+    steps = (-reach, 0, reach)
+    return [
+        ((..., _inside(y, height), _inside(x, width)), (..., _inside(-y, height), _inside(-x, width)))
+        for y in steps
+        for x in steps
+    ]
 
 
-def _windows(padded: Tensor, reach: int) -> Iterator[Tensor]:
-    """Views (B, H, W, C) of a map padded by `reach` on each side: nine, as the taps see it, row by row."""
-    height, width = padded.shape[1] - 2 * reach, padded.shape[2] - 2 * reach
-    for top in (0, reach, 2 * reach):
-        for left in (0, reach, 2 * reach):
-            yield padded[:, top : top + height, left : left + width]
+def _inside(step: int, length: int) -> slice:
+    """From where one can go `step` places without leaving `length` places."""
+    return slice(max(0, -step), max(0, length - max(0, step)))
