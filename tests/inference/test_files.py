@@ -77,7 +77,7 @@ def test_masks_read_back_equal_and_overlays_have_the_images_size(photos, predict
     np.testing.assert_array_equal(
         read_mask(out / "masks" / "other.png", 1).numpy(), predictor.predict(photos / "other.png").mask
     )
-    assert size_of(out / "overlays" / "other.png") == (33, 90)
+    assert size_of(out / "overlays" / "other.jpg") == (33, 90)
     assert (out / "sheet.png").exists()
 
 
@@ -86,7 +86,7 @@ def test_two_images_of_one_name_have_pictures_of_their_own(photos, predictor, tm
     predict_files(predictor, find_images([str(photos)]), out)
     sizes = {path.name: size_of(path) for path in (out / "masks").iterdir()}
     assert sizes == {"twin.png": (64, 64), "other.png": (33, 90), "twin-2.png": (70, 45)}
-    assert {path.name for path in (out / "overlays").iterdir()} == sizes.keys()
+    assert {path.stem for path in (out / "overlays").iterdir()} == {Path(name).stem for name in sizes}
 
 
 def test_a_broken_file_is_listed_with_its_reason_and_the_others_are_done(photos, predictor, tmp_path):
@@ -258,7 +258,7 @@ def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, mak
         assert predictor.cuts(size_of(folder / name)) == (name == "large.png")
         mask = read_mask(tmp_path / "answers" / "masks" / name, 1).numpy()
         assert (mask == predictor.predict(folder / name).mask).mean() > 0.999
-        assert size_of(tmp_path / "answers" / "overlays" / name) == size_of(folder / name)
+        assert size_of(tmp_path / "answers" / "overlays" / f"{Path(name).stem}.jpg") == size_of(folder / name)
 
 
 def test_answers_in_views_go_into_a_folder_of_their_own(photos, finished, predictor, tmp_path):

@@ -1,8 +1,12 @@
 """An overlay tints what the mask marks and nothing else."""
 
-import numpy as np
+import io
 
-from mnsa.inference.overlay import overlay, overlay_picture
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnsa.inference.overlay import overlay, overlay_picture, write_overlay
 
 
 def test_the_background_is_left_as_it_is():
@@ -31,3 +35,19 @@ def test_a_tall_picture_made_in_bands_is_the_overlay():
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (700, 9, 3), np.uint8), rng.integers(0, 4, (700, 9), np.uint8)
     np.testing.assert_array_equal(np.array(overlay_picture(image, mask)), overlay(image, mask))
+
+
+def test_a_vein_of_one_pixel_keeps_its_colour_in_the_file():
+    leaf, mask = np.full((64, 64, 3), (60, 120, 40), np.uint8), np.zeros((64, 64), np.uint8)
+    mask[:, 32] = 1
+    file = io.BytesIO()
+    write_overlay(leaf, mask, file)
+    written = np.array(Image.open(file)).astype(int)
+    assert np.abs(written - overlay(leaf, mask)).max() < 12  # with colours at half the resolution: 37
+
+
+@pytest.mark.parametrize(("given", "written"), [((16, 65_500), (16, 65_500)), ((32, 70_000), (30, 65_500))])
+def test_a_picture_that_no_jpeg_could_hold_is_shrunk(given, written):
+    file = io.BytesIO()
+    write_overlay(np.zeros((*given, 3), np.uint8), np.zeros(given, np.uint8), file)
+    assert Image.open(file).size == written[::-1]

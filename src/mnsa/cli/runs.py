@@ -119,7 +119,7 @@ def predict(
         int | None, typer.Option(min=1, help="Images in the network at once. Usually 4, and 32 on a GPU.")
     ] = None,
 ) -> None:
-    """Answer for image files: classes in a CSV, masks and overlays as PNG. Exit code 3 when a file was broken.
+    """Answer for image files: classes in a CSV, masks as PNG, overlays as JPEG. Exit code 3 when a file was broken.
 
     The same command goes on where it was interrupted; `torchrun` shares the images among processes and machines.
 

@@ -49,7 +49,7 @@ class AnswersFolder(NamedTuple):
 
     def picture(self, kind: str, name: str) -> Path:
         """Where a `masks`, `overlays`, `attention` or `grad_cam` picture is."""
-        return self.path / kind / f"{name}.{'png' if kind in ('masks', 'overlays') else 'jpg'}"
+        return self.path / kind / f"{name}.{'png' if kind == 'masks' else 'jpg'}"
 
 
 def open_folder(path: Path, origin: Origin) -> AnswersFolder:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from zlib import Z_RLE
 
 import numpy as np
 from PIL import Image
@@ -14,7 +13,7 @@ from mnsa.data.sheet import write_sheet
 from mnsa.errors import MnsaError
 from mnsa.inference.answers_folder import AnswersFolder
 from mnsa.inference.heat import heat, relative, stretched
-from mnsa.inference.overlay import overlay_picture
+from mnsa.inference.overlay import write_overlay
 from mnsa.inference.rows import caption_of
 from mnsa.records import Prediction
 
@@ -27,11 +26,7 @@ _GAP_PX = 6  # between the two
 def write_pictures(mask: np.ndarray, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:
     """Write mask (H, W) and overlay of an image uint8 (H, W, 3); each appears whole or not at all."""
     _whole(folder.picture("masks", name), lambda path: write_mask(mask, path))
-    picture = overlay_picture(pixels, mask)
-    # A photo's PNG: run lengths take a quarter of the time of Pillow's usual search for repeats, and hardly more space.
-    _whole(
-        folder.picture("overlays", name), lambda path: picture.save(path, "PNG", compress_level=1, compress_type=Z_RLE)
-    )
+    _whole(folder.picture("overlays", name), lambda path: write_overlay(pixels, mask, path))
 
 
 def write_explanation(answer: Prediction, pixels: np.ndarray, folder: AnswersFolder, name: str) -> None:

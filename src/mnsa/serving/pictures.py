@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mnsa.data.sheet import COLOURS
-from mnsa.inference.overlay import overlay_picture
+from mnsa.inference.overlay import write_overlay
 
 PREVIEW_PX = 1280
 _QUALITY = 88
@@ -39,7 +39,9 @@ def preview_jpeg(pixels: np.ndarray) -> bytes:
 
 def overlay_jpeg(pixels: np.ndarray, mask: np.ndarray) -> bytes:
     """An image, uint8 (H, W, 3), tinted where its mask (H, W) has classes, as a JPEG of its own size."""
-    return _encoded(overlay_picture(pixels, mask), "JPEG", quality=_QUALITY)
+    data = io.BytesIO()
+    write_overlay(pixels, mask, data)
+    return data.getvalue()
 
 
 def colour_of(value: int) -> str | None:
