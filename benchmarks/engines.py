@@ -9,9 +9,12 @@ are timed: its speed counts here, not its accuracy, which `mnsa export --precisi
 """
 
 import argparse
+import gc
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +45,7 @@ def main() -> None:
     network = load_network(options.run)[0] if options.run else paper_network(options.backbone)
     images = torch.randn(options.batch, 3, options.side_px, options.side_px)
     with tempfile.TemporaryDirectory() as folder:
-        report = measure(contestants(network, images, Path(folder)), images, options.repeats)
+        report = measure(network, images, Path(folder), options.repeats)
     name = options.run or f"the paper's network with {options.backbone}, untrained"
     report = f"{machine_facts()}; {name}; {tuple(images.shape)}; {options.repeats} repeats.\n\n{report}"
     print(report)
@@ -60,19 +63,21 @@ def paper_network(backbone: str) -> Network:
     return network
 
 
-def contestants(network: Network, images: Tensor, folder: Path) -> dict[str, Engine]:
-    """Eager, eager with BatchNorms folded, and every engine in every precision."""
+def rivals(network: Network, images: Tensor, folder: Path) -> Iterator[tuple[str, Engine]]:
+    """Eager with BatchNorms folded, and every engine in every precision: one by one, for each holds the weights."""
     folded = deepcopy(network)
     fold_norms(folded)
-    engines: dict[str, Engine] = {"eager": network, "folded": folded}
+    yield "folded", folded
+    del folded
     for engine, precisions in PRECISIONS.items():
         for precision in precisions:
             name = f"{engine} {precision}"
             target = folder / name.replace(" ", "-")
             target.mkdir()
             write_artefact(target, network, card(network, engine, precision), calibration(images))
-            engines[name] = open_artefact(target, engine)
-    return engines
+            gc.collect()
+            yield name, open_artefact(target, engine)
+            shutil.rmtree(target)
 
 
 def card(network: Network, engine: EngineName, precision: Precision) -> EngineCard:
@@ -89,18 +94,15 @@ def calibration(images: Tensor) -> Iterator[np.ndarray]:
     return (image[None].numpy() for image in images[:CALIBRATION_IMAGES])
 
 
-def measure(engines: dict[str, Engine], images: Tensor, repeats: int) -> str:
-    """Time all engines in turns and lay out the table."""
-    with torch.inference_mode():
-        expected = engines["eager"](images)
-        differences = {name: difference(expected, run(images)) for name, run in engines.items()}
-        times = take_turns({name: lambda run=run: run(images) for name, run in engines.items()}, repeats)
+def measure(network: Network, images: Tensor, folder: Path, repeats: int) -> str:
+    """Time each engine in turns with eager and lay out the table."""
     lines = ["| engine | eager's time / its | largest difference, sd |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {speed_up(times, slow='eager', fast=name)} | {differences[name]:.1e} |"
-        for name in engines
-        if name != "eager"
-    ]
+    for name, rival in rivals(network, images, folder):
+        with torch.inference_mode():
+            found = difference(network(images), rival(images))
+            times = take_turns({"eager": partial(network, images), name: partial(rival, images)}, repeats)
+        lines.append(f"| {name} | {speed_up(times, slow='eager', fast=name)} | {found:.1e} |")
+        del rival
     return "\n".join(lines)
 
 

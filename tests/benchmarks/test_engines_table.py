@@ -19,6 +19,7 @@ def test_a_difference_is_in_standard_deviations_of_eager():
     assert difference(expected, off_by_one(images)) == pytest.approx(1 / float(expected.mask_logits.std()), rel=1e-5)
 
 
-def test_every_engine_but_eager_has_a_line():
-    lines = measure({"eager": answer, "other": off_by_one}, torch.randn(1, 3, 8, 8), repeats=2).splitlines()
+def test_every_engine_but_eager_has_a_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("engines.rivals", lambda *_: iter([("other", off_by_one)]))
+    lines = measure(answer, torch.randn(1, 3, 8, 8), tmp_path, repeats=2).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| other"]

@@ -1,5 +1,7 @@
 """ONNX files whose weights stand beside them, as those of very large networks do."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mnsa.engines.onnx_file import open_onnx, quantise, remove_onnx, set_card, weights_beside, write_onnx
+from mnsa.engines.onnx_file import open_onnx, quantise, remove_onnx, set_card, usual_ranges, weights_beside, write_onnx
 
 
 @pytest.fixture
@@ -50,6 +52,61 @@ def test_int8_is_the_same_and_leaves_no_old_weights(onnx_files):
     small, large = onnx_files
     assert {file.name for file in small.parent.iterdir()} == {"model.onnx"}
     assert {file.name for file in large.parent.iterdir()} <= {"model.onnx", "model.onnx.data"}
+
+
+def test_each_convolution_rounds_a_shared_map_for_itself_alone(tmp_path):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1)
+
+        def forward(self, images):
+            return torch.cat((self.one(images), self.other(images), images.square()), dim=1)
+
+    path = tmp_path / "model.onnx"
+    write_onnx(torch.export.export(Shared().eval(), (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
+    quantise(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
+    graph = onnx.load(path).graph
+    read = Counter(name for node in graph.node for name in node.input)
+    rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 2
+    for node in convolutions:
+        assert set(node.input[:2]) <= rounded
+        assert read[node.input[0]] == 1
+
+
+def test_depthwise_convolutions_stay_as_they_are(tmp_path):
+    torch.manual_seed(0)
+    network, path = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4)).eval(), tmp_path / "model.onnx"
+    write_onnx(torch.export.export(network, (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
+    quantise(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
+    graph = onnx.load(path).graph
+    rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    dense, depthwise = (node for node in graph.node if node.op_type == "Conv")
+    assert set(dense.input[:2]) <= rounded
+    assert depthwise.input[1] == "1.weight"
+
+
+def test_usual_ranges_are_percentiles_of_each_image_averaged(onnx_files):
+    path, _ = onnx_files
+    images = [np.random.default_rng(seed).random((1, 3, 60, 60), dtype=np.float32) * (seed + 1) for seed in range(2)]
+    found = usual_ranges(path, images)
+    answers = open_onnx(path)[0]
+    for name, seen in (("images", images), ("mask_logits", [answers(image)[0] for image in images])):
+        expected = np.mean([np.percentile(values, (0.05, 99.95)) for values in seen], axis=0)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4)
+    assert {file.name for file in path.parent.iterdir()} == {"model.onnx"}
+
+
+def test_an_extreme_value_makes_the_steps_of_the_others_no_coarser(onnx_files):
+    path, _ = onnx_files
+    image = np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32)
+    expected, extreme = open_onnx(path)[0](image)[0], image.copy()
+    extreme[0, :, 30, 30] = 1000
+    quantise(path, [image, extreme])
+    set_card(path, "{}")
+    assert np.abs(open_onnx(path)[0](image)[0] - expected).mean() < 0.1 * expected.std()
 
 
 def test_removing_takes_the_weights_too(onnx_files):

@@ -3,6 +3,7 @@
 A file holds 2 GB at most, so torch puts the weights of a network that comes near into a second one, `weights_beside`.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from mnsa.engines.card import CARD_KEY, INPUT
 from mnsa.engines.session import Run
 
 OPSET = 20  # the first whose GridSample OpenVINO and ONNX Runtime both read
+ROUNDED = ("Conv", "Gemm")
+KEPT_PERCENT = 99.9  # of the activations in calibration; the extremes beyond would make the steps of all others coarse
 
 
 def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str]) -> None:
     """Write a program as ONNX, with named outputs and open batch, height and width."""
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it can't make faster
     converted: Any = torch.onnx.export(
         program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs), verbose=False
     )
@@ -71,19 +75,14 @@ def open_onnx(path: Path) -> tuple[Run, str]:
 def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
     """Put int8 into an ONNX file, its convolutions and linear maps, calibrated on normalised images (1, 3, h, w).
 
-    Weights get a scale per channel, activations one per tensor, from the extremes seen. What samples (GridSample) and
-    the projections before it stay float32: positions can't be rounded.
+    Weights get a scale per channel, activations one per tensor, which clips the most extreme of the values seen. What
+    samples (GridSample) and the projections before it stay float32: positions can't be rounded. They read the same maps
+    as convolutions do, so each convolution rounds for itself alone (DedicatedQDQPair): OpenVINO leaves those in float32
+    that share. Depthwise convolutions stay float32 too: they have little to compute, and a sum of nine products in
+    which rounding errors don't cancel out.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = iter(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.left, None)
-            return None if image is None else {INPUT: image}
 
     prepared, is_large = path.with_name("prepared.onnx"), weights_beside(path).exists()
     quant_pre_process(
@@ -91,9 +90,58 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
         external_data_location=weights_beside(prepared).name,
     )  # fmt: skip
     remove_onnx(path)  # weights would be written behind those that are there
+    shown = list(images)
+    ranges = {name: [{"rmin": low, "rmax": high}] for name, (low, high) in usual_ranges(prepared, shown).items()}
     quantize_static(
-        prepared, path, Reader(), quant_format=QuantFormat.QDQ, op_types_to_quantize=["Conv", "Gemm"],
+        prepared, path, _Reader(shown[:1]), quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(ROUNDED), nodes_to_exclude=_depthwise(prepared),
         per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        use_external_data_format=is_large,
+        extra_options={"DedicatedQDQPair": True, "TensorQuantOverrides": ranges}, use_external_data_format=is_large,
     )  # fmt: skip
     remove_onnx(prepared)
+
+
+def usual_ranges(path: Path, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Between which two values most activations lie, for all that convolutions and linear maps read and give.
+
+    Each image (1, 3, h, w) has its own two values, with KEPT_PERCENT of its activations between them; these are the
+    mean of all images. One image is held at a time.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path, load_external_data=False)
+    nodes = [node for node in model.graph.node if node.op_type in ROUNDED]
+    names = list(dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0]) if name != INPUT))
+    shown = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in shown)
+    opened = path.with_name("opened.onnx")
+    onnx.save(model, opened)
+    session = onnxruntime.InferenceSession(opened, providers=["CPUExecutionProvider"])
+    beyond = (100 - KEPT_PERCENT) / 2
+    ends = []
+    for image in images:
+        seen = (image, *session.run(names, {INPUT: image}))
+        ends.append([np.percentile(values, (beyond, 100 - beyond)) for values in seen])
+    opened.unlink()
+    return dict(zip((INPUT, *names), np.mean(ends, axis=0).astype(np.float32), strict=True))
+
+
+class _Reader:
+    """Hands out images as ONNX Runtime asks for them."""
+
+    def __init__(self, images: Iterable[np.ndarray]) -> None:
+        self.left = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next image; None at the end."""
+        image = next(self.left, None)
+        return None if image is None else {INPUT: image}
+
+
+def _depthwise(path: Path) -> list[str]:
+    """The names of a file's convolutions in groups."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]

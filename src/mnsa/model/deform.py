@@ -92,7 +92,8 @@ def sampling_grid(offsets: Tensor, kernel_size: int) -> Tensor:
     home_x = (2 * (columns.view(1, 1, -1) + tap_x) + 1) / width - 1  # (T, 1, W)
     y = torch.add(home_y, offsets[:, 0::2], alpha=2 / height)  # (B, T, H, W)
     x = torch.add(home_x, offsets[:, 1::2], alpha=2 / width)
-    return torch.stack((x, y), dim=-1)
+    # As two planes, which exporters' runtimes join faster than pairs; sampling reads both alike.
+    return torch.stack((x, y), dim=2).permute(0, 1, 3, 4, 2)
 
 
 def sample_taps(projected: Tensor, grid: Tensor) -> Tensor:

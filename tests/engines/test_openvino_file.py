@@ -1,0 +1,11 @@
+"""What OpenVINO is told to compute in."""
+
+import pytest
+
+from mnsa.engines.openvino_file import _hint
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("float32", "f32"), ("bfloat16", "bf16"), ("int8", "bf16")])
+def test_bfloat16_is_used_where_the_processor_has_it_and_exactness_is_not_promised(precision, hint):
+    assert _hint(precision, ["FP32", "BF16", "INT8"]) == hint
+    assert _hint(precision, ["FP32", "INT8"]) == "f32"
