@@ -13,11 +13,11 @@ demo: $(READY)
 	$(BIN)/mnsa evaluate demo/run --split test
 	$(BIN)/mnsa predict demo/run 'demo/leaves/images/*_001[6-9].jpg' --out demo/answers  # the test images
 
-test: $(READY)
-	$(BIN)/pytest
+test: test-fast
+	$(BIN)/pytest -m slow
 
 test-fast: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
