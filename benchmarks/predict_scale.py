@@ -1,7 +1,7 @@
 """Prediction from end to end against the network alone, and memory against the number of images.
 
-Claim: `mnsa predict`, reading, decoding, masks, overlays and table included, comes near the network's own rate (the
-goal is 85 %; RESULTS.md says what two cores come to), and its memory doesn't grow with the number of images.
+Claim: `mnsa predict`, reading, decoding, masks, overlays and table included, answers at 85 % or more of the network's
+own rate, and its memory doesn't grow with the number of images.
 Command: `make demo`, then `python benchmarks/predict_scale.py --run demo/run --images demo/leaves/images`
 Expect: the section of RESULTS.md: images per second of both as a share (the network: the same batches, ready in memory;
 the two take turns), and the peak memory of a process that answers for N images and of one that answers for 4 N.
