@@ -52,9 +52,6 @@ def _lies_channels_last(weight: nn.Parameter) -> bool:
 def _permute(optimizer: Optimizer, weights: list[nn.Parameter], order: tuple[int, ...]) -> None:
     """Permute weights (O, C, k, k), their gradients and their moments, and leave all of them where they lie."""
     for weight in weights:
-        moments = [
-            value for value in optimizer.state[weight].values() if isinstance(value, Tensor) and value.dim() == 4
-        ]
-        gradients = [] if weight.grad is None else [weight.grad]
-        for tensor in (weight, *gradients, *moments):
-            tensor.data = tensor.data.permute(order)
+        for tensor in (weight, weight.grad, *optimizer.state[weight].values()):
+            if isinstance(tensor, Tensor) and tensor.dim() == weight.dim():  # AdamW also counts its steps
+                tensor.data = tensor.data.permute(order)
