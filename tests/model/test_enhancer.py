@@ -67,6 +67,12 @@ def test_details_are_the_branches_side_by_side_in_their_order() -> None:
     torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+def test_details_lie_in_memory_as_the_features_do(layout: torch.memory_format) -> None:
+    enhancer = AdaptiveFeatureEnhancer(8, (1, 2, 3, 4, 5), offset_channels=4).to(memory_format=layout)
+    assert enhancer(torch.randn(2, 8, 9, 7).to(memory_format=layout)).is_contiguous(memory_format=layout)
+
+
 def test_a_branch_of_width_zero_is_absent() -> None:
     enhancer = AdaptiveFeatureEnhancer(8, (0, 0, 3, 0, 1), offset_channels=4)
     assert list(enhancer.branches) == ["atrous2", "context"]

@@ -48,7 +48,8 @@ class OffsetPredictor(nn.Sequential):
 
     def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int) -> None:
         last = PointwiseConv2d(hidden_channels, 2 * kernel_size**2)
-        super().__init__(PointwiseConv2d(in_channels, hidden_channels), nn.ReLU(inplace=True), last)
+        # Not in place: what a pointwise convolution gives is a view, and autograd copies a changed view many times.
+        super().__init__(PointwiseConv2d(in_channels, hidden_channels), nn.ReLU(), last)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
 
@@ -90,8 +91,9 @@ def sampling_grid(offsets: Tensor, kernel_size: int) -> Tensor:
     tap_x = reach.repeat(kernel_size).view(-1, 1, 1)
     home_y = (2 * (rows.view(1, -1, 1) + tap_y) + 1) / height - 1  # (T, H, 1)
     home_x = (2 * (columns.view(1, 1, -1) + tap_x) + 1) / width - 1  # (T, 1, W)
-    y = torch.add(home_y, offsets[:, 0::2], alpha=2 / height)  # (B, T, H, W)
-    x = torch.add(home_x, offsets[:, 1::2], alpha=2 / width)
+    down, right = offsets.view(-1, kernel_size**2, 2, height, width).unbind(2)  # (B, T, H, W) each
+    y = torch.add(home_y, down, alpha=2 / height)
+    x = torch.add(home_x, right, alpha=2 / width)
     # As two planes, which exporters' runtimes join faster than pairs; sampling reads both alike.
     return torch.stack((x, y), dim=2).permute(0, 1, 3, 4, 2)
 

@@ -18,6 +18,7 @@ from mnsa.errors import ModelError
 from mnsa.model.attention import mean_and_max
 from mnsa.model.deform import DeformConv2d, OffsetPredictor
 from mnsa.model.joined import JoinedConv2d
+from mnsa.model.layout import layout_of
 from mnsa.records import Pyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
@@ -118,7 +119,9 @@ class AdaptiveFeatureEnhancer(nn.Module):
             _sparingly(branch, features) if isinstance(branch, DeformBranch) else branch(features)
             for branch in self.branches.values()
         ]
-        return torch.cat(looks, dim=1)
+        # Sampled ones lie with their channels first. Joined as they are, all would, and every reader would turn them.
+        layout = layout_of(features)
+        return torch.cat([look.contiguous(memory_format=layout) for look in looks], dim=1)
 
 
 def _sparingly(branch: DeformBranch, features: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How the weights of convolutions lie in memory, which decides how their outputs do."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def set_layout(network: nn.Module, layout: torch.memory_format) -> None:
@@ -13,3 +13,9 @@ def set_layout(network: nn.Module, layout: torch.memory_format) -> None:
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.clone(memory_format=layout)
+
+
+def layout_of(features: Tensor) -> torch.memory_format:
+    """The layout that features (B, C, H, W) are in."""
+    channels_last = features.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
