@@ -37,15 +37,15 @@ class StageSteps:
         self.optimizer = _optimizer(self.network, self.module.stage)
 
     def step(self, batch: Batch) -> None:
-        """Forward, loss, backward, optimiser: in Lightning's order."""
+        """Forward, loss, backward, optimiser: in Lightning's order, and then `StageModule`'s."""
         self.compute_gradients(batch)
         self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def compute_gradients(self, batch: Batch) -> None:
         """Everything but the optimiser's own part, which has no kernel on `meta` tensors."""
         with self.trainer.precision_plugin.train_step_context():
             loss = self.module.training_step(batch, 0)
-        self.optimizer.zero_grad()
         loss.backward()
 
 

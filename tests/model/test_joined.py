@@ -87,9 +87,11 @@ def test_few_pixels_are_multiplied_tap_by_tap_and_many_are_not() -> None:
     assert "TapByTap" not in module(*maps(MANY)).grad_fn.name()
 
 
-def test_the_gradient_lies_in_memory_as_the_weights_do() -> None:
-    module = conv()
-    module(*maps(FEW)).sum().backward()
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_the_gradient_lies_in_memory_as_the_weights_do(size: tuple[int, int], layout: torch.memory_format) -> None:
+    module = conv(layout=layout)
+    module(*maps(size)).sum().backward()
     assert module.weight.grad is not None
     assert module.weight.grad.stride() == module.weight.stride()
 

@@ -3,6 +3,7 @@
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
@@ -137,6 +138,24 @@ def test_validation_scores_are_torchmetrics_of_the_networks_answers(make_module,
     iou = BinaryJaccardIndex()((outputs.mask_logits[:, 0] > 0).int(), batch.masks)
     expected = {"val_accuracy": right.item(), "val_iou": iou.item(), "val_score": (right + iou).item() / 2}
     assert scores == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*in eval mode at the start")
+def test_gradients_are_let_go_as_soon_as_the_weights_have_moved(make_module, batch, tmp_path, monkeypatch):
+    module = make_module()
+    monkeypatch.undo()
+    before = [p.detach().clone() for p in module.network.parameters()]
+    held = []
+    watch = LambdaCallback(on_train_batch_end=lambda *_: held.extend(p.grad for p in module.network.parameters()))
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path, max_steps=1,
+        callbacks=[watch], limit_val_batches=0, enable_checkpointing=False,
+    )  # fmt: skip
+    loader = DataLoader([batch], batch_size=None)
+    trainer.fit(module, loader, loader)
+    assert held
+    assert all(gradient is None for gradient in held)
+    assert any((p != old).any() for p, old in zip(module.network.parameters(), before, strict=True))
 
 
 def test_the_cosine_schedule_is_pytorchs():

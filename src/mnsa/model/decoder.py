@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mnsa.model.enhancer import Enhanced
 from mnsa.model.joined import JoinedConv2d
+from mnsa.model.remade import can_remake, normed_relu
 from mnsa.model.upsampled import resize
 from mnsa.records import Pyramid
 
@@ -78,8 +79,8 @@ class ConvBlock(nn.ModuleList):
     def forward(self, *maps: Tensor, below: Tensor | None = None) -> Tensor:
         """Maps (B, C_i, H, W) and perhaps one from below, C channels in all -> (B, O, H, W)."""
         conv, norm, relu = self
-        activated: Tensor = relu(norm(conv(*maps, below=below)))
-        return activated
+        joined: Tensor = conv(*maps, below=below)
+        return normed_relu(joined, norm) if can_remake(norm) else relu(norm(joined))
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

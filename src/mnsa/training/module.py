@@ -1,11 +1,13 @@
 """One stage as a LightningModule: losses on train, scores on validation."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import lightning
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
@@ -86,6 +88,17 @@ class StageModule(lightning.LightningModule):
         for name, (_, value) in terms.items():
             self.log(f"loss_{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        # Lightning would keep the gradients, which are as large as the weights, until after the next forward pass.
+        optimizer.zero_grad()
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         batch = _padded(batch)
