@@ -9,11 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 MB = 1e6
 RESET_PEAK = "5"  # what proc(5) wants written to clear_refs
@@ -44,6 +47,18 @@ def peak_of(work: Callable[[], object], device: torch.device) -> Peak:
     before = resident("VmRSS")
     work()
     return Peak(before, resident("VmHWM"))
+
+
+def most_held(work: Callable[[], object]) -> float:
+    """Do the work on a CPU and see how much memory tensors held at most, in MB: no gaps in the heap, no libraries."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    with TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    taken = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    return max(accumulate(size for _, size in taken)) / MB
 
 
 def resident(field: str) -> float:

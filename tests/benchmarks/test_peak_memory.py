@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import peak_memory
-from peak_memory import Peak, in_child, middle, rises
+from peak_memory import Peak, in_child, middle, most_held, rises
 
 SCRIPT = f"""
 import json, sys, torch
@@ -27,6 +28,16 @@ def test_a_peak_is_that_of_the_work_alone(tmp_path, before, work, least, most):
     script = tmp_path / "work.py"
     script.write_text(SCRIPT % (before, work), encoding="utf-8")
     assert least <= in_child([str(script)]).rise < most
+
+
+def test_tensors_hold_at_most_what_lives_at_the_same_time():
+    def work() -> None:
+        one = torch.ones(3_000_000 // 4)
+        one = one + 1  # two of them for a moment
+        del one
+        torch.ones(4_000_000 // 4)
+
+    assert most_held(work) == pytest.approx(6, abs=0.1)
 
 
 def test_a_child_answers_by_its_last_line(tmp_path):
