@@ -31,7 +31,6 @@ class StageSteps:
         )
         self.trainer = _bare_trainer(config, device)
         self.module.trainer = self.trainer
-        self.module.setup("fit")
         self.module.log = lambda *_, **__: None  # needs a loop of Lightning's around it
         self.module.train()
         self.optimizer = _optimizer(self.network, self.module.stage)

@@ -62,15 +62,36 @@ def test_frozen_weights_get_no_gradient(size: tuple[int, int]) -> None:
     assert joined[0].grad is not None
 
 
-@pytest.mark.parametrize("size", [MANY, FEW])
-def test_mixed_precision_differs_by_no_more_than_its_rounding(size: tuple[int, int]) -> None:
-    module, joined = conv().float(), [m.float() for m in maps(size)]
+def in_mixed_precision(module: JoinedConv2d, joined: Sequence[Tensor]) -> Tensor:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = module(*joined)
-        rounded.float().sum().backward()
-    torch.testing.assert_close(rounded.float(), reference(module, joined), atol=0.05, rtol=0.05)
-    assert module.weight.grad is not None
-    assert module.weight.grad.dtype == torch.float32
+        rounded: Tensor = module(*joined)
+    return rounded
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", [MANY, FEW])
+def test_mixed_precision_differs_by_no_more_than_its_rounding(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    module, joined = conv(layout=layout).float(), [m.detach().float().requires_grad_() for m in maps(size)]
+    given = [*joined, module.weight, module.bias]
+    rounded, expected = in_mixed_precision(module, joined), reference(module, joined)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, atol=0.05, rtol=0.05)
+    upstream = torch.randn_like(expected)
+    gradients = torch.autograd.grad(rounded, given, upstream.bfloat16())
+    for gradient, exact in zip(gradients, torch.autograd.grad(expected, given, upstream), strict=True):
+        assert gradient.dtype == torch.float32
+        assert (gradient - exact).norm() < 0.01 * exact.norm()
+
+
+def test_dilated_convolutions_of_few_channels_have_weight_gradients_in_mixed_precision() -> None:
+    torch.manual_seed(0)
+    module = JoinedConv2d(24, 3, dilation=2).to(memory_format=torch.channels_last)
+    features = torch.randn(2, 24, 64, 64).to(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(in_mixed_precision(module, [features]).float().square().mean(), module.weight)
+    (exact,) = torch.autograd.grad(reference(module, [features]).square().mean(), module.weight)
+    assert (gradient - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("size", [MANY, FEW])

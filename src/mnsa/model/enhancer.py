@@ -120,8 +120,10 @@ class AdaptiveFeatureEnhancer(nn.Module):
             for branch in self.branches.values()
         ]
         # Sampled ones lie with their channels first. Joined as they are, all would, and every reader would turn them.
+        # The whole is turned too: a look of one channel is in both layouts, and then `cat` takes the first.
         layout = layout_of(features)
-        return torch.cat([look.contiguous(memory_format=layout) for look in looks], dim=1)
+        details = torch.cat([look.contiguous(memory_format=layout) for look in looks], dim=1)
+        return details.contiguous(memory_format=layout)
 
 
 def _sparingly(branch: DeformBranch, features: Tensor) -> Tensor:

@@ -52,8 +52,9 @@ class JoinedConv2d(nn.Conv2d):
         with not_kept(maps):
             if not _weights_outweigh(maps[0], self.weight):
                 return _joined(MapByMap, reach, kernel, self.bias, *maps)
+            precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kernel.dtype
             with torch.autocast("cpu", enabled=False):
-                return _joined(TapByTap, reach, kernel, self.bias, *(m.to(kernel.dtype) for m in maps))
+                return _joined(TapByTap, reach, kernel, self.bias, *(m.to(precision) for m in maps))
 
 
 def _joined(function: type[Function], *arguments: Any) -> Tensor:

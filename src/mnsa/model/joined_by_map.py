@@ -76,6 +76,9 @@ def _conv_backward(
     # Without a gradient for the features the weight isn't read: then its copy in another precision is spared.
     weight = weight.to(gradient.dtype) if for_features else gradient.new_empty(weight.shape)
     features, around = features.to(gradient.dtype), [reach, reach]
+    if reach > 1 and gradient.dtype == torch.bfloat16 and gradient.device.type == "cpu":
+        # With channels last, oneDNN's weight gradients of such convolutions with few channels are NaN (torch 2.15).
+        features, weight, gradient = features.contiguous(), weight.contiguous(), gradient.contiguous()
     needs = for_features, for_weight, False
     of_features, of_weight, _ = torch.ops.aten.convolution_backward(
         gradient, features, weight, None, [1, 1], around, around, False, [0, 0], 1, needs

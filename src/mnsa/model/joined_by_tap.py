@@ -17,9 +17,10 @@ Window = tuple[EllipsisType, slice, slice]
 
 
 class TapByTap(Function):
-    """out(p) = bias + sum over taps t and maps i of W_ti x_i(p + t), in the weights' precision.
+    """out(p) = bias + sum over taps t and maps i of W_ti x_i(p + t).
 
-    Where p + t lies outside of the map nothing is multiplied: of a map of 7 px a fifth of the products.
+    Products are in the maps' precision, sums in the weights'. Where p + t lies outside of the map nothing is
+    multiplied: of a map of 7 px a fifth of the products.
     """
 
     @staticmethod
@@ -30,10 +31,10 @@ class TapByTap(Function):
         # The result is not itself a view, so that an activation may change it in place.
         out = bias.new_empty((batch, len(bias), height, width)).to(memory_format=torch.channels_last)
         out.copy_(bias.view(1, -1, 1, 1))
-        for features, taps in zip(maps, _taps_of_maps(weight, maps), strict=True):
+        for features, taps in zip(maps, _taps_of_maps(weight.to(maps[0].dtype), maps), strict=True):
             for tap, (here, there) in zip(taps, _windows(out, reach), strict=True):
                 _add_product(out[here], features[there], tap.t())
-        return out
+        return out.to(maps[0].dtype)
 
     @staticmethod
     @once_differentiable
@@ -41,11 +42,12 @@ class TapByTap(Function):
         with torch.autocast("cpu", enabled=False):
             weight, *maps = ctx.saved_tensors
             _, for_weight, for_bias, *for_maps = ctx.needs_input_grad
-            taps = zip(for_maps, maps, _taps_of_maps(weight, maps), strict=True)
+            lower = weight.to(gradient.dtype) if any(for_maps) else weight
+            taps = zip(for_maps, maps, _taps_of_maps(lower, maps), strict=True)
             return (
                 None,
                 _weight_gradient(gradient, weight, maps, ctx.reach) if for_weight else None,
-                gradient.sum(dim=(0, 2, 3)) if for_bias else None,
+                gradient.sum(dim=(0, 2, 3), dtype=weight.dtype) if for_bias else None,
                 *(_map_gradient(gradient, features, own, ctx.reach) if need else None for need, features, own in taps),
             )
 
@@ -55,21 +57,29 @@ def _weight_gradient(gradient: Tensor, weight: Tensor, maps: Sequence[Tensor], r
     rows = [_rows(gradient[here]) for here, _ in windows]
     for features, taps in zip(maps, _taps_of_maps(result, maps), strict=True):
         for tap, seen_from, (_, there) in zip(taps, rows, windows, strict=True):
-            torch.mm(seen_from.t(), _rows(features[there]), out=tap)
+            _write_product(tap, seen_from.t(), _rows(features[there]))
     return result
 
 
 def _map_gradient(gradient: Tensor, features: Tensor, taps: Sequence[Tensor], reach: int) -> Tensor:
-    result = torch.zeros_like(features, memory_format=torch.channels_last)
+    summed_in = torch.promote_types(features.dtype, torch.float32)
+    result = torch.zeros_like(features, dtype=summed_in, memory_format=torch.channels_last)
     for tap, (here, there) in zip(taps, _windows(gradient, reach), strict=True):
         _add_product(result[there], gradient[here], tap)
-    return result
+    return result.to(features.dtype)
+
+
+def _write_product(place: Tensor, left: Tensor, right: Tensor) -> None:
+    if place.dtype == left.dtype:
+        torch.mm(left, right, out=place)
+    else:
+        place.copy_(left @ right)
 
 
 def _add_product(total: Tensor, features: Tensor, matrix: Tensor) -> None:
     """Add features (B, C, h, w) times matrix (C, O) to total (B, O, h, w), in channels-last memory, in place."""
     by_pixel = total.permute(0, 2, 3, 1)
-    if by_pixel.is_contiguous():
+    if by_pixel.is_contiguous() and total.dtype == features.dtype:
         by_pixel.view(-1, matrix.shape[1]).addmm_(_rows(features), matrix)
     else:
         by_pixel.add_((_rows(features) @ matrix).view(by_pixel.shape))

@@ -18,7 +18,6 @@ from mnsa.config import LossConfig, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.evaluation.metrics import ValidationScores
 from mnsa.model.heads import mask_of
-from mnsa.model.layout import set_layout
 from mnsa.model.network import Network, padded
 from mnsa.records import NO_MASK, Batch
 from mnsa.training import losses
@@ -47,7 +46,6 @@ class StageModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.layout = torch.contiguous_format
         self.stage = stage
         self.loss = loss
         self.mask_classes = mask_classes
@@ -63,14 +61,6 @@ class StageModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.train()  # Lightning begins in whatever modes it finds
-
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's own signature
-        # Channels last is the layout that convolutions are fastest in. But in it oneDNN's bfloat16 weight gradients of
-        # dilated convolutions with few channels are NaN (torch 2.15), so mixed precision on a CPU keeps the other.
-        # Chosen here, because DDP takes the weights' strides from what it finds after this hook.
-        if self.trainer.strategy.root_device.type != "cpu" or self.trainer.precision == "32-true":
-            self.layout = torch.channels_last
-        set_layout(self.network, self.layout)
 
     def on_train_epoch_end(self) -> None:
         if not self.trainer.callback_metrics["loss"].isfinite():
@@ -124,7 +114,7 @@ class StageModule(lightning.LightningModule):
         """Compute what the stage's tasks need."""
         frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            pyramid = self.network.features(images.contiguous(memory_format=self.layout))
+            pyramid = self.network.features(images.contiguous(memory_format=torch.channels_last))
         answers = Answers()
         if "classification" in self.stage.tasks:
             class_logits, attention = self.network.classify(pyramid)
