@@ -63,11 +63,11 @@ def _joined(function: type[Function], *arguments: Any) -> Tensor:
 
 
 def _weights_outweigh(features: Tensor, weight: Tensor) -> bool:
-    """Whether to multiply tap by tap: on a CPU, outside of exporters, where pixels are fewer than output channels.
+    """Whether to multiply tap by tap: on a CPU, where pixels are fewer than output channels.
 
     A tap's matrix lies in one piece only in channels-last memory.
     """
-    if torch.compiler.is_compiling() or features.device.type != "cpu":
+    if features.device.type != "cpu":
         return False
     pixels = features.shape[0] * features.shape[2] * features.shape[3]
     return pixels < weight.shape[0] and weight.is_contiguous(memory_format=torch.channels_last)
