@@ -1,50 +1,63 @@
-"""Plain U-Net decoder: the enhanced one without the enhancer's details and skips.
+"""U-Net 3+ decoder: every level sees all five, resized to its own size.
 
-B batch; level l of the pyramid is (B, C_l, H_l, W_l); O_l output channels. Source: method section 1; Ronneberger et al.
-2015, U-Net, figure 1, for the design.
+B batch; level l of the pyramid is (B, C_l, H_l, W_l); S channels that each source gives to a level.
+Source: Huang et al. 2020, UNet 3+, section 2.1; method section 1 for S = 64.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mnsa.model.decoder import ConvBlock
-from mnsa.model.joined import JoinedConv2d
+from mnsa.model.upsampled import resize
 from mnsa.records import Pyramid
 
 
-class UNetDecoder(nn.Module):
-    """Bridge X = conv(conv(F_5)), then for l = 5..1: Z_l = block(block([F_l ; X])), X = up(Z_l)."""
+class UNet3PlusDecoder(nn.Module):
+    """For l = 4..1: Z_l = block([block(down(F_1)) ; ... ; block(F_l) ; block(up(Z_{l+1})) ; ... ; block(up(Z_5))]).
 
-    def __init__(self, channels: Sequence[int], bridge_channels: int, out_channels: Sequence[int]) -> None:
+    Z_5 = F_5. The five inner blocks give S channels each, the outer one keeps all 5 S.
+    """
+
+    def __init__(self, channels: Sequence[int], source_channels: int) -> None:
         super().__init__()
-        from_below = (*out_channels[1:], bridge_channels)
-        self.out_channels = tuple(out_channels)
-        self.bridge = nn.Sequential(
-            JoinedConv2d(channels[-1], bridge_channels), JoinedConv2d(bridge_channels, bridge_channels)
-        )
+        fused = len(channels) * source_channels
+        self.out_channels = (*(fused for _ in channels[:-1]), channels[-1])
         self.levels = nn.ModuleList(
-            UNetLevel(c + x, o) for c, x, o in zip(channels, from_below, out_channels, strict=True)
+            FusedLevel((*channels[:level], *self.out_channels[level:]), source_channels)
+            for level in range(1, len(channels))
         )
 
     def forward(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
-        """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, O_l, H_l, W_l)."""
-        outputs: list[Tensor] = []
-        below = self.bridge(pyramid.level5)
-        for level, features in reversed(list(zip(self.levels, pyramid, strict=True))):
-            below = level(features, below)
-            outputs.append(below)
-        return tuple(reversed(outputs))
+        """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, 5 S, H_l, W_l); Z_5 is F_5 itself."""
+        maps = list(pyramid)
+        for level, fuse in reversed(list(enumerate(self.levels, start=1))):
+            maps[level - 1] = fuse(at_level(level, maps))
+        return tuple(maps)
 
 
-class UNetLevel(nn.ModuleList):
-    """Two blocks."""
+class FusedLevel(nn.Module):
+    """Five maps of one size, brought to S channels each and mixed."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__((ConvBlock(in_channels, out_channels), ConvBlock(out_channels, out_channels)))
+    def __init__(self, in_channels: Sequence[int], source_channels: int) -> None:
+        super().__init__()
+        fused = len(in_channels) * source_channels
+        self.sources = nn.ModuleList(ConvBlock(c, source_channels) for c in in_channels)
+        self.mix = ConvBlock(fused, fused)
 
-    def forward(self, features: Tensor, below: Tensor) -> Tensor:
-        """F_l (B, C_l, H_l, W_l), and Z_l+1 or the bridge's X -> Z_l (B, O_l, H_l, W_l)."""
-        mix, refine = self
-        refined: Tensor = refine(mix(features, below=below))
-        return refined
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, channels, H_l, W_l) of levels 1..5 -> Z_l (B, 5 S, H_l, W_l)."""
+        mixed: Tensor = self.mix(*(source(x) for source, x in zip(self.sources, maps, strict=True)))
+        return mixed
+
+
+def at_level(level: int, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Bring the maps of levels 1..5, (B, channels, H_k, W_k), to the size of `level`: larger ones are max-pooled."""
+    height, width = maps[level - 1].shape[-2:]
+    # Backbones round odd sizes up or down: the last row and column are pooled too, and cut where this level lacks them.
+    pooled = [
+        F.max_pool2d(x, 2 ** (level - k), ceil_mode=True)[..., :height, :width]
+        for k, x in enumerate(maps[: level - 1], start=1)
+    ]
+    return [resize(x, (height, width)) for x in (*pooled, *maps[level - 1 :])]
