@@ -133,14 +133,14 @@ def settings_of(options: argparse.Namespace, *, gpus: int, processes: int) -> di
     if options.num_classes:
         settings["model.classes"] = options.num_classes
     if options.model_path:
-        settings["train.start_from"] = options.model_path
+        settings["train.init_from"] = options.model_path
     if options.amp:
         settings["train.precision"] = "float16" if gpus else "bfloat16"
     if task != "classification":
         settings |= {"model.skip_ratio": options.transfer_to, "loss.deep_supervision": options.fsds}
     if task != "classification" and not options.unet:
         parts = ["backbone_deep", "attention", "class_head"] if task == "joint" else []
-        settings |= {"model.decoder": "unet3plus", f"stages.{task}.learns": [*parts, "decoder"]}
+        settings |= {"model.decoder": "unet3plus", f"stages.{task}.trainable": [*parts, "decoder"]}
     return settings
 
 

@@ -1,8 +1,8 @@
 """Deformable convolution, project first, against torchvision's operator.
 
-Claim: `mnsa.model.deform.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and gradients,
+Claim: `mnsa.model.ops.deform_conv.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and gradients,
 and learns in less time at the widths of the adaptive feature enhancer (O = C / 8).
-Command: `python benchmarks/deform_conv.py --repeats 5 --out deform_conv.md`
+Command: `python benchmarks/deform_conv_speed.py --repeats 5 --out deform_conv.md`
 Expect: every difference in float64 at most 1e-10 (else exit code 1), and per level and kernel size a median ratio
 (torchvision's time / ours) with its minimum and maximum: above 1 means that project first is faster.
 The levels are DenseNet-161's for a 224 px input, batch 2; times are float32 on 2 threads.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from mnsa.model.deform import DeformConv2d
+from mnsa.model.ops.deform_conv import DeformConv2d
 from timing import MIN_REPEATS, Spread, machine_facts, pick_device, speed_up, take_turns
 
 LEVELS = {1: (96, 112), 2: (384, 56), 3: (768, 28), 4: (2112, 14), 5: (2208, 7)}  # level -> channels, side in px

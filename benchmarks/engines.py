@@ -22,19 +22,18 @@ import torch
 from torch import Tensor
 
 from mnsa.config import ModelConfig
-from mnsa.engines.card import EngineCard
-from mnsa.engines.folder import open_artefact, write_artefact
-from mnsa.engines.kinds import PRECISIONS, EngineName, Precision
-from mnsa.engines.program import output_names
-from mnsa.model.folded import fold_norms
+from mnsa.engines.artifact import open_artifact, write_artifact
+from mnsa.engines.spec import ENGINE_PRECISIONS, EngineName, ExportSpec, Precision
+from mnsa.engines.torch_engine import output_names
 from mnsa.model.network import Network, build_network
-from mnsa.records import Outputs
+from mnsa.model.ops.fuse_bn import fuse_batch_norms
 from mnsa.run_folder import load_network
+from mnsa.structures import NetworkOutputs
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
 
 CLASSES, MASK_CLASSES = 200, 1
 CALIBRATION_IMAGES = 4
-Engine = Callable[[Tensor], Outputs]
+Engine = Callable[[Tensor], NetworkOutputs]
 
 
 def main() -> None:
@@ -66,25 +65,25 @@ def paper_network(backbone: str) -> Network:
 def rivals(network: Network, images: Tensor, folder: Path) -> Iterator[tuple[str, Engine]]:
     """Eager with BatchNorms folded, and every engine in every precision: one by one, for each holds the weights."""
     folded = deepcopy(network)
-    fold_norms(folded)
+    fuse_batch_norms(folded)
     yield "folded", folded
     del folded
-    for engine, precisions in PRECISIONS.items():
+    for engine, precisions in ENGINE_PRECISIONS.items():
         for precision in precisions:
             name = f"{engine} {precision}"
             target = folder / name.replace(" ", "-")
             target.mkdir()
-            write_artefact(target, network, card(network, engine, precision), calibration(images))
+            write_artifact(target, network, card(network, engine, precision), calibration(images))
             gc.collect()
-            yield name, open_artefact(target, engine)
+            yield name, open_artifact(target, engine)
             shutil.rmtree(target)
 
 
-def card(network: Network, engine: EngineName, precision: Precision) -> EngineCard:
+def card(network: Network, engine: EngineName, precision: Precision) -> ExportSpec:
     """A card of a network that belongs to no run."""
-    return EngineCard(
+    return ExportSpec(
         engine=engine, precision=precision, outputs=output_names(network), classes=(), mask_classes=(),
-        mean=network.backbone.mean, std=network.backbone.std, size=(0, 0), fit="stretch",
+        mean=network.backbone.mean, std=network.backbone.std, size=(0, 0), resize_mode="resize",
         weights_sha256="", provenance={}, versions={},
     )  # fmt: skip
 
@@ -106,7 +105,7 @@ def measure(network: Network, images: Tensor, folder: Path, repeats: int) -> str
     return "\n".join(lines)
 
 
-def difference(expected: Outputs, found: Outputs) -> float:
+def difference(expected: NetworkOutputs, found: NetworkOutputs) -> float:
     """Largest difference of the mask logits (of the class logits where there are none), in standard deviations."""
     mine, theirs = (out.class_logits if out.mask_logits is None else out.mask_logits for out in (expected, found))
     assert mine is not None

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.model.backbone import Backbone
-from mnsa.model.enhancer import Enhancer, Widths
-from mnsa.records import Pyramid
-from released_network import OFFSET_CHANNELS, SKIP_RATIO, WIDTHS, atrous, mean_and_max
+from mnsa.model.enhancer import BranchWidths, Enhancer
+from mnsa.structures import FeaturePyramid
 from timing import MIN_REPEATS, machine_facts, pick_device, speed_up, take_turns
+from upstream_network import OFFSET_CHANNELS, SKIP_RATIO, WIDTHS, atrous, mean_and_max
 
 OFFSET_SPREAD = 0.1  # standard deviation of the last offset weights: taps wander by about a pixel
 
@@ -50,14 +50,14 @@ class PlainLevel(nn.Module):
 class PlainEnhancer(nn.Module):
     """A `PlainLevel` per level."""
 
-    def __init__(self, channels: Sequence[int], widths: Widths, skip_channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], widths: BranchWidths, skip_channels: Sequence[int]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
             PlainLevel(c, widths.channels(level, c), skip)
             for level, (c, skip) in enumerate(zip(channels, skip_channels, strict=True), start=1)
         )
 
-    def forward(self, pyramid: Pyramid) -> tuple[tuple[Tensor, Tensor], ...]:
+    def forward(self, pyramid: FeaturePyramid) -> tuple[tuple[Tensor, Tensor], ...]:
         """F_1..F_5 -> D_l and S_l of each level."""
         return tuple(level(features) for level, features in zip(self.levels, pyramid, strict=True))
 
@@ -88,20 +88,20 @@ def markdown(options: argparse.Namespace) -> str:
 
 
 def contestants(
-    options: argparse.Namespace, run: Callable[[nn.Module, Pyramid], None]
+    options: argparse.Namespace, run: Callable[[nn.Module, FeaturePyramid], None]
 ) -> dict[str, Callable[[], None]]:
     """Both enhancers on the same features, in the layout that training uses."""
     torch.manual_seed(0)
     device, layout = pick_device(options.device), torch.channels_last
     with torch.device("meta"):
         channels = Backbone(options.backbone).channels
-    widths = Widths.of(WIDTHS)
+    widths = BranchWidths.from_ratios(WIDTHS)
     deformable = Enhancer(channels, widths, SKIP_RATIO, OFFSET_CHANNELS)
     wander(deformable)
     plain = PlainEnhancer(channels, widths, deformable.skip_channels)
     sides = (options.size >> level for level in range(1, 6))
     maps = [torch.randn(options.batch, c, side, side, device=device) for c, side in zip(channels, sides, strict=True)]
-    pyramid = Pyramid(*(features.contiguous(memory_format=layout) for features in maps))
+    pyramid = FeaturePyramid(*(features.contiguous(memory_format=layout) for features in maps))
     for network in (deformable, plain):
         network.to(device, memory_format=layout)
     return {"deformable": lambda: run(deformable, pyramid), "plain": lambda: run(plain, pyramid)}
@@ -115,12 +115,12 @@ def wander(enhancer: Enhancer) -> None:
 
 
 @torch.inference_mode()
-def forward(enhancer: nn.Module, pyramid: Pyramid) -> None:
+def forward(enhancer: nn.Module, pyramid: FeaturePyramid) -> None:
     """Compute details and skips."""
     enhancer(pyramid)
 
 
-def learn(enhancer: nn.Module, pyramid: Pyramid) -> None:
+def learn(enhancer: nn.Module, pyramid: FeaturePyramid) -> None:
     """Compute details and skips, then the gradients of all weights."""
     enhancer.zero_grad()
     torch.stack([map_.mean() for pair in enhancer(pyramid) for map_ in pair]).sum().backward()

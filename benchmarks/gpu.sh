@@ -9,7 +9,7 @@ here=$(dirname "$0")
 mkdir -p "$out"
 
 # project first against torchvision's CUDA kernel, forward and backward, five levels
-python "$here/deform_conv.py" --device cuda --repeats 20 --out "$out/deform_conv.md"
+python "$here/deform_conv_speed.py" --device cuda --repeats 20 --out "$out/deform_conv.md"
 
 for backbone in densenet161 resnet18; do
     # forward and training step against the released code; throughput as a share of the matrix rate (the roofline)

@@ -1,10 +1,10 @@
 """Loading: images per second through decoding and augmentation at 448 px, and what it holds in memory.
 
 Claim: with two loader processes mnsa reads, decodes and augments from disk without holding the data set, at a rate that
-this command compares with the released code's way (`released_loading.py`), which holds every image in memory; mnsa's
+this command compares with the upstream code's way (`upstream_loading.py`), which holds every image in memory; mnsa's
 memory doesn't grow with the number of images.
 Command: `python benchmarks/loading.py --out loading.md`
-Expect: the section of RESULTS.md: a rate per way and number of loader processes, relative to the released way with as
+Expect: the section of RESULTS.md: a rate per way and number of loader processes, relative to the upstream way with as
 many; mnsa once as it is and once with its decoded cache, filled; peak memory for N and 4 N.
 """
 
@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.data.dataset import LeafDataModule
-from mnsa.data.decoded_cache import DecodedCache
+from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, Row, read_manifest
-from mnsa.data.synthetic import write_dataset
+from mnsa.data.synthetic import synthesize
 from peak_memory import peak_mb, print_peak
-from released_loading import HeldImages
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
+from upstream_loading import HeldImages
 
 SIZE, BATCH, DRAWN_PX = 448, 8, 640
 WORKERS = (0, 1, 2)
@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = options.data or Path(scratch) / "leaves"
         if not options.data:
-            write_dataset(data, cultivars=4, per_cultivar=options.count // 4, size_px=DRAWN_PX, seed=1, workers=2)
+            synthesize(data, cultivars=4, per_cultivar=options.count // 4, size_px=DRAWN_PX, seed=1, workers=2)
         section = report(data, Path(scratch), options.count, options.repeats)
     print(section)
     if options.out:
@@ -53,22 +53,22 @@ def report(data: Path, scratch: Path, count: int, repeats: int) -> str:
     lines = []
     for workers in WORKERS:
         start = time.perf_counter()
-        held = released(manifest, workers)
+        held = upstream(manifest, workers)
         filled = time.perf_counter() - start
-        ways = {"released": held, "mnsa": ours(manifest, workers), "mnsa, cache": ours(manifest, workers, cache)}
+        ways = {"upstream": held, "mnsa": ours(manifest, workers), "mnsa, cache": ours(manifest, workers, cache)}
         times = take_turns({name: lambda loader=loader: list_of(loader) for name, loader in ways.items()}, repeats)
-        ratios = [str(speed_up(times, "released", name)) for name in ("mnsa", "mnsa, cache")]
+        ratios = [str(speed_up(times, "upstream", name)) for name in ("mnsa", "mnsa, cache")]
         epoch = sorted(times["mnsa"])[repeats // 2]
         lines.append(f"| {workers} | {' | '.join(ratios)} | {filled / epoch:.1f} |")
     script = [__file__, "--data", str(data), "--alone"]
     peaks = [
         f"| {way} | {peak_mb([*script, way, str(count)]):.0f} | {peak_mb([*script, way, str(4 * count)]):.0f} |"
-        for way in ("released", "mnsa")
+        for way in ("upstream", "mnsa")
     ]
     return f"""{machine_facts()}
 
 {count} images, crop {SIZE} px, batch {BATCH}; {repeats} repeats; median (minimum-maximum)
-of the released way's time / ours, an epoch each; last column: filling the memory first, in epochs of mnsa.
+of the upstream way's time / ours, an epoch each; last column: filling the memory first, in epochs of mnsa.
 
 | loader processes | mnsa | mnsa, decoded cache | filling |
 |---|---|---|---|
@@ -82,15 +82,15 @@ of the released way's time / ours, an epoch each; last column: filling the memor
 
 def ours(manifest: Manifest, workers: int, cache: DecodedCache | None = None) -> DataLoader:
     """The training loader of mnsa."""
-    data, augment = DataConfig(size=(SIZE, SIZE), fit="crop"), AugmentConfig()
+    data, augment = DataConfig(size=(SIZE, SIZE), resize_mode="crop"), AugmentConfig()
     return LeafDataModule(
         manifest, data, augment, mean=(0.5,) * 3, std=(0.25,) * 3,
         batch_size=BATCH, workers=workers, seed=1, cache=cache,
     ).train_dataloader()  # fmt: skip
 
 
-def released(manifest: Manifest, workers: int) -> DataLoader:
-    """The released way, its memory filled."""
+def upstream(manifest: Manifest, workers: int) -> DataLoader:
+    """The upstream way, its memory filled."""
     rows = [(manifest.image_path(r), manifest.mask_path(r), 0) for r in manifest.rows if r.split == "train"]
     persistent = workers > 0
     return DataLoader(HeldImages(rows, SIZE), BATCH, shuffle=True, drop_last=True, num_workers=workers,
@@ -105,7 +105,7 @@ def list_of(loader: DataLoader) -> None:
 
 def load_once(way: str, manifest: Manifest) -> None:
     """One epoch in this process, then its peak memory."""
-    list_of(released(manifest, 0) if way == "released" else ours(manifest, 0))
+    list_of(upstream(manifest, 0) if way == "upstream" else ours(manifest, 0))
     print_peak()
 
 

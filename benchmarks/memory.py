@@ -1,6 +1,6 @@
-"""Memory of a training step: mnsa against the released code.
+"""Memory of a training step: mnsa against the upstream code.
 
-Claim: a step of the second stage needs at most a third of the memory that the released code needs for it.
+Claim: a step of the second stage needs at most a third of the memory that the upstream code needs for it.
 Command: `python benchmarks/memory.py --backbone densenet161 --threads 2 --out memory.md`
 Expect: per side how far the peak rises over the size before the steps (weights and libraries loaded), in MB, and the
 ratio. Each measurement is two steps in a process of its own, so that gradients and momentum are there in the second;
@@ -19,11 +19,11 @@ import torch
 from mnsa.model.network import build_network
 from network_speed import CLASSES, MASK_CLASSES, STAGE, drawn, paper_config
 from peak_memory import MB, Peak, in_child, middle, most_held, peak_of, rises
-from released_network import second_stage
 from stage_steps import StageSteps, random_batch
 from timing import machine_facts, pick_device
+from upstream_network import second_stage
 
-SIDES = ("released", "mnsa")
+SIDES = ("upstream", "mnsa")
 STEPS = 2
 STATES = 2  # gradient and momentum, for each learning weight
 
@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace) -> Peak:
     """Take two training steps on one side."""
     device, size = pick_device(options.device), (options.size, options.size)
     batch = random_batch(options.batch, size, classes=CLASSES, mask_classes=MASK_CLASSES, device=device)
-    if options.side == "released":
+    if options.side == "upstream":
         trainee = second_stage(drawn(options.backbone).to(device))
         return measured(lambda: trainee.step(batch.images, batch.masks), device, held=options.held)
     config = paper_config(options.backbone, options.precision)
@@ -85,9 +85,9 @@ def markdown(peaks: dict[str, list[Peak]], held: dict[str, float], learning: flo
     medians = {side: middle(found) for side, found in peaks.items()}
     for side, median in medians.items():
         lines.append(f"| {side} | {median.before:,.0f} | {rises(peaks[side])} | {held[side]:,.0f} | {learning:,.0f} |")
-    ours, theirs = medians["mnsa"], medians["released"]
-    ratios = ours.before / theirs.before, ours.rise / theirs.rise, held["mnsa"] / held["released"]
-    lines.append("| mnsa / released | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | 1.00 |")
+    ours, theirs = medians["mnsa"], medians["upstream"]
+    ratios = ours.before / theirs.before, ours.rise / theirs.rise, held["mnsa"] / held["upstream"]
+    lines.append("| mnsa / upstream | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | 1.00 |")
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
-"""The paper's network against the released code: forward pass and training step.
+"""The paper's network against the upstream code: forward pass and training step.
 
 Claim: `mnsa train`'s steps in the second stage (enhancer and decoder learn) and mnsa's forward pass do the same work in
-a fraction of the time of the released code, whose side is `released_network.py` (float32, two backbone passes).
+a fraction of the time of the upstream code, whose side is `upstream_network.py` (float32, two backbone passes).
 Command: `python benchmarks/network_speed.py --backbone densenet161 --threads 2 --out network_speed.md`
-Expect: a row per task and precision: the median ratio (released code's time / mnsa's) with its minimum and maximum, and
+Expect: a row per task and precision: the median ratio (upstream code's time / mnsa's) with its minimum and maximum, and
 what both reach of the machine's own rate of matrix products, measured in the same turns. The two sides have the same
 weights and answer the same images; `mnsa.inference.Predictor` runs the forward pass, `mnsa.training` the step.
 """
@@ -24,11 +24,11 @@ from mnsa.config import Config
 from mnsa.inference.predictor import Predictor
 from mnsa.model.cost import network_cost
 from mnsa.model.network import Network, build_network
-from mnsa.model.released import read_released
-from mnsa.run_folder import ModelCard
-from released_network import ReleasedNetwork, second_stage
+from mnsa.model.upstream import convert_upstream
+from mnsa.run_folder import ModelSpec
 from stage_steps import StageSteps, config_named, random_batch
 from timing import MIN_REPEATS, Seconds, Spread, machine_facts, pick_device, speed_up, take_turns
+from upstream_network import UpstreamNetwork, second_stage
 
 CLASSES, MASK_CLASSES = 200, 1
 STAGE = "segmentation"
@@ -37,14 +37,14 @@ Contestants = dict[str, Callable[[], object]]
 
 
 class Row(NamedTuple):
-    """One line of the table; `share` and `released_share` are parts of the matrix rate in the side's own format."""
+    """One line of the table; `share` and `upstream_share` are parts of the matrix rate in the side's own format."""
 
     task: str
     ours: str
     ratio: Spread
     gmacs: float
     share: float
-    released_share: float
+    upstream_share: float
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measure(task: str, options: argparse.Namespace) -> list[Row]:
-    """Time a task for both sides. In a step each precision meets the released code anew, to save memory."""
+    """Time a task for both sides. In a step each precision meets the upstream code anew, to save memory."""
     if task == "forward":
         return _rows(task, forward_contestants(options), forward_macs(options), options)
     rows = []
@@ -77,26 +77,26 @@ def measure(task: str, options: argparse.Namespace) -> list[Row]:
 def forward_contestants(options: argparse.Namespace) -> Contestants:
     """Both sides in eval mode without autograd; mnsa in each precision."""
     device = pick_device(options.device)
-    released = drawn(options.backbone)
+    upstream = drawn(options.backbone)
     images = torch.randn(options.batch, 3, *_size(options), device=device)
-    network = ours(released).to(device)
-    predictor = Predictor(network, ModelCard(paper_config(options.backbone).model, paper_config().data, (), ()))
+    network = ours(upstream).to(device)
+    predictor = Predictor(network, ModelSpec(paper_config(options.backbone).model, paper_config().data, (), ()))
     if options.compile:
         compile_parts(network)
     contestants = {f"mnsa, {precision}": in_precision(predictor, images, precision) for precision in options.precisions}
-    released.eval().to(device)
-    return {"released": lambda: without_autograd(released, images), **contestants}
+    upstream.eval().to(device)
+    return {"upstream": lambda: without_autograd(upstream, images), **contestants}
 
 
 def step_contestants(config: Config, options: argparse.Namespace) -> Contestants:
     """Both sides in the second stage, on the same batch."""
     device = pick_device(options.device)
-    released = drawn(options.backbone)
-    network = ours(released)
+    upstream = drawn(options.backbone)
+    network = ours(upstream)
     steps = StageSteps(network, config, STAGE, MASK_CLASSES, device)
     if options.compile:
         compile_parts(network)
-    trainee = second_stage(released.to(device))
+    trainee = second_stage(upstream.to(device))
     batch = random_batch(options.batch, _size(options), classes=CLASSES, mask_classes=MASK_CLASSES, device=device)
 
     def ours_once() -> None:
@@ -107,7 +107,7 @@ def step_contestants(config: Config, options: argparse.Namespace) -> Contestants
         trainee.step(batch.images, batch.masks)
         trainee.optimizer.zero_grad()
 
-    return {"released": theirs_once, f"mnsa, {config.train.precision}": ours_once}
+    return {"upstream": theirs_once, f"mnsa, {config.train.precision}": ours_once}
 
 
 def forward_macs(options: argparse.Namespace) -> int:
@@ -120,15 +120,15 @@ def paper_config(backbone: str = "densenet161", precision: str = "float32") -> C
     return config_named("paper.toml", f"model.backbone={backbone}", f"train.precision={precision}")
 
 
-def drawn(backbone: str) -> ReleasedNetwork:
-    """Make the released network with random weights, offsets included: no tap is left on its own pixel."""
+def drawn(backbone: str) -> UpstreamNetwork:
+    """Make the upstream network with random weights, offsets included: no tap is left on its own pixel."""
     torch.manual_seed(0)
-    return ReleasedNetwork(backbone, CLASSES)
+    return UpstreamNetwork(backbone, CLASSES)
 
 
-def ours(released: ReleasedNetwork) -> Network:
+def ours(upstream: UpstreamNetwork) -> Network:
     """Make mnsa's network with the same weights, read as `mnsa import-checkpoint` reads them."""
-    found = read_released(released.checkpoint())
+    found = convert_upstream(upstream.checkpoint())
     network = build_network(found.model, found.classes, found.mask_classes)
     network.load_state_dict(found.state)
     return network
@@ -151,8 +151,8 @@ def in_precision(predictor: Predictor, images: Tensor, precision: str) -> Callab
 
 
 @torch.inference_mode()
-def without_autograd(network: ReleasedNetwork, images: Tensor) -> object:
-    """Run the released network's forward pass."""
+def without_autograd(network: UpstreamNetwork, images: Tensor) -> object:
+    """Run the upstream network's forward pass."""
     return network(images)
 
 
@@ -161,14 +161,14 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     lines = [
         f"{machine_facts()}; {options.backbone}, {options.size} px, batch {options.batch}, {options.repeats} repeats"
         f"{', TF32' if options.tf32 else ''}{', torch.compile' if options.compile else ''}; "
-        "median (minimum-maximum) of the released code's time / mnsa's; shares are parts of the machine's rate of "
+        "median (minimum-maximum) of the upstream code's time / mnsa's; shares are parts of the machine's rate of "
         "matrix products in the same number format.\n",
-        "| task | mnsa's side | released / mnsa | G multiply-adds per image | mnsa's share | released code's share |",
+        "| task | mnsa's side | upstream / mnsa | G multiply-adds per image | mnsa's share | upstream code's share |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         name = row.ours.removeprefix("mnsa, ")
-        shares = f"{row.share:.0%} | {row.released_share:.0%}"
+        shares = f"{row.share:.0%} | {row.upstream_share:.0%}"
         lines.append(f"| {row.task} | {name} | {row.ratio} | {row.gmacs:.1f} | {shares} |")
     return "\n".join(lines)
 
@@ -178,7 +178,7 @@ def _rows(task: str, contestants: Contestants, macs: int, options: argparse.Name
     device = pick_device(options.device)
     with _convolutions_tuned(options):
         times = take_turns({**contestants, **matrix_products(device)}, options.repeats, options.warm_up)
-    names = [name for name in contestants if name != "released"]
+    names = [name for name in contestants if name != "upstream"]
     return [row_of(task, name, times, macs, options.batch, matrix_macs(device)) for name in names]
 
 
@@ -189,8 +189,8 @@ def row_of(task: str, ours: str, times: Seconds, macs: int, batch: int, matrix: 
         return share_of_rate(macs * batch, times[side], matrix, times[f"matrices, {number_format}"])
 
     number_format = "bfloat16" if "bfloat16" in ours else "float32"
-    ratio = speed_up(times, slow="released", fast=ours)
-    return Row(task, ours, ratio, macs / 1e9, share(ours, number_format), share("released", "float32"))
+    ratio = speed_up(times, slow="upstream", fast=ours)
+    return Row(task, ours, ratio, macs / 1e9, share(ours, number_format), share("upstream", "float32"))
 
 
 @contextmanager

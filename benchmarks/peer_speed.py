@@ -23,8 +23,8 @@ from coffee_peer import build, loss_of, parameter_groups
 from mnsa.config import Config
 from mnsa.inference.predictor import Predictor
 from mnsa.model.network import build_network
-from mnsa.records import Batch
-from mnsa.run_folder import ModelCard
+from mnsa.run_folder import ModelSpec
+from mnsa.structures import Batch
 from peak_memory import Peak, in_child, peak_of, rises
 from stage_steps import StageSteps, config_named, random_batch
 from timing import MIN_REPEATS, machine_facts, pick_device, speed_up, take_turns
@@ -90,7 +90,7 @@ def our_side(task: str, size: tuple[int, int], options: argparse.Namespace) -> C
     if task != "forward":
         steps = StageSteps(network, config, STAGE, MASK_CLASSES, device)
         return lambda: steps.step(batch)
-    predictor = Predictor(network.to(device), ModelCard(config.model, config.data, (), ()))
+    predictor = Predictor(network.to(device), ModelSpec(config.model, config.data, (), ()))
 
     def answer() -> object:
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
@@ -128,7 +128,7 @@ def peer_side(
 def coffee_config(task: str, precision: str) -> Config:
     """Read the coffee leaves' config, with the whole encoder learning or as it is."""
     learns = [TASKS[task], "attention", "class_head", "enhancer", "decoder"]
-    return config_named("coffee.toml", f"stages.{STAGE}.learns={json.dumps(learns)}", f"train.precision={precision}")
+    return config_named("coffee.toml", f"stages.{STAGE}.trainable={json.dumps(learns)}", f"train.precision={precision}")
 
 
 def peaks_in_children(side: str, task: str, size: tuple[int, int], options: argparse.Namespace) -> list[Peak]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from mnsa.batch.predict_files import find_images, predict_files
 from mnsa.data.images import read_image
-from mnsa.inference.files import find_images, predict_files
 from mnsa.inference.predictor import Predictor, load
 from peak_memory import peak_mb, print_peak
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
@@ -70,7 +70,7 @@ def report(options: argparse.Namespace, images: list[Path], scratch: Path) -> st
 
 def ready_batches(predictor: Predictor, images: list[Path], size: int) -> list[torch.Tensor]:
     """The first eight batches as the network gets them."""
-    inputs = [predictor.prepare(read_image(path)) for path in images[: 8 * size]]
+    inputs = [predictor.preprocess(read_image(path)) for path in images[: 8 * size]]
     return [torch.stack(inputs[n : n + size]) for n in range(0, len(inputs), size)]
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest
-from mnsa.evaluation.evaluate import Scores, evaluate
-from mnsa.records import Prediction, Sample
+from mnsa.metrics.scoring import Scores, score_predictions
+from mnsa.structures import Prediction, Sample
 
 SPLITS = ("val", "test", "val+test")
 Predict = Callable[[Sample], Prediction]
@@ -21,7 +21,7 @@ def score(predict: Predict, manifest: Manifest, splits: str) -> Scores:
     Joined splits are scored as one set, from the counts of all their images, not as a mean of scores.
     """
     rows = tuple(row for split in splits.split("+") for row in manifest.split(split).rows)
-    return evaluate(_pairs(predict, replace(manifest, rows=rows)), manifest.classes, manifest.mask_classes)
+    return score_predictions(_pairs(predict, replace(manifest, rows=rows)), manifest.classes, manifest.mask_classes)
 
 
 def _pairs(predict: Predict, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:

@@ -11,10 +11,10 @@ import torch
 
 from mnsa.config import Config, StageConfig, load_config
 from mnsa.model.network import Network
-from mnsa.records import Batch
-from mnsa.training.allocator import keep_freed_memory
+from mnsa.structures import Batch
 from mnsa.training.fit import _PRECISIONS, _quiet_lightning
-from mnsa.training.module import StageModule, _optimizer
+from mnsa.training.module import StageModule, _build_optimizer
+from mnsa.training.optimizers import disable_malloc_trim
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOREGROUND = 0.05  # share of vein pixels in the published masks
@@ -24,7 +24,7 @@ class StageSteps:
     """A network in a stage of a config, ready to take steps."""
 
     def __init__(self, network: Network, config: Config, stage: str, mask_classes: int, device: torch.device) -> None:
-        keep_freed_memory()  # holds for the whole process: the other side gains by it too
+        disable_malloc_trim()  # holds for the whole process: the other side gains by it too
         self.network = network.to(device)
         self.module = StageModule(
             self.network, stage_of(config, stage), config.loss, mask_classes=mask_classes, class_weights=None
@@ -33,7 +33,7 @@ class StageSteps:
         self.module.trainer = self.trainer
         self.module.log = lambda *_, **__: None  # needs a loop of Lightning's around it
         self.module.train()
-        self.optimizer = _optimizer(self.network, self.module.stage)
+        self.optimizer = _build_optimizer(self.network, self.module.stage)
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, optimiser: in Lightning's order, and then `StageModule`'s."""

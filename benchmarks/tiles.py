@@ -2,7 +2,7 @@
 
 Claim: `mnsa predict` answers for a scan of 12,000 x 9,000 px, mask, overlay, table and sheet included, in less than
 3 GB, whether the network sees images at their own scale (tiles) or stretched; and tiled and untiled answers are near.
-Command: `python benchmarks/tiles.py --run RUN --images IMAGES`; RUN: trained with data.fit = "crop"; IMAGES: a folder
+Command: `python benchmarks/tiles.py --run RUN --images IMAGES`; RUN: trained with data.resize_mode = "crop"; IMAGES: a folder
 of square images of one size and of RUN's scale, of which mosaics are laid.
 Expect: the section of RESULTS.md. Peaks are those of whole processes, libraries and network included.
 """
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mnsa.batch.predict_files import find_images, predict_files
 from mnsa.data.images import read_image
-from mnsa.inference.files import find_images, predict_files
 from mnsa.inference.predictor import Predictor, load
 from mnsa.run_folder import load_network
 from peak_memory import peak_mb, print_peak
@@ -28,10 +28,10 @@ from timing import machine_facts
 
 SCAN = (9_000, 12_000)  # height, width
 WHOLE = ((1_920, 2_560), (1_915, 2_531))  # what fits in one piece; one isn't a multiple of 32
-WAYS = (  # data.fit, what that means, scans
+WAYS = (  # data.resize_mode, what that means, scans
     ("crop", "tiles", 1),
-    ("stretch", "the scan shrunk to a training input", 1),
-    ("stretch", "the same, of three scans one after another", 3),
+    ("resize", "the scan shrunk to a training input", 1),
+    ("resize", "the same, of three scans one after another", 3),
 )
 
 
@@ -56,12 +56,12 @@ def report(options: argparse.Namespace, scratch: Path) -> str:
     scan = scratch / "scan.png"
     Image.fromarray(mosaic(images, SCAN).permute(1, 2, 0).numpy()).save(scan, compress_level=1)
     rows = []
-    for fit, what, count in WAYS:
+    for mode, what, count in WAYS:
         start = time.perf_counter()
         folder = linked([scan], count, Path(tempfile.mkdtemp(dir=scratch)))[0].parent
-        command = [__file__, "--run", options.run, "--images", folder, "--threads", options.threads, "--alone", fit]
+        command = [__file__, "--run", options.run, "--images", folder, "--threads", options.threads, "--alone", mode]
         peak = peak_mb([str(word) for word in command])
-        rows.append(f"| {fit} | {what} | {peak:,.0f} | {time.perf_counter() - start:,.0f} |")
+        rows.append(f"| {mode} | {what} | {peak:,.0f} | {time.perf_counter() - start:,.0f} |")
     table = "\n".join(rows)
     return f"""{machine_facts()}
 
@@ -71,7 +71,7 @@ def report(options: argparse.Namespace, scratch: Path) -> str:
 
 Scans of {SCAN[1]:,} x {SCAN[0]:,} px, from PNG to table, mask, overlay and sheet:
 
-| data.fit | the network sees | peak memory, MB | seconds |
+| data.resize_mode | the network sees | peak memory, MB | seconds |
 |---|---|---|---|
 {table}
 """
@@ -80,10 +80,10 @@ Scans of {SCAN[1]:,} x {SCAN[0]:,} px, from PNG to table, mask, overlay and shee
 def agreement(predictor: Predictor, image: torch.Tensor) -> str:
     """A row: how far the answer from tiles is from that for the image in one piece."""
     size = (image.shape[1], image.shape[2])
-    if not predictor.cuts(size):
-        raise SystemExit(f"{size} isn't cut by {predictor.tiling}: choose a run with data.fit = crop")
+    if not predictor.needs_tiling(size):
+        raise SystemExit(f"{size} isn't cut by {predictor.tiling}: choose a run with data.resize_mode = crop")
     tiled = predictor.predict_image(image)
-    whole = predictor.answer(predictor.prepare(image)[None], [size], [""])[0]
+    whole = predictor.predict_batch(predictor.preprocess(image)[None], [size], [""])[0]
     probs = np.abs(tiled.class_probs - whole.class_probs).max()
     attention = np.abs(tiled.attention - whole.attention).max()
     return f"| {size[1]:,} x {size[0]:,} | {(tiled.mask != whole.mask).mean():.2%} | {probs:.4f} | {attention:.3f} |"
@@ -103,14 +103,14 @@ def mosaic(images: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
 def predict_alone(options: argparse.Namespace, scratch: Path) -> None:
     """What `mnsa predict` does with a folder of scans, and its peak memory."""
     network, card = load_network(options.run)
-    predictor = Predictor(network, replace(card, data=card.data.model_copy(update={"fit": options.alone})))
+    predictor = Predictor(network, replace(card, data=card.data.model_copy(update={"resize_mode": options.alone})))
     predict_files(predictor, find_images([str(options.images)]), scratch / "answers")
     print_peak()
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="a run trained with data.fit = crop")
+    parser.add_argument("--run", type=Path, required=True, help="a run trained with data.resize_mode = crop")
     parser.add_argument("--images", type=Path, required=True, help="folder of square images of one size")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, help="file for the section")

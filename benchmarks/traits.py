@@ -16,10 +16,10 @@ import numpy as np
 from mnsa.data.images import read_mask
 from mnsa.data.manifest import Manifest, Row, read_manifest
 from mnsa.inference.predictor import load
-from mnsa.traits import Roles, Ruler
+from mnsa.traits import Roles, TraitMeasurer
 
 TRUTHS = ("leaf_area_px2", "vein_length_px", "vein_density_px_per_px2", "areole_count")
-RULER = Ruler(Roles(vein=(1,), leaf=(), lesion=()), leaf_apart=True)
+MEASURER = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=()), separate_leaf_mask=True)
 MaskOf = Callable[[Row], np.ndarray]
 
 
@@ -52,7 +52,7 @@ def errors(manifest: Manifest, mask_of: MaskOf) -> dict[str, np.ndarray]:
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in TRUTHS}
     for row in manifest.rows:
         leaf = read_mask(manifest.root / row.extra["leaf_mask"], 1).numpy()
-        measured = RULER.row(mask_of(row), leaf)
+        measured = MEASURER.measure_row(mask_of(row), leaf)
         for name in TRUTHS:
             pairs[name].append((float(row.extra[name]), float(measured[name])))
     return {name: np.array(values).T for name, values in pairs.items()}

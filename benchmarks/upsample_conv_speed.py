@@ -3,7 +3,7 @@
 Claim: at the levels of DenseNet-161 where mnsa projects first, a decoder level's first convolution, of F_l, D_l and the
 map from below, takes less time than with the map resized first; forward and forward + backward (of the weights and the
 map from below, as in the second stage: F_l is frozen).
-Command: `python benchmarks/upsampled_conv.py --repeats 5 --out upsampled_conv.md`
+Command: `python benchmarks/upsample_conv_speed.py --repeats 5 --out upsampled_conv.md`
 Expect: a row per level with an upsampling: the median ratio (resized first / mnsa's), its minimum and maximum. Level 1
 has few channels: there mnsa resizes first, too, and the ratio is 1 by construction.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnsa.model.enhancer import Widths
-from mnsa.model.joined import JoinedConv2d
-from mnsa.model.layout import set_layout
-from mnsa.model.upsampled import projecting_pays, resize
-from released_network import WIDTHS
+from mnsa.model.enhancer import BranchWidths
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.memory_format import set_memory_format
+from mnsa.model.ops.upsample_conv import resize, should_project_first
 from timing import MIN_REPEATS, Spread, machine_facts, speed_up, take_turns
+from upstream_network import WIDTHS
 
 CHANNELS = (96, 384, 768, 2112, 2208)  # C_1..C_5 of DenseNet-161
 SIDE_PX, BATCH = 224, 2
@@ -33,10 +33,10 @@ class Case:
     def __init__(self, level: int) -> None:
         torch.manual_seed(0)
         channels, side = CHANNELS[level - 1], SIDE_PX >> level
-        details = sum(Widths.of(WIDTHS).channels(level, channels))
+        details = sum(BranchWidths.from_ratios(WIDTHS).channels(level, channels))
         out_channels = CHANNELS[max(level - 2, 0)]
-        self.conv = JoinedConv2d(channels + details + channels, out_channels)  # O_l+1 = C_l
-        set_layout(self.conv, torch.channels_last)
+        self.conv = ConcatConv2d(channels + details + channels, out_channels)  # O_l+1 = C_l
+        set_memory_format(self.conv, torch.channels_last)
         self.features, self.details, below = (
             torch.randn(BATCH, c, s, s).to(memory_format=torch.channels_last)
             for c, s in ((channels, side), (details, side), (channels, side // 2))
@@ -46,7 +46,7 @@ class Case:
 
     def projected_first(self) -> Tensor:
         """As mnsa does it."""
-        joined: Tensor = self.conv(self.features, self.details, below=self.below)
+        joined: Tensor = self.conv(self.features, self.details, coarse=self.below)
         return joined
 
     def resized_first(self) -> Tensor:
@@ -67,7 +67,7 @@ def main() -> None:
     ]
     for level in LEVELS:
         case = Case(level)
-        pays = projecting_pays(case.below, case.features.shape[-2:])
+        pays = should_project_first(case.below, case.features.shape[-2:])
         with torch.no_grad():
             forward = _ratio(case, lambda run: run(), options.repeats)
         both = _ratio(case, lambda run, case=case: learn(run, case), options.repeats)

@@ -1,4 +1,4 @@
-"""The released code's way of loading, written from its description: everything in memory, then PIL and tensors.
+"""The upstream code's way of loading, written from its description: everything in memory, then PIL and tensors.
 
 Every image and mask is decoded once and held. An item is flipped by Pillow, turned into a tensor, zero-padded right and
 bottom, and cropped at random. Source: method section 2.

@@ -1,11 +1,11 @@
-"""The released network as its authors' code computes it, in plain PyTorch: the slow side of the network benchmarks.
+"""The upstream network as its authors' code computes it, in plain PyTorch: the slow side of the network benchmarks.
 
 Claim: none of its own; `network_speed.py`, `memory.py` and `profile_step.py` set it beside mnsa. It is written from the
 published description alone and shares with mnsa only the backbone's extractor: two backbone passes per forward,
 torchvision's deformable convolution, concatenated maps, float32, autograd as plain PyTorch records it.
-Test: tests/benchmarks/test_released_network.py holds it against the released code's numbers and against mnsa's network.
+Test: tests/benchmarks/test_upstream_network.py holds it against the upstream code's numbers and against mnsa's network.
 
-The modules bear the names of the released checkpoints, misspelt ones too, so that `checkpoint()` is one of them.
+The modules bear the names of the upstream checkpoints, misspelt ones too, so that `checkpoint()` is one of them.
 B batch; H, W image size in pixels; K classes; level l = 1..5 has C_l channels, D_l details, S_l skips and O_l outputs.
 """
 
@@ -38,7 +38,7 @@ class Answers(NamedTuple):
     outputs: tuple[Tensor, ...]
 
 
-class ReleasedNetwork(nn.Module):
+class UpstreamNetwork(nn.Module):
     """The whole network for one mask class, on a timm backbone with strides 2..32 (densenet161, resnet18)."""
 
     def __init__(
@@ -102,12 +102,12 @@ class ReleasedNetwork(nn.Module):
         return torch.cat([*(branch[level](features) for branch in convolved), context], dim=1)
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """The state dict under the released names, without the tensors that stand there twice."""
-        return {_released_name(key): value for key, value in self.state_dict().items()}
+        """The state dict under the upstream names, without the tensors that stand there twice."""
+        return {_upstream_name(key): value for key, value in self.state_dict().items()}
 
     def load_checkpoint(self, state: dict[str, Tensor]) -> None:
-        """Take over a state dict under the released names, without copying it."""
-        ours = {_flat(_released_name(key)): key for key in self.state_dict()}
+        """Take over a state dict under the upstream names, without copying it."""
+        ours = {_flat(_upstream_name(key)): key for key in self.state_dict()}
         self.load_state_dict({ours[_flat(key)]: value for key, value in state.items()}, assign=True)
 
 
@@ -156,7 +156,7 @@ class DecoderLevel(nn.Module):
 class Trainee(NamedTuple):
     """The network in its second training stage: enhancer and decoder learn by SGD, the rest is frozen."""
 
-    network: ReleasedNetwork
+    network: UpstreamNetwork
     optimizer: SGD
 
     def step(self, images: Tensor, masks: Tensor) -> None:
@@ -168,7 +168,7 @@ class Trainee(NamedTuple):
         self.optimizer.step()
 
 
-def second_stage(network: ReleasedNetwork) -> Trainee:
+def second_stage(network: UpstreamNetwork) -> Trainee:
     """Freeze backbone, attention and classifier, their BatchNorm in eval mode; no part runs without autograd."""
     network.train()
     for frozen in (network.features, network.attention, network.classifier):
@@ -202,7 +202,7 @@ def per_level(modules: Sequence[nn.Module]) -> nn.ModuleDict:
     return nn.ModuleDict(dict(zip(LEVELS, modules, strict=True)))
 
 
-def _released_name(key: str) -> str:
+def _upstream_name(key: str) -> str:
     return key.replace("features.net.features_", "features.features.").replace("features.net.", "features.")
 
 

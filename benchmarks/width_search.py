@@ -56,7 +56,7 @@ def main() -> None:
         sampler: [best_of_study(task, data, out, sampler, seed, options.trials) for seed in options.search_seeds]
         for sampler in SAMPLERS
     }
-    found = StudyFolder(study_path(out, "tpe", options.search_seeds[0])).found_file
+    found = StudyFolder(study_path(out, "tpe", options.search_seeds[0])).best_file
     tested = {
         name: [test_iou(task, data, out / f"{name}-{seed}", config, (*extra, f"train.seed={seed}"))
                for seed in options.seeds]
@@ -93,7 +93,7 @@ def best_of_study(task: Task, data: Path, out: Path, sampler: str, seed: int, tr
         settings = (f"search.sampler={sampler}", f"search.seed={seed}", "search.pruner=none", "search.startup_trials=5")
         given = ["--data", str(data), "--out", str(study.path), "--trials", str(trials)]
         mnsa("search", str(task.config), *given, *_overrides(settings))
-    return max(trial.iou or 0.0 for trial in read_study_record(study).of_state("complete"))
+    return max(trial.iou or 0.0 for trial in read_study_record(study).with_status("complete"))
 
 
 def test_iou(task: Task, data: Path, run: Path, config: Path, settings: Sequence[str]) -> float:

@@ -11,7 +11,7 @@ import torch
 
 from mnsa.cli import main
 from mnsa.config import Config, dump_config, parse_config
-from mnsa.data.synthetic import write_dataset
+from mnsa.data.synthetic import synthesize
 from mnsa.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread would m
 
 BOTH = ("classification", "segmentation")
 ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")
-STAGE = {"name": "joint", "tasks": BOTH, "learns": ALL_PARTS, "epochs": 2, "batch_size": 4, "lr": 0.01}
+STAGE = {"name": "joint", "tasks": BOTH, "trainable": ALL_PARTS, "epochs": 2, "batch_size": 4, "lr": 0.01}
 SECTIONS = {
     "data": {"size": (64, 64)},
     "model": {
@@ -48,7 +48,7 @@ class Finished(NamedTuple):
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three drawn cultivars, 64 px: 12 leaves to learn from, 3 to choose by, 3 to test with. For reading only."""
     folder = tmp_path_factory.mktemp("data") / "leaves"
-    write_dataset(folder, cultivars=3, per_cultivar=6, size_px=64, seed=5, workers=1)
+    synthesize(folder, cultivars=3, per_cultivar=6, size_px=64, seed=5, workers=1)
     return folder
 
 
@@ -96,10 +96,10 @@ def predictor(finished: RunFolder) -> "Predictor":
 @pytest.fixture(scope="session")
 def grown(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The finished run with boosted trees. For reading only."""
-    from mnsa.inference.run_trees import grow_trees
+    from mnsa.workflows.fit_trees import fit_trees
 
     run = RunFolder(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "grown"))
-    grow_trees(run.path, trials=2)
+    fit_trees(run.path, trials=2)
     return run
 
 

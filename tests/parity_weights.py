@@ -1,4 +1,4 @@
-"""The weights that the released code's numbers were computed with, drawn anew from their names and shapes."""
+"""The weights that the upstream code's numbers were computed with, drawn anew from their names and shapes."""
 
 import json
 import zlib
@@ -30,7 +30,7 @@ def parity_tensor(name: str, shape: list[int]) -> Tensor:
     return torch.from_numpy(n)
 
 
-def released_checkpoint(*, classification_only: bool) -> dict[str, Tensor]:
+def upstream_checkpoint(*, classification_only: bool) -> dict[str, Tensor]:
     """The checkpoint that the parity numbers were computed with, key by key, aliases left out."""
     shapes = json.loads((PARITY / "state_dict_shapes.json").read_text())
     keys = [key for key in shapes if not key.startswith(("Encoders.", "features.classifier."))]
@@ -42,7 +42,7 @@ def released_checkpoint(*, classification_only: bool) -> dict[str, Tensor]:
 
 
 def images() -> Tensor:
-    """What the released network was shown: (2, 3, 224, 224)."""
+    """What the upstream network was shown: (2, 3, 224, 224)."""
     return torch.from_numpy(noise("input", [2, 3, 224, 224]))
 
 

@@ -9,9 +9,16 @@ from mnsa.config import Config, ModelConfig, dump_config, load_config, parse_con
 from mnsa.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-STAGE = {"name": "joint", "tasks": ["classification"], "learns": ["backbone"], "epochs": 2, "batch_size": 4, "lr": 0.1}
+STAGE = {
+    "name": "joint",
+    "tasks": ["classification"],
+    "trainable": ["backbone"],
+    "epochs": 2,
+    "batch_size": 4,
+    "lr": 0.1,
+}
 
-SEGMENT = {**STAGE, "name": "segment", "tasks": ["segmentation"], "learns": ["enhancer", "decoder"]}
+SEGMENT = {**STAGE, "name": "segment", "tasks": ["segmentation"], "trainable": ["enhancer", "decoder"]}
 
 
 def minimal(**sections: object) -> dict[str, object]:
@@ -28,12 +35,12 @@ def minimal(**sections: object) -> dict[str, object]:
         ({"stages": []}, "stages"),
         ({}, "'stages' is missing"),
         (minimal(train={"seed": -1}), "'train.seed' is -1"),
-        ({"stages": [{**STAGE, "learns": ["decoder"]}]}, "which only segmentation uses"),
+        ({"stages": [{**STAGE, "trainable": ["decoder"]}]}, "which only segmentation uses"),
         (minimal(data={"size": [16, 256]}), "'data.size.0' is 16"),
         ({"stages": [STAGE, STAGE]}, "lab.toml: stage names must differ, got joint, joint."),
         (
             {"stages": [SEGMENT], "model": {"decoder": "unet"}},
-            "stage 'segment' learns 'enhancer', which model.decoder = 'unet' doesn't have",
+            "stage 'segment' trains 'enhancer', which model.decoder = 'unet' doesn't have",
         ),
         (
             minimal(model={"attention": "none"}, loss={"mask_guidance": 0.1}),
@@ -61,7 +68,7 @@ def test_a_preset_fills_in_and_explicit_keys_win():
 
 def test_a_decoder_without_enhancer_is_learnt_alone():
     for decoder in ("unet", "unet3plus"):
-        tree = {"stages": [{**SEGMENT, "learns": ["decoder"]}], "model": {"decoder": decoder}}
+        tree = {"stages": [{**SEGMENT, "trainable": ["decoder"]}], "model": {"decoder": decoder}}
         assert parse_config(tree, source="test").model.decoder == decoder
 
 
@@ -114,7 +121,7 @@ workers = 2
 [[stages]]
 name = "first"
 tasks = ["classification"]
-learns = ["backbone"]
+trainable = ["backbone"]
 epochs = 2
 batch_size = 4
 lr = 0.1
@@ -122,7 +129,7 @@ lr = 0.1
 [[stages]]
 name = "second"
 tasks = ["segmentation"]
-learns = ["decoder"]
+trainable = ["decoder"]
 epochs = 3
 batch_size = 4
 lr = 0.2

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 MNSA = [sys.executable, "-m", "mnsa"]
 LIMIT_S = 600
 STAGES = (
-    {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")},
-    {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder")},
+    {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")},
+    {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder")},
 )
 QUIET = {name: value for name, value in os.environ.items() if name not in {"RANK", "LOCAL_RANK", "WORLD_SIZE"}}
 QUIET |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

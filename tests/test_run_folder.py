@@ -12,13 +12,13 @@ from mnsa.errors import RunError
 from mnsa.inference.predictor import load
 from mnsa.model.network import build_network
 from mnsa.run_folder import (
-    ModelCard,
-    create_run,
-    dataset_origin,
+    ModelSpec,
+    create_run_folder,
+    dataset_provenance,
     load_network,
-    open_run,
-    run_config,
-    run_dataset,
+    open_run_folder,
+    read_run_config,
+    read_run_dataset,
     save_network,
 )
 
@@ -31,7 +31,7 @@ def test_a_saved_network_answers_the_same_bit_for_bit(make_config, tmp_path, cla
     config = make_config()
     network = build_network(config.model, len(classes), len(mask_classes))
     network.train()(torch.randn(4, 3, 64, 64))  # moves the BatchNorm statistics
-    card = ModelCard(config.model, config.data, classes, mask_classes)
+    card = ModelSpec(config.model, config.data, classes, mask_classes)
     save_network(tmp_path / "model", network, card)
     loaded, loaded_card = load_network(tmp_path)
     assert loaded_card == card
@@ -71,8 +71,8 @@ def test_a_run_or_its_model_folder_alone_can_be_loaded(finished, tmp_path):
 
 
 def test_the_config_and_the_provenance_of_a_run_can_be_read_back(finished, dataset, make_config):
-    assert dump_config(run_config(open_run(finished.path))) == dump_config(make_config())
-    assert run_dataset(finished) == (dataset, read_manifest(dataset).digest())
+    assert dump_config(read_run_config(open_run_folder(finished.path))) == dump_config(make_config())
+    assert read_run_dataset(finished) == (dataset, read_manifest(dataset).digest())
     provenance = json.loads(finished.provenance_file.read_text())
     assert provenance["seed"] == 1
     assert {"mnsa", "torch", "timm", "lightning"} <= provenance["versions"].keys()
@@ -89,7 +89,7 @@ def test_a_missing_file_of_the_model_is_named_with_the_way_to_get_it(own_run, na
 def test_a_folder_without_these_is_no_run(own_run, name):
     (own_run.path / name).unlink()
     with pytest.raises(RunError, match=f"is no run folder: {name} is missing"):
-        open_run(own_run.path)
+        open_run_folder(own_run.path)
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_a_damaged_model_is_refused(own_run, name, damage):
 def test_a_damaged_provenance_is_refused(own_run, text):
     own_run.provenance_file.write_text(text)
     with pytest.raises(RunError, match=r"provenance\.json can't be read"):
-        run_dataset(own_run)
+        read_run_dataset(own_run)
 
 
 def test_an_existing_folder_is_never_taken_for_a_new_run(own_run, make_config, dataset):
     before = {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=r"exists and nothing in it was touched.*--resume"):
-        create_run(own_run.path, make_config(), dataset_origin(read_manifest(dataset), dataset))
+        create_run_folder(own_run.path, make_config(), dataset_provenance(read_manifest(dataset), dataset))
     assert {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_that_cannot_be_written_is_an_error_with_its_fix(tmp_path, make_config, dataset):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written: .*Choose another --out"):
-        create_run(tmp_path / "file" / "run", make_config(), dataset_origin(read_manifest(dataset), dataset))
+        create_run_folder(tmp_path / "file" / "run", make_config(), dataset_provenance(read_manifest(dataset), dataset))

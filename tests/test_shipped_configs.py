@@ -7,8 +7,8 @@ import torch
 
 from mnsa.config import load_config
 from mnsa.model.network import build_network
-from mnsa.search.space import space_of
-from mnsa.training.stages import open_stage
+from mnsa.search.space import build_search_space
+from mnsa.training.stages import set_trainable_parts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ALL = sorted(CONFIGS.rglob("*.toml"))
@@ -17,9 +17,14 @@ ALL = sorted(CONFIGS.rglob("*.toml"))
 VARIANTS = {
     "attention_none": {"model.attention": "none", "stages": ["classification"]},
     "attention_mean": {"model.attention": "mean", "stages": ["classification"]},
-    "mask_guided": {"loss.mask_guidance": 0.1, "augment.erase": 0.5, "train.seed": 213, "stages": ["classification"]},
-    "unet": {"model.decoder": "unet", "segmentation.learns": ("decoder",)},
-    "unet3plus": {"model.decoder": "unet3plus", "segmentation.learns": ("decoder",), "segmentation.lr": 0.02},
+    "mask_guided": {
+        "loss.mask_guidance": 0.1,
+        "augment.random_erasing": 0.5,
+        "train.seed": 213,
+        "stages": ["classification"],
+    },
+    "unet": {"model.decoder": "unet", "segmentation.trainable": ("decoder",)},
+    "unet3plus": {"model.decoder": "unet3plus", "segmentation.trainable": ("decoder",), "segmentation.lr": 0.02},
     "skip_0": {"model.skip_ratio": 0.0},
     "skip_0125": {"model.skip_ratio": 0.125},
     "skip_05": {"model.skip_ratio": 0.5},
@@ -50,7 +55,7 @@ def test_every_config_is_valid_and_opens_with_its_command(path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("search*.toml")), ids=named)
 def test_every_search_config_describes_the_papers_space(path):
-    assert space_of(load_config(path)).points == 243
+    assert build_search_space(load_config(path)).points == 243
 
 
 @pytest.mark.slow
@@ -60,7 +65,7 @@ def test_every_config_can_be_built_and_its_stages_opened(path):
     with torch.device("meta"):
         network = build_network(config.model.model_copy(update={"pretrained": "none"}), classes=200, mask_classes=1)
     for stage in config.stages:
-        open_stage(network, stage)
+        set_trainable_parts(network, stage)
         assert any(parameter.requires_grad for parameter in network.parameters())
 
 

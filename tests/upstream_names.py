@@ -1,4 +1,4 @@
-"""State dicts as the released code writes them, made from this project's networks: the inverse of model/released.py."""
+"""State dicts as the upstream code writes them, made from this project's networks: the inverse of model/upstream.py."""
 
 import re
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mnsa.model.network import Network
 
-# Names of this project's tensors -> the released ones, level numbers kept.
+# Names of this project's tensors -> the upstream ones, level numbers kept.
 RENAMINGS = [
     (r"backbone\.net\.features_", r"features.features."),
     (r"backbone\.net\.", r"features."),
@@ -26,17 +26,17 @@ RENAMINGS = [
 LEVEL_OF_CHILD = {"conv1": 1, "bn1": 1, "layer1": 2, "layer2": 3, "layer3": 4, "layer4": 5, "conv0": 1, "norm0": 1}
 
 
-def released_name(ours: str) -> str:
+def upstream_name(ours: str) -> str:
     numbered = re.sub(r"\b(levels|skips)\.(\d)", lambda m: f"{m[1]}.{int(m[2]) + 1}", ours)
     for pattern, replacement in RENAMINGS:
         if re.match(pattern, numbered):
             return re.sub(pattern, replacement, numbered)
-    raise AssertionError(f"no released name for {ours}")
+    raise AssertionError(f"no upstream name for {ours}")
 
 
-def released_state(network: Network) -> dict[str, Tensor]:
-    """The released MNSA code's state dict of a network: the backbone stands twice, and so does the classifier."""
-    state = {released_name(key): value for key, value in network.state_dict().items()}
+def upstream_state(network: Network) -> dict[str, Tensor]:
+    """The upstream MNSA code's state dict of a network: the backbone stands twice, and so does the classifier."""
+    state = {upstream_name(key): value for key, value in network.state_dict().items()}
     for key, value in list(state.items()):
         if match := re.match(r"features\.(?:features\.)?(([a-z0-9]+)\..*)", key):
             level = LEVEL_OF_CHILD.get(match[2]) or int(match[2][-1]) + 1  # denseblock1 and transition1 make level 2
@@ -48,5 +48,5 @@ def released_state(network: Network) -> dict[str, Tensor]:
 
 def mganet_state(network: Network) -> dict[str, Tensor]:
     """MGANet's: a classifier alone, the backbone's children directly under `features`."""
-    state = {released_name(key): value for key, value in network.state_dict().items()}
+    state = {upstream_name(key): value for key, value in network.state_dict().items()}
     return {key.replace("features.features.", "features."): value for key, value in state.items()}

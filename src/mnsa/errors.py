@@ -1,6 +1,6 @@
 """What can go wrong, in words a user can act on: what came, what was expected, what to do."""
 
-_LONGEST = 10_000  # characters
+_MAX_CHARACTERS = 10_000  # characters
 
 
 class MnsaError(Exception):
@@ -11,7 +11,11 @@ class MnsaError(Exception):
     def __str__(self) -> str:
         """The paragraph; its middle is left out where a file would speak for pages through it."""
         text = super().__str__()
-        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        return (
+            text
+            if len(text) <= _MAX_CHARACTERS
+            else f"{text[: _MAX_CHARACTERS // 2]} ... {text[-_MAX_CHARACTERS // 2 :]}"
+        )
 
 
 class ConfigError(MnsaError):
@@ -31,4 +35,4 @@ class RunError(MnsaError):
 
 
 class StudyError(MnsaError):
-    """A study that is in the way, can't be joined, or holds nothing to pick."""
+    """A study that is in the way, can't be joined, or holds nothing to select."""

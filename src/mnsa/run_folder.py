@@ -10,7 +10,7 @@ evaluation.json    scores per split, written by `mnsa evaluate`; under `test/tre
 predictions/       a folder per evaluated split: a row per image, pictures of the worst and the best
 report.html        all of it on one page, written by `mnsa report`
 exports/           networks for other engines, written by `mnsa export`
-trees/             boosted trees in XGBoost's own format and their card, written by `mnsa trees`
+trees/             boosted trees in XGBoost's own format and their spec, written by `mnsa fit-trees`
 """
 
 import hashlib
@@ -32,14 +32,14 @@ from safetensors.torch import load_file, save_file
 from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_config
 from mnsa.data.manifest import Manifest
 from mnsa.errors import ModelError, RunError
+from mnsa.io import read_json
 from mnsa.model.network import Network, build_network
-from mnsa.text_files import read_json
 
-_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
+_RECORDED_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelSpec:
     """What a network needs beside its weights to be used: how it was built, what its outputs mean, what it was fed."""
 
     model: ModelConfig
@@ -53,7 +53,7 @@ class ModelCard:
         return json.dumps(tree, indent=2) + "\n"
 
     @classmethod
-    def from_tree(cls, tree: Any) -> "ModelCard":
+    def from_dict(cls, tree: Any) -> "ModelSpec":
         """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no model/config.json's."""
         model, data = ModelConfig(**tree["model"]), DataConfig(**tree["data"])
         return cls(model, data, tuple(tree["classes"]), tuple(tree["mask_classes"]))
@@ -110,7 +110,7 @@ class RunFolder:
         return self.path / "checkpoints" / stage
 
 
-def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
+def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
     """Make a new run folder with its config and provenance.
 
     origin: what the network comes from, such as `dataset_origin`. Raises: RunError when `path` exists.
@@ -119,7 +119,7 @@ def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFold
         "command": sys.argv,
         **origin,
         "seed": config.train.seed,
-        "versions": {name: package_version(name) for name in _PACKAGES},
+        "versions": {name: package_version(name) for name in _RECORDED_PACKAGES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_commit": _git_commit(),
@@ -127,8 +127,8 @@ def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFold
     try:
         path.mkdir(parents=True)
         run = RunFolder(path)
-        write_text(run.config_file, dump_config(config))
-        write_text(run.provenance_file, json.dumps(provenance, indent=2) + "\n")
+        atomic_write_text(run.config_file, dump_config(config))
+        atomic_write_text(run.provenance_file, json.dumps(provenance, indent=2) + "\n")
     except FileExistsError:
         raise RunError(
             f"{path} exists and nothing in it was touched. Choose another --out, "
@@ -139,12 +139,12 @@ def create_run(path: Path, config: Config, origin: Mapping[str, str]) -> RunFold
     return run
 
 
-def dataset_origin(manifest: Manifest, dataset: Path) -> dict[str, str]:
+def dataset_provenance(manifest: Manifest, dataset: Path) -> dict[str, str]:
     """Name the data set that a run learns from, and what it held then."""
     return {"dataset": str(dataset.resolve()), "dataset_digest": manifest.digest()}
 
 
-def open_run(path: Path) -> RunFolder:
+def open_run_folder(path: Path) -> RunFolder:
     """A run folder that was begun. Raises: RunError when there is none."""
     run = RunFolder(path)
     for file in (run.config_file, run.provenance_file):
@@ -153,12 +153,12 @@ def open_run(path: Path) -> RunFolder:
     return run
 
 
-def run_config(run: RunFolder) -> Config:
+def read_run_config(run: RunFolder) -> Config:
     """The config of a run. Raises: ConfigError."""
     return load_config(run.config_file)
 
 
-def run_dataset(run: RunFolder) -> tuple[Path, str]:
+def read_run_dataset(run: RunFolder) -> tuple[Path, str]:
     """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
     try:
         provenance = read_json(run.provenance_file)
@@ -169,20 +169,20 @@ def run_dataset(run: RunFolder) -> tuple[Path, str]:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
 
 
-def save_network(folder: Path, network: Network, card: ModelCard) -> None:
+def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
     """Write weights, config and card into `folder`; an interrupted call leaves the old files or the new ones."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     pending = folder / "model.safetensors.part"
     save_file(weights, pending)
     digest = hashlib.sha256(pending.read_bytes()).hexdigest()
-    write_text(folder / "config.json", card.to_json())
-    write_text(folder / "README.md", _card_text(network, card, digest))
+    atomic_write_text(folder / "config.json", spec.to_json())
+    atomic_write_text(folder / "README.md", _model_card(network, spec, digest))
     pending.replace(folder / "model.safetensors")
 
 
-def load_network(run: Path) -> tuple[Network, ModelCard]:
-    """The network of a run folder (or of its model/ folder), in eval mode, and its card. Raises: RunError."""
+def load_network(run: Path) -> tuple[Network, ModelSpec]:
+    """The network of a run folder (or of its model/ folder), in eval mode, and its spec. Raises: RunError."""
     folder = run / "model" if (run / "model").is_dir() else run
     files = folder / "config.json", folder / "model.safetensors"
     for file in files:
@@ -192,22 +192,22 @@ def load_network(run: Path) -> tuple[Network, ModelCard]:
                 f"If training was interrupted, continue it: mnsa train --resume {run}"
             )
     try:
-        card = ModelCard.from_tree(read_json(files[0]))
+        spec = ModelSpec.from_dict(read_json(files[0]))
         weights = load_file(files[1])
         # The weights come from the file, so nothing is fetched for the backbone.
-        blank = card.model.model_copy(update={"pretrained": "none"})
+        blank = spec.model.model_copy(update={"pretrained": "none"})
         with torch.device("meta"):  # first as shapes alone: a card must not ask for more than its weights bring
-            expected = build_network(blank, len(card.classes), len(card.mask_classes)).state_dict()
+            expected = build_network(blank, len(spec.classes), len(spec.mask_classes)).state_dict()
         if {name: value.shape for name, value in expected.items()} != {name: w.shape for name, w in weights.items()}:
             raise ValueError("config.json describes another network than model.safetensors holds")
-        network = build_network(blank, len(card.classes), len(card.mask_classes))
+        network = build_network(blank, len(spec.classes), len(spec.mask_classes))
         network.load_state_dict(weights, strict=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
         raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
-    return network.eval(), card
+    return network.eval(), spec
 
 
-def write_text(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """Replace a file's text in one step, so that a crash leaves the old text or the new, never half."""
     pending = path.with_name(path.name + ".part")
     pending.write_text(text, encoding="utf-8")
@@ -230,15 +230,15 @@ def _git_commit() -> str:
         return "unknown"
 
 
-def _card_text(network: Network, card: ModelCard, digest: str) -> str:
+def _model_card(network: Network, spec: ModelSpec, digest: str) -> str:
     parameters = sum(p.numel() for p in network.parameters())
     facts: dict[str, Any] = {
-        "backbone": card.model.backbone,
-        "attention": card.model.attention,
+        "backbone": spec.model.backbone,
+        "attention": spec.model.attention,
         "parameters": f"{parameters:,}",
-        "classes": f"{len(card.classes)}: {', '.join(card.classes) or 'none'}",
-        "mask classes": f"{len(card.mask_classes)}: {', '.join(card.mask_classes) or 'none'}",
-        "training input": f"{card.data.size[0]} x {card.data.size[1]} px, {card.data.fit}",
+        "classes": f"{len(spec.classes)}: {', '.join(spec.classes) or 'none'}",
+        "mask classes": f"{len(spec.mask_classes)}: {', '.join(spec.mask_classes) or 'none'}",
+        "training input": f"{spec.data.size[0]} x {spec.data.size[1]} px, {spec.data.resize_mode}",
         "sha256 of model.safetensors": digest,
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())

@@ -1,4 +1,4 @@
-"""What travels through the house: plain records with their shapes.
+"""Data structures that the packages exchange, with their shapes.
 
 B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes; C_l channels of level l.
 """
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+
 NO_LABEL = -1  # label of an image whose class nobody knows: it trains segmentation alone
-NO_MASK = 255  # mask value of a pixel whose truth nobody knows: it counts in no loss and no score
+
+IGNORE_INDEX = 255  # mask value of a pixel whose truth nobody knows: it counts in no loss and no score
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Batch:
         return replace(self, images=images, masks=masks, labels=labels)
 
 
-class Pyramid(NamedTuple):
+class FeaturePyramid(NamedTuple):
     """The backbone's five feature maps: level l is (B, C_l, H/2^l, W/2^l)."""
 
     level1: Tensor
@@ -54,7 +56,7 @@ class Pyramid(NamedTuple):
     level5: Tensor
 
 
-class Outputs(NamedTuple):
+class NetworkOutputs(NamedTuple):
     """What the network says: class_logits (B, K); mask_logits (B, M, H, W); attention (B, 1, H/32, W/32) in 0..1.
 
     A network without a class head or without a decoder, or attention `none`, leaves its field None.

@@ -7,7 +7,7 @@ study.db           the trials, where no other storage was named
 shared/            run folder of the stages that all trials have in common
 trials/NNN/        run folder of trial NNN; its network is kept while no other one is better and cheaper
 trials.json        all trials at a glance, refreshed by `mnsa search` and `mnsa report`
-found.toml         the config that was found, ready for `mnsa train`
+best.toml         the config that was found, ready for `mnsa train`
 report.html        and report/*.png, written by `mnsa report`
 """
 
@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mnsa.run_folder import write_text
-from mnsa.text_files import read_json
+from mnsa.io import read_json
+from mnsa.run_folder import atomic_write_text
 
-State = Literal["waiting", "running", "complete", "pruned", "failed"]
+TrialStatus = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class StudyFolder:
         return self.path / "trials.json"
 
     @property
-    def found_file(self) -> Path:
-        return self.path / "found.toml"
+    def best_file(self) -> Path:
+        return self.path / "best.toml"
 
     @property
     def report_file(self) -> Path:
@@ -85,7 +85,7 @@ class TrialRecord:
 
     number: int
     index: int
-    state: State
+    state: TrialStatus
     point: Mapping[str, float | str]
     iou: float | None = None
     curve: tuple[float, ...] = ()
@@ -104,7 +104,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """A study at one moment. cost: what IoU is weighed against. picked: number of the trial in found.toml, if any.
+    """A study at one moment. cost: what IoU is weighed against. selected: number of the trial in best.toml, if any.
 
     budget: how many trials it is to have. importances: share of each choice in what it takes to be good.
     """
@@ -118,21 +118,21 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...]
     importances: Mapping[str, float]
     front: tuple[int, ...]
-    picked: int | None = None
-    picked_as: str = ""
+    selected: int | None = None
+    selection_rule: str = ""
 
-    def of_state(self, *states: State) -> list[TrialRecord]:
+    def with_status(self, *states: TrialStatus) -> list[TrialRecord]:
         """The attempts in these states."""
         return [trial for trial in self.trials if trial.state in states]
 
 
 def write_study_record(folder: StudyFolder, record: StudyRecord) -> None:
     """Replace trials.json."""
-    write_text(folder.trials_file, json.dumps(asdict(record), indent=1) + "\n")
+    atomic_write_text(folder.trials_file, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_study_record(folder: StudyFolder) -> StudyRecord:
     """Read trials.json back."""
-    tree: dict[str, Any] = read_json(folder.trials_file, most_bytes=1 << 28)
+    tree: dict[str, Any] = read_json(folder.trials_file, max_bytes=1 << 28)
     trials = tuple(TrialRecord(**{**trial, "curve": tuple(trial["curve"])}) for trial in tree.pop("trials"))
     return StudyRecord(trials=trials, size=tuple(tree.pop("size")), front=tuple(tree.pop("front")), **tree)

@@ -2,16 +2,16 @@
 
 import pytest
 
+from mnsa.batch.batching import Shard, shard_from_env
 from mnsa.errors import ConfigError
-from mnsa.inference.shard import Shard, shard_of
 
 
 def test_without_torchrun_the_share_is_everything():
-    assert shard_of({}) == Shard(0, 1)
+    assert shard_from_env({}) == Shard(0, 1)
 
 
 def test_torchrun_says_which_share():
-    assert shard_of({"RANK": "2", "WORLD_SIZE": "5"}) == Shard(2, 5)
+    assert shard_from_env({"RANK": "2", "WORLD_SIZE": "5"}) == Shard(2, 5)
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ def test_torchrun_says_which_share():
 )  # fmt: skip
 def test_a_share_that_is_none_is_refused(environment):
     with pytest.raises(ConfigError, match="0 <= RANK < WORLD_SIZE"):
-        shard_of(environment)
+        shard_from_env(environment)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mnsa.batch.image_files import find_images, unique_names
 from mnsa.errors import DataError
-from mnsa.inference.find import find_images, unique_names
 
 
 @pytest.fixture

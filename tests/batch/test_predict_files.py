@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnsa.batch import pipeline
+from mnsa.batch.batching import Shard
+from mnsa.batch.predict_files import PredictionInterruptedError, find_images, predict_files
 from mnsa.config import DataConfig
 from mnsa.data.images import read_mask
 from mnsa.errors import RunError
-from mnsa.inference import pipeline
-from mnsa.inference.files import PredictionInterruptedError, find_images, predict_files
 from mnsa.inference.predictor import Predictor, load
-from mnsa.inference.shard import Shard
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelCard
-from mnsa.traits import Ruler, find_roles
+from mnsa.run_folder import ModelSpec
+from mnsa.traits import TraitMeasurer, find_roles
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def table_of(answers):
 def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos, predictor, tmp_path):
     answers = predict_files(predictor, find_images([str(photos)]), tmp_path / "answers")
     rows = table_of(answers)
-    assert (answers.done, answers.broken) == (3, 0)
-    assert list(rows[0]) == ["image", "class", "probability", "top5", "share_vein", "error"]
+    assert (answers.done, answers.failed) == (3, 0)
+    assert list(rows[0]) == ["image", "class", "probability", "top5", "area_fraction_vein", "error"]
     for row in rows:
         answer = predictor.predict(row["image"])
         assert row["class"] == predictor.classes[answer.class_probs.argmax()]
@@ -53,21 +53,21 @@ def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos,
         ranking = dict(pair.rsplit(" ", 1) for pair in row["top5"].split("; "))
         assert ranking.keys() == set(predictor.classes)
         assert sum(map(float, ranking.values())) == pytest.approx(1, abs=1e-3)
-        assert float(row["share_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-6)
+        assert float(row["area_fraction_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-6)
         assert row["error"] == ""
 
 
 def test_a_ruler_adds_a_column_per_trait_measured_on_the_answers_mask(photos, predictor, tmp_path):
-    ruler = Ruler(find_roles(predictor.mask_classes), px_per_mm=4.0)
+    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=4.0)
     (photos / "empty.png").write_bytes(b"")
-    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "answers", ruler=ruler))
-    assert list(rows[0]) == ["image", "class", "probability", "top5", "share_vein", *ruler.columns, "error"]
+    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "answers", measurer=measurer))
+    assert list(rows[0]) == ["image", "class", "probability", "top5", "area_fraction_vein", *measurer.columns, "error"]
     for row in rows:
-        measured = {name: row[name] for name in ruler.columns}
+        measured = {name: row[name] for name in measurer.columns}
         if row["error"]:
             assert set(measured.values()) == {""}
         else:
-            assert measured == ruler.row(predictor.predict(row["image"]).mask)
+            assert measured == measurer.measure_row(predictor.predict(row["image"]).mask)
             assert float(row["vein_ground_area_mm2"]) >= 0
 
 
@@ -94,7 +94,7 @@ def test_a_broken_file_is_listed_with_its_reason_and_the_others_are_done(photos,
     (photos / "empty.png").write_bytes(b"")
     answers = predict_files(predictor, find_images([str(photos)]), tmp_path / "answers")
     reasons = {row["image"].rsplit("/", 1)[1]: row["error"] for row in table_of(answers)}
-    assert (answers.done, answers.broken) == (3, 2)
+    assert (answers.done, answers.failed) == (3, 2)
     assert "broken.jpg" in reasons["broken.jpg"]
     assert "0 bytes" in reasons["empty.png"]
     assert [name for name, reason in reasons.items() if not reason] == ["twin.PNG", "other.png", "twin.jpg"]
@@ -125,7 +125,7 @@ def contents(folder):
 
 def stop_after(monkeypatch, answered, error):
     """Let the network fail once it has answered so many batches."""
-    batches, real = [], Predictor.answer
+    batches, real = [], Predictor.predict_batch
 
     def answer(self, inputs, sizes, paths):
         if len(batches) == answered:
@@ -133,7 +133,7 @@ def stop_after(monkeypatch, answered, error):
         batches.append(paths)
         return real(self, inputs, sizes, paths)
 
-    monkeypatch.setattr(Predictor, "answer", answer)
+    monkeypatch.setattr(Predictor, "predict_batch", answer)
     return batches
 
 
@@ -141,9 +141,9 @@ def test_a_finished_folder_is_left_as_it_is_by_the_same_call(photos, predictor, 
     images, out = find_images([str(photos)]), tmp_path / "answers"
     first = predict_files(predictor, images, out)
     before = contents(out)
-    monkeypatch.setattr(Predictor, "answer", lambda *_: pytest.fail("it was answered before"))
+    monkeypatch.setattr(Predictor, "predict_batch", lambda *_: pytest.fail("it was answered before"))
     second = predict_files(predictor, images, out)
-    assert (second.done, second.broken, second.new, first.new) == (3, 0, 0, 3)
+    assert (second.done, second.failed, second.new, first.new) == (3, 0, 0, 3)
     assert contents(out) == before
 
 
@@ -163,7 +163,7 @@ def test_an_interrupted_call_goes_on_with_what_is_missing(dataset, predictor, tm
     assert contents(tmp_path / "answers") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("change", ["images", "ruler", "batch size", "head"])
+@pytest.mark.parametrize("change", ["images", "measurer", "batch size", "head"])
 def test_a_folder_of_other_answers_is_left_as_it_is(photos, predictor, tmp_path, change):
     images, out = find_images([str(photos)]), tmp_path / "answers"
     predict_files(predictor, images, out, batch_size=2, options={"head": "network"})
@@ -171,7 +171,7 @@ def test_a_folder_of_other_answers_is_left_as_it_is(photos, predictor, tmp_path,
     with pytest.raises(RunError, match="was begun otherwise"):
         predict_files(
             predictor, images[: 2 if change == "images" else 3], out, batch_size=3 if change == "batch size" else 2,
-            ruler=Ruler(find_roles(predictor.mask_classes)) if change == "ruler" else None,
+            measurer=TraitMeasurer(find_roles(predictor.mask_classes)) if change == "measurer" else None,
             options={"head": "trees" if change == "head" else "network"},
         )  # fmt: skip
     assert contents(out) == before
@@ -185,7 +185,7 @@ def test_answers_do_not_depend_on_the_size_of_a_batch(dataset, photos, predictor
         answer = predictor.predict(path)
         assert row["image"] == str(path)
         assert float(row["probability"]) == pytest.approx(answer.class_probs.max(), abs=1e-4)
-        assert float(row["share_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-3)
+        assert float(row["area_fraction_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-3)
 
 
 def test_shares_of_two_processes_make_the_table_that_one_makes(dataset, predictor, tmp_path):
@@ -217,7 +217,7 @@ def test_a_disk_that_cannot_be_written_ends_the_call_and_keeps_what_is_finished(
         real(mask, pixels, folder, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_pictures", full)
+        patch.setattr(pipeline, "write_mask_and_overlay", full)
         with pytest.raises(RunError, match=r"can't be written: No space left on device.*the same command goes on"):
             predict_files(predictor, images, out, batch_size=4)
     assert predict_files(predictor, images, out, batch_size=4).done == 18
@@ -240,7 +240,7 @@ def test_an_error_in_the_network_is_raised_and_threads_end(dataset, predictor, t
 
 def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, make_config, tmp_path):
     model = make_config().model
-    card = ModelCard(model, DataConfig(size=(32, 32), fit="crop"), ("a", "b"), ("vein",))
+    card = ModelSpec(model, DataConfig(size=(32, 32), resize_mode="crop"), ("a", "b"), ("vein",))
     predictor = Predictor(build_network(model, 2, 1), card)
     leaf = Image.open(next((dataset / "images").iterdir()))
     folder = tmp_path / "photos"
@@ -249,13 +249,13 @@ def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, mak
     for name, size in sizes.items():
         leaf.resize(size).save(folder / f"{name}.png")
     answers = predict_files(predictor, find_images([str(folder)]), tmp_path / "answers", batch_size=5)
-    assert (answers.done, answers.broken) == (4, 1)
+    assert (answers.done, answers.failed) == (4, 1)
     for row in table_of(answers):
         name = Path(row["image"]).name
         if name == "tiny.png":
             assert "tiny.png has 15 x 40 pixels" in row["error"]
             continue
-        assert predictor.cuts(size_of(folder / name)) == (name == "large.png")
+        assert predictor.needs_tiling(size_of(folder / name)) == (name == "large.png")
         mask = read_mask(tmp_path / "answers" / "masks" / name, 1).numpy()
         assert (mask == predictor.predict(folder / name).mask).mean() > 0.999
         assert size_of(tmp_path / "answers" / "overlays" / f"{Path(name).stem}.jpg") == size_of(folder / name)

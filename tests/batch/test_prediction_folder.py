@@ -5,39 +5,45 @@ import json
 
 import pytest
 
+from mnsa.batch.batching import Shard
+from mnsa.batch.prediction_folder import (
+    ResultsLog,
+    find_finished,
+    merge_rows,
+    open_prediction_folder,
+    write_prediction_table,
+)
 from mnsa.errors import RunError
-from mnsa.inference.answers_folder import Part, finished_images, joined_rows, open_folder, write_table
-from mnsa.inference.shard import Shard
 
 ORIGIN = {"network": "abc", "images": 4}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return open_folder(tmp_path / "answers", ORIGIN)
+    return open_prediction_folder(tmp_path / "answers", ORIGIN)
 
 
 def test_the_same_command_comes_back_to_its_folder_and_another_is_refused_by_name(folder):
-    assert open_folder(folder.path, dict(ORIGIN)) == folder
+    assert open_prediction_folder(folder.path, dict(ORIGIN)) == folder
     with pytest.raises(RunError, match=r"answers exists and was begun otherwise \(other network\)"):
-        open_folder(folder.path, {**ORIGIN, "network": "abd"})
+        open_prediction_folder(folder.path, {**ORIGIN, "network": "abd"})
     with pytest.raises(RunError, match=r"other head"):
-        open_folder(folder.path, {**ORIGIN, "head": "trees"})
+        open_prediction_folder(folder.path, {**ORIGIN, "head": "trees"})
 
 
 def test_a_folder_with_a_damaged_record_is_refused(folder):
     folder.origin_file.write_text("{")
     with pytest.raises(RunError, match=r"damaged predictions\.json"):
-        open_folder(folder.path, ORIGIN)
+        open_prediction_folder(folder.path, ORIGIN)
 
 
 def test_rows_of_all_parts_come_in_the_images_order(folder):
-    with Part(folder, Shard(0, 2)) as first, Part(folder, Shard(1, 2)) as second:
+    with ResultsLog(folder, Shard(0, 2)) as first, ResultsLog(folder, Shard(1, 2)) as second:
         for part, index in ((second, 3), (first, 1), (second, 2), (first, 0)):
             part.add(index, {"image": f'leaf\n{index}, "quoted" \udcff.jpg'})
-    assert list(finished_images(folder, 4)) == [1, 1, 1, 1]
-    assert [row["image"][5] for row in joined_rows(folder, 4)] == ["0", "1", "2", "3"]
-    write_table(folder, ["image"], joined_rows(folder, 4))
+    assert list(find_finished(folder, 4)) == [1, 1, 1, 1]
+    assert [row["image"][5] for row in merge_rows(folder, 4)] == ["0", "1", "2", "3"]
+    write_prediction_table(folder, ["image"], merge_rows(folder, 4))
     with folder.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert [row["image"][4:8] for row in csv.DictReader(file)] == [f"\n{n}, " for n in range(4)]
     assert not folder.parts.exists()
@@ -45,14 +51,14 @@ def test_rows_of_all_parts_come_in_the_images_order(folder):
 
 @pytest.mark.parametrize("cut", range(1, 16))
 def test_a_line_that_was_cut_short_anywhere_is_dropped_and_written_anew(folder, cut):
-    with Part(folder, Shard()) as part:
+    with ResultsLog(folder, Shard()) as part:
         part.add(0, {"image": "a"})
         part.add(1, {"image": "b"})
     (file,) = folder.parts.iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
-    assert list(finished_images(folder, 4)) == [1, 0, 0, 0]
-    with Part(folder, Shard()) as part:
+    assert list(find_finished(folder, 4)) == [1, 0, 0, 0]
+    with ResultsLog(folder, Shard()) as part:
         part.add(1, {"image": "b"})
     assert file.read_bytes() == whole
 
@@ -68,11 +74,11 @@ def test_a_line_of_rubbish_counts_for_nothing(folder):
         json.dumps([1, {}]).encode() + b"\n",
     ]
     (folder.parts / "0-of-1.jsonl").write_bytes(b"".join(lines))
-    assert list(finished_images(folder, 4)) == [0, 1, 0, 0]
+    assert list(find_finished(folder, 4)) == [0, 1, 0, 0]
 
 
 def test_two_processes_cannot_write_one_part(folder):
-    with Part(folder, Shard()), pytest.raises(RunError, match="another process is at work"):
-        Part(folder, Shard())
-    with Part(folder, Shard()):
+    with ResultsLog(folder, Shard()), pytest.raises(RunError, match="another process is at work"):
+        ResultsLog(folder, Shard())
+    with ResultsLog(folder, Shard()):
         pass

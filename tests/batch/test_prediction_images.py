@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
+from mnsa.batch.predict_files import find_images, predict_files
+from mnsa.batch.prediction_folder import PredictionFolder
+from mnsa.batch.prediction_images import EXPLANATION_PX, write_explanation
 from mnsa.data.images import read_image
 from mnsa.errors import ModelError, RunError
-from mnsa.inference.answers_folder import AnswersFolder
-from mnsa.inference.files import find_images, predict_files
 from mnsa.inference.grad_cam import grad_cam
-from mnsa.inference.pictures import EXPLAINED_PX, write_explanation
 from mnsa.inference.predictor import Predictor, load
-from mnsa.records import Prediction
 from mnsa.run_folder import load_network
+from mnsa.structures import Prediction
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def brightest(path):
 def test_an_answer_explains_the_class_that_it_says(explaining, finished, images):
     answer = explaining.predict(images[0])
     network, _ = load_network(finished.path)  # BatchNorms as they were trained
-    inputs = explaining.prepare(read_image(images[0]))
+    inputs = explaining.preprocess(read_image(images[0]))
     expected = grad_cam(network, inputs[None], torch.tensor([answer.class_probs.argmax()]))[0]
     np.testing.assert_allclose(answer.grad_cam, expected, rtol=1e-2, atol=1e-5)
     assert answer.grad_cam.shape == answer.attention.shape
@@ -66,17 +66,17 @@ def test_each_map_lies_where_it_belongs_and_large_photos_are_shrunk(tmp_path):
     attention, seen = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
     attention[0, 0], seen[2, 3] = 0.6, 7.0
     answer = Prediction("a.jpg", None, None, attention, seen)
-    folder = AnswersFolder(tmp_path)
+    folder = PredictionFolder(tmp_path)
     write_explanation(answer, np.full((1500, 2000, 3), 128, np.uint8), folder, "a")
-    assert (brightest(folder.picture("attention", "a")) < 0.3).all()
-    assert (brightest(folder.picture("grad_cam", "a")) > 0.7).all()
-    with Image.open(folder.picture("grad_cam", "a")) as image:
-        assert image.size == (EXPLAINED_PX, EXPLAINED_PX * 3 // 4)
+    assert (brightest(folder.image_path("attention", "a")) < 0.3).all()
+    assert (brightest(folder.image_path("grad_cam", "a")) > 0.7).all()
+    with Image.open(folder.image_path("grad_cam", "a")) as image:
+        assert image.size == (EXPLANATION_PX, EXPLANATION_PX * 3 // 4)
 
 
 def test_a_network_without_attention_is_explained_by_grad_cam_alone(tmp_path):
     answer = Prediction("a.jpg", None, None, None, np.ones((2, 2), np.float32))
-    write_explanation(answer, np.zeros((64, 64, 3), np.uint8), AnswersFolder(tmp_path), "a")
+    write_explanation(answer, np.zeros((64, 64, 3), np.uint8), PredictionFolder(tmp_path), "a")
     assert [path.name for path in tmp_path.iterdir()] == ["grad_cam"]
 
 

@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from engines import difference, measure
-from mnsa.records import Outputs
+from mnsa.structures import NetworkOutputs
 
 
 def answer(images):
-    return Outputs(None, images.mean(dim=1, keepdim=True), None)
+    return NetworkOutputs(None, images.mean(dim=1, keepdim=True), None)
 
 
 def off_by_one(images):
-    return Outputs(None, answer(images).mask_logits + 1, None)
+    return NetworkOutputs(None, answer(images).mask_logits + 1, None)
 
 
 def test_a_difference_is_in_standard_deviations_of_eager():

@@ -8,9 +8,9 @@ import torch
 from arithmetic import share_of_rate, step_macs
 from enhancer_speed import PlainEnhancer
 from mnsa.model.cost import network_cost
-from mnsa.model.enhancer import Enhancer, Widths
+from mnsa.model.enhancer import BranchWidths, Enhancer
 from mnsa.model.network import build_network
-from mnsa.records import Pyramid
+from mnsa.structures import FeaturePyramid
 from network_speed import markdown, row_of
 from stage_steps import StageSteps, config_named, random_batch, stage_of
 
@@ -27,14 +27,14 @@ def test_a_share_of_the_matrix_rate_compares_neighbouring_turns():
 
 
 def test_a_row_takes_each_side_against_its_own_number_format():
-    times = {"released": [8.0], "mnsa, bfloat16": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
+    times = {"upstream": [8.0], "mnsa, bfloat16": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
     row = row_of("step", "mnsa, bfloat16", times, macs=10, batch=2, matrix=40)
-    assert (row.ratio.median, row.share, row.released_share) == (4.0, 20 / 2 / 80, 20 / 8 / 40)
+    assert (row.ratio.median, row.share, row.upstream_share) == (4.0, 20 / 2 / 80, 20 / 8 / 40)
 
 
 def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config):
     forward = network_cost(config.model, 2, 1, (64, 64)).macs
-    frozen = config_named("paper.toml", "model.backbone=resnet18", 'stages.segmentation.learns=["decoder"]')
+    frozen = config_named("paper.toml", "model.backbone=resnet18", 'stages.segmentation.trainable=["decoder"]')
     steps = {
         name: step_macs(given, "segmentation", classes=2, mask_classes=1, size=(64, 64))
         for name, given in {"both": config, "decoder": frozen}.items()
@@ -43,7 +43,7 @@ def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config):
 
 
 def test_the_table_has_a_line_per_row_and_names_what_was_switched_on():
-    times = {"released": [8.0], "mnsa, float32": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
+    times = {"upstream": [8.0], "mnsa, float32": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
     row = row_of("forward", "mnsa, float32", times, macs=10, batch=2, matrix=40)
     options = argparse.Namespace(backbone="resnet18", size=64, batch=2, repeats=1, tf32=True, compile=False)
     report = markdown([row, row], options)
@@ -73,9 +73,11 @@ def test_a_random_batch_has_every_mask_class_and_valid_labels():
 
 
 def test_the_plain_enhancer_has_the_shapes_of_the_deformable_one():
-    channels, widths = (8, 16, 16, 16, 32), Widths.of((1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 8))
+    channels, widths = (8, 16, 16, 16, 32), BranchWidths.from_ratios((1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 8))
     deformable = Enhancer(channels, widths, 0.25, 4)
     plain = PlainEnhancer(channels, widths, deformable.skip_channels)
-    pyramid = Pyramid(*(torch.randn(1, c, 64 >> level, 64 >> level) for level, c in enumerate(channels, start=1)))
+    pyramid = FeaturePyramid(
+        *(torch.randn(1, c, 64 >> level, 64 >> level) for level, c in enumerate(channels, start=1))
+    )
     for ours, theirs in zip(deformable(pyramid), plain(pyramid), strict=True):
         assert [t.shape for t in ours] == [t.shape for t in theirs]

@@ -1,10 +1,10 @@
-"""The released way's stand-in flips, pads and crops as its description says."""
+"""The upstream way's stand-in flips, pads and crops as its description says."""
 
 import numpy as np
 import torch
 from PIL import Image
 
-from released_loading import HeldImages
+from upstream_loading import HeldImages
 
 
 def test_a_small_image_is_padded_right_and_bottom_and_its_mask_goes_along(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from layouts import make_mganet, make_ufg
+from miniature_datasets import make_mganet, make_ufg
 from mnsa.data.manifest import read_manifest, write_manifest
 
 
@@ -43,15 +43,15 @@ def contents(folder):
     [
         ("train.sed=2", ["train.sed", "did you mean 'seed'"]),
         ("model.classes=5", ["expects 5 classes (model.classes)", "leaves has 3", "Remove model.classes"]),
-        ('stages.joint.learns=["backbne"]', ["stages.0.learns.0", "backbne", "'backbone'"]),
+        ('stages.joint.trainable=["backbne"]', ["stages.0.trainable.0", "backbne", "'backbone'"]),
         ("stages.joint.batch_size=1", ["batch_size = 1", "Use 2 or more"]),
         ("stages.joint.epochs=0", ["stages.0.epochs", "0"]),
         ("stages.third.epochs=1", ["there is no stage 'third'", "joint"]),
         ("model.backbone=resnet99", ["resnet99", "nearest names"]),
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
-        ('stages.joint.tasks=["classification"]', ["stage 'joint' learns 'enhancer'", "add that task or drop it"]),
-        ("model.decoder=unet", ["learns 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.learns"]),
+        ('stages.joint.tasks=["classification"]', ["stage 'joint' trains 'enhancer'", "add that task or drop it"]),
+        ("model.decoder=unet", ["trains 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.trainable"]),
     ],
 )
 def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):
@@ -60,7 +60,7 @@ def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):
 
 
 def test_a_shape_that_an_augmentation_cannot_take(train_refused, dataset):
-    assert "quarter_turn needs square" in train_refused(dataset, "augment.quarter_turn=0.5", "data.size=[64, 96]")
+    assert "rot90 needs square" in train_refused(dataset, "augment.rot90=0.5", "data.size=[64, 96]")
 
 
 def test_a_config_or_data_set_that_is_not_there(refused, dataset, config_file, tmp_path):
@@ -79,7 +79,7 @@ def test_no_masks_for_a_stage_that_segments(train_refused, dataset, change, spli
 
 def test_no_masks_for_mask_guidance(train_refused, dataset, change):
     unmasked = change(rows=tuple(replace(row, mask="") for row in read_manifest(dataset).rows))
-    classify = ['stages.joint.tasks=["classification"]', 'stages.joint.learns=["class_head"]']
+    classify = ['stages.joint.tasks=["classification"]', 'stages.joint.trainable=["class_head"]']
     assert "has none in split `train`" in train_refused(unmasked, *classify, "loss.mask_guidance=0.1")
 
 
@@ -209,14 +209,14 @@ def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset,
     assert "has changed since" in refused("train", "--resume", tmp_path / "run")
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "train", "trees"])
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train", "fit-trees"])
 def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
     gone = tmp_path / "gone"
     arguments = {
         "evaluate": [gone],
         "predict": [gone, dataset / "images", "--out", tmp_path / "answers"],
         "train": ["--resume", gone],
-        "trees": [gone],
+        "fit-trees": [gone],
     }
     assert str(gone) in refused(verb, *arguments[verb])
     assert not gone.exists()
@@ -237,21 +237,21 @@ def test_predicting_nothing(refused, finished, tmp_path):
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_asking_trees_of_a_run_that_has_none(refused, finished, dataset, tmp_path, verb):
     rest = [dataset / "images", "--out", tmp_path / "answers"] if verb == "predict" else []
-    assert f"mnsa trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
+    assert f"mnsa fit-trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
     assert not (tmp_path / "answers").exists()
 
 
 def test_growing_trees_where_some_stand(refused, grown):
     before = contents(grown.trees_folder)
-    message = refused("trees", grown.path)
+    message = refused("fit-trees", grown.path)
     assert f"{grown.trees_folder} exists" in message
     assert "Remove it" in message
     assert contents(grown.trees_folder) == before
 
 
 def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
-    monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
-    assert "pip install 'mnsa[trees]'" in refused("trees", own_run.path)
+    monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
+    assert "pip install 'mnsa[trees]'" in refused("fit-trees", own_run.path)
     assert not own_run.trees_folder.exists()
 
 
@@ -271,7 +271,7 @@ def test_traits_of_what_nobody_named(refused, dataset, tmp_path, options, words)
     assert not (tmp_path / "traits.csv").exists()
 
 
-@pytest.mark.parametrize("options", [["--px-per-mm", 0], ["--vein", "vein"], ["--ground", "image"]])
+@pytest.mark.parametrize("options", [["--px-per-mm", 0], ["--vein", "vein"], ["--reference-area", "image"]])
 def test_predicting_with_options_of_traits_alone(refused, finished, dataset, tmp_path, options):
     message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "answers")
     assert "Add --traits" in message

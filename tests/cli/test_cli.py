@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from mnsa.cli.app import app
-from mnsa.cli.data import imports
+from mnsa.cli.data import import_app
 from mnsa.data.manifest import read_manifest
 from mnsa.training.module import StageModule
 
 VERBS = [[command.name or command.callback.__name__] for command in app.registered_commands]
-VERBS += [["import", command.name] for command in imports.registered_commands]
+VERBS += [["import", command.name] for command in import_app.registered_commands]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -98,7 +98,7 @@ def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file
 
 
 def test_trees_are_grown_scored_and_asked(mnsa, own_run, dataset, tmp_path):
-    grown = mnsa("trees", own_run.path, "--trials", 2, "--seed", 3)
+    grown = mnsa("fit-trees", own_run.path, "--trials", 2, "--seed", 3)
     assert grown.code == 0
     assert [line.split()[1] for line in grown.out.splitlines()[:2]] == ["1/2", "2/2"]
     assert "leaves, split val, 3 images" in grown.out
@@ -112,15 +112,15 @@ def test_trees_are_grown_scored_and_asked(mnsa, own_run, dataset, tmp_path):
         with (tmp_path / head / "predictions.csv").open() as table:
             answers[head] = next(csv.DictReader(table))
     assert answers["trees"]["probability"] != answers["network"]["probability"]
-    assert answers["trees"]["share_vein"] == answers["network"]["share_vein"]
+    assert answers["trees"]["area_fraction_vein"] == answers["network"]["area_fraction_vein"]
 
 
 def test_predict_and_evaluate_average_over_views_when_told_to(mnsa, refused, own_run, dataset, tmp_path):
     leaf, folder = next((dataset / "images").iterdir()), tmp_path / "answers"
     assert mnsa("predict", own_run.path, leaf, "--out", folder, "--tta", "flips", "--tta", "scales").code == 0
     assert "other network" in refused("predict", own_run.path, leaf, "--out", folder)
-    assert mnsa("evaluate", own_run.path, "--tta", "turns").code == 0
-    assert list(json.loads(own_run.evaluation_file.read_text())) == ["test/turns"]
+    assert mnsa("evaluate", own_run.path, "--tta", "rot90").code == 0
+    assert list(json.loads(own_run.evaluation_file.read_text())) == ["test/rot90"]
     assert mnsa("evaluate", own_run.path, "--tta", "colours").code == 2
 
 

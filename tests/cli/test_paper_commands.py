@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import mnsa
-from layouts import make_mganet, make_ufg
+from miniature_datasets import make_mganet, make_ufg
 from mnsa.config import load_config
-from mnsa.run_folder import open_run, run_config
+from mnsa.run_folder import open_run_folder, read_run_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLS = ["--mmanet", "--cls_ild", "--dataparallel", "--data_dir", "./data", "--backbone_class", "densenet161"]
 SEG = [
     "--mmanet", "--seg_ild", "--freeze_all", "--dataparallel", "--data_dir", "./data",
@@ -69,20 +69,20 @@ def test_the_first_command_is_the_papers_stage_1(settings):
     )
     (stage,) = config.stages
     assert (stage.tasks, stage.epochs, stage.batch_size, stage.lr) == (("classification",), 150, 32, 0.05)
-    assert (stage.optimizer, stage.weight_decay, stage.frozen_statistics) == ("sgd", 5e-4, "moving")
+    assert (stage.optimizer, stage.weight_decay, stage.frozen_bn) == ("sgd", 5e-4, "train")
     assert config.data.size == (448, 448)
 
 
 def test_the_second_command_is_the_papers_stage_2(settings):
     config = settings(*SEG)
-    assert (config.train.start_from, config.model.decoder, config.model.skip_ratio) == (
+    assert (config.train.init_from, config.model.decoder, config.model.skip_ratio) == (
         "./best_model.pth",
         "enhanced",
         0.25,
     )
     (stage,) = config.stages
     assert (stage.tasks, stage.batch_size, stage.lr) == (("segmentation",), 8, 0.05)
-    assert set(stage.learns) == {"enhancer", "decoder"}
+    assert set(stage.trainable) == {"enhancer", "decoder"}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_every_option_reaches_the_config(settings, options, where, value):
         (["--cls_ild", "--max_epoch", "3"], "epochs", 3),
         (["--cls_ild", "--batch_size", "16"], "batch_size", 16),
         ([option for option in SEG if option != "--unet"], "lr", 0.02),
-        ([option for option in SEG if option != "--unet"], "learns", ("decoder",)),
+        ([option for option in SEG if option != "--unet"], "trainable", ("decoder",)),
         (["--unet"], "tasks", ("classification", "segmentation")),
     ],
 )
@@ -175,7 +175,7 @@ def test_both_commands_run_one_after_the_other(train_py, tmp_path, backbone):
     run = tmp_path / "runs" / f"soybean_2_1-{backbone}-segmentation"
     outputs = mnsa.load(run)(torch.randn(1, 3, 64, 64))
     assert (outputs.class_logits.shape, outputs.mask_logits.shape) == ((1, 3), (1, 1, 64, 64))
-    assert run_config(open_run(run)).model.backbone == backbone
+    assert read_run_config(open_run_folder(run)).model.backbone == backbone
 
     again = train_py(*CLS[:-1], backbone, *QUICK)
     assert again.returncode == 2

@@ -5,13 +5,13 @@ import io
 from rich.console import Console
 
 from mnsa.cli import progress
-from mnsa.cli.progress import image_progress, pace
+from mnsa.cli.progress import format_pace, image_progress
 
 
 def test_pace_tells_images_per_second_and_the_time_left():
-    assert pace(left=100, now=50, seconds=10.0) == "5 images/s, 0:00:20 left"
-    assert pace(left=36_000, now=20, seconds=10.0) == "2 images/s, 5:00:00 left"
-    assert pace(left=7, now=0, seconds=3.0) == ""
+    assert format_pace(left=100, now=50, seconds=10.0) == "5 images/s, 0:00:20 left"
+    assert format_pace(left=36_000, now=20, seconds=10.0) == "2 images/s, 5:00:00 left"
+    assert format_pace(left=7, now=0, seconds=3.0) == ""
 
 
 def shown(monkeypatch, *, terminal):

@@ -4,8 +4,13 @@ import pytest
 
 from mnsa.config import dump_config, load_config
 
-FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head"), "epochs": 1}
-SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}
+FIRST = {
+    "name": "first",
+    "tasks": ("classification",),
+    "trainable": ("backbone", "attention", "class_head"),
+    "epochs": 1,
+}
+SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
 
 
 @pytest.fixture
@@ -26,9 +31,9 @@ def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tm
     assert "243 networks to choose from, 2 trials (random, pruner halving)" in begun.out
     assert f"mnsa search --join {study}" in begun.out
     assert "2 of 2 done" in begun.out
-    assert f"(best): {study / 'found.toml'}" in begun.out
-    assert load_config(study / "found.toml").stages == load_config(search_file).stages
-    joined = mnsa("search", "--join", study, "--trials", 3, "--pick", "knee")
+    assert f"(best): {study / 'best.toml'}" in begun.out
+    assert load_config(study / "best.toml").stages == load_config(search_file).stages
+    joined = mnsa("search", "--join", study, "--trials", 3, "--select", "knee")
     assert (joined.code, joined.out.count(" of 3 done")) == (0, 1)
     assert "(knee)" in joined.out
     reported = mnsa("report", study)
@@ -48,8 +53,8 @@ def test_join_takes_no_config_and_a_new_study_needs_everything(refused, search_f
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--pick", "under=0.001", "the smallest network of the space has 0.0"),
-        ("--pick", "cheapest", "expected best, knee"),
+        ("--select", "under=0.001", "the smallest network of the space has 0.0"),
+        ("--select", "cheapest", "expected best, knee"),
         ("--storage", "leaves.db", "expected sqlite:///FILE"),
         ("--storage", "sqlite:////no/such/folder/a.db", "can't be reached"),
         ("--set", "search.ratoi=1", "did you mean 'ratios'"),

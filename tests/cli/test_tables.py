@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mnsa.tables import head_table, score_tables
+from mnsa.cli.tables import head_table, score_tables
 
 CLASSES = {
     "accuracy": 0.875, "accuracy_interval": [0.75, 1.0], "balanced_accuracy": 0.8625, "macro_f1": 0.8512,

@@ -1,4 +1,4 @@
-"""Small data sets, made by Pillow: 40 x 40 pixels, one coloured square a leaf, its mask where the square is."""
+"""Small data sets, made by Pillow: 40 x 40 pixels, one colored square a leaf, its mask where the square is."""
 
 from collections.abc import Callable
 from pathlib import Path

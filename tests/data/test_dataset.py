@@ -9,23 +9,86 @@ from PIL import Image
 from torch import Tensor
 
 from mnsa.config import AugmentConfig, DataConfig
-from mnsa.data.dataset import LeafDataModule, LeafDataset, class_weights, read_sample
-from mnsa.data.decoded_cache import DecodedCache
+from mnsa.data import dataset
+from mnsa.data.dataset import (
+    EpochSampler,
+    LeafDataModule,
+    LeafDataset,
+    SampleIndex,
+    class_weights,
+    read_sample,
+    sample_seed,
+    seed_cpu_generator,
+)
+from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.sampler import Draw
 from mnsa.data.transforms import eval_transform
 from mnsa.errors import DataError
-from mnsa.records import NO_LABEL, NO_MASK, Batch
+from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
+
+
+def rows_of(epoch_sampler: EpochSampler) -> list[int]:
+    return [draw.row for draw in epoch_sampler]
+
+
+def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
+    shuffled = EpochSampler(50, seed=1, order="shuffled")
+    first = rows_of(shuffled)
+    shuffled.set_epoch(1)
+    second = rows_of(shuffled)
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+    assert {draw.epoch for draw in shuffled} == {1}
+
+
+def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+    torch.manual_seed(1)
+    first = rows_of(EpochSampler(50, seed=1, order="shuffled"))
+    torch.manual_seed(2)
+    assert rows_of(EpochSampler(50, seed=1, order="shuffled")) == first
+    assert rows_of(EpochSampler(50, seed=2, order="shuffled")) != first
+
+
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
+def test_processes_share_the_rows_without_overlap(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(dataset, "_rank_and_world_size", lambda rank=rank: (rank, 3))
+        share = EpochSampler(20, seed=1, order=order)
+        shares.append(rows_of(share))
+        assert len(share) == len(shares[-1])
+    together = [row for share in shares for row in share]
+    assert len(set(together)) == len(together)
+    if order == "sequential":
+        assert sorted(together) == list(range(20))
+    else:
+        assert [len(share) for share in shares] == [6, 6, 6]  # all processes take the same number of steps
+
+
+def test_seeds_of_neighbouring_draws_differ() -> None:
+    seeds = {sample_seed(s, SampleIndex(e, r)) for s in range(4) for e in range(8) for r in range(32)}
+    assert len(seeds) == 4 * 8 * 32
+    assert all(0 <= seed < 2**64 for seed in seeds)
+
+
+def test_seeding_touches_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU's dropout would repeat"))
+    seed_cpu_generator(2**64 - 1)
+    first = torch.rand(3)
+    seed_cpu_generator(2**64 - 1)
+    assert torch.equal(torch.rand(3), first)
+
 
 ZERO, ONE = (0.0,) * 3, (1.0,) * 3
-WILD = AugmentConfig(rotation_deg=90, zoom=0.2, colour=0.3, erase=0.5)
+
+WILD = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3, random_erasing=0.5)
 
 
 def loaders_of(
-    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, fit: str = "stretch",
+    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, resize_mode: str = "resize",
     cache: DecodedCache | None = None,
 ) -> LeafDataModule:  # fmt: skip
-    data = DataConfig(size=(32, 32), fit=fit)
+    data = DataConfig(size=(32, 32), resize_mode=resize_mode)
     return LeafDataModule(
         manifest, data, WILD, mean=ZERO, std=ONE, batch_size=batch_size, workers=workers, seed=seed, cache=cache
     )
@@ -75,7 +138,7 @@ def test_a_batch_holds_images_masks_and_labels(leaves: Manifest) -> None:
     assert batch.images.shape == (4, 3, 32, 32)
     assert batch.masks.shape == (4, 32, 32)
     assert (batch.images.dtype, batch.masks.dtype, batch.labels.dtype) == (torch.float32, torch.int64, torch.int64)
-    without_mask = (batch.masks == NO_MASK).all(dim=(1, 2))
+    without_mask = (batch.masks == IGNORE_INDEX).all(dim=(1, 2))
     assert torch.equal(without_mask, batch.labels == 0)  # the fixture gives masks to cultivar b alone
 
 
@@ -95,7 +158,7 @@ def test_validation_keeps_all_rows_in_their_order(leaves: Manifest) -> None:
 
 def test_whole_images_of_different_sizes_are_validated_one_by_one(leaves: Manifest, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(tmp_path / "10.png")
-    shapes = [tuple(batch.images.shape[-2:]) for batch in loaders_of(leaves, fit="crop").val_dataloader()]
+    shapes = [tuple(batch.images.shape[-2:]) for batch in loaders_of(leaves, resize_mode="crop").val_dataloader()]
     assert shapes == [(50, 60), (40, 40), (40, 40), (40, 40)]
 
 
@@ -123,7 +186,7 @@ def test_a_mask_of_another_size_is_refused_by_name(leaves: Manifest, tmp_path: P
     Image.fromarray(np.zeros((40, 39), np.uint8)).save(tmp_path / "1_mask.png")
     dataset = LeafDataset(leaves, eval_transform(DataConfig(), ZERO, ONE), seed=1)
     with pytest.raises(DataError, match=r"1_mask\.png has \(height, width\) \(40, 39\)"):
-        dataset[Draw(0, 1)]
+        dataset[SampleIndex(0, 1)]
 
 
 def test_class_weights_make_every_class_count_alike() -> None:
@@ -173,8 +236,8 @@ def test_memory_does_not_grow_with_the_number_of_images(leaves: Manifest, tmp_pa
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
     for _ in range(20):
-        dataset[Draw(0, 0)]
+        dataset[SampleIndex(0, 0)]
     before = resident_kib()
     for _ in range(200):  # 280 MB, were they held
-        dataset[Draw(0, 0)]
+        dataset[SampleIndex(0, 0)]
     assert resident_kib() - before < 50_000

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnsa.data.manifest import Manifest, Row, fresh_folder, read_manifest, write_files, write_manifest
-from mnsa.data.rows import is_inside
+from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest, write_manifest, write_manifest_files
+from mnsa.data.rows import is_inside_root
 from mnsa.errors import DataError
-from mnsa.records import NO_LABEL
+from mnsa.structures import NO_LABEL
 
 TOML = 'name = "n"\nclasses = ["a", "b"]\nmask_classes = ["vein"]\n'
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
-paths = words.filter(lambda word: "/" not in word and is_inside(word))
+paths = words.filter(lambda word: "/" not in word and is_inside_root(word))
 rows = st.builds(
     Row,
     image=paths,
@@ -159,9 +159,9 @@ def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path, l
 
 
 def test_a_fresh_folder_appears_whole_with_its_own_root(tmp_path: Path) -> None:
-    with fresh_folder(tmp_path / "deep" / "set") as folder:
+    with new_folder(tmp_path / "deep" / "set") as folder:
         (folder / "x.png").touch()
-        write_files(Manifest("n", folder.resolve(), (), (), (Row("x.png"),)), folder)
+        write_manifest_files(Manifest("n", folder.resolve(), (), (), (Row("x.png"),)), folder)
         assert not (tmp_path / "deep" / "set").exists()
     manifest = read_manifest(tmp_path / "deep" / "set")
     assert manifest.image_path(manifest.rows[0]).exists()

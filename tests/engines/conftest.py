@@ -8,7 +8,7 @@ from torch import nn
 
 from mnsa.model.network import Network, build_network
 
-DECODER_ALONE = {"tasks": ("segmentation",), "learns": ("decoder",)}  # a stage that every decoder allows
+DECODER_ALONE = {"tasks": ("segmentation",), "trainable": ("decoder",)}  # a stage that every decoder allows
 
 
 @pytest.fixture(scope="session")

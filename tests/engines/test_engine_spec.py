@@ -4,19 +4,18 @@ import json
 
 import pytest
 
-from mnsa.engines.card import EngineCard
-from mnsa.engines.kinds import PRECISIONS, require_engine, require_precision
+from mnsa.engines.spec import ENGINE_PRECISIONS, ExportSpec, require_engine, require_precision
 from mnsa.errors import ConfigError, ModelError
 
-CARD = EngineCard(
+CARD = ExportSpec(
     engine="onnx", precision="float32", outputs=("class_logits", "mask_logits"), classes=("a", "b"),
-    mask_classes=("vein",), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1), size=(64, 96), fit="stretch",
+    mask_classes=("vein",), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1), size=(64, 96), resize_mode="resize",
     weights_sha256="0" * 64, provenance={"seed": 1}, versions={"mnsa": "0"},
 )  # fmt: skip
 
 
 def test_a_card_comes_back_equal():
-    assert EngineCard.from_json(CARD.to_json()) == CARD
+    assert ExportSpec.from_json(CARD.to_json()) == CARD
 
 
 def test_a_card_spells_out_the_shapes():
@@ -32,11 +31,11 @@ def test_a_card_spells_out_the_shapes():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"engine": "onnx"}'])
 def test_other_text_is_no_card(text):
     with pytest.raises((ValueError, KeyError, TypeError)):
-        EngineCard.from_json(text)
+        ExportSpec.from_json(text)
 
 
 def test_a_precision_that_an_engine_lacks_is_refused():
-    for engine, precisions in PRECISIONS.items():
+    for engine, precisions in ENGINE_PRECISIONS.items():
         for precision in precisions:
             require_precision(engine, precision)
     with pytest.raises(ConfigError, match=r"onnx has no bfloat16 here\. Expected float32 or int8"):
@@ -44,7 +43,7 @@ def test_a_precision_that_an_engine_lacks_is_refused():
 
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("mnsa.engines.kinds.find_spec", lambda name: None)
+    monkeypatch.setattr("mnsa.engines.spec.find_spec", lambda name: None)
     require_engine("torch", to="write")
     with pytest.raises(ModelError, match=r"openvino needs openvino, .*pip install 'mnsa\[export\]'"):
         require_engine("openvino")

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mnsa.engines.onnx_file import open_onnx, set_card, write_onnx
-from mnsa.engines.openvino_file import open_openvino, write_openvino
-from mnsa.engines.program import output_names, trace
-from mnsa.engines.torch_file import open_torch, write_torch
+from mnsa.engines.onnx_engine import open_onnx, set_metadata, write_onnx
+from mnsa.engines.openvino_engine import open_openvino, write_openvino
+from mnsa.engines.torch_engine import export_program, open_torch, output_names, write_torch
 from mnsa.errors import ModelError
-from mnsa.model.folded import fold_norms
+from mnsa.model.ops.fuse_bn import fuse_batch_norms
 
 SIZES = [(1, 64, 64), (3, 33, 71), (2, 97, 130), (1, 51, 96)]  # batch, height, width
 EVERYWHERE = (0.125,) * 5  # deformable branches at all levels
@@ -31,11 +30,11 @@ CARD = '{"precision": "float32"}'
 def export(network, folder):
     """All three engines of one network, as what runs them."""
     folded, names = deepcopy(network), output_names(network)
-    fold_norms(folded)
-    program = trace(folded)
+    fuse_batch_norms(folded)
+    program = export_program(folded)
     write_torch(program, folder / "model.pt2", CARD)
     write_onnx(program, folder / "model.onnx", names)
-    set_card(folder / "model.onnx", CARD)
+    set_metadata(folder / "model.onnx", CARD)
     write_openvino(folder / "model.onnx", folder / "model.xml", CARD, "float32")
     opened = open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx"), open_openvino(folder / "model.xml")
     assert [card for _, card in opened] == [CARD] * 3
@@ -61,4 +60,4 @@ def test_trees_cannot_be_exported(make_network):
     network = make_network()
     network.class_head.classifier = nn.Identity()
     with pytest.raises(ModelError, match="Boosted trees are no tensor program"):
-        trace(network)
+        export_program(network)

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mnsa.engines.onnx_file import open_onnx, quantise, remove_onnx, set_card, usual_ranges, weights_beside, write_onnx
+from mnsa.engines.onnx_engine import (
+    activation_ranges,
+    external_data_path,
+    open_onnx,
+    quantize_int8,
+    remove_onnx,
+    set_metadata,
+    write_onnx,
+)
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def onnx_files(tmp_path):
         path.parent.mkdir()
     write_onnx(program, small, ["mask_logits"])
     onnx.save_model(
-        onnx.load(small), large, save_as_external_data=True, location=weights_beside(large).name, size_threshold=0
+        onnx.load(small), large, save_as_external_data=True, location=external_data_path(large).name, size_threshold=0
     )
     return small, large
 
@@ -33,7 +41,7 @@ def test_a_card_is_set_without_copying_the_weights_into_the_file(onnx_files):
     small, large = onnx_files
     before = large.stat().st_size
     for path in onnx_files:
-        set_card(path, '{"precision": "float32"}')
+        set_metadata(path, '{"precision": "float32"}')
     assert large.stat().st_size < before + 1000
     images = np.random.default_rng(0).random((1, 3, 20, 30), dtype=np.float32)
     (run, card), (other, _) = open_onnx(large), open_onnx(small)
@@ -45,8 +53,8 @@ def test_int8_is_the_same_and_leaves_no_old_weights(onnx_files):
     images = np.random.default_rng(0).random((1, 3, 20, 30), dtype=np.float32)
     answers = []
     for path in onnx_files:
-        quantise(path, [images])
-        set_card(path, "{}")
+        quantize_int8(path, [images])
+        set_metadata(path, "{}")
         answers.append(open_onnx(path)[0](images)[0])
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
     small, large = onnx_files
@@ -65,7 +73,7 @@ def test_each_convolution_rounds_a_shared_map_for_itself_alone(tmp_path):
 
     path = tmp_path / "model.onnx"
     write_onnx(torch.export.export(Shared().eval(), (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
-    quantise(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
+    quantize_int8(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
     graph = onnx.load(path).graph
     read = Counter(name for node in graph.node for name in node.input)
     rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -80,7 +88,7 @@ def test_depthwise_convolutions_stay_as_they_are(tmp_path):
     torch.manual_seed(0)
     network, path = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4)).eval(), tmp_path / "model.onnx"
     write_onnx(torch.export.export(network, (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
-    quantise(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
+    quantize_int8(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
     graph = onnx.load(path).graph
     rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     dense, depthwise = (node for node in graph.node if node.op_type == "Conv")
@@ -91,7 +99,7 @@ def test_depthwise_convolutions_stay_as_they_are(tmp_path):
 def test_usual_ranges_are_percentiles_of_each_image_averaged(onnx_files):
     path, _ = onnx_files
     images = [np.random.default_rng(seed).random((1, 3, 60, 60), dtype=np.float32) * (seed + 1) for seed in range(2)]
-    found = usual_ranges(path, images)
+    found = activation_ranges(path, images)
     answers = open_onnx(path)[0]
     for name, seen in (("images", images), ("mask_logits", [answers(image)[0] for image in images])):
         expected = np.mean([np.percentile(values, (0.05, 99.95)) for values in seen], axis=0)
@@ -104,8 +112,8 @@ def test_an_extreme_value_makes_the_steps_of_the_others_no_coarser(onnx_files):
     image = np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32)
     expected, extreme = open_onnx(path)[0](image)[0], image.copy()
     extreme[0, :, 30, 30] = 1000
-    quantise(path, [image, extreme])
-    set_card(path, "{}")
+    quantize_int8(path, [image, extreme])
+    set_metadata(path, "{}")
     assert np.abs(open_onnx(path)[0](image)[0] - expected).mean() < 0.1 * expected.std()
 
 

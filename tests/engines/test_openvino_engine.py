@@ -2,10 +2,10 @@
 
 import pytest
 
-from mnsa.engines.openvino_file import _hint
+from mnsa.engines.openvino_engine import _precision_hint
 
 
 @pytest.mark.parametrize(("precision", "hint"), [("float32", "f32"), ("bfloat16", "bf16"), ("int8", "bf16")])
 def test_bfloat16_is_used_where_the_processor_has_it_and_exactness_is_not_promised(precision, hint):
-    assert _hint(precision, ["FP32", "BF16", "INT8"]) == hint
-    assert _hint(precision, ["FP32", "INT8"]) == "f32"
+    assert _precision_hint(precision, ["FP32", "BF16", "INT8"]) == hint
+    assert _precision_hint(precision, ["FP32", "INT8"]) == "f32"

@@ -16,7 +16,7 @@ from mnsa.config import dump_config, load_config
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEEP = 30_000
 SMALL = b"""stages = [
-    {name = "a", tasks = ["classification"], learns = ["backbone"], epochs = 1, batch_size = 2, lr = 0.1},
+    {name = "a", tasks = ["classification"], trainable = ["backbone"], epochs = 1, batch_size = 2, lr = 0.1},
 ]
 """
 
@@ -38,7 +38,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, pixels: bytes = b"") -> bytes:
-    """A grey PNG that claims a size, whatever its pixels (compressed here) are."""
+    """A gray PNG that claims a size, whatever its pixels (compressed here) are."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     body = b"".join(chunks) + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + header + body

@@ -12,10 +12,10 @@ from shutil import rmtree
 import numpy as np
 
 from mnsa.config import dump_config, load_config
-from mnsa.data import decoding
-from mnsa.data.check.files import look
-from mnsa.data.importers.labels import read_labels
+from mnsa.data import decode
+from mnsa.data.formats.pickled_labels import read_pickled_labels
 from mnsa.data.manifest import read_manifest, scan_manifest, write_manifest
+from mnsa.data.validation.inspect import inspect_files
 from mnsa.errors import MnsaError
 
 Target = Callable[[bytes, Path], object]
@@ -28,20 +28,20 @@ def image(data: bytes, folder: Path) -> object:
     """The image reader: as an image, as a mask of one class and of three, and as `mnsa check` looks at it."""
     path = folder / "leaf.png"
     path.write_bytes(data)
-    decoding.MAX_PIXELS = decoding.Image.MAX_IMAGE_PIXELS = FEW_PIXELS
-    seen = look(folder.resolve(), 3, ("leaf.png", "leaf.png"))
-    errors = [fault for fault in seen.faults if fault.severity == "error"]
-    assert (seen.picture is None or seen.truth is None) == bool(errors), "a file is used, or named as faulty"
+    decode.MAX_PIXELS = decode.Image.MAX_IMAGE_PIXELS = FEW_PIXELS
+    seen = inspect_files(folder.resolve(), 3, ("leaf.png", "leaf.png"))
+    errors = [finding for finding in seen.findings if finding.severity == "error"]
+    assert (seen.image is None or seen.mask is None) == bool(errors), "a file is used, or named as faulty"
     try:
-        with decoding.opened(path) as opened:
-            raw = decoding.raw_mask(opened, path)
-        assert decoding.class_indices(raw, 1, path).max() <= 1
+        with decode.open_image(path) as opened:
+            raw = decode.raw_mask_values(opened, path)
+        assert decode.class_indices(raw, 1, path).max() <= 1
     except MnsaError:
         pass
-    pixels = decoding.read_pixels(path)
+    pixels = decode.read_pixels(path)
     assert pixels.dtype == np.uint8, "what training gets"
     assert pixels.shape[2] == 3, "what training gets"
-    assert seen.picture is not None, "what can be read can be judged"
+    assert seen.image is not None, "what can be read can be judged"
     return pixels.shape
 
 
@@ -58,13 +58,13 @@ def dataset(data: bytes, folder: Path) -> object:
 def _data_set(folder: Path, names: bytes, rows: bytes) -> object:
     (folder / "dataset.toml").write_bytes(names)
     (folder / "manifest.csv").write_bytes(rows)
-    known, faults = scan_manifest(folder)
+    known, findings = scan_manifest(folder)
     try:
         read = read_manifest(folder)
     except MnsaError:
-        assert faults, "what is refused is listed"
+        assert findings, "what is refused is listed"
         raise
-    assert not faults, "what is listed is refused"
+    assert not findings, "what is listed is refused"
     root = read.root
     for row in (*read.rows, *known.rows):
         for name in filter(None, (row.image, row.mask)):
@@ -91,7 +91,7 @@ def labels(data: bytes, folder: Path) -> object:
     """labels.pkl, as `mnsa import mganet` reads it."""
     path = folder / "labels.pkl"
     path.write_bytes(data)
-    table = read_labels(path)
+    table = read_pickled_labels(path)
     assert all(type(key) in (int, str) and type(label) is int and label > 0 for key, label in table.items())
     return table
 

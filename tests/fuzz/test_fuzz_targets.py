@@ -9,7 +9,7 @@ from fuzz_targets import TARGETS, survives
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnsa.data import decoding
+from mnsa.data import decode
 
 SEEDS = [(name, seed) for name, seeds in CORPUS.items() for seed in seeds]
 # The same examples in every run, on every machine: a fixed corpus.
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what Pillow mumbles about a
 @pytest.fixture(autouse=True)
 def pixel_limit(monkeypatch):
     """Restore afterwards what the target for images lowers."""
-    monkeypatch.setattr(decoding, "MAX_PIXELS", decoding.MAX_PIXELS)
-    monkeypatch.setattr(decoding.Image, "MAX_IMAGE_PIXELS", decoding.Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(decode, "MAX_PIXELS", decode.MAX_PIXELS)
+    monkeypatch.setattr(decode.Image, "MAX_IMAGE_PIXELS", decode.Image.MAX_IMAGE_PIXELS)
 
 
 @st.composite

@@ -9,7 +9,7 @@ from huggingface_hub import errors
 
 import mnsa
 from mnsa.errors import RunError
-from mnsa.hub.source import find_folder, hub_name
+from mnsa.hub.download import find_model_folder, hub_name
 from mnsa.inference.predictor import Predictor
 from mnsa.run_folder import load_network
 
@@ -30,7 +30,7 @@ def test_owner_and_model_are_a_name_on_the_hub(name, tmp_path, monkeypatch):
 def test_everything_else_is_a_folder(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_name(source) is None
-    assert find_folder(source) == Path(source)
+    assert find_model_folder(source) == Path(source)
 
 
 def test_a_mistyped_run_never_becomes_a_strangers_model(hub, tmp_path):

@@ -9,7 +9,7 @@ import yaml
 
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
-from mnsa.hub.plain import plain
+from mnsa.hub.model_card import escape_markdown
 from mnsa.hub.save import save_model
 
 SCORES = {
@@ -37,12 +37,12 @@ def header(text):
 
 
 def test_the_header_is_what_the_hub_reads(finished, card_of):
-    found = header(card_of(finished, licence="cc-by-4.0"))
+    found = header(card_of(finished, license="cc-by-4.0"))
     assert (found["library_name"], found["license"]) == ("mnsa", "cc-by-4.0")
     assert found["pipeline_tag"] == "image-classification"
     assert {"leaf", "image-segmentation"} <= set(found["tags"])
     assert header(card_of(finished))["license"] == "unknown"
-    assert "Nobody has named a licence" in card_of(finished)
+    assert "Nobody has named a license" in card_of(finished)
 
 
 def test_images_are_counted_per_class_and_split_and_no_path_is_told(finished, dataset, card_of):
@@ -94,4 +94,4 @@ def test_its_use_is_five_lines(finished, card_of):
 
 
 def test_a_strangers_names_bring_no_markup():
-    assert plain("a|b\n# c <img> [x](y) *z*") == "a\\|b \\# c &lt;img&gt; \\[x\\](y) \\*z\\*"
+    assert escape_markdown("a|b\n# c <img> [x](y) *z*") == "a\\|b \\# c &lt;img&gt; \\[x\\](y) \\*z\\*"

@@ -55,8 +55,8 @@ def test_a_model_without_its_run_keeps_its_card(predictor, tmp_path):
     (saved / "README.md").write_text("my own words")
     again = mnsa.load(saved).save_pretrained(tmp_path / "again")
     assert (again / "README.md").read_text() == "my own words"
-    with pytest.raises(RunError, match=r"its card stays as it is\. Write the licence into"):
-        save_model(again, tmp_path / "third", licence="mit")
+    with pytest.raises(RunError, match=r"its card stays as it is\. Write the license into"):
+        save_model(again, tmp_path / "third", license="mit")
 
 
 def test_what_exists_is_left_as_it_is(predictor, tmp_path):
@@ -66,10 +66,10 @@ def test_what_exists_is_left_as_it_is(predictor, tmp_path):
     assert list((tmp_path / "model").iterdir()) == []
 
 
-@pytest.mark.parametrize("licence", ["", "MIT", "mit\ntags: x", "a: b"])
-def test_a_licence_that_is_no_name_is_refused(finished, tmp_path, licence):
-    with pytest.raises(RunError, match="is no licence as the hub names them"):
-        save_model(finished.path, tmp_path / "model", licence=licence)
+@pytest.mark.parametrize("license", ["", "MIT", "mit\ntags: x", "a: b"])
+def test_a_licence_that_is_no_name_is_refused(finished, tmp_path, license):
+    with pytest.raises(RunError, match="is no license as the hub names them"):
+        save_model(finished.path, tmp_path / "model", license=license)
     assert not (tmp_path / "model").exists()
 
 
@@ -86,10 +86,10 @@ def test_a_predictor_made_by_hand_has_no_files_to_save(finished, tmp_path):
 
 def test_what_is_pushed_is_what_would_be_saved(predictor, pushed, tmp_path):
     calls, files = pushed
-    address = predictor.push_to_hub("owner/leaves", licence="cc-by-4.0", private=True, revision="v1")
+    address = predictor.push_to_hub("owner/leaves", license="cc-by-4.0", private=True, revision="v1")
     assert address == "https://hub.invalid/owner/leaves"
     assert calls == [("create", "owner/leaves", {"private": True, "exist_ok": True}), ("upload", "owner/leaves", "v1")]
-    saved = predictor.save_pretrained(tmp_path / "model", licence="cc-by-4.0")
+    saved = predictor.save_pretrained(tmp_path / "model", license="cc-by-4.0")
     assert files == {path.name: path.read_bytes() for path in saved.iterdir()}
 
 

@@ -14,9 +14,9 @@ from mnsa.data.images import read_image
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, DataError, ModelError
 from mnsa.inference.predictor import Predictor, load
-from mnsa.inference.run_trees import pool_split
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelCard
+from mnsa.run_folder import ModelSpec
+from mnsa.workflows.fit_trees import extract_features
 
 SIZES = [(64, 64), (33, 71), (200, 31), (97, 130)]  # height, width
 CLASSES, LAYERS = ("a", "b", "c"), ("background", "leaf", "vein")
@@ -32,11 +32,13 @@ def picture():
 def untrained(make_config):
     """A predictor of an untrained network."""
 
-    def make(classes=CLASSES, mask_classes=LAYERS, fit="stretch", **model):
+    def make(classes=CLASSES, mask_classes=LAYERS, resize_mode="resize", **model):
         torch.manual_seed(6)
         config = make_config(model=model).model
         network = build_network(config, len(classes), len(mask_classes))
-        return Predictor(network, ModelCard(config, DataConfig(size=(64, 64), fit=fit), classes, mask_classes))
+        return Predictor(
+            network, ModelSpec(config, DataConfig(size=(64, 64), resize_mode=resize_mode), classes, mask_classes)
+        )
 
     return make
 
@@ -53,12 +55,12 @@ def test_an_answer_has_the_images_own_size_and_probabilities_that_sum_to_one(pre
     assert 0 <= answer.attention.min() <= answer.attention.max() <= 1
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("resize_mode", ["resize", "crop"])
 @pytest.mark.parametrize("resolution", ["half", "full"])
-def test_the_mask_is_the_networks_resized_to_the_image(untrained, picture, fit, resolution):
-    predictor, image = untrained(fit=fit, mask_resolution=resolution), picture((97, 130))
+def test_the_mask_is_the_networks_resized_to_the_image(untrained, picture, resize_mode, resolution):
+    predictor, image = untrained(resize_mode=resize_mode, mask_resolution=resolution), picture((97, 130))
     inputs, _ = predictor.transform(image)
-    assert inputs.shape == ((3, 64, 64) if fit == "stretch" else (3, 97, 130))
+    assert inputs.shape == ((3, 64, 64) if resize_mode == "resize" else (3, 97, 130))
     with torch.inference_mode():
         logits = predictor.network(inputs[None]).mask_logits
     expected = F.resize(logits, [97, 130], antialias=False).argmax(1)[0]
@@ -113,7 +115,7 @@ def test_trees_say_the_class_and_the_network_everything_else(grown, predictor, p
 def test_trees_answer_xgboosts_own_probabilities(grown, dataset):
     predictor = load(grown.path, head="trees")
     manifest = read_manifest(dataset)
-    pooled = pool_split(predictor, manifest)
+    pooled = extract_features(predictor, manifest)
     booster = xgboost.Booster(model_file=grown.trees_folder / "model.ubj")
     expected = booster.predict(xgboost.DMatrix(pooled.features.numpy(), nthread=1))
     answers = np.stack([predictor.predict(manifest.image_path(row)).class_probs for row in manifest.rows])
@@ -149,9 +151,9 @@ def saved_in_many_ways(folder):
     return sorted(folder.iterdir())
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_an_image_of_any_mode_is_answered_for_as_its_rgb_is(untrained, tmp_path, fit):
-    predictor, files = untrained(fit=fit), saved_in_many_ways(tmp_path)
+@pytest.mark.parametrize("resize_mode", ["resize", "crop"])
+def test_an_image_of_any_mode_is_answered_for_as_its_rgb_is(untrained, tmp_path, resize_mode):
+    predictor, files = untrained(resize_mode=resize_mode), saved_in_many_ways(tmp_path)
     answers = {path.name: predictor.predict(path) for path in files}
     for name, answer in answers.items():
         assert answer.mask.shape == (40, 56), name
@@ -164,16 +166,16 @@ def test_an_image_of_any_mode_is_answered_for_as_its_rgb_is(untrained, tmp_path,
             np.testing.assert_array_equal(answers[name].mask, answers[first].mask, err_msg=name)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("resize_mode", ["resize", "crop"])
 @pytest.mark.parametrize("size", [(16, 16), (16, 200), (31, 40), (20, 5_000), (3_000, 16)])
-def test_small_and_narrow_images_have_an_answer_at_their_own_size(untrained, picture, fit, size):
-    answer = untrained(fit=fit).predict_image(picture(size))
+def test_small_and_narrow_images_have_an_answer_at_their_own_size(untrained, picture, resize_mode, size):
+    answer = untrained(resize_mode=resize_mode).predict_image(picture(size))
     assert answer.mask.shape == size
     assert answer.class_probs.sum() == pytest.approx(1, abs=1e-6)
 
 
 def test_what_is_missing_of_a_small_image_is_black_as_in_training(untrained, picture):
-    predictor, image = untrained(fit="crop"), picture((20, 25))
+    predictor, image = untrained(resize_mode="crop"), picture((20, 25))
     black = torch.zeros(3, 32, 32, dtype=torch.uint8)
     black[:, :20, :25] = image
     small, padded = predictor.predict_image(image), predictor.predict_image(black)
@@ -181,16 +183,16 @@ def test_what_is_missing_of_a_small_image_is_black_as_in_training(untrained, pic
     np.testing.assert_array_equal(small.class_probs, padded.class_probs)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("resize_mode", ["resize", "crop"])
 @pytest.mark.parametrize("size", [(15, 40), (70_000, 15), (1, 1)])
-def test_an_image_with_nothing_to_see_is_refused_by_name(untrained, picture, fit, size):
+def test_an_image_with_nothing_to_see_is_refused_by_name(untrained, picture, resize_mode, size):
     with pytest.raises(DataError, match=rf"dot\.png has {size[1]} x {size[0]} pixels; at least 16 a side"):
-        untrained(fit=fit).predict_image(picture(size), "dot.png")
+        untrained(resize_mode=resize_mode).predict_image(picture(size), "dot.png")
 
 
 def in_one_piece(predictor, image):
     """The answer without tiles, however large the image."""
-    return predictor.answer(predictor.prepare(image)[None], [tuple(image.shape[-2:])], [""])[0]
+    return predictor.predict_batch(predictor.preprocess(image)[None], [tuple(image.shape[-2:])], [""])[0]
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ()])
@@ -198,8 +200,8 @@ def in_one_piece(predictor, image):
 def test_a_large_image_is_answered_tile_by_tile_and_nearly_as_in_one_piece(untrained, picture, classes, mask_classes):
     if not classes and not mask_classes:
         return
-    predictor, size = untrained(classes, mask_classes, fit="crop"), (352, 480)
-    assert predictor.cuts(size)
+    predictor, size = untrained(classes, mask_classes, resize_mode="crop"), (352, 480)
+    assert predictor.needs_tiling(size)
     tiled, whole = predictor.predict_image(picture(size), "scan.tif"), in_one_piece(predictor, picture(size))
     assert tiled.path == "scan.tif"
     if classes:
@@ -212,11 +214,11 @@ def test_a_large_image_is_answered_tile_by_tile_and_nearly_as_in_one_piece(untra
 
 
 def test_an_image_that_is_stretched_is_never_cut(untrained):
-    assert not untrained(fit="stretch").cuts((20_000, 20_000))
+    assert not untrained(resize_mode="resize").needs_tiling((20_000, 20_000))
 
 
 def test_trees_read_the_features_of_the_whole_image(untrained, picture):
-    predictor, size = untrained(fit="crop"), (352, 480)
+    predictor, size = untrained(resize_mode="crop"), (352, 480)
     seen = []
 
     class Trees(torch.nn.Module):
@@ -237,29 +239,31 @@ def test_trees_read_the_features_of_the_whole_image(untrained, picture):
 
 @pytest.mark.parametrize("size", [(64, 64), (352, 480)])
 def test_another_engine_answers_for_tiles_too(untrained, picture, make_config, size):
-    predictor = untrained(fit="crop")
-    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit="crop"), CLASSES, LAYERS)
+    predictor = untrained(resize_mode="crop")
+    card = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode="crop"), CLASSES, LAYERS)
     exported = Predictor(predictor.network, card, engine=predictor.network.__call__)
     ours, theirs = predictor.predict_image(picture(size)), exported.predict_image(picture(size))
     np.testing.assert_allclose(theirs.class_probs, ours.class_probs, atol=1e-6 if size == (64, 64) else 0.01)
     np.testing.assert_array_equal(theirs.mask, ours.mask)
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_flips_give_a_mirrored_image_the_mirrored_answer(untrained, picture, make_config, fit):
-    network, size = untrained(fit=fit).network, (97, 130)
-    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit=fit), CLASSES, LAYERS)
+@pytest.mark.parametrize("resize_mode", ["resize", "crop"])
+def test_flips_give_a_mirrored_image_the_mirrored_answer(untrained, picture, make_config, resize_mode):
+    network, size = untrained(resize_mode=resize_mode).network, (97, 130)
+    card = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode=resize_mode), CLASSES, LAYERS)
     predictor, image = Predictor(network, card, tta=["flips"]), picture(size)
     answer, mirrored = predictor.predict_image(image), predictor.predict_image(image.flip(-1))
     assert answer.class_probs.sum() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(mirrored.class_probs, answer.class_probs, atol=1e-5)
     assert (mirrored.mask[:, ::-1] == answer.mask).mean() > 0.999
-    assert not np.allclose(answer.class_probs, untrained(fit=fit).predict_image(image).class_probs, atol=1e-5)
+    assert not np.allclose(
+        answer.class_probs, untrained(resize_mode=resize_mode).predict_image(image).class_probs, atol=1e-5
+    )
 
 
 def test_flips_are_averaged_over_tiles_view_by_view(untrained, picture, make_config):
-    network, size = untrained(fit="crop").network, (352, 480)
-    card = ModelCard(make_config().model, DataConfig(size=(64, 64), fit="crop"), CLASSES, LAYERS)
+    network, size = untrained(resize_mode="crop").network, (352, 480)
+    card = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode="crop"), CLASSES, LAYERS)
     predictor, image = Predictor(network, card, tta=["flips"]), picture(size)
     tiled, whole = predictor.predict_image(image), in_one_piece(predictor, image)
     np.testing.assert_allclose(tiled.class_probs, whole.class_probs, atol=0.01)
@@ -267,7 +271,7 @@ def test_flips_are_averaged_over_tiles_view_by_view(untrained, picture, make_con
 
 
 def test_augmentations_are_given_by_name(finished, picture):
-    predictor = load(finished.path, tta=("flips", "turns", "scales"))
+    predictor = load(finished.path, tta=("flips", "rot90", "scales"))
     assert len(predictor.views) == 24
     answer = predictor.predict_image(picture((70, 90)))
     assert answer.mask.shape == (70, 90)

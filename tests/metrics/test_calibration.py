@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from torchmetrics.classification import MulticlassCalibrationError
 
-from mnsa.evaluation import calibration
+from mnsa.metrics import calibration
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_images_that_are_all_right_have_no_temperature():
 
 def test_answers_no_better_than_chance_stop_at_the_hottest_temperature():
     logits = np.array([[4.0, 0.0], [4.0, 0.0]])
-    assert calibration.fit_temperature(logits, np.array([1, 1])) == pytest.approx(calibration.HOTTEST, rel=1e-3)
+    assert calibration.fit_temperature(logits, np.array([1, 1])) == pytest.approx(calibration.MAX_TEMPERATURE, rel=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
@@ -54,18 +54,18 @@ def test_the_calibration_error_is_torchmetrics(drawn, temperature, bins):
     logits, labels = drawn
     theirs = MulticlassCalibrationError(4, n_bins=bins, norm="l1")
     expected = theirs(torch.from_numpy(softmax(logits / temperature, axis=1)), torch.from_numpy(labels)).item()
-    bars = calibration.reliability(calibration.confidences(logits, temperature), logits.argmax(1) == labels, bins)
-    assert calibration.calibration_error(bars) == pytest.approx(expected, abs=1e-6)
+    bars = calibration.reliability_bins(calibration.confidences(logits, temperature), logits.argmax(1) == labels, bins)
+    assert calibration.expected_calibration_error(bars) == pytest.approx(expected, abs=1e-6)
     assert sum(bar.images for bar in bars) == len(labels)
 
 
 def test_bins_hold_their_lower_edge_and_the_last_one_holds_1():
-    bars = calibration.reliability(np.array([0.5, 0.6, 0.75, 1.0]), np.array([True, False, True, True]), 4)
+    bars = calibration.reliability_bins(np.array([0.5, 0.6, 0.75, 1.0]), np.array([True, False, True, True]), 4)
     assert [bar.images for bar in bars] == [0, 0, 2, 2]
     assert bars[0] == (0.0, 0.25, 0, None, None)
     assert bars[2] == (0.5, 0.75, 2, pytest.approx(0.55), 0.5)
     assert bars[3] == (0.75, 1.0, 2, pytest.approx(0.875), 1.0)
-    assert calibration.calibration_error(bars) == pytest.approx((0.05 + 0.125) / 2)
+    assert calibration.expected_calibration_error(bars) == pytest.approx((0.05 + 0.125) / 2)
 
 
 @pytest.mark.parametrize(

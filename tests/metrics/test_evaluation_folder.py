@@ -3,10 +3,10 @@
 import pytest
 
 from mnsa.errors import RunError
-from mnsa.inference.evaluated_folder import (
-    evaluated_folder,
-    fresh_evaluation,
+from mnsa.metrics.evaluation_folder import (
+    evaluation_folder,
     read_image_rows,
+    replace_evaluation_folder,
     write_image_rows,
 )
 from mnsa.run_folder import RunFolder
@@ -14,13 +14,13 @@ from mnsa.run_folder import RunFolder
 
 @pytest.fixture
 def folder(tmp_path):
-    return evaluated_folder(RunFolder(tmp_path), "test/trees")
+    return evaluation_folder(RunFolder(tmp_path), "test/trees")
 
 
 def fill(folder, rows, columns=("image", "iou")):
-    with fresh_evaluation(folder) as unfinished:
+    with replace_evaluation_folder(folder) as unfinished:
         write_image_rows(unfinished, columns, rows)
-        unfinished.picture(3, "truth").write_bytes(b"picture")
+        unfinished.image_path(3, "truth").write_bytes(b"picture")
 
 
 def test_names_hold_anything_and_missing_numbers_are_empty(folder):
@@ -52,4 +52,4 @@ def test_one_that_breaks_off_leaves_the_earlier(folder, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "predictions").write_text("in the way")
     with pytest.raises(RunError, match=r"predictions/val can't be written"):
-        fill(evaluated_folder(RunFolder(tmp_path), "val"), [])
+        fill(evaluation_folder(RunFolder(tmp_path), "val"), [])

@@ -1,7 +1,9 @@
 """Every score equals torchmetrics' or a count by hand, whatever the batches."""
 
+import numpy as np
 import pytest
 import torch
+from skimage.measure import block_reduce
 from torchmetrics.functional.classification import (
     binary_jaccard_index,
     multiclass_accuracy,
@@ -10,8 +12,9 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
-from mnsa.evaluation import metrics
-from mnsa.records import NO_LABEL, NO_MASK
+from mnsa.metrics import functional
+from mnsa.metrics.functional import iou_upstream
+from mnsa.structures import IGNORE_INDEX, NO_LABEL
 
 
 @pytest.fixture
@@ -23,36 +26,36 @@ def masks():
 
 
 def test_pooled_iou_is_the_jaccard_index_of_all_pixels(masks):
-    ours = metrics.pooled_iou(metrics.mask_counts(*masks, 3))
+    ours = functional.pooled_iou(functional.mask_counts(*masks, 3))
     theirs = multiclass_jaccard_index(*masks, num_classes=3, average="none")
     torch.testing.assert_close(ours.float(), theirs)
 
 
 def test_iou_per_image_is_the_jaccard_index_of_each_image(masks):
     said, true = (mask.clamp(max=1) for mask in masks)
-    ours = metrics.image_iou(metrics.mask_counts(said, true, 1))[:, 0]
+    ours = functional.image_iou(functional.mask_counts(said, true, 1))[:, 0]
     theirs = torch.stack([binary_jaccard_index(s, t) for s, t in zip(said, true, strict=True)])
     torch.testing.assert_close(ours.float(), theirs)
 
 
 def test_dice_follows_from_iou(masks):
-    counts = metrics.mask_counts(*masks, 3)
+    counts = functional.mask_counts(*masks, 3)
     for iou, dice in (
-        (metrics.pooled_iou(counts), metrics.pooled_dice(counts)),
-        (metrics.image_iou(counts), metrics.image_dice(counts)),
+        (functional.pooled_iou(counts), functional.pooled_dice(counts)),
+        (functional.image_iou(counts), functional.image_dice(counts)),
     ):
         torch.testing.assert_close(dice, 2 * iou / (1 + iou))
 
 
 def test_an_image_where_prediction_and_truth_are_empty_has_no_iou():
-    counts = metrics.mask_counts(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), 1)
-    assert metrics.image_iou(counts).isnan().all()
+    counts = functional.mask_counts(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), 1)
+    assert functional.image_iou(counts).isnan().all()
 
 
 def test_pixels_of_unknown_truth_count_nowhere():
-    truth = torch.full((1, 4, 4), NO_MASK)
+    truth = torch.full((1, 4, 4), IGNORE_INDEX)
     truth[0, 0] = 1
-    counts = metrics.mask_counts(torch.ones(1, 4, 4), truth, 1)
+    counts = functional.mask_counts(torch.ones(1, 4, 4), truth, 1)
     assert counts.tolist() == [[[4, 4, 4]]]
 
 
@@ -66,30 +69,30 @@ def answers():
 
 def test_class_scores_equal_torchmetrics(answers):
     probs, labels = answers
-    confusion = metrics.confusion_matrix(probs, labels)
+    confusion = functional.confusion_matrix(probs, labels)
     assert torch.equal(confusion, multiclass_confusion_matrix(probs, labels, 7))
     expected = {
-        metrics.accuracy: multiclass_accuracy(probs, labels, 7, average="micro"),
-        metrics.balanced_accuracy: multiclass_accuracy(probs, labels, 7, average="macro"),
-        metrics.macro_f1: multiclass_f1_score(probs, labels, 7, average="macro"),
+        functional.accuracy: multiclass_accuracy(probs, labels, 7, average="micro"),
+        functional.balanced_accuracy: multiclass_accuracy(probs, labels, 7, average="macro"),
+        functional.macro_f1: multiclass_f1_score(probs, labels, 7, average="macro"),
     }
     for score, value in expected.items():
         assert score(confusion) == pytest.approx(float(value), abs=1e-6)
     top5 = multiclass_accuracy(probs, labels, 7, average="micro", top_k=5)
-    assert metrics.top_k_accuracy(probs, labels, 5) == pytest.approx(float(top5), abs=1e-6)
+    assert functional.top_k_accuracy(probs, labels, 5) == pytest.approx(float(top5), abs=1e-6)
 
 
 def test_top_5_of_three_classes_is_always_right():
-    assert metrics.top_k_accuracy(torch.eye(3), torch.tensor([0, 0, 0]), 5) == 1.0
+    assert functional.top_k_accuracy(torch.eye(3), torch.tensor([0, 0, 0]), 5) == 1.0
 
 
 def test_balanced_accuracy_leaves_out_classes_that_do_not_occur():
     confusion = torch.tensor([[2, 0, 0], [1, 1, 0], [0, 0, 0]])
-    assert metrics.balanced_accuracy(confusion) == pytest.approx(0.75)
+    assert functional.balanced_accuracy(confusion) == pytest.approx(0.75)
 
 
 def validation_scores(batches):
-    scores = metrics.ValidationScores(mask_classes=3)
+    scores = functional.ValidationScores(mask_classes=3)
     for batch in batches:
         scores.update(*batch)
     return {name: float(value) for name, value in scores.compute().items()}
@@ -116,3 +119,30 @@ def test_the_background_is_no_part_of_the_mean_iou(masks):
     said, true = masks
     expected = multiclass_jaccard_index(said, true, num_classes=3, average="none")[1:].mean()
     assert validation_scores([(None, torch.zeros(6), said, true)])["iou"] == pytest.approx(float(expected))
+
+
+def logits_of(mask):
+    return torch.where(mask.bool(), 2.0, -2.0)[:, None]
+
+
+def test_one_vein_pixel_counts_as_a_whole_block():
+    masks = (torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(0)) > 0.9).to(torch.uint8)
+    blocks = torch.from_numpy(block_reduce(masks.numpy(), (1, 2, 2), np.max))
+    assert iou_upstream([(logits_of(blocks), masks)]) == 1.0
+    first = blocks.clone()
+    first[1:] = 0
+    expected = int(first.sum()) / int(blocks.sum())
+    assert iou_upstream([(logits_of(first), masks)]) == pytest.approx(expected)
+
+
+def test_empty_batches_count_as_perfect_and_the_mean_goes_over_batches():
+    empty, full = torch.zeros(2, 8, 8, dtype=torch.uint8), torch.ones(1, 8, 8, dtype=torch.uint8)
+    nothing, missed = (logits_of(empty[:, :4, :4]), empty), (logits_of(empty[:1, :4, :4]), full)
+    assert iou_upstream([nothing, missed]) == 0.5
+    together = (torch.cat([nothing[0], missed[0]]), torch.cat([empty, full]))
+    assert iou_upstream([together]) == 0.0
+
+
+def test_pixels_of_unknown_truth_are_background():
+    masks = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
+    assert iou_upstream([(logits_of(torch.zeros(1, 2, 2)), masks)]) == 1.0

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from mnsa.evaluation.per_image import extremes, image_columns, image_row
-from mnsa.records import NO_LABEL, Prediction, Sample
+from mnsa.metrics.per_image import image_columns, image_row, worst_and_best
+from mnsa.structures import NO_LABEL, Prediction, Sample
 
 CLASSES = ("oak", "elm", "ash")
 
@@ -21,10 +21,10 @@ def answer(probs=None, mask=None):
 
 def test_a_row_names_both_classes_with_their_probabilities():
     row = image_row(sample(2), answer([0.1, 0.7, 0.2]), CLASSES, ())
-    assert (row["image"], row["label"], row["said"]) == ("a.jpg", "ash", "elm")
+    assert (row["image"], row["label"], row["predicted"]) == ("a.jpg", "ash", "elm")
     assert (row["probability"], row["true_probability"]) == pytest.approx((0.7, 0.2))
     assert row["top5"] == "elm 0.7000; ash 0.2000; oak 0.1000"
-    assert list(row) == ["image", "label", "said", "probability", "top5", "true_probability"]
+    assert list(row) == ["image", "label", "predicted", "probability", "top5", "true_probability"]
     assert set(row) == set(image_columns(CLASSES, ()))
 
 
@@ -36,10 +36,10 @@ def test_an_image_without_a_label_has_no_true_probability():
 
 def test_the_iou_of_an_image_is_torchmetrics_and_leaves_the_background_out():
     drawn = torch.Generator().manual_seed(3)
-    truth, said = (torch.randint(0, 3, (8, 9), generator=drawn, dtype=torch.uint8) for _ in range(2))
+    truth, predicted = (torch.randint(0, 3, (8, 9), generator=drawn, dtype=torch.uint8) for _ in range(2))
     names = ("background", "leaf", "rust")
-    row = image_row(sample(NO_LABEL, truth), answer(mask=said.numpy()), (), names)
-    expected = multiclass_jaccard_index(said.int(), truth.int(), 3, average="none")
+    row = image_row(sample(NO_LABEL, truth), answer(mask=predicted.numpy()), (), names)
+    expected = multiclass_jaccard_index(predicted.int(), truth.int(), 3, average="none")
     assert [row[f"iou_{name}"] for name in names] == pytest.approx(expected.tolist())
     assert row["iou"] == pytest.approx(expected[1:].mean().item())
     assert list(row) == image_columns((), names)
@@ -51,12 +51,12 @@ def test_an_iou_that_does_not_exist_is_left_out():
 
 
 def test_the_worst_come_worst_first_and_the_best_best_first():
-    found = extremes([0.5, None, 0.9, 0.1, 0.3, 0.8, 0.2, 0.7, 0.6, 0.4, 1.0])
+    found = worst_and_best([0.5, None, 0.9, 0.1, 0.3, 0.8, 0.2, 0.7, 0.6, 0.4, 1.0])
     assert found.worst == [3, 6, 4, 9, 0, 8]
     assert found.best == [10, 2, 5]
 
 
 @pytest.mark.parametrize("count", range(6))
 def test_no_image_is_among_both(count):
-    found = extremes([float(value) for value in range(count)])
+    found = worst_and_best([float(value) for value in range(count)])
     assert sorted(found.worst + found.best) == list(range(count))

@@ -1,18 +1,37 @@
-"""What evaluate says of a handful of answers can be counted by hand."""
+"""The bootstrap interval covers what theory says it covers."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from mnsa.errors import DataError
-from mnsa.evaluation.evaluate import evaluate
-from mnsa.records import NO_LABEL, Prediction, Sample
+from mnsa.metrics.scoring import bootstrap_interval, score_predictions
+from mnsa.structures import NO_LABEL, Prediction, Sample
 
 
-def pair(label=NO_LABEL, truth=None, probs=None, said=None):
-    mask, said = (None if rows is None else np.array(rows, np.uint8) for rows in (truth, said))
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_images():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
+    low, high = bootstrap_interval(lambda drawn: float(values[drawn].mean()), len(values))
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_the_same_images_give_the_same_interval():
+    values = np.arange(10.0)
+    first, second = (bootstrap_interval(lambda drawn: float(values[drawn].mean()), 10) for _ in range(2))
+    assert first == second
+
+
+def test_a_score_that_never_exists_has_no_interval():
+    assert all(math.isnan(bound) for bound in bootstrap_interval(lambda drawn: math.nan, 5))
+
+
+def pair(label=NO_LABEL, truth=None, probs=None, predicted=None):
+    mask, predicted = (None if rows is None else np.array(rows, np.uint8) for rows in (truth, predicted))
     sample = Sample("leaf.png", torch.zeros(3, 1, 4), None if mask is None else torch.from_numpy(mask), label)
-    return sample, Prediction("leaf.png", None if probs is None else np.array(probs, np.float32), said, None)
+    return sample, Prediction("leaf.png", None if probs is None else np.array(probs, np.float32), predicted, None)
 
 
 PAIRS = [
@@ -23,7 +42,7 @@ PAIRS = [
 
 
 def test_scores_are_what_counting_by_hand_gives():
-    scores = evaluate(PAIRS, ("a", "b"), ("vein",))
+    scores = score_predictions(PAIRS, ("a", "b"), ("vein",))
     classes, vein = scores["classification"], scores["segmentation"]["classes"]["vein"]
     assert classes["accuracy"] == pytest.approx(2 / 3)
     assert classes["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
@@ -35,7 +54,7 @@ def test_scores_are_what_counting_by_hand_gives():
 
 
 def test_the_order_of_images_changes_nothing():
-    forth, back = (evaluate(pairs, ("a", "b"), ("vein",)) for pairs in (PAIRS, PAIRS[::-1]))
+    forth, back = (score_predictions(pairs, ("a", "b"), ("vein",)) for pairs in (PAIRS, PAIRS[::-1]))
     for task in ("classification", "segmentation"):
         for scores in (forth, back):
             scores[task].pop("accuracy_interval", None)
@@ -46,15 +65,17 @@ def test_the_order_of_images_changes_nothing():
 
 
 def test_images_without_a_label_or_a_mask_count_where_they_can():
-    scores = evaluate([*PAIRS, pair(truth=[[1, 1, 1, 1]], probs=[1, 0], said=[[1, 1, 1, 1]])], ("a", "b"), ("vein",))
+    scores = score_predictions(
+        [*PAIRS, pair(truth=[[1, 1, 1, 1]], probs=[1, 0], predicted=[[1, 1, 1, 1]])], ("a", "b"), ("vein",)
+    )
     assert (scores["images"], scores["classification"]["images"], scores["segmentation"]["images"]) == (4, 3, 4)
 
 
 def test_a_class_that_never_occurs_has_no_iou():
-    scores = evaluate([PAIRS[1]], ("a", "b"), ("vein",))
+    scores = score_predictions([PAIRS[1]], ("a", "b"), ("vein",))
     assert scores["segmentation"]["classes"]["vein"]["iou"] is None
 
 
 def test_nothing_to_score_is_an_error():
     with pytest.raises(DataError, match="no image with a label or a mask"):
-        evaluate([pair(probs=[1, 0])], ("a", "b"), ("vein",))
+        score_predictions([pair(probs=[1, 0])], ("a", "b"), ("vein",))

@@ -6,7 +6,7 @@ import torch
 from mnsa.config import ModelConfig
 from mnsa.model.backbone import Backbone
 from mnsa.model.cost import network_cost
-from mnsa.model.enhancer import Widths
+from mnsa.model.enhancer import BranchWidths
 from mnsa.model.network import build_network
 
 SMALL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 / 8,) * 5, decoder_channels=(8,) * 5)
@@ -46,7 +46,7 @@ def deform_macs(channels, kernel_size, widths, offset_channels=64):
 
 def test_multiply_adds_are_those_of_the_layers_plus_the_deformable_branches_formula():
     network = build_network(SMALL, 3, 1).eval()
-    channels, widths = network.backbone.channels, Widths.of(SMALL.widths)
+    channels, widths = network.backbone.channels, BranchWidths.from_ratios(SMALL.widths)
     of_level = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
     by_hand = macs_of_modules(network, torch.zeros(1, 3, *SIZE))
     for branch, kernel_size in enumerate((3, 5)):
@@ -56,7 +56,7 @@ def test_multiply_adds_are_those_of_the_layers_plus_the_deformable_branches_form
 
 def test_a_wider_atrous_branch_costs_its_own_convolution_and_what_the_decoder_makes_of_it():
     channels = Backbone("test_efficientnet").channels
-    narrow, wide = (Widths.of((1 / 8, 1 / 8, ratio, 1 / 8, 1 / 8)) for ratio in (1 / 8, 1 / 4))
+    narrow, wide = (BranchWidths.from_ratios((1 / 8, 1 / 8, ratio, 1 / 8, 1 / 8)) for ratio in (1 / 8, 1 / 4))
     out = SMALL.decoder_channels
     expected = 0
     for level, c in enumerate(channels, start=1):

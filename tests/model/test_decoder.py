@@ -3,18 +3,18 @@
 import torch
 
 from mnsa.model.decoder import EnhancedDecoder, side_logits
-from mnsa.model.enhancer import Enhanced
-from mnsa.model.joined import JoinedConv2d
-from mnsa.model.upsampled import resize
-from mnsa.records import Pyramid
+from mnsa.model.enhancer import EnhancedFeatures
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.upsample_conv import resize
+from mnsa.structures import FeaturePyramid
 
 SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
 
 
-def inputs(channels: list[int], details: list[int], skips: list[int]) -> tuple[Pyramid, list[Enhanced]]:
-    pyramid = Pyramid(*[torch.randn(2, c, *size) for c, size in zip(channels, SIZES, strict=True)])
+def inputs(channels: list[int], details: list[int], skips: list[int]) -> tuple[FeaturePyramid, list[EnhancedFeatures]]:
+    pyramid = FeaturePyramid(*[torch.randn(2, c, *size) for c, size in zip(channels, SIZES, strict=True)])
     rows = zip(details, skips, SIZES, strict=True)
-    return pyramid, [Enhanced(torch.randn(2, d, *size), torch.randn(2, s, *size)) for d, s, size in rows]
+    return pyramid, [EnhancedFeatures(torch.randn(2, d, *size), torch.randn(2, s, *size)) for d, s, size in rows]
 
 
 def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
@@ -26,7 +26,7 @@ def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
 
 def test_the_bridge_is_two_bare_convolutions() -> None:
     decoder = EnhancedDecoder([1] * 5, [1] * 5, [1] * 5, bridge_channels=3, out_channels=[2] * 5)
-    assert [type(m) for m in decoder.bridge] == [JoinedConv2d, JoinedConv2d]
+    assert [type(m) for m in decoder.bridge] == [ConcatConv2d, ConcatConv2d]
 
 
 def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:

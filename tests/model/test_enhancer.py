@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from mnsa.errors import ModelError
 from mnsa.model import enhancer as enhancing
-from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, Enhancer, Widths
-from mnsa.records import Pyramid
+from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, BranchWidths, Enhancer
+from mnsa.structures import FeaturePyramid
 
 PAPER = (1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8)
 
 
-def pyramid_of(channels: list[int]) -> Pyramid:
-    return Pyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(channels, start=1)])
+def pyramid_of(channels: list[int]) -> FeaturePyramid:
+    return FeaturePyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(channels, start=1)])
 
 
 @given(
@@ -29,14 +29,14 @@ def pyramid_of(channels: list[int]) -> Pyramid:
 def test_channels_are_the_exact_floor_and_never_lose_a_wanted_branch(
     numerators: list[int], level: int, in_channels: int
 ) -> None:
-    channels = Widths.of([n / 100 for n in numerators]).channels(level, in_channels)
+    channels = BranchWidths.from_ratios([n / 100 for n in numerators]).channels(level, in_channels)
     expected = [max(1, floor(Fraction(n, 100) * in_channels)) if n else 0 for n in numerators]
     assert list(channels) == expected
 
 
 def test_widths_can_differ_from_level_to_level() -> None:
     rows = [[0.5, 0, 0, 0, 0], *[[0, 0, 0, 0, 0.25]] * 4]
-    widths = Widths.of(rows)
+    widths = BranchWidths.from_ratios(rows)
     assert widths.channels(1, 16) == (8, 0, 0, 0, 0)
     assert widths.channels(5, 16) == (0, 0, 0, 0, 4)
 
@@ -44,12 +44,12 @@ def test_widths_can_differ_from_level_to_level() -> None:
 @pytest.mark.parametrize("ratios", [(0.1,) * 4, [(0.1,) * 5] * 4, [(0.1,) * 4] * 5, (0.1, 0.1, 0.1, 0.1, (0.1,))])
 def test_widths_of_another_shape_are_refused(ratios: object) -> None:
     with pytest.raises(ModelError, match="five ratios"):
-        Widths.of(ratios)  # type: ignore[arg-type]
+        BranchWidths.from_ratios(ratios)  # type: ignore[arg-type]
 
 
 def test_an_enhancer_without_any_branch_is_refused() -> None:
     with pytest.raises(ModelError, match="at least one branch"):
-        Enhancer([4, 8, 8, 8, 8], Widths.of((0.0,) * 5), skip_ratio=0.25, offset_channels=4)
+        Enhancer([4, 8, 8, 8, 8], BranchWidths.from_ratios((0.0,) * 5), skip_ratio=0.25, offset_channels=4)
 
 
 def test_details_are_the_branches_side_by_side_in_their_order() -> None:
@@ -82,7 +82,7 @@ def test_a_branch_of_width_zero_is_absent() -> None:
 @pytest.mark.parametrize(("skip_ratio", "skips"), [(0.0, (1,) * 5), (0.25, (1, 3, 6, 6, 13))])
 def test_every_level_has_a_skip_of_at_least_one_channel(skip_ratio: float, skips: tuple[int, ...]) -> None:
     channels = [8, 16, 32, 32, 64]
-    enhancer = Enhancer(channels, Widths.of(PAPER), skip_ratio, offset_channels=4)
+    enhancer = Enhancer(channels, BranchWidths.from_ratios(PAPER), skip_ratio, offset_channels=4)
     enhanced = enhancer(pyramid_of(channels))
     assert enhancer.channels == (7, 13, 26, 26, 52)
     assert enhancer.skip_channels == skips

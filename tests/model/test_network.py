@@ -6,7 +6,7 @@ from torch import nn
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
-from mnsa.model.network import Network, build_network, padded
+from mnsa.model.network import Network, build_network, pad_to_stride
 
 TINY = ModelConfig(
     backbone="resnet18",
@@ -143,8 +143,8 @@ def test_the_backbone_is_given_multiples_of_32_alone() -> None:
 
 def test_masks_are_padded_with_what_they_are_told() -> None:
     masks = torch.ones(2, 30, 64, dtype=torch.long)
-    assert padded(masks, 255).shape == (2, 32, 64)
-    assert (padded(masks, 255)[:, 30:] == 255).all()
+    assert pad_to_stride(masks, 255).shape == (2, 32, 64)
+    assert (pad_to_stride(masks, 255)[:, 30:] == 255).all()
 
 
 def test_mixed_precision_gives_nearly_the_same_answer() -> None:

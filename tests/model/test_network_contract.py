@@ -16,9 +16,9 @@ from mnsa.config import DataConfig, LossConfig, ModelConfig, StageConfig
 from mnsa.model import network as network_module
 from mnsa.model.backbone import Backbone
 from mnsa.model.network import Network, build_network
-from mnsa.records import Batch, Outputs
-from mnsa.run_folder import ModelCard, load_network, save_network
-from mnsa.training.module import StageModule, _optimizer
+from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.structures import Batch, NetworkOutputs
+from mnsa.training.module import StageModule, _build_optimizer
 
 BACKBONES = [
     "densenet161",
@@ -112,7 +112,7 @@ def test_every_parameter_learns(network: Network) -> None:
     for parameter in network.parameters():
         if not parameter.any():  # offsets and residual branches start at zero, which hides what is before them
             torch.nn.init.normal_(parameter, std=0.1)
-    outputs: Outputs = network(torch.randn(2, 3, 70, 45))
+    outputs: NetworkOutputs = network(torch.randn(2, 3, 70, 45))
     (outputs.class_logits.square().mean() + outputs.mask_logits.square().mean()).backward()
     idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     # A bias right before a BatchNorm is undone by it; rounding alone decides whether its gradient is zero.
@@ -128,7 +128,7 @@ def changed_by(stage: StageConfig, kind: Kind, network: Network) -> set[str]:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batch = Batch(torch.randn(2, 3, 32, 64), torch.randint(0, 2, (2, 32, 64)), torch.tensor([0, 2]))
     network.zero_grad()
-    optimizer = _optimizer(network, stage)
+    optimizer = _build_optimizer(network, stage)
     module.training_step(batch, 0).backward()
     optimizer.step()
     return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -139,8 +139,8 @@ def in_parts(names: set[str]) -> set[str]:
 
 
 def test_stage_1_moves_the_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
-    learns = ("backbone_deep", "attention", "class_head")
-    stage = StageConfig(name="first", tasks=("classification",), learns=learns, frozen_statistics="moving", **STEP)
+    trainable = ("backbone_deep", "attention", "class_head")
+    stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)
     changed = changed_by(stage, kind, network)
     shallow = {id(p) for module in network.backbone.shallow_modules() for p in module.parameters()}
     parameters = dict(network.named_parameters())
@@ -160,8 +160,8 @@ def statistics_of(network: Network, shallow: set[int]) -> Iterator[str]:
 
 
 def test_stage_2_leaves_all_but_the_decoder_bit_for_bit(kind: Kind, network: Network) -> None:
-    learns = [part for part in ("enhancer", "decoder") if part in network.parts()]
-    stage = StageConfig(name="second", tasks=("segmentation",), learns=learns, **STEP)
+    trainable = [part for part in ("enhancer", "decoder") if part in network.parts()]
+    stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)
     changed = changed_by(stage, kind, network)
     assert in_parts(changed) == {"decoder", "mask_head"} | ({"enhancer"} if kind.decoder == "enhanced" else set())
 
@@ -170,7 +170,7 @@ def test_a_saved_network_comes_back_equal(kind: Kind, network: Network, tmp_path
     with torch.no_grad():
         for tensor in network.state_dict().values():  # so that nothing is as it was built
             tensor.mul_(1.01) if tensor.is_floating_point() else tensor.add_(1)
-    save_network(tmp_path, network, ModelCard(kind.config, DataConfig(), ("a", "b", "c"), ("background", "vein")))
+    save_network(tmp_path, network, ModelSpec(kind.config, DataConfig(), ("a", "b", "c"), ("background", "vein")))
     loaded, card = load_network(tmp_path)
     assert card.model == kind.config
     saved, found = network.state_dict(), loaded.state_dict()

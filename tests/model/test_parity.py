@@ -1,4 +1,4 @@
-"""The `paper` network is the released one: the same numbers from the same weights (needs about 8 GB of memory)."""
+"""The `paper` network is the upstream one: the same numbers from the same weights (needs about 8 GB of memory)."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from mnsa.model.network import Network, build_network
-from mnsa.model.released import read_released
-from parity_weights import PARITY, TOLERANCE, images, relative_errors, released_checkpoint
+from mnsa.model.upstream import convert_upstream
+from parity_weights import PARITY, TOLERANCE, images, relative_errors, upstream_checkpoint
 
 
 def network_from(checkpoint: dict[str, Tensor]) -> Network:
-    found = read_released(checkpoint)
+    found = convert_upstream(checkpoint)
     with torch.device("meta"):
         network = build_network(found.model, found.classes, found.mask_classes)
     network.load_state_dict(found.state, strict=True, assign=True)
@@ -25,7 +25,7 @@ def answers(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]:
     yield "class_logits", network.classify(pyramid)[0]
     if network.decoder is None:
         return
-    mask_logits, sides = network.segment_deeply(pyramid, images)
+    mask_logits, sides = network.segment_with_side_logits(pyramid, images)
     yield "mask_logits", mask_logits
     for level, side in enumerate(sides, start=2):
         yield f"decoder_{level}", side
@@ -35,9 +35,9 @@ def answers(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]:
 @pytest.mark.parametrize("classification_only", [True, False], ids=["classification", "both tasks"])
 def test_the_paper_network_computes_what_the_released_code_computes(classification_only) -> None:
     if not PARITY.is_dir():
-        pytest.skip(f"the released code's numbers are not at {PARITY}")
+        pytest.skip(f"the upstream code's numbers are not at {PARITY}")
     with torch.inference_mode():
-        network = network_from(released_checkpoint(classification_only=classification_only))
+        network = network_from(upstream_checkpoint(classification_only=classification_only))
         found = dict(answers(network, images()))
     assert set(found) == ({"class_logits"} if classification_only else set(np.load(PARITY / "expected.npz")))
     for name, error in relative_errors(found).items():

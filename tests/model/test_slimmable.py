@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mnsa.errors import ModelError
-from mnsa.model.enhancer import Enhancer, Widths
-from mnsa.model.enhancer_slices import SlicedEnhancer, slice_weights
-from mnsa.records import Pyramid
+from mnsa.model.enhancer import BranchWidths, Enhancer
+from mnsa.model.slimmable import SlicedEnhancer, slice_weights
+from mnsa.structures import FeaturePyramid
 
 CHANNELS = (8, 16, 16, 24, 32)
 BRANCH_ENDS = {"deform3": 2, "deform5": 4, "atrous2": 6, "atrous3": 8, "context": 10}  # of level 1 at the widest
@@ -19,14 +19,14 @@ NARROWER = [
 
 
 @pytest.fixture
-def pyramid() -> Pyramid:
+def pyramid() -> FeaturePyramid:
     torch.manual_seed(1)
-    return Pyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(CHANNELS, start=1)])
+    return FeaturePyramid(*[torch.randn(2, c, 64 >> level, 32 >> level) for level, c in enumerate(CHANNELS, start=1)])
 
 
 def enhancer_of(ratios: object, skip_ratio: float = 0.25) -> Enhancer:
     """An enhancer whose offset predictors have learnt something, so that its taps do move."""
-    enhancer = Enhancer(CHANNELS, Widths.of(ratios), skip_ratio, offset_channels=4)  # type: ignore[arg-type]
+    enhancer = Enhancer(CHANNELS, BranchWidths.from_ratios(ratios), skip_ratio, offset_channels=4)  # type: ignore[arg-type]
     for name, weight in enhancer.named_parameters():
         if ".offsets." in name:
             torch.nn.init.normal_(weight, std=0.3)
@@ -36,12 +36,12 @@ def enhancer_of(ratios: object, skip_ratio: float = 0.25) -> Enhancer:
 @pytest.mark.parametrize("ratios", NARROWER)
 @pytest.mark.parametrize("skip_ratio", [0.0, 0.5])
 def test_a_slice_equals_a_stand_alone_enhancer_with_those_weights(
-    pyramid: Pyramid, ratios: object, skip_ratio: float
+    pyramid: FeaturePyramid, ratios: object, skip_ratio: float
 ) -> None:
     widest = enhancer_of((1 / 4,) * 5, skip_ratio)
     alone = enhancer_of(ratios, skip_ratio)
     alone.load_state_dict(slice_weights(widest, alone), strict=True)
-    sliced = SlicedEnhancer(widest, Widths.of(ratios))  # type: ignore[arg-type]
+    sliced = SlicedEnhancer(widest, BranchWidths.from_ratios(ratios))  # type: ignore[arg-type]
     assert (sliced.channels, sliced.skip_channels) == (alone.channels, alone.skip_channels)
     torch.testing.assert_close(sliced(pyramid), alone(pyramid), rtol=0, atol=0)
 
@@ -57,12 +57,12 @@ def test_the_slice_takes_the_first_channels_of_each_branch_and_their_columns_of_
     assert torch.equal(slices["skips.0.weight"], own["skips.0.weight"][:1, columns])
 
 
-def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others(pyramid: Pyramid) -> None:
+def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others(pyramid: FeaturePyramid) -> None:
     ratios = (1 / 8, 0.0, 1 / 4, 1 / 16, 1 / 8)
     widest = enhancer_of((1 / 4,) * 5)
     alone = enhancer_of(ratios)
     alone.load_state_dict(slice_weights(widest, alone))
-    for enhancer in (SlicedEnhancer(widest, Widths.of(ratios)), alone):
+    for enhancer in (SlicedEnhancer(widest, BranchWidths.from_ratios(ratios)), alone):
         sum((details.square().sum() + skip.square().sum()) for details, skip in enhancer(pyramid)).backward()
     assert alone.levels[3].branches["deform3"].conv.weight.grad.abs().sum() > 0
     rows = torch.arange(3)  # deform3 of level 4: 24 / 8 channels of 24 / 4
@@ -71,7 +71,7 @@ def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others
     assert wide[3:].abs().sum() == 0
     assert widest.levels[3].branches["deform5"].conv.weight.grad is None
     torch.testing.assert_close(*(e.levels[3].branches["deform3"].offsets[0].weight.grad for e in (widest, alone)))
-    assert list(SlicedEnhancer(widest, Widths.of(ratios)).parameters()) == []
+    assert list(SlicedEnhancer(widest, BranchWidths.from_ratios(ratios)).parameters()) == []
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others
 def test_what_is_no_slice_is_refused(ratios: tuple[float, ...], message: str) -> None:
     widest = enhancer_of((1 / 4, 1 / 4, 1 / 4, 0.0, 1 / 4))
     with pytest.raises(ModelError, match=message):
-        SlicedEnhancer(widest, Widths.of(ratios))
+        SlicedEnhancer(widest, BranchWidths.from_ratios(ratios))

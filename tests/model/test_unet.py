@@ -1,26 +1,74 @@
-"""The U-Net 3+ decoder: which maps a level sees, and how they come to its size."""
+"""The plain U-Net decoder: its wiring and its size."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from mnsa.model.unet3plus import UNet3PlusDecoder, at_level
-from mnsa.records import Pyramid
+from mnsa.model.decoder import EnhancedDecoder
+from mnsa.model.enhancer import EnhancedFeatures
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.unet import UNet3PlusDecoder, UNetDecoder, resize_to_level
+from mnsa.structures import FeaturePyramid
 
-CHANNELS = [3, 4, 5, 6, 7]
+SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
+
+CHANNELS, OUTPUTS = [3, 4, 5, 6, 7], [4, 5, 6, 7, 8]
+
+
+def pyramid() -> FeaturePyramid:
+    return FeaturePyramid(*[torch.randn(2, c, *size) for c, size in zip(CHANNELS, SIZES, strict=True)])
+
+
+def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
+    decoder = UNetDecoder(CHANNELS, bridge_channels=9, out_channels=OUTPUTS)
+    assert decoder.out_channels == tuple(OUTPUTS)
+    assert [tuple(z.shape[1:]) for z in decoder(pyramid())] == [
+        (o, *size) for o, size in zip(OUTPUTS, SIZES, strict=True)
+    ]
+
+
+def test_it_is_the_enhanced_decoder_that_is_given_nothing_more() -> None:
+    torch.manual_seed(0)
+    none = [0] * 5
+    plain = UNetDecoder(CHANNELS, 9, OUTPUTS).eval()
+    enhanced = EnhancedDecoder(CHANNELS, none, none, 9, OUTPUTS).eval()
+    enhanced.load_state_dict(dict(zip(enhanced.state_dict(), plain.state_dict().values(), strict=True)))
+    maps = pyramid()
+    nothing = [EnhancedFeatures(torch.empty(2, 0, *size), torch.empty(2, 0, *size)) for size in SIZES]
+    for ours, theirs in zip(plain(maps), enhanced(maps, nothing), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_bridge_is_two_bare_convolutions_of_the_deepest_level() -> None:
+    torch.manual_seed(0)
+    decoder = UNetDecoder(CHANNELS, bridge_channels=9, out_channels=OUTPUTS).eval()
+    maps = pyramid()
+    seen: list[torch.Tensor] = []
+    decoder.levels[4].register_forward_pre_hook(lambda _, given: seen.append(torch.cat(given, dim=1)))
+    decoder(maps)
+    first, second = decoder.bridge
+    assert [type(m) for m in decoder.bridge] == [ConcatConv2d, ConcatConv2d]
+    bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)
+    torch.testing.assert_close(seen[0], torch.cat((maps.level5, bridge), dim=1))
+
+
+UNET3PLUS_CHANNELS = [3, 4, 5, 6, 7]
+
 EVEN = [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
+
 ROUNDED_UP = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
+
 ROUNDED_DOWN = [(33, 35), (16, 17), (8, 8), (4, 4), (2, 2)]  # of 67 x 71 px: VGG drops the odd ones out
 
 
-def pyramid(sizes: list[tuple[int, int]]) -> Pyramid:
-    return Pyramid(*[torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)])
+def unet3plus_pyramid(sizes: list[tuple[int, int]]) -> FeaturePyramid:
+    return FeaturePyramid(*[torch.randn(2, c, *size) for c, size in zip(UNET3PLUS_CHANNELS, sizes, strict=True)])
 
 
 @pytest.mark.parametrize("sizes", [EVEN, ROUNDED_UP, ROUNDED_DOWN])
-def test_each_level_answers_at_its_own_size_whatever_the_parity(sizes: list[tuple[int, int]]) -> None:
-    decoder = UNet3PlusDecoder(CHANNELS, source_channels=2)
-    levels = decoder(pyramid(sizes))
+def test_each_unet3plus_level_answers_at_its_own_size_whatever_the_parity(sizes: list[tuple[int, int]]) -> None:
+    decoder = UNet3PlusDecoder(UNET3PLUS_CHANNELS, source_channels=2)
+    levels = decoder(unet3plus_pyramid(sizes))
     assert decoder.out_channels == (10, 10, 10, 10, 7)
     assert [tuple(z.shape[1:]) for z in levels] == [
         (o, *size) for o, size in zip(decoder.out_channels, sizes, strict=True)
@@ -28,8 +76,8 @@ def test_each_level_answers_at_its_own_size_whatever_the_parity(sizes: list[tupl
 
 
 def test_larger_maps_are_max_pooled_and_smaller_ones_are_interpolated() -> None:
-    maps = pyramid(EVEN)
-    first, second, own, fourth, fifth = at_level(3, maps)
+    maps = unet3plus_pyramid(EVEN)
+    first, second, own, fourth, fifth = resize_to_level(3, maps)
     assert torch.equal(first, F.adaptive_max_pool2d(maps.level1, (8, 12)))
     assert torch.equal(second, F.adaptive_max_pool2d(maps.level2, (8, 12)))
     assert own is maps.level3
@@ -41,8 +89,8 @@ def test_larger_maps_are_max_pooled_and_smaller_ones_are_interpolated() -> None:
 def test_a_pooled_pixel_is_the_maximum_of_the_pixels_that_the_backbone_would_have_halved_to_it(
     sizes: list[tuple[int, int]],
 ) -> None:
-    maps = pyramid(sizes)
-    pooled = at_level(4, maps)[0]
+    maps = unet3plus_pyramid(sizes)
+    pooled = resize_to_level(4, maps)[0]
     for y, x in [(0, 0), (sizes[3][0] - 1, sizes[3][1] - 1)]:
         window = maps.level1[:, :, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]
         torch.testing.assert_close(pooled[:, :, y, x], window.amax((2, 3)))
@@ -50,12 +98,12 @@ def test_a_pooled_pixel_is_the_maximum_of_the_pixels_that_the_backbone_would_hav
 
 def test_every_level_sees_all_five() -> None:
     torch.manual_seed(0)
-    decoder = UNet3PlusDecoder(CHANNELS, source_channels=8).eval()
-    maps = pyramid(EVEN)
+    decoder = UNet3PlusDecoder(UNET3PLUS_CHANNELS, source_channels=8).eval()
+    maps = unet3plus_pyramid(EVEN)
     before = decoder(maps)
     for level in range(5):
         changed = [x + 5.0 * (n == level) for n, x in enumerate(maps)]
-        after = decoder(Pyramid(*changed))
+        after = decoder(FeaturePyramid(*changed))
         same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
         assert same == [False, False, False, False, level < 4]  # level 5 hands on F_5 itself
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the released code: everything is read off their shapes, and nothing that doesn't fit is let in."""
+"""Checkpoints of the upstream code: everything is read off their shapes, and nothing that doesn't fit is let in."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
 from mnsa.model.network import build_network
-from mnsa.model.released import is_released, read_released
-from released_names import mganet_state, released_state
+from mnsa.model.upstream import convert_upstream, is_upstream
+from upstream_names import mganet_state, upstream_state
 
 SHAPES = Path(__file__).parents[2].parent / "shared" / "parity" / "state_dict_shapes.json"
 WIDTHS = (1 / 8, 1 / 16, 1 / 4, 1 / 8, 1 / 16)
@@ -23,7 +23,7 @@ def network_of(backbone="resnet18", attention="mean_max", classes=7, mask_classe
 
 
 def small_state(**given):
-    return released_state(network_of(mask_classes=0, **given)[1])
+    return upstream_state(network_of(mask_classes=0, **given)[1])
 
 
 @pytest.mark.parametrize("skip_ratio", [0.0, 0.125, 0.25, 0.5])
@@ -31,8 +31,8 @@ def small_state(**given):
 def test_backbone_classes_widths_and_skip_are_read_off_the_shapes(backbone, skip_ratio):
     with torch.device("meta"):
         model, network = network_of(backbone, skip_ratio=skip_ratio)
-    state = {key: torch.zeros(()).expand(value.shape) for key, value in released_state(network).items()}
-    found = read_released(state)
+    state = {key: torch.zeros(()).expand(value.shape) for key, value in upstream_state(network).items()}
+    found = convert_upstream(state)
     assert found.model == model
     assert (found.classes, found.mask_classes) == (7, 1)
 
@@ -40,7 +40,7 @@ def test_backbone_classes_widths_and_skip_are_read_off_the_shapes(backbone, skip
 @pytest.mark.parametrize("wrapping", ["", "module."])
 def test_every_tensor_arrives_under_our_names(wrapping):
     _, network = network_of(mask_classes=0)
-    found = read_released({wrapping + key: value for key, value in released_state(network).items()})
+    found = convert_upstream({wrapping + key: value for key, value in upstream_state(network).items()})
     ours = network.state_dict()
     assert found.state.keys() == ours.keys()
     assert all(torch.equal(found.state[key], value) for key, value in ours.items())
@@ -51,7 +51,7 @@ def test_mganet_is_read_as_a_classifier(backbone):
     with torch.device("meta"):
         _, network = network_of(backbone, mask_classes=0)
     state = {key: torch.zeros(()).expand(value.shape) for key, value in mganet_state(network).items()}
-    found = read_released(state)
+    found = convert_upstream(state)
     assert (found.model.backbone, found.classes, found.mask_classes) == (backbone, 7, 0)
 
 
@@ -61,7 +61,7 @@ def test_a_resnet_whose_children_are_numbered_is_the_same():
     state = mganet_state(network)
     for name, number in numbers.items():
         state = {key.replace(f"features.{name}.", f"features.{number}.", 1): v for key, v in state.items()}
-    assert torch.equal(read_released(state).state["backbone.net.layer4.1.bn2.bias"], state["features.7.1.bn2.bias"])
+    assert torch.equal(convert_upstream(state).state["backbone.net.layer4.1.bn2.bias"], state["features.7.1.bn2.bias"])
 
 
 @pytest.mark.parametrize("key", ["Encoders.5.layer4.1.bn2.bias", "features.classifier.bias"])
@@ -69,17 +69,17 @@ def test_copies_that_differ_are_refused_by_name(key):
     state = small_state()
     state[key] = state[key] + 1
     with pytest.raises(ModelError, match=key.replace(".", r"\.")):
-        read_released(state)
+        convert_upstream(state)
 
 
 def test_every_key_that_does_not_fit_is_named():
     _, network = network_of()
-    state = released_state(network)
+    state = upstream_state(network)
     del state["center2.bias"]
     state["attention.weight"] = torch.zeros(1, 3, 1, 1)
     state["lost.weight"] = torch.zeros(1)
     with pytest.raises(ModelError) as refusal:
-        read_released(state)
+        convert_upstream(state)
     said = str(refusal.value)
     assert "decoder.bridge.1.bias is missing" in said
     assert "attention.weight is (1, 3, 1, 1), not (1, 2, 1, 1)" in said
@@ -90,28 +90,28 @@ def test_an_unknown_backbone_is_refused_with_what_the_nearest_one_lacks():
     state = small_state()
     del state["features.layer4.1.bn2.bias"], state["Encoders.5.layer4.1.bn2.bias"]
     with pytest.raises(ModelError, match=r"resnet18, the nearest.*layer4\.1\.bn2\.bias is missing"):
-        read_released(state)
+        convert_upstream(state)
 
 
 def test_an_attention_without_weights_must_be_named():
     state = small_state(attention="mean")
     with pytest.raises(ModelError, match="--attention"):
-        read_released(state)
-    assert read_released(state, "mean").model.attention == "mean"
+        convert_upstream(state)
+    assert convert_upstream(state, "mean").model.attention == "mean"
     with pytest.raises(ModelError, match="mean_max, not none"):
-        read_released(small_state(), "none")
+        convert_upstream(small_state(), "none")
 
 
 def test_our_own_state_dict_is_not_taken_for_a_released_one():
     _, network = network_of(mask_classes=0)
-    assert is_released(released_state(network))
-    assert not is_released(network.state_dict())
+    assert is_upstream(upstream_state(network))
+    assert not is_upstream(network.state_dict())
 
 
 def test_the_keys_and_shapes_of_the_released_network_are_all_understood():
     if not SHAPES.is_file():
-        pytest.skip(f"the released code's keys are not at {SHAPES}")
+        pytest.skip(f"the upstream code's keys are not at {SHAPES}")
     shapes = json.loads(SHAPES.read_text())
-    found = read_released({key: torch.zeros(()).expand(shape) for key, shape in shapes.items()})
+    found = convert_upstream({key: torch.zeros(()).expand(shape) for key, shape in shapes.items()})
     assert (found.model.backbone, found.classes, found.mask_classes) == ("densenet161", 200, 1)
     assert found.model == ModelConfig(preset="paper", pretrained="none", widths=(1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8))

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from mnsa.data.manifest import read_manifest, write_manifest
-from mnsa.inference.run_calibration import calibrate_run
-from mnsa.inference.run_evaluation import evaluate_run
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelCard, RunFolder, create_run, dataset_origin, save_network
+from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance, save_network
+from mnsa.workflows.calibrate import calibrate_run
+from mnsa.workflows.evaluate import evaluate_run
 
 VOID = {"meta", "img", "br", "link", "input", "image", "use", "path", "rect"}
 NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
@@ -105,8 +105,8 @@ def one_task(dataset, make_config, tmp_path):
         manifest = replace(manifest, rows=tuple(rows), **kept)
         write_manifest(manifest, tmp_path / "one-task")
         config = make_config()
-        run = create_run(tmp_path / "run", config, dataset_origin(manifest, tmp_path / "one-task"))
-        card = ModelCard(config.model, config.data, manifest.classes, manifest.mask_classes)
+        run = create_run_folder(tmp_path / "run", config, dataset_provenance(manifest, tmp_path / "one-task"))
+        card = ModelSpec(config.model, config.data, manifest.classes, manifest.mask_classes)
         network = build_network(config.model, len(card.classes), len(card.mask_classes))
         save_network(run.model_folder, network, card)
         return run

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification as theirs
 
-from mnsa.report.class_scores import class_scores, most_confused
+from mnsa.report.split_sections import class_scores, most_confused
 
 NAMES = ("oak", "elm", "ash", "yew")
 

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from mnsa.report.gallery import class_gallery, mask_gallery
-from mnsa.report.run_record import read_run
+from mnsa.report.run_record import read_run_record
+from mnsa.report.split_sections import class_gallery, mask_gallery
 
 
 @pytest.fixture
 def split(reported):
     """The training split: twelve images."""
-    return next(split for split in read_run(reported).evaluated if split.key == "train")
+    return next(split for split in read_run_record(reported).evaluated if split.key == "train")
 
 
 def titles(parts):
@@ -27,8 +27,10 @@ def test_masks_come_by_iou_six_worst_and_three_best(split):
 def test_classes_come_by_the_probability_of_the_truth_and_a_wrong_answer_says_both(split):
     rows = sorted(split.rows, key=lambda row: float(row["true_probability"]))
     for title, row in zip(titles(class_gallery(split)), [*rows[:6], *reversed(rows[-3:])], strict=True):
-        assert title.startswith(f"{row['label']} {row['image']}: said {row['said']} ({float(row['probability']):.0%})")
-        assert ("true class" in title) == (row["said"] != row["label"])
+        assert title.startswith(
+            f"{row['label']} {row['image']}: predicted {row['predicted']} ({float(row['probability']):.0%})"
+        )
+        assert ("true class" in title) == (row["predicted"] != row["label"])
 
 
 def test_each_image_has_its_panels_with_their_names(split):
@@ -46,7 +48,7 @@ def test_the_difference_has_a_key(split):
 def test_pictures_that_are_gone_are_left_out(own_reported):
     for path in (own_reported.predictions_folder / "train" / "pictures").glob("*_truth.jpg"):
         path.unlink()
-    split = next(split for split in read_run(own_reported).evaluated if split.key == "train")
+    split = next(split for split in read_run_record(own_reported).evaluated if split.key == "train")
     text = "".join(mask_gallery(split))
     assert "true mask" not in text.replace("outlines of the true mask", "")
     assert "predicted mask" in text

@@ -4,13 +4,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mnsa.report.canvas import canvas, inline_svg, legend_above
+from mnsa.report.plotting import add_legend_above, inline_svg, new_axes
 
 
 def draw():
-    figure, axes = canvas("<x> & $y$", "height")
+    figure, axes = new_axes("<x> & $y$", "height")
     axes.plot([1, 2], [3, 4], "o", label="dots", clip_on=True)
-    legend_above(axes)
+    add_legend_above(axes)
     return figure
 
 

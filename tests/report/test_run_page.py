@@ -9,22 +9,22 @@ import shutil
 import pytest
 from PIL import Image
 
-from mnsa.inference.run_evaluation import evaluate_run
-from mnsa.report.run_page import run_page, write_run_report
-from mnsa.report.run_record import read_run
+from mnsa.report.run_page import render_run_page, write_run_report
+from mnsa.report.run_record import read_run_record
 from mnsa.run_folder import RunFolder
+from mnsa.workflows.evaluate import evaluate_run
 
-SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Sure or not", "Config", "Provenance"]
+SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Config", "Provenance"]
 
 
 @pytest.fixture(scope="module")
 def page(reported, read_page):
-    return read_page(run_page(read_run(reported)))
+    return read_page(render_run_page(read_run_record(reported)))
 
 
 @pytest.fixture
 def page_of(read_page):
-    return lambda run: read_page(run_page(read_run(run)))
+    return lambda run: read_page(render_run_page(read_run_record(run)))
 
 
 def test_it_holds_every_section_and_links_to_each(page):
@@ -41,7 +41,7 @@ def test_it_holds_every_section_and_links_to_each(page):
 def test_it_needs_nothing_from_elsewhere_and_runs_nothing(page, reported):
     assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
     assert all(link.startswith(("#", "data:image/")) for link in page.links)
-    text = run_page(read_run(reported))
+    text = render_run_page(read_run_record(reported))
     assert not re.search(r"""url\((?!#)|@import|\son\w+=|https?://(?!www\.w3\.org)""", text)
 
 
@@ -80,7 +80,7 @@ def test_config_and_provenance_are_the_folders(page, reported):
     ):
         assert line in page.sections["Config"]
     facts = dict(page.table("what", "value"))
-    provenance = read_run(reported).provenance
+    provenance = read_run_record(reported).provenance
     assert facts["dataset digest"] == provenance["dataset_digest"]
     assert facts["version of torch"] == provenance["versions"]["torch"]
 
@@ -94,8 +94,10 @@ def test_widths_of_each_level_are_a_line_each(own_run, page_of):
 
 def test_it_is_made_of_the_folder_alone_and_the_same_each_time(own_reported, reported, tmp_path):
     moved = RunFolder(shutil.move(own_reported.path, tmp_path / "elsewhere" / "first"))
-    text = run_page(read_run(moved))
-    assert text.replace(str(moved.path), "") == run_page(read_run(reported)).replace(str(reported.path), "")
+    text = render_run_page(read_run_record(moved))
+    assert text.replace(str(moved.path), "") == render_run_page(read_run_record(reported)).replace(
+        str(reported.path), ""
+    )
 
 
 def test_writing_it_twice_leaves_one(own_reported):
@@ -108,7 +110,7 @@ def test_writing_it_twice_leaves_one(own_reported):
 def test_names_from_outside_are_shown_not_run(own_reported):
     file = own_reported.evaluation_file
     file.write_text(file.read_text().replace("cultivar_01", "<script>a</script> & $b$"))
-    text = run_page(read_run(own_reported))
+    text = render_run_page(read_run_record(own_reported))
     assert "<script>" not in text
     assert "&lt;script&gt;a&lt;/script&gt; &amp; $b$" in text
 
@@ -116,7 +118,7 @@ def test_names_from_outside_are_shown_not_run(own_reported):
 def test_a_run_that_was_not_scored_says_which_commands_do_it(finished, page_of):
     page = page_of(finished)
     assert f"mnsa evaluate {finished.path}" in page.sections["Summary"]
-    assert f"mnsa calibrate {finished.path}" in page.sections["Sure or not"]
+    assert f"mnsa calibrate {finished.path}" in page.sections["Calibration"]
     assert "svg" in page.tags  # its learning curves are there
 
 
@@ -148,7 +150,7 @@ def test_scores_from_before_the_calibration_are_called_so(own_reported, page_of)
     calibration.unlink()
     evaluate_run(own_reported.path)
     calibration.write_text(kept)
-    said = page_of(own_reported).sections["Sure or not"]
+    said = page_of(own_reported).sections["Calibration"]
     assert "Split test was scored before the calibration." in said
     assert "Split test, not calibrated" in said
     assert "Split train, calibrated" in said
@@ -157,7 +159,7 @@ def test_scores_from_before_the_calibration_are_called_so(own_reported, page_of)
 def test_a_calibration_of_other_weights_is_not_shown(own_reported, page_of):
     calibration = own_reported.path / "calibration.json"
     calibration.write_text(re.sub(r'"weights_sha256": "\w+"', '"weights_sha256": "0"', calibration.read_text()))
-    said = page_of(own_reported).sections["Sure or not"]
+    said = page_of(own_reported).sections["Calibration"]
     assert "was found for other weights" in said
     assert f"mnsa calibrate {own_reported.path}" in said
     assert "Temperature" not in said
@@ -179,4 +181,4 @@ def test_a_run_of_one_task_has_a_page_of_it(one_task, page_of, task, there, abse
         assert words in page.sections["Split test"]
     for words in absent:
         assert words not in page.sections["Split test"]
-    assert ("so there is nothing to be sure of" in page.sections["Sure or not"]) == (task == "masks")
+    assert ("so there is nothing to be sure of" in page.sections["Calibration"]) == (task == "masks")

@@ -6,14 +6,14 @@ import json
 import pytest
 
 from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.report.run_record import read_run
+from mnsa.report.run_record import read_run_record
 from mnsa.run_folder import RunFolder
 
 
 def test_splits_come_test_first_and_name_what_makes_them(own_reported):
     scores = json.loads(own_reported.evaluation_file.read_text())
     own_reported.evaluation_file.write_text(json.dumps({**scores, "test/trees": scores["test"], "val": scores["test"]}))
-    run = read_run(own_reported)
+    run = read_run_record(own_reported)
     assert [split.key for split in run.evaluated] == ["test", "test/trees", "val", "train"]
     assert [split.head for split in run.evaluated] == ["network", "trees", "network", "network"]
     assert run.evaluated[1].command(run) == f"mnsa evaluate {own_reported.path} --head trees"
@@ -23,28 +23,28 @@ def test_splits_come_test_first_and_name_what_makes_them(own_reported):
 
 def test_a_path_with_blanks_is_quoted_in_commands(own_run):
     run = RunFolder(own_run.path.rename(own_run.path.parent / "my run"))
-    assert read_run(run).command("evaluate") == f"mnsa evaluate '{run.path}'"
+    assert read_run_record(run).command("evaluate") == f"mnsa evaluate '{run.path}'"
 
 
 def test_the_epochs_are_those_of_the_table(finished):
     with finished.metrics_file.open(newline="") as file:
-        assert read_run(finished).epochs == list(csv.DictReader(file))
+        assert read_run_record(finished).epochs == list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("name", ["provenance.json", "evaluation.json", "config.toml", "model/config.json"])
 def test_a_damaged_file_is_named(own_reported, name):
     (own_reported.path / name).write_text("{")
     with pytest.raises(MnsaError, match=name):
-        read_run(own_reported)
+        read_run_record(own_reported)
 
 
 def test_a_damaged_table_of_images_is_named(own_reported):
     (own_reported.predictions_folder / "test" / "images.csv").write_text("")
     with pytest.raises(DataError, match=r"images\.csv is empty"):
-        read_run(own_reported)
+        read_run_record(own_reported)
 
 
 def test_epochs_that_are_no_text_are_named(own_reported):
     own_reported.metrics_file.write_bytes(b"\xff\xfe")
     with pytest.raises(RunError, match=r"metrics\.csv can't be read"):
-        read_run(own_reported)
+        read_run_record(own_reported)

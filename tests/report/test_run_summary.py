@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from mnsa.report.run_record import read_run
-from mnsa.report.summary import summary
+from mnsa.report.run_page import summary_section
+from mnsa.report.run_record import read_run_record
 
 
 @pytest.fixture
 def said():
-    return lambda run: " ".join(re.sub("<[^>]*>", " ", part) for part in summary(read_run(run)))
+    return lambda run: " ".join(re.sub("<[^>]*>", " ", part) for part in summary_section(read_run_record(run)))
 
 
 def test_it_says_what_the_network_is_and_does(said, reported):
@@ -21,7 +21,7 @@ def test_it_says_what_the_network_is_and_does(said, reported):
 
 
 def test_the_tiles_are_of_the_test_split_with_intervals(reported, evaluation):
-    tiles = next(part for part in summary(read_run(reported)) if 'class="tiles"' in part)
+    tiles = next(part for part in summary_section(read_run_record(reported)) if 'class="tiles"' in part)
     classes, vein = evaluation["test"]["classification"], evaluation["test"]["segmentation"]["classes"]["vein"]
     for value in (classes["accuracy"], classes["macro_f1"], classes["ece"], vein["iou"]):
         assert f"<b>{value:.3f}</b>" in tiles
@@ -44,5 +44,5 @@ def test_the_background_has_no_tile(own_reported):
     vein = kept["test"]["segmentation"]["classes"]["vein"]
     kept["test"]["segmentation"]["classes"] = {"background": vein, "leaf": vein, "rust": {**vein, "iou": None}}
     own_reported.evaluation_file.write_text(json.dumps(kept))
-    tiles = next(part for part in summary(read_run(own_reported)) if 'class="tiles"' in part)
+    tiles = next(part for part in summary_section(read_run_record(own_reported)) if 'class="tiles"' in part)
     assert re.findall("IoU of (\\w+)</span><b>(\\w+)", tiles) == [("leaf", "0"), ("rust", "none")]

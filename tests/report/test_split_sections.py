@@ -6,10 +6,10 @@ import shlex
 
 import pytest
 
-from mnsa.inference.evaluated_folder import read_image_rows
-from mnsa.report.run_record import read_run
+from mnsa.metrics.evaluation_folder import read_image_rows
+from mnsa.report.run_record import read_run_record
 from mnsa.report.split_sections import calibration_section, split_sections
-from mnsa.report.trait_figures import agreement, shown_traits
+from mnsa.report.trait_figures import compute_agreement, read_trait_pairs
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def shown(read_page):
     """The sections of a run's split, read."""
 
     def read(run, key):
-        record = read_run(run)
+        record = read_run_record(run)
         split = next(split for split in record.evaluated if split.key == key)
         return read_page("<h2>split</h2>" + "".join(split_sections(record, split)))
 
@@ -47,17 +47,17 @@ def test_the_mask_classes_are_those_of_evaluation_json(shown, reported, evaluati
 
 
 def test_the_traits_are_those_of_the_rows(shown, reported):
-    page, run = shown(reported, "train"), read_run(reported)
+    page, run = shown(reported, "train"), read_run_record(reported)
     split = next(split for split in run.evaluated if split.key == "train")
     table = page.table("trait", "images", "true, mean", "predicted, mean", "bias", "RMSE", "correlation")
-    traits = shown_traits(read_image_rows(split.folder))
+    traits = read_trait_pairs(read_image_rows(split.folder))
     assert [row[0] for row in table] == [trait.axis for trait in traits]
     assert "vein density, mm/mm²" in [row[0] for row in table]
-    assert [float(row[4]) for row in table] == pytest.approx([agreement(t).bias for t in traits], rel=1e-3)
+    assert [float(row[4]) for row in table] == pytest.approx([compute_agreement(t).bias for t in traits], rel=1e-3)
 
 
 def test_the_diagrams_name_split_state_and_error(reported, evaluation):
-    said = captions(calibration_section(read_run(reported)))
+    said = captions(calibration_section(read_run_record(reported)))
     calibration = json.loads((reported.path / "calibration.json").read_text())
     for split in ("test", "train"):
         error = f"{evaluation[split]['classification']['ece']:.3f}"
@@ -75,7 +75,7 @@ def test_scores_of_an_earlier_version_name_the_command_that_adds_bars(own_report
     for name in ("reliability", "ece", "calibrated"):
         del kept["train"]["classification"][name]
     own_reported.evaluation_file.write_text(json.dumps(kept))
-    text = "".join(calibration_section(read_run(own_reported)))
+    text = "".join(calibration_section(read_run_record(own_reported)))
     assert f"mnsa evaluate {shlex.quote(str(own_reported.path))} --split train" in text
     assert captions([text])
 
@@ -83,6 +83,6 @@ def test_scores_of_an_earlier_version_name_the_command_that_adds_bars(own_report
 def test_a_run_whose_validation_answers_are_all_right_says_so(own_reported):
     file = own_reported.path / "calibration.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"fitted": False, "threshold": None, "temperature": 1.0}))
-    text = "".join(calibration_section(read_run(own_reported)))
+    text = "".join(calibration_section(read_run_record(own_reported)))
     assert "Every answer on split val is right, so the temperature stays 1." in text
     assert "No threshold reaches the target of 95% right answers." in text

@@ -9,9 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from mnsa.report.study_figures import history, importances, study_figures
-from mnsa.report.study_page import study_page, write_study_report
-from mnsa.search.pick import pareto_front
+from mnsa.report.study_page import plot_history, plot_importances, plot_study, render_study_page, write_study_report
+from mnsa.search.selection import pareto_front
 from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, read_study_record, write_study_record
 
 CHOICES = ("deform3", "deform5", "atrous2", "atrous3", "context")
@@ -78,11 +77,11 @@ def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study, 
 
 
 def test_the_winner_comes_first_and_then_the_rivals_by_iou_with_what_each_costs(study):
-    head, winner, *rivals = Page(study_page(study, {})).rows
+    head, winner, *rivals = Page(render_study_page(study, {})).rows
     assert head[:3] == ["trial", "validation IoU", "GMACs"]
-    picked = study.trials[study.picked]
-    assert winner[0] == f"{picked.number} (picked: best)"
-    assert winner[1:4] == [f"{picked.iou:.4f}", f"{picked.macs / 1e9:.3f}", f"{picked.parameters / 1e6:.2f}"]
+    selected = study.trials[study.selected]
+    assert winner[0] == f"{selected.number} (selected: best)"
+    assert winner[1:4] == [f"{selected.iou:.4f}", f"{selected.macs / 1e9:.3f}", f"{selected.parameters / 1e6:.2f}"]
     assert "deform3 0.25" in winner[-1]
     scores = [float(row[1]) for row in rivals]
     assert scores == sorted(scores, reverse=True)
@@ -90,14 +89,14 @@ def test_the_winner_comes_first_and_then_the_rivals_by_iou_with_what_each_costs(
 
 
 def test_what_came_from_outside_is_shown_not_run(study):
-    text = study_page(study, {})
+    text = render_study_page(study, {})
     assert "leaves &amp; &lt;veins&gt;" in text
     assert "OutOfMemoryError: &lt;3 GiB&gt;" in text
     assert not re.search(r"<(veins|3 GiB)>", text)
 
 
 def test_the_history_shows_each_kind_of_ending_and_the_best_so_far(study):
-    axes = history(study).axes[0]
+    axes = plot_history(study).axes[0]
     shown = {line.get_label(): line for line in axes.lines}
     complete = [trial for trial in study.trials if trial.state == "complete"]
     assert list(shown["complete"].get_ydata()) == [trial.iou for trial in complete]
@@ -108,15 +107,15 @@ def test_the_history_shows_each_kind_of_ending_and_the_best_so_far(study):
 
 
 def test_the_most_important_choice_is_on_top(study):
-    bars = importances(study).axes[0]
+    bars = plot_importances(study).axes[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == list(reversed(CHOICES))
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "pruned"])
 def test_a_study_without_a_complete_trial_has_a_report_too(study, state, tmp_path):
     trials = tuple(replace(trial, state=state) for trial in study.trials)
-    bare = replace(study, trials=trials, importances={}, front=(), picked=None)
-    assert study_figures(bare).keys() == {"history", "curves"}
+    bare = replace(study, trials=trials, importances={}, front=(), selected=None)
+    assert plot_study(bare).keys() == {"history", "curves"}
     write_study_report(StudyFolder(tmp_path), bare)
     assert "No trial is complete yet" in (tmp_path / "report.html").read_text()
 
@@ -128,5 +127,5 @@ def test_a_space_with_a_choice_for_each_branch_of_each_level_can_be_drawn(study)
     }
     other = {**point, "attention": "none", "lr": 0.2, "level1_deform3": 0.0}
     trials = tuple(replace(t, point=point if t.number % 2 else other) for t in study.trials)
-    figures = study_figures(replace(study, trials=trials))
+    figures = plot_study(replace(study, trials=trials))
     assert sum(axes.get_visible() for axes in figures["slices"].axes) == len(point)

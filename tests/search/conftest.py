@@ -6,12 +6,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnsa.model.cost import Cost
+from mnsa.model.cost import NetworkCost
 from mnsa.search.storage import open_storage
 from mnsa.search.study import create_study
 
-FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head"), "epochs": 1}
-SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 2}
+FIRST = {
+    "name": "first",
+    "tasks": ("classification",),
+    "trainable": ("backbone", "attention", "class_head"),
+    "epochs": 1,
+}
+SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 2}
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +96,9 @@ def fake_training(monkeypatch):
     fake = FakeTraining()
     monkeypatch.setattr(
         "mnsa.search.trial.network_cost",
-        lambda model, *_: Cost(180_000 + int(1e5 * model.widths[0]), int(1e7 * sum(model.widths))),
+        lambda model, *_: NetworkCost(180_000 + int(1e5 * model.widths[0]), int(1e7 * sum(model.widths))),
     )
-    monkeypatch.setattr("mnsa.search.trial.train_checked", fake)
+    monkeypatch.setattr("mnsa.search.trial.train_validated", fake)
     monkeypatch.setattr("mnsa.search.trial.gc", SimpleNamespace(collect=lambda: 0))  # nothing to collect, and slow
-    monkeypatch.setattr("mnsa.search.worker.share", lambda *_: None)
+    monkeypatch.setattr("mnsa.search.worker.train_shared_stages", lambda *_: None)
     return fake

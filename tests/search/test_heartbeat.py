@@ -10,9 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mnsa.search import heartbeat
-from mnsa.search.heartbeat import BEAT, WORKER, Heartbeat, Watch, me
-from mnsa.search.queue import note
+from mnsa.search import trial_queue
+from mnsa.search.trial_queue import BEAT, WORKER, Heartbeat, LivenessMonitor, set_trial_attr, worker_identity
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def study():
 def clock(monkeypatch):
     """A clock that tests turn."""
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: now.s)
+    monkeypatch.setattr(trial_queue.time, "monotonic", lambda: now.s)
     return now
 
 
@@ -32,19 +31,19 @@ def running(study, worker=None, beat=None):
     """A running trial as a watch sees it."""
     trial = study.ask()
     if worker:
-        note(study, trial, WORKER, worker)
+        set_trial_attr(study, trial, WORKER, worker)
     if beat:
-        note(study, trial, BEAT, beat)
+        set_trial_attr(study, trial, BEAT, beat)
     return study.get_trials()[trial.number]
 
 
 def elsewhere(**changes):
-    return {"host": "oak", "place": "another boot", "pid": os.getpid(), "started": "1", **changes}
+    return {"host": "oak", "pid_namespace": "another boot", "pid": os.getpid(), "started": "1", **changes}
 
 
 def test_a_trial_beats_while_it_runs_and_no_longer(study):
     trial = study.ask()
-    with Heartbeat(study._storage, trial._trial_id, every_s=0.01):
+    with Heartbeat(study._storage, trial._trial_id, interval_s=0.01):
         beats = set()
         while len(beats) < 3:
             beats.add(study.get_trials()[0].user_attrs.get(BEAT))
@@ -56,7 +55,7 @@ def test_a_trial_beats_while_it_runs_and_no_longer(study):
 
 def test_beats_end_when_others_have_freed_the_trial(study):
     trial = study.ask()
-    with Heartbeat(study._storage, trial._trial_id, every_s=0.01) as beating:
+    with Heartbeat(study._storage, trial._trial_id, interval_s=0.01) as beating:
         study.tell(trial, state=TrialState.FAIL)
         beating._thread.join(timeout=5)
         assert not beating._thread.is_alive()
@@ -71,52 +70,59 @@ def test_a_storage_that_fails_for_a_while_costs_beats_and_no_more(study, monkeyp
         write(trial_id, name, value)
 
     monkeypatch.setattr(study._storage, "set_trial_user_attr", flaky)
-    with Heartbeat(study._storage, trial._trial_id, every_s=0.01):
+    with Heartbeat(study._storage, trial._trial_id, interval_s=0.01):
         while BEAT not in study.get_trials()[0].user_attrs:
             time.sleep(0.005)
 
 
 def test_a_worker_here_whose_process_has_ended_is_dead_at_once(study):
-    code = "import json; from mnsa.search.heartbeat import me; print(json.dumps(me()))"
+    code = "import json; from mnsa.search.trial_queue import worker_identity; print(json.dumps(worker_identity()))"
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     worker = __import__("json").loads(ended.stdout)
-    assert Watch(20).death_of(running(study, worker, beat=1.0)) == f"process {worker['pid']} on {worker['host']} died"
+    assert (
+        LivenessMonitor(20).death_reason(running(study, worker, beat=1.0))
+        == f"process {worker['pid']} on {worker['host']} died"
+    )
 
 
 def test_another_process_that_was_given_the_same_number_is_not_the_worker(study):
-    assert Watch(20).death_of(running(study, {**me(), "started": "1"}, beat=1.0)).endswith("died")
+    assert (
+        LivenessMonitor(20)
+        .death_reason(running(study, {**worker_identity(), "started": "1"}, beat=1.0))
+        .endswith("died")
+    )
 
 
 def test_a_worker_that_lives_here_is_left_alone_while_it_beats(study, clock):
-    watch, trial = Watch(20), running(study, me(), beat=1.0)
+    watch, trial = LivenessMonitor(20), running(study, worker_identity(), beat=1.0)
     for beat in range(20):
-        note(study, trial, BEAT, float(beat))
-        assert watch.death_of(study.get_trials()[0]) == ""
+        set_trial_attr(study, trial, BEAT, float(beat))
+        assert watch.death_reason(study.get_trials()[0]) == ""
         clock.s += 100
 
 
 def test_a_worker_elsewhere_is_dead_after_six_missed_beats_by_the_observers_own_clock(study, clock):
-    watch = Watch(20)
+    watch = LivenessMonitor(20)
     trial = running(study, elsewhere(), beat=5e9)  # its clock is decades ahead
-    assert watch.death_of(trial) == ""
+    assert watch.death_reason(trial) == ""
     clock.s += 119
-    assert watch.death_of(trial) == ""
+    assert watch.death_reason(trial) == ""
     clock.s += 2
-    assert watch.death_of(trial) == f"process {os.getpid()} on oak was silent for 121 s"
+    assert watch.death_reason(trial) == f"process {os.getpid()} on oak was silent for 121 s"
 
 
 def test_a_beat_in_between_gives_a_worker_the_whole_time_again(study, clock):
-    watch, trial = Watch(20), running(study, elsewhere(), beat=1.0)
-    watch.death_of(trial)
+    watch, trial = LivenessMonitor(20), running(study, elsewhere(), beat=1.0)
+    watch.death_reason(trial)
     clock.s += 100
-    note(study, trial, BEAT, 2.0)
-    assert watch.death_of(study.get_trials()[0]) == ""
+    set_trial_attr(study, trial, BEAT, 2.0)
+    assert watch.death_reason(study.get_trials()[0]) == ""
     clock.s += 100
-    assert watch.death_of(study.get_trials()[0]) == ""
+    assert watch.death_reason(study.get_trials()[0]) == ""
 
 
 def test_a_trial_whose_worker_died_before_its_first_beat_is_freed_too(study, clock):
-    watch, trial = Watch(20), running(study)
-    assert watch.death_of(trial) == ""
+    watch, trial = LivenessMonitor(20), running(study)
+    assert watch.death_reason(trial) == ""
     clock.s += 121
-    assert watch.death_of(trial) == "its worker was silent for 121 s"
+    assert watch.death_reason(trial) == "its worker was silent for 121 s"

@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
-from mnsa.search.snapshot import FEWEST_FOR_IMPORTANCE, snapshot
+from mnsa.search.results import MIN_TRIALS_FOR_IMPORTANCE, make_study_record
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def told(new_study):
     def tell(trials, score, *, objectives=("iou",)):
         study = new_study(trials=1, search={"objectives": objectives, "pruner": "none"})
         distributions = {name: CategoricalDistribution(values) for name, values in study.space.choices.items()}
-        for index, point in enumerate(study.plan.order[:trials]):
+        for index, point in enumerate(study.plan.points[:trials]):
             values = [score(point), *(1e9 for _ in objectives[1:])]
             trial = create_trial(
                 params=dict(point), distributions=distributions, values=values, user_attrs={"index": index}
@@ -28,21 +28,21 @@ def told(new_study):
 @pytest.mark.parametrize("objectives", [("iou",), ("iou", "macs")])
 def test_what_makes_the_best_is_the_most_important(told, objectives):
     study = told(100, lambda point: 0.3 + point["deform3"] + point["atrous2"] / 100, objectives=objectives)
-    shares = snapshot(study).importances
+    shares = make_study_record(study).importances
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.get) == "deform3"
     assert shares["deform3"] > 0.5
 
 
 @pytest.mark.parametrize(
-    ("trials", "score"), [(FEWEST_FOR_IMPORTANCE - 1, lambda point: point["deform3"]), (20, lambda point: 0.5)]
+    ("trials", "score"), [(MIN_TRIALS_FOR_IMPORTANCE - 1, lambda point: point["deform3"]), (20, lambda point: 0.5)]
 )
 def test_where_nothing_can_be_said_nothing_is(told, trials, score):
-    assert snapshot(told(trials, score)).importances == {}
+    assert make_study_record(told(trials, score)).importances == {}
 
 
 def test_the_record_is_that_of_the_study(told):
-    record = snapshot(told(3, lambda point: point["deform3"]))
+    record = make_study_record(told(3, lambda point: point["deform3"]))
     assert (record.name, record.sampler, record.pruner, record.budget) == ("study", "tpe", "none", 1)
-    assert (record.cost, record.size, record.picked, record.picked_as) == ("macs", (64, 64), None, "best")
+    assert (record.cost, record.size, record.selected, record.selection_rule) == ("macs", (64, 64), None, "best")
     assert [trial.iou for trial in record.trials] == [trial.point["deform3"] for trial in record.trials]

@@ -8,10 +8,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from mnsa.config import SearchConfig
-from mnsa.search.heartbeat import Watch
-from mnsa.search.queue import BUDGET, Queue
-from mnsa.search.sampling import plan_of, pruner_of, sampler_of
-from mnsa.search.space import bare_levels, draw, grid, space_of
+from mnsa.search.sampling import make_pruner, make_sampler, make_sampling_plan
+from mnsa.search.space import build_search_space, grid_points, levels_without_branch, suggest_point
+from mnsa.search.trial_queue import BUDGET, LivenessMonitor, TrialQueue
 
 
 @pytest.fixture
@@ -20,14 +19,14 @@ def points_of(make_config, tmp_path):
 
     def run(trials, score=lambda point: 0.5, **search):
         config = make_config(search=search)
-        space = space_of(config)
-        plan = plan_of(space, config.search)
+        space = build_search_space(config)
+        plan = make_sampling_plan(space, config.search)
         study = optuna.create_study(direction="maximize")
         study.set_user_attr(BUDGET, trials)
-        queue, points = Queue(study, tmp_path / "queue.lock", Watch(20), plan), []
+        queue, points = TrialQueue(study, tmp_path / "queue.lock", LivenessMonitor(20), plan), []
         while (trial := queue.claim()) is not None:
-            study.sampler = sampler_of(config.search, plan, trial.user_attrs["index"])
-            points.append(draw(space, trial))
+            study.sampler = make_sampler(config.search, plan, trial.user_attrs["index"])
+            points.append(suggest_point(space, trial))
             queue.tell(trial, TrialState.COMPLETE, [score(points[-1])])
         return points
 
@@ -54,7 +53,7 @@ def test_the_seed_decides_what_is_drawn(points_of, sampler):
 def test_no_network_is_drawn_twice_and_at_last_each_once(points_of, sampler):
     points = points_of(99, wide_deform3, sampler=sampler, ratios=(0.0, 0.25), startup_trials=4)
     assert len(points) == distinct(points) == 2**5 - 1
-    assert not any(bare_levels(point) for point in points)
+    assert not any(levels_without_branch(point) for point in points)
 
 
 def test_tpe_begins_where_random_does_and_then_prefers_what_was_good(points_of):
@@ -77,24 +76,24 @@ def test_a_space_with_a_learning_rate_is_drawn_from_without_end(points_of, sampl
 
 def test_workers_at_once_do_not_draw_the_same(make_config):
     config = make_config(search={"sampler": "random", "lr": (1e-4, 1e-2)})
-    space, study = space_of(config), optuna.create_study(direction="maximize")
+    space, study = build_search_space(config), optuna.create_study(direction="maximize")
     points = []
     for index in range(4):
-        study.sampler = sampler_of(config.search, plan_of(space, config.search), index)
-        points.append(draw(space, study.ask()))
+        study.sampler = make_sampler(config.search, make_sampling_plan(space, config.search), index)
+        points.append(suggest_point(space, study.ask()))
     assert distinct(points) == 4
 
 
 def test_when_tpe_finds_nothing_new_it_takes_the_next_of_the_order(make_config):
     config = make_config(search={"ratios": (0.125, 0.25), "startup_trials": 1})
-    space = space_of(config)
-    plan, study = plan_of(space, config.search), optuna.create_study(direction="maximize")
+    space = build_search_space(config)
+    plan, study = make_sampling_plan(space, config.search), optuna.create_study(direction="maximize")
     distributions = {name: CategoricalDistribution(values) for name, values in space.choices.items()}
-    *tried, last = grid(space, config.search.seed)
+    *tried, last = grid_points(space, config.search.seed)
     for point in random.Random(1).sample(tried, len(tried)):
         study.add_trial(create_trial(params=dict(point), distributions=distributions, value=0.5))
-    study.sampler = sampler_of(config.search, plan, 31)
-    assert draw(space, study.ask()) == last
+    study.sampler = make_sampler(config.search, plan, 31)
+    assert suggest_point(space, study.ask()) == last
 
 
 def run(study, values):
@@ -111,11 +110,11 @@ def run(study, values):
 
 @pytest.fixture
 def study_of():
-    return lambda **search: optuna.create_study(direction="maximize", pruner=pruner_of(SearchConfig(**search)))
+    return lambda **search: optuna.create_study(direction="maximize", pruner=make_pruner(SearchConfig(**search)))
 
 
 def test_halving_lets_the_best_third_pass_each_rung(study_of):
-    study = study_of(pruner="halving", spared_epochs=1)
+    study = study_of(pruner="halving", grace_period=1)
     assert run(study, [0.5] * 9) == 9
     assert run(study, [0.4] * 9) == 1
     assert run(study, [0.6, 0.6, 0.3] + [0.9] * 6) == 3  # the second rung is epoch 3, where 0.5 is better
@@ -123,7 +122,7 @@ def test_halving_lets_the_best_third_pass_each_rung(study_of):
 
 
 def test_the_median_rule_waits_for_its_startup_and_then_stops_the_worse_half(study_of):
-    study = study_of(pruner="median", startup_trials=3, spared_epochs=2)
+    study = study_of(pruner="median", startup_trials=3, grace_period=2)
     assert [run(study, [value] * 4) for value in (0.1, 0.5, 0.6)] == [4, 4, 4]
     assert run(study, [0.4] * 4) == 2
     assert run(study, [0.55] * 4) == 4
@@ -135,7 +134,7 @@ def test_none_stops_nothing(study_of):
 
 
 def test_an_attempt_that_failed_does_not_compete_with_the_next_one(study_of):
-    study = study_of(pruner="halving", spared_epochs=1)
+    study = study_of(pruner="halving", grace_period=1)
     ghost = study.ask()
     ghost.report(0.9, 1)
     assert not ghost.should_prune()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mnsa.search.heartbeat import WORKER
-from mnsa.search.snapshot import records_of
+from mnsa.search.results import trial_records
 from mnsa.search.study import join_study
+from mnsa.search.trial_queue import WORKER
 
 pytestmark = pytest.mark.slow
 
-FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "class_head")}
-SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder")}
+FIRST = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "class_head")}
+SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder")}
 MNSA = [sys.executable, "-m", "mnsa"]
 LIMIT_S = 600
 TRIALS = 7
@@ -107,15 +107,15 @@ def test_three_workers_one_of_them_killed_do_every_trial_once(url, start, new_st
     for worker in workers:
         out, _ = worker.communicate(timeout=LIMIT_S)
         assert worker.returncode == 0
-        assert "Picked trial" in out
+        assert "Selected trial" in out
     study = join_study(folder)
-    records = records_of(study)
+    records = trial_records(study)
     assert Counter(record.index for record in records if record.state == "complete") == dict.fromkeys(range(TRIALS), 1)
     lost = [record for record in records if record.state != "complete"]
     assert [(record.state, record.reason.rpartition(" ")[2]) for record in lost] == [("failed", "died")]
     assert len({trial.user_attrs[WORKER]["pid"] for trial in study.optuna.trials}) >= 3
     assert (folder / "shared" / "metrics.csv").read_text().count("first,") == 1
-    assert (folder / "found.toml").exists()
+    assert (folder / "best.toml").exists()
     assert not [text for text in tmp_path.glob("*.err") if "Traceback" in text.read_text()]
 
 
@@ -131,4 +131,4 @@ def test_a_worker_killed_while_it_trains_the_shared_stages_leaves_them_to_the_ne
     assert second.returncode == 0
     epochs = [line.split(",")[1] for line in (folder / "shared" / "metrics.csv").read_text().splitlines()[1:]]
     assert epochs == ["1", "2", "3", "4"]
-    assert [record.state for record in records_of(join_study(folder))] == ["complete"]
+    assert [record.state for record in trial_records(join_study(folder))] == ["complete"]

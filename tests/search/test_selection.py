@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.trial import create_trial
 
 from mnsa.errors import StudyError
-from mnsa.search.pick import pareto_front, parse_rule, pick
+from mnsa.search.selection import pareto_front, parse_rule, select_trial
 from mnsa.study_folder import TrialRecord
 
 
@@ -45,36 +45,36 @@ def test_the_front_knows_only_complete_trials_and_the_cost_it_is_asked_for():
 
 
 def test_best_is_the_best_iou_and_of_equals_the_cheaper():
-    assert pick(CURVE, "best", "macs").number == 3
-    assert pick([trial(0, 0.5, 2.0), trial(1, 0.5, 1.0)], "best", "macs").number == 1
+    assert select_trial(CURVE, "best", "macs").number == 3
+    assert select_trial([trial(0, 0.5, 2.0), trial(1, 0.5, 1.0)], "best", "macs").number == 1
 
 
 def test_the_knee_is_where_iou_stops_being_cheap():
-    assert pick(CURVE, "knee", "macs").number == 1
+    assert select_trial(CURVE, "knee", "macs").number == 1
 
 
 def test_where_the_front_has_no_knee_it_is_the_best():
-    assert pick(CURVE[:2], "knee", "macs").number == 1
+    assert select_trial(CURVE[:2], "knee", "macs").number == 1
     straight = [trial(n, 0.1 * n, 1.0 + n) for n in range(5)]
     hollow = [trial(0, 0.1, 1.0), trial(1, 0.15, 2.0), trial(2, 0.9, 3.0)]
-    assert pick(hollow, "knee", "macs").number == 2
-    assert pick(straight, "knee", "macs").iou > 0
+    assert select_trial(hollow, "knee", "macs").number == 2
+    assert select_trial(straight, "knee", "macs").iou > 0
 
 
 @pytest.mark.parametrize(("budget", "number"), [("1", 0), ("1.4", 0), ("2.5", 1), ("3.0", 2), ("99", 3)])
 def test_under_is_the_best_that_can_be_afforded(budget, number):
-    assert pick(CURVE, f"under={budget}", "parameters").number == number
+    assert select_trial(CURVE, f"under={budget}", "parameters").number == number
 
 
 def test_a_budget_that_no_trial_meets_names_the_smallest():
     with pytest.raises(StudyError, match=r"No complete trial has 0\.5 GMACs or fewer; the smallest has 1\."):
-        pick(CURVE, "under=0.5", "macs")
+        select_trial(CURVE, "under=0.5", "macs")
 
 
 def test_nothing_to_pick_says_what_happened():
     failed = [trial(n, None, 1.0, state="failed", reason="OutOfMemoryError: 3 GiB") for n in range(3)]
-    with pytest.raises(StudyError, match=re.escape("nothing to pick. What happened: OutOfMemoryError: 3 GiB.")):
-        pick(failed, "best", "macs")
+    with pytest.raises(StudyError, match=re.escape("nothing to select. What happened: OutOfMemoryError: 3 GiB.")):
+        select_trial(failed, "best", "macs")
 
 
 @pytest.mark.parametrize("rule", ["", "worst", "under", "under=", "under=-1", "under=0", "under=nan", "under=2GMACs"])

@@ -7,25 +7,32 @@ import pytest
 
 from mnsa.errors import ConfigError
 from mnsa.model.cost import network_cost
-from mnsa.search.space import bare_levels, configured, grid, smallest, space_of, split_stages
+from mnsa.search.space import (
+    apply_point,
+    build_search_space,
+    cheapest_points,
+    grid_points,
+    levels_without_branch,
+    split_stages,
+)
 
-FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
-SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "backbone_lr": 0.002}
+FIRST = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
+SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "backbone_lr": 0.002}
 
 
 def test_the_papers_space_has_243_points_and_the_grid_has_each_of_them_once(make_config):
     config = make_config(search={"sampler": "grid"})
-    space = space_of(config)
-    points = grid(space, seed=1)
+    space = build_search_space(config)
+    points = grid_points(space, seed=1)
     assert space.points == len(points) == 243
-    assert {tuple(configured(config, point).model.widths) for point in points} == set(
+    assert {tuple(apply_point(config, point).model.widths) for point in points} == set(
         product((1 / 16, 1 / 8, 1 / 4), repeat=5)
     )
 
 
 def test_a_seed_decides_the_order_of_the_grid_and_nothing_else(make_config):
-    space = space_of(make_config())
-    first, again, other = grid(space, 1), grid(space, 1), grid(space, 2)
+    space = build_search_space(make_config())
+    first, again, other = grid_points(space, 1), grid_points(space, 1), grid_points(space, 2)
     assert first == again != other
     assert sorted(map(str, first)) == sorted(map(str, other))
 
@@ -33,11 +40,11 @@ def test_a_seed_decides_the_order_of_the_grid_and_nothing_else(make_config):
 @pytest.mark.parametrize(("per_level", "choices"), [("no", 5), ("kinds", 15), ("branches", 25)])
 def test_ratios_are_chosen_for_all_levels_or_per_level(make_config, per_level, choices):
     config = make_config(search={"per_level": per_level})
-    space = space_of(config)
+    space = build_search_space(config)
     assert len(space.widths) == choices
     rng = random.Random(3)
     point = {name: rng.choice(values) for name, values in space.choices.items()}
-    widths = configured(config, point).model.widths
+    widths = apply_point(config, point).model.widths
     if per_level == "no":
         assert widths == tuple(point[name] for name in ("deform3", "deform5", "atrous2", "atrous3", "context"))
     elif per_level == "kinds":
@@ -56,14 +63,14 @@ def test_a_point_sets_what_the_config_lists_and_leaves_the_rest(make_config):
         "lr": (1e-4, 1e-2),
     }
     config = make_config(search=search)
-    space = space_of(config)
+    space = build_search_space(config)
     assert space.others["decoder_channels"] == ("8-8-8-8-8", "paper", "4-8-16-16-32")
     widths = dict.fromkeys(space.widths, 0.25)
     point = {**widths, "skip_ratio": 0.5, "attention": "none", "decoder_channels": "4-8-16-16-32", "lr": 0.003}
-    found = configured(config, point)
+    found = apply_point(config, point)
     assert found.model.decoder_channels == (4, 8, 16, 16, 32)
     assert (found.model.skip_ratio, found.model.attention, found.stages[0].lr) == (0.5, "none", 0.003)
-    assert configured(config, {**point, "decoder_channels": "paper"}).model.decoder_channels == "paper"
+    assert apply_point(config, {**point, "decoder_channels": "paper"}).model.decoder_channels == "paper"
     same = {"widths", "skip_ratio", "attention", "decoder_channels"}
     assert found.model.model_dump(exclude=same) == config.model.model_dump(exclude=same)
 
@@ -72,17 +79,17 @@ def test_the_learning_rate_is_that_of_the_stages_that_a_trial_trains(make_config
     config = make_config(FIRST, SECOND, search={"lr": (1e-4, 1e-2)})
     shared, own = split_stages(config)
     assert [stage.name for stage in shared + own] == ["first", "second"]
-    first, second = configured(config, {**dict.fromkeys(space_of(config).widths, 0.25), "lr": 0.05}).stages
+    first, second = apply_point(config, {**dict.fromkeys(build_search_space(config).widths, 0.25), "lr": 0.05}).stages
     assert first == config.stages[0]
     assert (second.lr, second.backbone_lr) == (0.05, pytest.approx(0.01))
 
 
 def test_where_a_branch_may_be_absent_the_grid_leaves_out_networks_without_any(make_config):
     config = make_config(search={"ratios": (0.0, 0.25), "sampler": "grid"})
-    points = grid(space_of(config), seed=1)
+    points = grid_points(build_search_space(config), seed=1)
     assert len(points) == 2**5 - 1
-    assert not any(bare_levels(point) for point in points)
-    assert bare_levels(dict.fromkeys(space_of(config).widths, 0.0)) == [1, 2, 3, 4, 5]
+    assert not any(levels_without_branch(point) for point in points)
+    assert levels_without_branch(dict.fromkeys(build_search_space(config).widths, 0.0)) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -91,13 +98,13 @@ def test_where_a_branch_may_be_absent_the_grid_leaves_out_networks_without_any(m
 )
 def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, search):
     config = make_config(search={**search, "sampler": "grid"})
-    space = space_of(config)
+    space = build_search_space(config)
 
     def macs(point):
-        return network_cost(configured(config, point).model, 3, 1, (32, 32)).macs
+        return network_cost(apply_point(config, point).model, 3, 1, (32, 32)).macs
 
-    least = min(macs(point) for point in smallest(space))
-    narrowest = sorted(grid(space, seed=1), key=lambda point: sum(point[name] for name in space.widths))
+    least = min(macs(point) for point in cheapest_points(space))
+    narrowest = sorted(grid_points(space, seed=1), key=lambda point: sum(point[name] for name in space.widths))
     assert least == min(macs(point) for point in narrowest[:6])
 
 
@@ -111,12 +118,12 @@ def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, searc
 )
 def test_a_space_that_would_tell_nothing_is_refused(make_config, stages, search, message):
     with pytest.raises(ConfigError, match=message):
-        space_of(make_config(*stages, search=search))
+        build_search_space(make_config(*stages, search=search))
 
 
 def test_a_decoder_without_widths_is_refused(make_config):
     with pytest.raises(ConfigError, match=r"widths, which model\.decoder = 'unet' has not"):
-        space_of(make_config({**SECOND, "learns": ("decoder",)}, model={"decoder": "unet"}))
+        build_search_space(make_config({**SECOND, "trainable": ("decoder",)}, model={"decoder": "unet"}))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from optuna.exceptions import StorageInternalError
 
 from mnsa.errors import StudyError
 from mnsa.search import storage
-from mnsa.search.storage import full_url, open_storage, patiently, without_password
+from mnsa.search.storage import absolute_url, open_storage, strip_password, with_retries
 
 
 def test_each_kind_of_storage_keeps_a_study(storage_url):
@@ -24,11 +24,11 @@ def test_a_path_may_hold_what_optuna_would_take_for_a_template(tmp_path):
 
 def test_a_file_is_named_from_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert full_url("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
-    assert full_url("sqlite:////srv/a.db") == "sqlite:////srv/a.db"
-    assert full_url("journal:a.log") == full_url("journal://a.log") == f"journal:{tmp_path}/a.log"
-    assert full_url("journal:///srv/a.log") == "journal:/srv/a.log"
-    assert full_url("postgresql://me@oak/leaves") == "postgresql://me@oak/leaves"
+    assert absolute_url("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute_url("sqlite:////srv/a.db") == "sqlite:////srv/a.db"
+    assert absolute_url("journal:a.log") == absolute_url("journal://a.log") == f"journal:{tmp_path}/a.log"
+    assert absolute_url("journal:///srv/a.log") == "journal:/srv/a.log"
+    assert absolute_url("postgresql://me@oak/leaves") == "postgresql://me@oak/leaves"
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_a_file_is_named_from_the_root(tmp_path, monkeypatch):
     ],
 )
 def test_passwords_are_not_shown(url, shown):
-    assert without_password(url) == shown
+    assert strip_password(url) == shown
 
 
 @pytest.mark.parametrize("url", ["leaves.db", "oracle://me:secret@oak/leaves", "http://oak"])
 def test_a_kind_that_nobody_knows_is_refused(url):
     with pytest.raises(StudyError, match="expected sqlite:///FILE, postgresql://") as refusal:
-        full_url(url)
+        absolute_url(url)
     assert "secret" not in str(refusal.value)
 
 
@@ -61,7 +61,7 @@ def test_a_kind_that_nobody_knows_is_refused(url):
     ],
 )
 def test_one_that_cannot_be_reached_says_how_to_start_it(url, hint, free_port, monkeypatch):
-    monkeypatch.setattr(storage, "CONNECT_S", 1)
+    monkeypatch.setattr(storage, "CONNECT_TIMEOUT_S", 1)
     with pytest.raises(StudyError, match=rf"can't be reached \(.+\)\. .*{hint}") as refusal:
         open_storage(url.format(port=free_port))
     assert "secret" not in str(refusal.value)
@@ -89,7 +89,7 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
             raise answer
         return answer
 
-    assert patiently(ask) == 7
+    assert with_retries(ask) == 7
     assert pauses == [1, 3]
 
 
@@ -100,4 +100,4 @@ def test_one_that_is_gone_for_good_is_given_up(monkeypatch):
         raise StorageInternalError("gone")
 
     with pytest.raises(StorageInternalError, match="gone"):
-        patiently(ask)
+        with_retries(ask)

@@ -9,7 +9,7 @@ import pytest
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, MnsaError, StudyError
 from mnsa.search.storage import open_storage
-from mnsa.search.study import create_study, join_study, read_terms
+from mnsa.search.study import create_study, join_study, read_study_settings
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def other_data(dataset, tmp_path):
 
 def test_a_study_folder_says_what_is_searched_on_what_and_where_the_trials_are(new_study):
     study = new_study(name="leaves")
-    assert read_terms(study.folder) == ("leaves", "", 3, "best")
+    assert read_study_settings(study.folder) == ("leaves", "", 3, "best")
     assert study.folder.database_file.exists()
     assert study.url == f"sqlite:///{study.folder.path}/study.db"
     assert tomllib.loads(study.folder.config_file.read_text())["search"]["startup_trials"] == 2
@@ -109,7 +109,7 @@ def test_a_password_is_not_kept(new_study, monkeypatch, tmp_path):
     url, real = "postgresql://me:secret@oak/leaves", f"sqlite:///{tmp_path}/all.db"
     monkeypatch.setattr("mnsa.search.study.open_storage", lambda _: open_storage(real))
     study = new_study(name="leaves", storage=url)
-    assert read_terms(study.folder).storage == "postgresql://me@oak/leaves"
+    assert read_study_settings(study.folder).storage == "postgresql://me@oak/leaves"
     assert "secret" not in study.url
     assert not [path for path in study.folder.path.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
@@ -118,7 +118,7 @@ def test_a_budget_of_multiply_adds_that_no_network_meets_names_the_smallest(new_
     with pytest.raises(StudyError, match=r"the smallest network of the space has 0\.0\d+ GMACs .*64 x 64 px"):
         new_study(rule="under=0.001")
     assert not (tmp_path / "study").exists()
-    assert new_study(rule="under=0.5").optuna.user_attrs["picked"] == ["under=0.5", None]
+    assert new_study(rule="under=0.5").optuna.user_attrs["selected"] == ["under=0.5", None]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_study_whose_maker_was_killed_can_be_joined(new_study, tmp_path, monke
     monkeypatch.undo()
     joined = join_study(tmp_path / "study")
     assert joined.queue.budget == 4
-    assert joined.optuna.user_attrs["picked"] == ["knee", None]
+    assert joined.optuna.user_attrs["selected"] == ["knee", None]
     assert joined.queue.claim() is not None
 
 

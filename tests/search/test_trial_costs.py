@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mnsa.config import ModelConfig
-from mnsa.search.facts import PeakMemory, latency_ms
+from mnsa.search.trial import PeakMemory, measure_latency_ms
 
 MODEL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 / 8,) * 5, decoder_channels=(8,) * 5)
 
@@ -23,5 +23,5 @@ def test_the_peak_is_that_of_the_time_since():
 
 
 def test_latency_is_a_positive_time_and_grows_with_the_image():
-    small, large = (latency_ms(MODEL, 3, 1, (side, side)) for side in (64, 512))
+    small, large = (measure_latency_ms(MODEL, 3, 1, (side, side)) for side in (64, 512))
     assert 0 < small < large

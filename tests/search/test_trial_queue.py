@@ -7,21 +7,29 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mnsa.search.heartbeat import WORKER, Watch, me
-from mnsa.search.queue import BUDGET, INDEX, INTERRUPTED, Queue, note
-from mnsa.search.sampling import Plan
+from mnsa.search.sampling import SamplingPlan
 from mnsa.search.storage import open_storage
+from mnsa.search.trial_queue import (
+    BUDGET,
+    INDEX,
+    INTERRUPTED,
+    WORKER,
+    LivenessMonitor,
+    TrialQueue,
+    set_trial_attr,
+    worker_identity,
+)
 
-DRAWN = Plan((), given=0, limit=None)  # a sampler draws every point
+DRAWN = SamplingPlan((), num_listed=0, max_trials=None)  # a sampler draws every point
 
 
-class SetWatch(Watch):
+class SetWatch(LivenessMonitor):
     """Takes for dead the trials it is told."""
 
     def __init__(self):
         self.dead = set()
 
-    def death_of(self, trial):
+    def death_reason(self, trial):
         return "process 7 on oak died" if trial.number in self.dead else ""
 
 
@@ -32,7 +40,7 @@ def queue_of(storage_url, tmp_path):
 
     def connect(plan=DRAWN):
         study = optuna.load_study(study_name="s", storage=open_storage(storage_url))
-        return Queue(study, tmp_path / "queue.lock", SetWatch(), plan)
+        return TrialQueue(study, tmp_path / "queue.lock", SetWatch(), plan)
 
     return connect
 
@@ -49,23 +57,23 @@ def test_the_budget_is_handed_out_once_whoever_asks(queue_of):
     first, second = queue_of(), queue_of()
     claimed = [queue.claim() for queue in (first, second, first)]
     assert sorted(trial.user_attrs[INDEX] for trial in claimed) == [0, 1, 2]
-    assert all(trial.user_attrs[WORKER] == me() for trial in trials_of(first))
+    assert all(trial.user_attrs[WORKER] == worker_identity() for trial in trials_of(first))
     assert first.claim() is second.claim() is None
-    assert first.unsettled() == 3
+    assert first.count_unfinished() == 3
     for trial, queue in zip(claimed, (second, first, second), strict=True):
         queue.tell(trial, TrialState.COMPLETE, [0.5])
-    assert first.unsettled() == 0
+    assert first.count_unfinished() == 0
     assert first.claim() is None
     assert len(trials_of(first)) == 3
 
 
 def test_a_higher_budget_adds_what_is_missing_and_a_lower_one_nothing(queue_of):
     queue = queue_of()
-    queue.raise_budget(2)
+    queue.increase_budget(2)
     assert queue.budget == 3
     for _ in range(3):
         queue.tell(queue.claim(), TrialState.COMPLETE, [0.5])
-    queue.raise_budget(4)
+    queue.increase_budget(4)
     assert queue.claim().user_attrs[INDEX] == 3
 
 
@@ -77,11 +85,11 @@ def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_
         trial = queue.claim()
         drawn.append(trial.suggest_categorical("deform3", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
         assert (trial.number, trial.user_attrs[INDEX]) == (attempt, 0)
-        assert queue.unsettled() == 1
+        assert queue.count_unfinished() == 1
         queue.tell(trial, TrialState.FAIL)
     assert len(set(drawn)) == 1
     assert queue.claim() is None
-    assert queue.unsettled() == 0
+    assert queue.count_unfinished() == 0
 
 
 def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
@@ -89,9 +97,9 @@ def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
     queue._study.set_user_attr(BUDGET, 1)
     for _ in range(5):
         trial = queue.claim()
-        note(queue._study, trial, INTERRUPTED, True)
+        set_trial_attr(queue._study, trial, INTERRUPTED, True)
         queue.tell(trial, TrialState.FAIL)
-    assert queue.unsettled() == 1
+    assert queue.count_unfinished() == 1
     assert queue.claim() is not None
 
 
@@ -141,7 +149,7 @@ def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, mo
 
 
 def test_points_that_are_given_come_first_and_the_rest_is_drawn(queue_of):
-    queue = queue_of(Plan([{"deform3": 0.2}], given=1, limit=None))
+    queue = queue_of(SamplingPlan([{"deform3": 0.2}], num_listed=1, max_trials=None))
     queue.claim(), queue.claim()
     given, drawn = [trial.system_attrs["fixed_params"] for trial in trials_of(queue)[:2]]
     assert (given, drawn) == ({"deform3": 0.2}, {})
@@ -149,7 +157,7 @@ def test_points_that_are_given_come_first_and_the_rest_is_drawn(queue_of):
 
 def test_a_grid_is_tried_point_by_point_and_no_further(queue_of):
     points = [{"deform3": ratio} for ratio in (0.1, 0.2)]
-    queue = queue_of(Plan(points, given=2, limit=2))
+    queue = queue_of(SamplingPlan(points, num_listed=2, max_trials=2))
     assert queue.budget == 2
     first = queue.claim()
     queue.tell(first, TrialState.FAIL)  # before it drew anything
@@ -167,7 +175,7 @@ def test_six_workers_at_once_take_twelve_trials_once_each(tmp_path):
     def work():
         try:
             study = optuna.load_study(study_name="s", storage=open_storage(url))
-            queue = Queue(study, tmp_path / "queue.lock", SetWatch(), DRAWN)
+            queue = TrialQueue(study, tmp_path / "queue.lock", SetWatch(), DRAWN)
             while (trial := queue.claim()) is not None:
                 taken.append(trial.user_attrs[INDEX])
                 queue.tell(trial, TrialState.COMPLETE, [0.5])

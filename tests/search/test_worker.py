@@ -12,14 +12,13 @@ from safetensors.torch import load_file
 from mnsa.config import load_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import StudyError
-from mnsa.evaluation.metrics import ValidationScores
+from mnsa.metrics.functional import ValidationScores
 from mnsa.model.cost import network_cost
 from mnsa.run_folder import load_network
 from mnsa.search import worker
-from mnsa.search.found import find
-from mnsa.search.snapshot import records_of
+from mnsa.search.results import trial_records, write_best
 from mnsa.search.study import create_study, join_study
-from mnsa.search.worker import SearchInterruptedError, work
+from mnsa.search.worker import SearchInterruptedError, run_worker
 from mnsa.study_folder import read_study_record
 from mnsa.training.fit import train
 from mnsa.training.module import StageModule
@@ -32,8 +31,8 @@ def searched(search_config, dataset, tmp_path_factory):
     """A study that has ended, really trained, pruning nothing. For reading only."""
     config = search_config(search={"pruner": "none"})
     study = create_study(config, dataset, tmp_path_factory.mktemp("studies") / "leaves", trials=TRIALS)
-    work(study)
-    find(study)
+    run_worker(study)
+    write_best(study)
     return study
 
 
@@ -44,7 +43,7 @@ def impatient(monkeypatch):
 
 
 def states(study):
-    return [record.state for record in records_of(study)]
+    return [record.state for record in trial_records(study)]
 
 
 def rows_of(folder):
@@ -52,7 +51,7 @@ def rows_of(folder):
 
 
 def test_every_trial_keeps_its_curve_its_widths_and_what_it_costs(searched):
-    records = records_of(searched)
+    records = trial_records(searched)
     assert [(record.index, record.state) for record in records] == [(n, "complete") for n in range(TRIALS)]
     for record in records:
         rows = rows_of(searched.folder.trial_folder(record.number))
@@ -70,11 +69,11 @@ def test_every_trial_keeps_its_curve_its_widths_and_what_it_costs(searched):
 def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searched):
     assert [row["stage"] for row in rows_of(searched.folder.shared_folder)] == ["first"]
     shared = load_network(searched.folder.shared_folder)[0].state_dict()
-    for record in records_of(searched):
+    for record in trial_records(searched):
         folder = searched.folder.trial_folder(record.number)
         assert {row["stage"] for row in rows_of(folder)} == {"second"}
-        assert load_config(folder / "config.toml").train.start_from == str(searched.folder.shared_folder.resolve())
-    network = load_network(searched.folder.trial_folder(find(searched).trial.number))[0]
+        assert load_config(folder / "config.toml").train.init_from == str(searched.folder.shared_folder.resolve())
+    network = load_network(searched.folder.trial_folder(write_best(searched).trial.number))[0]
     taken = {name: value for name, value in network.state_dict().items() if name in shared}
     assert {name.split(".")[0] for name in taken} == {"backbone", "attention", "class_head"}
     assert all(torch.equal(value, shared[name]) for name, value in taken.items())
@@ -91,11 +90,11 @@ def test_networks_are_kept_where_no_other_is_better_and_cheaper_and_no_checkpoin
 def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, dataset, tmp_path):
     record = read_study_record(searched.folder)
     best = max(record.trials, key=lambda trial: trial.iou)
-    comments = [line for line in searched.folder.found_file.read_text().splitlines() if line.startswith("#")]
-    assert comments[0].startswith(f"# mnsa train {searched.folder.found_file} ")
+    comments = [line for line in searched.folder.best_file.read_text().splitlines() if line.startswith("#")]
+    assert comments[0].startswith(f"# mnsa train {searched.folder.best_file} ")
     assert any("study 'leaves'" in line and f"trial {best.number}" in line for line in comments)
     assert any(f"IoU {best.iou:.4f}" in line for line in comments)
-    config = load_config(searched.folder.found_file)
+    config = load_config(searched.folder.best_file)
     assert config.model.widths == tuple(best.point.values())
     assert (config.stages, config.train) == (searched.config.stages, searched.config.train)
     run = train(config, dataset, tmp_path / "run")
@@ -105,13 +104,13 @@ def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, d
 
 def test_a_study_that_has_ended_is_picked_from_again_and_trains_no_more(searched):
     joined = join_study(searched.folder.path)
-    work(joined)
-    assert len(records_of(joined)) == TRIALS
-    cheapest = min(records_of(joined), key=lambda trial: trial.macs)
-    assert find(joined, f"under={cheapest.macs / 1e9}").trial.number == cheapest.number
-    assert read_study_record(joined.folder).picked == cheapest.number
-    assert find(joined).study.picked_as.startswith("under=")  # the last rule stays
-    assert find(joined, "best").trial.iou == max(record.iou for record in records_of(joined))
+    run_worker(joined)
+    assert len(trial_records(joined)) == TRIALS
+    cheapest = min(trial_records(joined), key=lambda trial: trial.macs)
+    assert write_best(joined, f"under={cheapest.macs / 1e9}").trial.number == cheapest.number
+    assert read_study_record(joined.folder).selected == cheapest.number
+    assert write_best(joined).study.selection_rule.startswith("under=")  # the last rule stays
+    assert write_best(joined, "best").trial.iou == max(record.iou for record in trial_records(joined))
 
 
 def test_test_images_that_are_not_there_change_nothing(searched, search_config, own_dataset, tmp_path):
@@ -119,38 +118,38 @@ def test_test_images_that_are_not_there_change_nothing(searched, search_config, 
         (own_dataset / row.image).unlink()
         (own_dataset / row.mask).unlink()
     study = create_study(search_config(search={"pruner": "none"}), own_dataset, tmp_path / "study", trials=1)
-    work(study)
-    same, first = records_of(study)[0], records_of(searched)[0]
+    run_worker(study)
+    same, first = trial_records(study)[0], trial_records(searched)[0]
     assert (same.point, same.curve) == (first.point, first.curve)
 
 
 @pytest.mark.parametrize("pruner", ["halving", "median"])
 def test_pruning_fires_inside_a_training(new_study, monkeypatch, pruner):
-    joint = {"tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 2}
-    study = new_study(joint, trials=2, search={"pruner": pruner, "startup_trials": 1, "spared_epochs": 1})
+    joint = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 2}
+    study = new_study(joint, trials=2, search={"pruner": pruner, "startup_trials": 1, "grace_period": 1})
     scores = iter([0.5, 0.6, 0.1, 0.7])
     monkeypatch.setattr(
         ValidationScores, "compute", lambda self: dict.fromkeys(("iou", "score"), torch.tensor(next(scores)))
     )
-    work(study)
-    first, second = records_of(study)
+    run_worker(study)
+    first, second = trial_records(study)
     assert (first.state, first.iou) == ("complete", pytest.approx(0.6))
     assert (second.state, second.curve, second.reason) == ("pruned", (pytest.approx(0.1),), "pruned after epoch 1")
     assert len(rows_of(study.folder.trial_folder(1))) == 1
 
 
 def test_epochs_that_are_spared_are_not_pruned(new_study, fake_training):
-    study = new_study(trials=2, search={"spared_epochs": 2})
+    study = new_study(trials=2, search={"grace_period": 2})
     fake_training.endings = [[0.5, 0.6, 0.7], [0.1, 0.1, 0.9]]
-    work(study)
-    assert records_of(study)[1].curve == pytest.approx((0.1, 0.1))
+    run_worker(study)
+    assert trial_records(study)[1].curve == pytest.approx((0.1, 0.1))
 
 
 def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_study, fake_training, capsys):
     study = new_study(trials=1)
     fake_training.endings = [torch.OutOfMemoryError("CUDA out of memory.\nmuch more"), MemoryError(), [0.4]]
-    work(study)
-    records = records_of(study)
+    run_worker(study)
+    records = trial_records(study)
     assert [record.state for record in records] == ["failed", "failed", "complete"]
     assert records[0].reason == "OutOfMemoryError: CUDA out of memory."
     assert records[0].point == records[2].point
@@ -161,37 +160,37 @@ def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_s
 def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, capsys):
     study = new_study(trials=2)
     fake_training.endings = [ValueError("odd"), [0.4], ValueError("odd"), ValueError("odd")]
-    work(study)
+    run_worker(study)
     assert states(study) == ["failed", "complete", "failed", "failed"]
-    assert [record.index for record in records_of(study)] == [0, 1, 0, 0]
+    assert [record.index for record in trial_records(study)] == [0, 1, 0, 0]
     assert "trial 3  failed, given up: ValueError: odd" in capsys.readouterr().out
-    assert find(study).trial.number == 1
+    assert write_best(study).trial.number == 1
 
 
 def test_where_nothing_is_complete_there_is_nothing_to_find(new_study, fake_training):
     study = new_study(trials=1)
     fake_training.endings = [ValueError("odd")] * 3
-    work(study)
-    with pytest.raises(StudyError, match=r"nothing to pick\. What happened: ValueError: odd"):
-        find(study)
-    assert not study.folder.found_file.exists()
+    run_worker(study)
+    with pytest.raises(StudyError, match=r"nothing to select\. What happened: ValueError: odd"):
+        write_best(study)
+    assert not study.folder.best_file.exists()
 
 
 def test_when_everything_fails_a_worker_stops_and_says_why(new_study, fake_training, monkeypatch):
-    monkeypatch.setattr(worker, "FAILURES_IN_A_ROW", 4)
+    monkeypatch.setattr(worker, "MAX_CONSECUTIVE_FAILURES", 4)
     study = new_study(trials=40)
     fake_training.endings = [OSError("No space left on device")] * 99
     with pytest.raises(StudyError, match="4 attempts in a row failed, the last because of: OSError: No space left"):
-        work(study)
+        run_worker(study)
     assert states(study).count("failed") == 4
 
 
 def test_a_network_without_any_branch_is_not_trained(new_study, fake_training, monkeypatch):
     study = new_study(trials=2, search={"ratios": (0.0, 0.25)})
     points = iter([dict.fromkeys(study.space.widths, 0.0), dict.fromkeys(study.space.widths, 0.25)])
-    monkeypatch.setattr("mnsa.search.trial.draw", lambda *_: next(points))
-    work(study)
-    bare, other = records_of(study)
+    monkeypatch.setattr("mnsa.search.trial.suggest_point", lambda *_: next(points))
+    run_worker(study)
+    bare, other = trial_records(study)
     assert (bare.state, bare.reason) == ("pruned", "no branch at level 1, 2, 3, 4, 5")
     assert other.state == "complete"
     assert len(fake_training.configs) == 1
@@ -201,21 +200,21 @@ def test_a_network_without_any_branch_is_not_trained(new_study, fake_training, m
 def test_a_second_objective_is_weighed_against_iou(new_study, fake_training, cost):
     study = new_study(trials=3, search={"objectives": ("iou", cost), "pruner": "none"})
     fake_training.endings = [[0.4], [0.5], [0.6]]
-    work(study)
-    records = records_of(study)
+    run_worker(study)
+    records = trial_records(study)
     for trial, record in zip(study.optuna.trials, records, strict=True):
         assert trial.values == [record.iou, record.cost(cost)]
-    found = find(study, "knee")
+    found = write_best(study, "knee")
     assert found.study.cost == cost
     assert {trial.number for trial in study.optuna.best_trials} == set(found.study.front)
 
 
 def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, monkeypatch, fake_training, capsys):
-    from mnsa.search.shared import share
+    from mnsa.search.trial import train_shared_stages
 
-    monkeypatch.setattr(worker, "share", share)
+    monkeypatch.setattr(worker, "train_shared_stages", train_shared_stages)
     study = new_study({}, trials=1)
-    work(study)
+    run_worker(study)
     assert "each trial trains everything" in capsys.readouterr().out
     assert fake_training.configs[0].stages == study.config.stages
     assert not study.folder.shared_folder.exists()
@@ -224,7 +223,7 @@ def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, mo
 def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study, fake_training, capsys):
     study = new_study(trials=3, search={"pruner": "none"})
     fake_training.endings = [[0.4], [0.6, 0.5], [0.3]]
-    work(study)
+    run_worker(study)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
     assert lines[1].startswith("trial 1  complete  IoU 0.6000  0.0")
     assert " GMACs  0.1" in lines[1]
@@ -236,20 +235,20 @@ def test_ctrl_c_gives_the_running_trial_back(new_study, fake_training, impatient
     study = new_study(trials=2)
     fake_training.endings = [[0.4], KeyboardInterrupt()]
     with pytest.raises(SearchInterruptedError, match=f"mnsa search --join {study.folder.path}") as interruption:
-        work(study)
+        run_worker(study)
     assert interruption.value.exit_code == 130
     assert states(study) == ["complete", "failed"]
     joined = join_study(study.folder.path)
-    work(joined)
+    run_worker(joined)
     assert states(joined) == ["complete", "failed", "complete"]
-    assert [record.reason for record in records_of(joined)] == ["", "interrupted", ""]
-    assert records_of(joined)[1].index == records_of(joined)[2].index == 1
+    assert [record.reason for record in trial_records(joined)] == ["", "interrupted", ""]
+    assert trial_records(joined)[1].index == trial_records(joined)[2].index == 1
 
 
 @pytest.mark.slow
 def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch, search_config):
-    first = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "class_head"), "epochs": 2}
-    second = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}
+    first = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "class_head"), "epochs": 2}
+    second = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
     study, step = new_study(first, second, trials=1), StageModule.training_step
     handler = signal.getsignal(signal.SIGINT)
 
@@ -260,11 +259,11 @@ def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch,
 
     monkeypatch.setattr(StageModule, "training_step", interrupted_step)
     with pytest.raises(SearchInterruptedError):
-        work(study)
+        run_worker(study)
     signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
-    assert not records_of(study)
+    assert not trial_records(study)
     monkeypatch.setattr(StageModule, "training_step", step)
-    work(study)
+    run_worker(study)
     assert [row["epoch"] for row in rows_of(study.folder.shared_folder)] == ["1", "2"]
     assert states(study) == ["complete"]
 
@@ -281,8 +280,8 @@ def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study,
             yield 0.9
 
     fake_training.endings = [Freeing(), [0.3]]
-    work(study)  # what the first attempt had reached doesn't prune the second
-    assert [(record.state, record.iou) for record in records_of(study)] == [
+    run_worker(study)  # what the first attempt had reached doesn't prune the second
+    assert [(record.state, record.iou) for record in trial_records(study)] == [
         ("failed", pytest.approx(0.9)),
         ("complete", pytest.approx(0.3)),
     ]

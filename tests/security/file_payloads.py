@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
-from stranger import Payload, Place
+from sandbox import Payload, Place
 
 from archives import FOUR, packed, photo, special, with_header
 from hostile_pickles import ARMED, Calling
@@ -24,7 +24,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, pixels: bytes = bytes(20)) -> bytes:
-    """A grey PNG that claims a size."""
+    """A gray PNG that claims a size."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
@@ -244,7 +244,7 @@ PAYLOADS = (
     archive("a device", lambda place: place.leads_to("leaves.zip", "/dev/zero"), "it is no file"),
     *(pickled(name) for name in ARMED),
     weights("to import", lambda place, file: ["import-checkpoint", file, "--out", place.out]),
-    weights("to start from", lambda place, file: trained(place, file, "train.start_from")),
+    weights("to start from", lambda place, file: trained(place, file, "train.init_from")),
     weights("for the backbone", lambda place, file: trained(place, file, "model.pretrained")),
     run("a model of the hub", CARD, card(backbone="hf-hub:stranger/net"), "timm has no model"),
     run("a model in a folder", CARD, card(backbone="local-dir:/tmp"), "timm has no model"),

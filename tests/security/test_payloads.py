@@ -8,7 +8,7 @@ from pathlib import Path
 import file_payloads
 import pytest
 import text_payloads
-from stranger import Payload, Place, watched
+from sandbox import Payload, Place, watched
 
 PAYLOADS = {payload.name: payload for payload in (*text_payloads.PAYLOADS, *file_payloads.PAYLOADS)}
 
@@ -25,7 +25,7 @@ def place(tmp_path, monkeypatch, request):
 def refusal(mnsa, place: Place, payload: Payload) -> tuple[str, list[str]]:
     """Run the command: what it says, and what it did that it must not do."""
     command = payload.lay(place)
-    listed = place.folder / "faults.json"
+    listed = place.folder / "findings.json"
     if command[0] == "check":  # its table is for eyes
         command += ["--json", listed]
     with watched(place) as harm:
@@ -33,8 +33,8 @@ def refusal(mnsa, place: Place, payload: Payload) -> tuple[str, list[str]]:
     assert ending.code == 2
     assert "Traceback" not in ending.err
     if command[0] == "check":
-        faults = json.loads(listed.read_text(encoding="utf-8"))["faults"]
-        return "\n".join(f"{fault['file']} {fault['reason']}" for fault in faults), harm
+        findings = json.loads(listed.read_text(encoding="utf-8"))["findings"]
+        return "\n".join(f"{finding['file']} {finding['reason']}" for finding in findings), harm
     assert ending.err.startswith("Error: ")
     return ending.err, harm
 
@@ -48,7 +48,7 @@ def test_a_payload_is_refused_and_nothing_else_happens(mnsa, place, name):
     assert harm == []
     assert {path: path.read_bytes() for path in place.elsewhere.iterdir()} == elsewhere
     assert list(Path.cwd().iterdir()) == []
-    assert {path.name for path in place.folder.iterdir()} <= {"home", "elsewhere", "cwd", "faults.json"}
+    assert {path.name for path in place.folder.iterdir()} <= {"home", "elsewhere", "cwd", "findings.json"}
 
 
 def test_there_are_many_payloads_and_no_two_of_one_name():
@@ -66,10 +66,10 @@ def test_the_watch_sees_what_it_is_there_for(place, tmp_path):
 READ_ALL = """
 import sys, warnings
 from pathlib import Path
-from mnsa.data.check.files import look
+from mnsa.data.validation.inspect import inspect_files
 warnings.simplefilter("ignore")
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    assert any(fault.severity == "error" for fault in look(path.parent, 2, (path.name, path.name)).faults), path
+    assert any(finding.severity == "error" for finding in inspect_files(path.parent, 2, (path.name, path.name)).findings), path
 """
 
 
@@ -90,7 +90,7 @@ def test_no_archive_of_these_needs_much_memory(place):
 
 def within(megabytes: int, code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run Python code that may have so many more megabytes of memory than Python has with its libraries loaded."""
-    limit = f"import resource, torch, mnsa.data.importers.zip_file, PIL.Image; PIL.Image.init(); used = {_USED}\n"
+    limit = f"import resource, torch, mnsa.data.formats.zip_archive, PIL.Image; PIL.Image.init(); used = {_USED}\n"
     limit += f"resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes << 20},) * 2)\n"
     command = [sys.executable, "-c", limit + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

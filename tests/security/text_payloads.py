@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from stranger import DATASET_TOML, Payload, Place
+from sandbox import DATASET_TOML, Payload, Place
 
 DEEP = "[" * 30_000 + "]" * 30_000
 SPARSE = 1 << 30  # bytes that a file claims and doesn't take on the disk
@@ -14,7 +14,7 @@ def listed(cell: str, says: str, column: str = "image") -> Payload:
     def lay(place: Place) -> list[object]:
         quoted = '"' + cell.format(elsewhere=place.elsewhere).replace('"', '""') + '"'
         data = place.rows(f"{quoted}," if column == "image" else f"a.png,{quoted}")
-        return ["split", data, "--val", 0.2, "--out", place.out]
+        return ["split", data, "--val-fraction", 0.2, "--out", place.out]
 
     return Payload(f"{column} {cell[:30]!a}", lay, says)
 
@@ -44,7 +44,7 @@ def instead(name: str, target: str, says: str) -> Payload:
                 file.truncate(SPARSE)
         else:
             place.leads_to(name, target)
-        return ["split", place.home, "--val", 0.2, "--out", place.out]
+        return ["split", place.home, "--val-fraction", 0.2, "--out", place.out]
 
     return Payload(f"{name} is {target}", lay, says)
 
@@ -53,7 +53,7 @@ def described(name: str, text: str, says: str) -> Payload:
     """A dataset.toml."""
 
     def lay(place: Place) -> list[object]:
-        return ["split", place.rows("a.png", names=text), "--val", 0.2, "--out", place.out]
+        return ["split", place.rows("a.png", names=text), "--val-fraction", 0.2, "--out", place.out]
 
     return Payload(f"dataset.toml: {name}", lay, says)
 
@@ -64,7 +64,7 @@ def tabled(name: str, text: str, says: str) -> Payload:
     def lay(place: Place) -> list[object]:
         place.rows()
         place.file("manifest.csv", text)
-        return ["split", place.home, "--val", 0.2, "--out", place.out]
+        return ["split", place.home, "--val-fraction", 0.2, "--out", place.out]
 
     return Payload(f"manifest.csv: {name}", lay, says)
 

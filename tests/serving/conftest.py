@@ -13,9 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mnsa.records import Prediction
-from mnsa.serving.app import make_app
-from mnsa.serving.limits import Limits
+from mnsa.serving.upload import RequestLimits
+from mnsa.serving.web_app import create_app
+from mnsa.structures import Prediction
 from mnsa.traits import find_roles
 
 
@@ -49,7 +49,7 @@ def open_client():
 
     def client(predictor, *, hosts=(), **limits):
         roles = find_roles(predictor.mask_classes) if predictor.mask_classes else None
-        app = make_app(predictor, name="tiny", roles=roles, limits=Limits(**limits), hosts=hosts)
+        app = create_app(predictor, name="tiny", roles=roles, limits=RequestLimits(**limits), hosts=hosts)
         return TestClient(app, base_url="http://localhost")
 
     return client

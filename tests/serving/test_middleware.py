@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnsa.serving.guard import host_name
+from mnsa.serving.middleware import parse_host
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:9", "[::1]:8000", "10.1.2.3"])
@@ -42,4 +42,4 @@ def test_every_answer_tells_the_browser_to_be_careful(client, path):
 
 
 def test_a_port_is_no_part_of_a_name():
-    assert [host_name(host) for host in ("A.b:80", "[::1]:80", "[::1]", "")] == ["a.b", "::1", "::1", ""]
+    assert [parse_host(host) for host in ("A.b:80", "[::1]:80", "[::1]", "")] == ["a.b", "::1", "::1", ""]

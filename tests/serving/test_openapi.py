@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from mnsa.serving.app import make_app
-from mnsa.serving.limits import Limits
+from mnsa.serving.upload import RequestLimits
+from mnsa.serving.web_app import create_app
 
 load_all_checks()
 # Random bytes are what the description asks for, and still no image: refusing them is right.
@@ -18,7 +18,7 @@ OPERATIONS = {"POST /v1/predict", "GET /v1/model", "GET /healthz", "GET /metrics
 @pytest.fixture(scope="module")
 def operations(predictor):
     """What the description lists, by name."""
-    app = make_app(predictor, name="tiny", limits=Limits(max_bytes=2**20), hosts=["*"])
+    app = create_app(predictor, name="tiny", limits=RequestLimits(max_bytes=2**20), hosts=["*"])
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     return {found.ok().label: found.ok() for found in schema.get_all_operations()}
 

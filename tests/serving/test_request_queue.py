@@ -6,22 +6,22 @@ import threading
 import pytest
 from fastapi import HTTPException
 
-from mnsa.serving.queue import Queue
+from mnsa.serving.request_queue import RequestQueue
 
 
 def test_a_place_is_free_again_whatever_happens_in_it():
-    queue = Queue(1)
+    queue = RequestQueue(1)
     for error in (ValueError, HTTPException(400), asyncio.CancelledError):
-        with pytest.raises(BaseException), queue.place():  # noqa: B017
+        with pytest.raises(BaseException), queue.slot():  # noqa: B017
             raise error
-    with queue.place(), pytest.raises(HTTPException) as refused, queue.place():
+    with queue.slot(), pytest.raises(HTTPException) as refused, queue.slot():
         pass
-    assert (refused.value.status_code, queue.inside) == (429, 0)
+    assert (refused.value.status_code, queue.active) == (429, 0)
 
 
 def test_all_work_is_done_in_one_thread_and_in_turn():
     async def work():
-        queue = Queue(4)
+        queue = RequestQueue(4)
         done = await asyncio.gather(*(queue.run(lambda k=k: (k, threading.get_ident())) for k in range(20)))
         queue.close()
         return done
@@ -36,7 +36,7 @@ def test_waiting_work_of_the_cancelled_is_never_begun():
     begun, go_on = [], threading.Event()
 
     async def work():
-        queue = Queue(4)
+        queue = RequestQueue(4)
         running = asyncio.create_task(queue.run(go_on.wait))
         waiting = asyncio.create_task(queue.run(lambda: begun.append(1)))
         await asyncio.sleep(0)

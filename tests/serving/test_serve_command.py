@@ -47,7 +47,7 @@ def test_it_listens_to_this_machine_alone_and_ends_in_good_order(start_server, n
 
 @pytest.mark.slow
 def test_200_parallel_requests_get_the_right_codes_and_leave_nothing_behind(start_server, photos):
-    server = start_server("--places", 16)
+    server = start_server("--queue-size", 16)
 
     def ask(index):
         name, data = photos[index % len(photos)]

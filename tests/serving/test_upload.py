@@ -2,8 +2,8 @@
 
 import asyncio
 
-from mnsa.serving.app import make_app
-from mnsa.serving.limits import Limits
+from mnsa.serving.upload import RequestLimits
+from mnsa.serving.web_app import create_app
 
 HEAD = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
 
@@ -21,7 +21,7 @@ def endless(chunk, taken):
 
 def test_an_endless_upload_is_refused_soon_after_the_limit(stub, ask_raw):
     taken = [0]
-    app = make_app(stub, name="tiny", limits=Limits(max_bytes=100_000))
+    app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
     answer = ask_raw(app, endless(b"0" * 1000, taken))
     assert answer.status == 413
     assert taken[0] <= 2 * 100_000 + 2000  # what is counted, and what is then drained so that the refusal is read
@@ -29,7 +29,7 @@ def test_an_endless_upload_is_refused_soon_after_the_limit(stub, ask_raw):
 
 def test_an_upload_that_announces_too_much_is_refused_unread(stub, ask_raw):
     taken = [0]
-    app = make_app(stub, name="tiny", limits=Limits(max_bytes=100_000))
+    app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
     headers = [(b"content-length", b"100001"), (b"expect", b"100-continue")]
     assert ask_raw(app, endless(b"0" * 1000, taken), headers).status == 413
     assert taken[0] == 0
@@ -44,7 +44,7 @@ def test_an_upload_that_stalls_is_408(stub, ask_raw):
         sent.append(HEAD)
         return {"type": "http.request", "body": HEAD, "more_body": True}
 
-    app = make_app(stub, name="tiny", limits=Limits(upload_s=0.05))
+    app = create_app(stub, name="tiny", limits=RequestLimits(upload_timeout_s=0.05))
     assert ask_raw(app, receive).status == 408
 
 
@@ -54,7 +54,7 @@ def test_a_client_that_hangs_up_while_sending_costs_nothing(stub, ask_raw):
     async def receive():
         return messages.pop(0)
 
-    app = make_app(stub, name="tiny")
+    app = create_app(stub, name="tiny")
     assert ask_raw(app, receive).status == 499
     assert not stub.started.is_set()
 
@@ -69,7 +69,7 @@ def test_a_client_that_hangs_up_while_waiting_has_its_work_dropped(stub, ask_raw
             return {"type": "http.disconnect"}
         return messages.pop(0)
 
-    app = make_app(stub, name="tiny")
+    app = create_app(stub, name="tiny")
     assert ask_raw(app, receive).status == 499
     stub.go_on.set()
     app.app.state.server.queue._thread.shutdown(wait=True)

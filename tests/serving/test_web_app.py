@@ -29,27 +29,27 @@ def pixels_of(text):
 
 def test_the_answer_is_the_predictor_s_own(client, predictor, dataset, photos):
     name, data = photos[0]
-    answer = ask(client, (name, data), top_k=2).json()["answers"][0]
+    answer = ask(client, (name, data), top_k=2).json()["results"][0]
     own = predictor.predict_image(read_image(dataset / "images" / name))
     best = own.class_probs.argsort()[::-1][:2]
     assert [one["name"] for one in answer["classes"]] == [predictor.classes[k] for k in best]
     assert [one["probability"] for one in answer["classes"]] == pytest.approx(own.class_probs[best].tolist())
     np.testing.assert_array_equal(pixels_of(answer["mask"]["png"]), own.mask)
     np.testing.assert_allclose(pixels_of(answer["attention"]["png"]) / 255, own.attention, atol=0.5 / 255 + 1e-6)
-    assert answer["mask"]["shares"][0]["share"] == pytest.approx((own.mask == 1).mean(), abs=1e-6)
+    assert answer["mask"]["areas"][0]["fraction"] == pytest.approx((own.mask == 1).mean(), abs=1e-6)
     assert (answer["image"], answer["width"], answer["height"], answer["preview"]) == (name, 64, 64, None)
 
 
 def test_many_images_are_answered_in_their_order(client, photos):
-    answers = ask(client, *photos, parts="classes").json()["answers"]
-    alone = [ask(client, photo, parts="classes").json()["answers"][0] for photo in photos]
+    answers = ask(client, *photos, include="classes").json()["results"]
+    alone = [ask(client, photo, include="classes").json()["results"][0] for photo in photos]
     for answer in (*answers, *alone):
         del answer["seconds"]
     assert answers == alone
 
 
 def test_a_scale_turns_traits_into_millimetres(client, photos):
-    in_px, in_mm = (ask(client, photos[0], parts="traits", **q).json()["answers"][0] for q in ({}, {"px_per_mm": 4}))
+    in_px, in_mm = (ask(client, photos[0], include="traits", **q).json()["results"][0] for q in ({}, {"px_per_mm": 4}))
     assert in_px["classes"] is in_px["mask"] is None
     assert in_mm["traits"]["vein_length_mm"] == pytest.approx(in_px["traits"]["vein_length_px"] / 4, rel=1e-5)
     assert set(in_mm["traits"]) != set(in_px["traits"]) == set(client.get("/v1/model").json()["traits"])
@@ -59,7 +59,7 @@ def test_the_table_is_the_one_that_mnsa_predict_writes(client, photos, dataset, 
     files = [dataset / "images" / name for name, _ in photos]
     assert mnsa("predict", finished.path, *files, "--traits", "--px-per-mm", 2, "--out", tmp_path / "out").code == 0
     expected = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
-    response = ask(client, *photos, px_per_mm=2, **{"as": "csv"})
+    response = ask(client, *photos, px_per_mm=2, format="csv")
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(response.text)))
     for row, own, (name, _) in zip(rows, expected, photos, strict=True):
@@ -69,7 +69,7 @@ def test_the_table_is_the_one_that_mnsa_predict_writes(client, photos, dataset, 
 
 def test_the_archive_holds_table_masks_and_overlays(client, photos, predictor, dataset):
     (name, data), _ = photos
-    response = ask(client, (name, data), ("../../x/" + name, data), **{"as": "zip"})
+    response = ask(client, (name, data), ("../../x/" + name, data), format="zip")
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         stem = name.removesuffix(".jpg")
         pictures = {f"masks/{one}.png" for one in (stem, f"{stem}-2")} | {
@@ -84,7 +84,7 @@ def test_no_file_leaves_the_memory(client, encoded, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "does not exist"))
     data = encoded((1200, 1200))
     assert len(data) > 3 * 2**20
-    assert ask(client, ("large.png", data), parts="classes").status_code == 200
+    assert ask(client, ("large.png", data), include="classes").status_code == 200
 
 
 def test_what_is_no_image_is_named_and_refused(client, photos, encoded):
@@ -115,7 +115,7 @@ def test_limits_are_enforced_by_name(open_client, predictor, photos, encoded):
 @pytest.mark.parametrize(
     ("query", "word"),
     [({"px_per_mm": 0}, "px_per_mm"), ({"px_per_mm": "nan"}, "px_per_mm"), ({"top_k": 0}, "top_k"),
-     ({"parts": "soul"}, "parts"), ({"as": "pdf"}, "as"), ({"path": "/etc/passwd"}, "path")],
+     ({"include": "soul"}, "include"), ({"format": "pdf"}, "format"), ({"path": "/etc/passwd"}, "path")],
 )  # fmt: skip
 def test_choices_out_of_range_are_named(client, photos, query, word):
     assert refusal(ask(client, photos[0], **query), 422).startswith(word)
@@ -132,12 +132,12 @@ def test_a_form_must_hold_images_and_nothing_else(client, photos):
 
 
 def test_a_full_queue_answers_429_and_when_to_come_back(open_client, stub, photos):
-    with open_client(stub, places=1) as client:
+    with open_client(stub, queue_size=1) as client:
         first = threading.Thread(target=ask, args=(client, photos[0]))
         first.start()
         assert stub.started.wait(30)
         response = ask(client, photos[1])
-        assert "1 places" in refusal(response, 429)
+        assert "full (1 requests)" in refusal(response, 429)
         assert int(response.headers["retry-after"]) > 0
         assert client.get("/healthz").json() == {"status": "ok"}
         stub.go_on.set()
@@ -146,7 +146,7 @@ def test_a_full_queue_answers_429_and_when_to_come_back(open_client, stub, photo
 
 
 def test_an_answer_that_takes_too_long_is_504(open_client, stub, photos):
-    with open_client(stub, answer_s=0.05) as client:
+    with open_client(stub, timeout_s=0.05) as client:
         assert "0.05 seconds" in refusal(ask(client, photos[0]), 504)
         stub.go_on.set()
 
@@ -155,7 +155,7 @@ def test_the_model_says_what_it_answers_and_not_where_it_lies(client, predictor,
     response = client.get("/v1/model")
     about = response.json()
     assert about["classes"] == list(predictor.classes)
-    assert about["mask_classes"] == [{"name": "vein", "value": 1, "colour": "#ffdc3c"}]
+    assert about["mask_classes"] == [{"name": "vein", "value": 1, "color": "#ffdc3c"}]
     assert about["limits"]["max_images"] == 16
     assert str(finished.path.parent) not in response.text
 
@@ -195,7 +195,7 @@ def test_a_failure_tells_the_client_nothing_of_the_server(open_client, stub, pho
 def test_a_network_of_one_task_leaves_the_other_null(open_client, stub, photos):
     stub.go_on.set()
     with open_client(stub) as client:
-        answer = ask(client, photos[0]).json()["answers"][0]
+        answer = ask(client, photos[0]).json()["results"][0]
         assert answer["classes"][0] == {"name": "a", "probability": 0.75}
         assert answer["mask"] is answer["attention"] is answer["traits"] is None
-        assert ask(client, photos[0], **{"as": "csv"}).text.splitlines()[0] == "image,class,probability,top5"
+        assert ask(client, photos[0], format="csv").text.splitlines()[0] == "image,class,probability,top5"

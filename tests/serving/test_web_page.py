@@ -104,7 +104,7 @@ def test_a_scale_gives_millimetres_on_the_page_and_in_the_table(page, photos, fi
     for row, own in zip(rows, expected, strict=True):
         assert list(row) == list(own)
         assert (row["class"], row["probability"], row["top5"]) == (own["class"], own["probability"], own["top5"])
-        for column in set(row) - {"image", "class", "top5", "vein_ground", "error"}:
+        for column in set(row) - {"image", "class", "top5", "vein_reference", "error"}:
             assert float(row[column] or "nan") == pytest.approx(float(own[column] or "nan"), rel=2e-5, nan_ok=True)
 
 

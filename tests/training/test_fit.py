@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from mnsa.data.manifest import read_manifest, write_manifest
-from mnsa.evaluation.metrics import ValidationScores
+from mnsa.metrics.functional import ValidationScores
 from mnsa.model.network import build_network
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
 
-FIRST = {"name": "first", "tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
-SECOND = {"name": "second", "tasks": ("segmentation",), "learns": ("enhancer", "decoder")}
+FIRST = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
+SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder")}
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_balanced_class_weights_change_the_loss_where_a_class_is_rare(own_datase
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_a_resumed_run_equals_one_that_was_never_interrupted(trained, interrupt, stage):
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
-    options = {"train": {"ema_decay": 0.9}, "augment": {"erase": 0.5, "vertical_flip": 0.5}}
+    options = {"train": {"ema_decay": 0.9}, "augment": {"random_erasing": 0.5, "vertical_flip": 0.5}}
     whole = trained("whole", *stages, **options)
     interrupt(stage)
     with pytest.raises(TrainingInterruptedError, match=f"epoch 2 of stage '{stage}'") as interruption:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mnsa.records import NO_LABEL, NO_MASK
+from mnsa.structures import IGNORE_INDEX, NO_LABEL
 from mnsa.training import losses
 
 SIZE = (6, 8)
@@ -46,13 +46,13 @@ def test_class_weights_weigh_the_cross_entropy(generator):
 def test_the_pixel_loss_is_pytorchs_cross_entropy_over_known_pixels(generator, mask_classes):
     logits = torch.randn(2, mask_classes, *SIZE, generator=generator)
     masks = torch.randint(0, max(2, mask_classes), (2, *SIZE), generator=generator)
-    masks[0, :3] = NO_MASK
+    masks[0, :3] = IGNORE_INDEX
     ours = losses.pixel_loss(logits, *losses.mask_targets(masks, SIZE, mask_classes))
     if mask_classes == 1:
-        known = masks != NO_MASK
+        known = masks != IGNORE_INDEX
         expected = F.binary_cross_entropy_with_logits(logits[:, 0][known], masks[known].float())
     else:
-        expected = F.cross_entropy(logits, masks, ignore_index=NO_MASK)
+        expected = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX)
     torch.testing.assert_close(ours, expected)
 
 
@@ -81,7 +81,7 @@ def test_dice_of_a_half_sure_mask_is_its_closed_form():
 
 
 def test_a_batch_without_masks_costs_nothing():
-    targets, known = losses.mask_targets(torch.full((2, *SIZE), NO_MASK), SIZE, 3)
+    targets, known = losses.mask_targets(torch.full((2, *SIZE), IGNORE_INDEX), SIZE, 3)
     logits = torch.ones(2, 3, *SIZE)
     assert losses.pixel_loss(logits, targets, known) == 0
     assert losses.dice_loss(logits, targets, known) == 0
@@ -98,7 +98,7 @@ def test_guidance_is_the_mse_with_the_pooled_mask_of_maximum_one(generator):
 def test_guidance_leaves_out_images_without_foreground_or_mask(generator):
     attention = torch.rand(3, 1, 2, 2, generator=generator)
     masks = torch.zeros(3, 8, 8, dtype=torch.long)
-    masks[1] = NO_MASK
+    masks[1] = IGNORE_INDEX
     masks[2, 0, 0] = 1
     alone = losses.guidance_loss(attention[2:], masks[2:])
     torch.testing.assert_close(losses.guidance_loss(attention, masks), alone)
@@ -107,7 +107,7 @@ def test_guidance_leaves_out_images_without_foreground_or_mask(generator):
 def test_guidance_leaves_out_the_cells_of_which_nothing_is_known(generator):
     masks = torch.zeros(1, 8, 8, dtype=torch.long)
     masks[0, :4, :2] = 1
-    masks[0, 4:] = NO_MASK  # what a crop beyond the image's border holds: the lower two cells of a 2 x 2 attention
+    masks[0, 4:] = IGNORE_INDEX  # what a crop beyond the image's border holds: the lower two cells of a 2 x 2 attention
     attention = torch.rand(1, 1, 2, 2, generator=generator)
     expected = F.mse_loss(attention[..., :1, :], torch.tensor([[[[1.0, 0]]]]))
     torch.testing.assert_close(losses.guidance_loss(attention, masks), expected)
@@ -137,7 +137,7 @@ def test_the_side_loss_is_pytorchs_with_the_weights_of_the_method(generator):
 
 def test_several_mask_classes_are_one_foreground_to_the_sides(generator):
     masks = torch.randint(0, 3, (2, 32, 48), generator=generator)
-    masks[0, :9] = NO_MASK
+    masks[0, :9] = IGNORE_INDEX
     one_class = masks.where(masks != 2, 1)
     logits = sides(generator)
     assert torch.equal(losses.side_loss(logits, masks), losses.side_loss(logits, one_class))
@@ -147,4 +147,4 @@ def test_the_side_loss_of_undecided_sides_is_log_2_times_the_weights(generator):
     masks = torch.randint(0, 2, (2, 32, 48), generator=generator)
     ours = losses.side_loss(sides(generator, logit=0.0), masks)
     assert ours.item() == pytest.approx(math.log(2) * (1 / 4 + 1 / 8 + 1 / 16 + 1 / 32))
-    assert losses.side_loss(sides(generator), torch.full_like(masks, NO_MASK)) == 0
+    assert losses.side_loss(sides(generator), torch.full_like(masks, IGNORE_INDEX)) == 0

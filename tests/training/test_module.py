@@ -1,4 +1,6 @@
-"""One training step: each image trains the tasks it has the truth for."""
+"""What an epoch draws depends on seed, epoch and process, and on nothing that came before."""
+
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -10,12 +12,32 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import BinaryJaccardIndex, MulticlassAccuracy
 
 from mnsa.model.network import build_network
-from mnsa.records import NO_LABEL, NO_MASK, Batch
+from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training import losses
-from mnsa.training.module import StageModule, _lr_factor, _optimizer
+from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimizer, _lr_factor
 
-STAGE_2 = {"tasks": ("segmentation",), "learns": ("enhancer", "decoder")}
-UNKNOWN = torch.full((4, 64, 64), NO_MASK)
+
+def draw(seed, epoch, process=0):
+    torch.rand(epoch + 1)  # an earlier epoch's use of the generator
+    EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
+    return torch.rand(3).tolist()
+
+
+def test_an_epoch_draws_the_same_however_it_was_reached():
+    draws = [draw(1, 0), draw(1, 1), draw(1, 2)]
+    assert draw(1, 1) == draws[1]
+    assert draw(1, 0) == draws[0]
+
+
+def test_another_seed_epoch_or_process_draws_otherwise():
+    draws = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1, 0, process=1)]
+    assert len(set(map(tuple, draws))) == 4
+
+
+STAGE_2 = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder")}
+
+UNKNOWN = torch.full((4, 64, 64), IGNORE_INDEX)
+
 UNLABELLED = torch.full((4,), NO_LABEL)
 
 
@@ -70,7 +92,7 @@ def test_a_batch_without_any_truth_has_no_gradient(make_module, batch):
 
 
 def test_mask_guidance_trains_the_attention_of_unlabelled_images(make_module, batch):
-    stage = {"tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+    stage = {"tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
     module = make_module(stage, loss={"mask_guidance": 0.1})
     assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELLED))["attention"] > 0
 
@@ -95,7 +117,7 @@ def test_the_loss_is_pytorchs_with_the_configs_weights(make_module, batch, mask_
 def test_deep_supervision_weighs_the_output_and_the_sides(make_module, batch, mask_classes, mask_resolution):
     model = {"mask_resolution": mask_resolution}
     module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
-    logits, sides = module.network.segment_deeply(module.network.features(batch.images), batch.images)
+    logits, sides = module.network.segment_with_side_logits(module.network.features(batch.images), batch.images)
     assert [side.shape[-1] for side in sides] == [32, 16, 8, 4]
     targets, known = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)
     output = 2 * losses.pixel_loss(logits, targets, known) + losses.dice_loss(logits, targets, known)
@@ -113,7 +135,7 @@ def test_deep_supervision_decodes_once(make_module, batch):
 
 @pytest.mark.parametrize("attention", ["mean", "mean_max"])
 def test_mask_guidance_adds_its_weight_times_the_mse(make_module, batch, attention):
-    stage = {"tasks": ("classification",), "learns": ("backbone", "attention", "class_head")}
+    stage = {"tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
     modules = [
         make_module(stage, model={"attention": attention, "dropout": 0.0}, loss={"mask_guidance": w}) for w in (0, 0.1)
     ]
@@ -174,8 +196,10 @@ def test_the_warm_up_is_linear_and_then_the_schedule_begins():
 
 
 def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_none(make_module):
-    module = make_module({"optimizer": "sgd", "lr": 0.1, "backbone_lr": 0.01, "learns": ("backbone_deep", "decoder")})
-    optimizer = _optimizer(module.network, module.stage)
+    module = make_module(
+        {"optimizer": "sgd", "lr": 0.1, "backbone_lr": 0.01, "trainable": ("backbone_deep", "decoder")}
+    )
+    optimizer = _build_optimizer(module.network, module.stage)
     assert isinstance(optimizer, torch.optim.SGD)
     given = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in module.network.named_parameters():
@@ -187,7 +211,7 @@ def test_what_a_batch_is_padded_with_teaches_nothing(make_module, batch):
     module = make_module().eval()  # statistics of a batch would see the border
     odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels)
     losses_of_odd = module.training_step(odd, 0)
-    masks = torch.full_like(batch.masks, NO_MASK)
+    masks = torch.full_like(batch.masks, IGNORE_INDEX)
     masks[:, :60, :50] = odd.masks
     images = torch.zeros_like(batch.images)
     images[..., :60, :50] = odd.images

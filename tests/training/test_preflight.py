@@ -6,7 +6,7 @@ import pytest
 
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, DataError
-from mnsa.training.requirements import require_trainable
+from mnsa.training.preflight import require_trainable
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_task_needs_its_truth_to_learn_from_and_to_choose_by(make_config, mani
 
 
 def test_a_task_that_no_stage_has_needs_nothing(make_config, manifest):
-    stage = {"tasks": ("segmentation",), "learns": ("backbone", "enhancer", "decoder")}
+    stage = {"tasks": ("segmentation",), "trainable": ("backbone", "enhancer", "decoder")}
     require_trainable(make_config(stage), without(without(manifest, "train", "label"), "val", "label"))
 
 

@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader
 
 from mnsa.errors import ConfigError
 from mnsa.model.network import build_network
-from mnsa.records import Batch
+from mnsa.structures import Batch
 from mnsa.training.module import StageModule
-from mnsa.training.stages import open_stage, set_modes
+from mnsa.training.stages import set_train_modes, set_trainable_parts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -55,42 +55,42 @@ def test_all_parts_of_a_joint_stage_learn(network, changed):
 
 
 @pytest.mark.parametrize(
-    ("task", "learns", "parts"),
+    ("task", "trainable", "parts"),
     [
         ("classification", ("attention", "class_head"), {"attention", "class_head"}),
         ("segmentation", ("enhancer", "decoder"), {"enhancer", "decoder", "mask_head"}),
         ("segmentation", ("decoder",), {"decoder", "mask_head"}),
     ],
 )
-def test_frozen_parts_stay_bit_for_bit_with_their_statistics(changed, task, learns, parts):
-    assert parts_of(changed(tasks=(task,), learns=learns)) == parts
+def test_frozen_parts_stay_bit_for_bit_with_their_statistics(changed, task, trainable, parts):
+    assert parts_of(changed(tasks=(task,), trainable=trainable)) == parts
 
 
 def test_frozen_statistics_move_where_the_stage_says_so(changed):
-    names = changed(tasks=("classification",), learns=("class_head",), frozen_statistics="moving")
+    names = changed(tasks=("classification",), trainable=("class_head",), frozen_bn="train")
     in_backbone = {name for name in names if name.startswith("backbone.")}
     assert {name.rsplit(".", 1)[1] for name in in_backbone} == set(STATISTICS)
 
 
-@pytest.mark.parametrize("statistics", ["fixed", "moving"])
+@pytest.mark.parametrize("statistics", ["eval", "train"])
 def test_backbone_deep_leaves_the_shallow_modules_alone(network, changed, statistics):
     shallow = {id(t) for module in network.backbone.shallow_modules() for t in module.parameters()}
     frozen = {name for name, tensor in network.named_parameters() if id(tensor) in shallow}
-    names = changed(learns=("backbone_deep", "class_head"), frozen_statistics=statistics)
+    names = changed(trainable=("backbone_deep", "class_head"), frozen_bn=statistics)
     deep = {name for name, _ in network.backbone.named_parameters(prefix="backbone")} - frozen
     assert frozen.isdisjoint(names)
     assert deep & names
     shallow_statistics = {n for n in names if n.endswith(STATISTICS) and n.rsplit(".", 1)[0] + ".weight" in frozen}
-    assert bool(shallow_statistics) == (statistics == "moving")
+    assert bool(shallow_statistics) == (statistics == "train")
 
 
 def test_a_second_stage_opens_what_the_first_had_closed(changed):
-    assert "decoder" not in parts_of(changed(tasks=("classification",), learns=("class_head",)))
-    assert parts_of(changed(tasks=("segmentation",), learns=("decoder",))) == {"decoder", "mask_head"}
+    assert "decoder" not in parts_of(changed(tasks=("classification",), trainable=("class_head",)))
+    assert parts_of(changed(tasks=("segmentation",), trainable=("decoder",))) == {"decoder", "mask_head"}
 
 
 def test_freezing_survives_train(network, make_config):
-    config = make_config({"tasks": ("classification",), "learns": ("class_head",)})
+    config = make_config({"tasks": ("classification",), "trainable": ("class_head",)})
     module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
     module.eval()
     module.train()
@@ -101,6 +101,6 @@ def test_freezing_survives_train(network, make_config):
 def test_a_part_the_network_lacks_is_refused_with_those_it_has(make_config):
     classifier = build_network(make_config().model, 3, 0)
     stage = make_config().stages[0]
-    for use in (open_stage, set_modes):
+    for use in (set_trainable_parts, set_train_modes):
         with pytest.raises(ConfigError, match="'enhancer', which this network lacks; it has backbone, attention"):
             use(classifier, stage)

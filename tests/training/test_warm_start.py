@@ -9,10 +9,10 @@ from mnsa.data.manifest import read_manifest
 from mnsa.errors import MnsaError, ModelError
 from mnsa.model.network import build_network
 from mnsa.training.fit import train
-from mnsa.training.start import read_start, take_over
-from released_names import released_state
+from mnsa.training.warm_start import load_matching_parts, read_init_weights
+from upstream_names import upstream_state
 
-SEGMENTATION = {"tasks": ("segmentation",), "learns": ("enhancer", "decoder"), "epochs": 1}
+SEGMENTATION = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
 
 
 def equal_parts(state, other, *prefixes):
@@ -21,7 +21,7 @@ def equal_parts(state, other, *prefixes):
 
 
 def test_a_segmentation_stage_keeps_the_class_head_it_starts_from(finished, dataset, make_config, tmp_path, capsys):
-    config = make_config(SEGMENTATION, train={"start_from": str(finished.path)})
+    config = make_config(SEGMENTATION, train={"init_from": str(finished.path)})
     run = train(config, dataset, tmp_path / "second")
     before, after = (load_file(folder / "model.safetensors") for folder in (finished.model_folder, run.model_folder))
     assert equal_parts(before, after, "backbone.", "attention.", "class_head.")
@@ -36,24 +36,24 @@ def test_weights_files_of_both_kinds_serve(finished, make_config, tmp_path):
     save_file(state, tmp_path / "ours.safetensors")
     torch.save({"net": state}, tmp_path / "ours.pth")
     assert (
-        read_start(tmp_path / "ours.pth", "mean_max").keys()
-        == read_start(tmp_path / "ours.safetensors", "mean_max").keys()
+        read_init_weights(tmp_path / "ours.pth", "mean_max").keys()
+        == read_init_weights(tmp_path / "ours.safetensors", "mean_max").keys()
     )
 
 
 def test_a_released_checkpoint_serves(tmp_path):
     config = ModelConfig(preset="paper", backbone="resnet18", pretrained="none", attention="mean")
     network, other = (build_network(config, 3, 0) for _ in range(2))
-    torch.save(released_state(network), tmp_path / "released.pth")
-    take_over(other, read_start(tmp_path / "released.pth", "mean"), "released.pth")
+    torch.save(upstream_state(network), tmp_path / "upstream.pth")
+    load_matching_parts(other, read_init_weights(tmp_path / "upstream.pth", "mean"), "upstream.pth")
     assert equal_parts(network.state_dict(), other.state_dict(), "backbone.", "class_head.")
 
 
 def test_a_head_for_other_classes_begins_anew(finished, dataset, make_config):
-    start = read_start(finished.path, "mean_max")
+    start = read_init_weights(finished.path, "mean_max")
     network = build_network(make_config().model, len(read_manifest(dataset).classes) + 1, 0)
     head = network.class_head.classifier.weight.clone()
-    said = take_over(network, start, "a run")
+    said = load_matching_parts(network, start, "a run")
     assert said == "Started from a run: backbone, attention; new: class_head"
     assert torch.equal(network.class_head.classifier.weight, head)
 
@@ -61,10 +61,10 @@ def test_a_head_for_other_classes_begins_anew(finished, dataset, make_config):
 def test_another_backbone_is_refused(finished):
     network = build_network(ModelConfig(preset="paper", backbone="resnet18", pretrained="none"), 3, 0)
     with pytest.raises(ModelError, match="no weights of resnet18"):
-        take_over(network, read_start(finished.path, "mean_max"), "a run")
+        load_matching_parts(network, read_init_weights(finished.path, "mean_max"), "a run")
 
 
 def test_a_missing_start_is_refused_before_anything_is_made(dataset, make_config, tmp_path):
     with pytest.raises(MnsaError, match=r"gone\.pth"):
-        train(make_config(train={"start_from": str(tmp_path / "gone.pth")}), dataset, tmp_path / "run")
+        train(make_config(train={"init_from": str(tmp_path / "gone.pth")}), dataset, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""A mask, its classes' roles and a leaf of its own become traits; no mask breaks the ruler."""
+"""Mask classes get their roles by their usual names or by the names given, and nobody guesses."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,66 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from mnsa.errors import DataError
-from mnsa.traits import Roles, Ruler
-from mnsa.traits.hull import convex_hull
+from mnsa.errors import ConfigError, DataError
+from mnsa.traits import Roles, TraitMeasurer, find_roles
+from mnsa.traits.measurer import find_roles_or_none
+from mnsa.traits.region_props import convex_hull
+
+
+@pytest.mark.parametrize(
+    ("classes", "roles"),
+    [
+        (["vein"], Roles(vein=(1,), leaf=(), lesion=())),
+        (["foreground"], Roles(vein=(1,), leaf=(), lesion=())),
+        (["leaf"], Roles(vein=(), leaf=(1,), lesion=())),
+        (["background", "leaf", "symptom"], Roles(vein=(), leaf=(1,), lesion=(2,))),
+        (["background", "Leaf", "Veins"], Roles(vein=(2,), leaf=(1,), lesion=())),
+    ],
+)
+def test_usual_names_have_their_roles(classes, roles):
+    assert find_roles(classes) == roles
+
+
+def test_given_names_replace_the_usual_ones_of_their_role_only():
+    classes = ["background", "leaf", "rust", "miner", "lesion", "nerve"]
+    roles = find_roles(classes, vein=["nerve"], lesion=["rust", "miner"])
+    assert roles == Roles(vein=(5,), leaf=(1,), lesion=(2, 3))
+
+
+def test_a_usual_name_that_is_given_another_role_loses_its_own():
+    assert find_roles(["background", "vein", "leaf"], lesion=["vein"]) == Roles(vein=(), leaf=(2,), lesion=(1,))
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "words"),
+    [
+        (["background", "class1"], {}, ["background, class1", "--vein NAME"]),
+        ([], {}, ["none"]),
+        (["background", "leaf"], {"vein": ["nerve"]}, ["no mask class 'nerve'", "background, leaf"]),
+        (["background", "leaf"], {"vein": ["leaf"], "leaf": ["leaf"]}, ["can't have two roles"]),
+    ],
+)
+def test_what_cannot_be_told_is_an_error(classes, given, words):
+    with pytest.raises(ConfigError) as error:
+        find_roles(classes, **given)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_veins_and_lesions_belong_to_the_leaf():
+    mask = np.array([[0, 1, 2, 3]], dtype=np.uint8)
+    roles = Roles(vein=(3,), leaf=(1,), lesion=(2,))
+    assert roles.select_pixels(mask, "leaf").tolist() == [[False, True, True, True]]
+    assert roles.select_pixels(mask, "lesion").tolist() == [[False, False, True, False]]
+    assert Roles(vein=(3,), leaf=(), lesion=()).select_pixels(mask, "leaf") is None
+
+
+def test_masks_of_which_nobody_says_what_they_are_have_no_roles():
+    assert find_roles_or_none(["stem", "pot"]) is None
+    assert find_roles_or_none(["stem", "pot"], vein=["stem"]) == find_roles(["stem", "pot"], vein=["stem"])
+    assert find_roles_or_none(["vein"]) == find_roles(["vein"])
+    with pytest.raises(ConfigError, match="no mask class"):
+        find_roles_or_none(["stem"], vein=["twig"])
+
 
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
@@ -19,15 +76,15 @@ def test_lesions_are_counted_and_measured():
     mask[:, :10] = 0
     mask[5:7, 20:25] = mask[7, 25] = 2  # 8-connected: one
     mask[30:33, 30:33] = 2
-    lesion = Ruler(Roles(vein=(), leaf=(1,), lesion=(2,))).measure(mask).lesion
+    lesion = TraitMeasurer(Roles(vein=(), leaf=(1,), lesion=(2,))).measure(mask).lesion
     assert lesion.count == 2
-    assert lesion.area_share == 20 / 1600
+    assert lesion.area_fraction == 20 / 1600
     assert (lesion.area_px2.mean, lesion.area_px2.p50) == (10, 10)
-    assert Ruler(Roles(vein=(), leaf=(), lesion=(2,))).measure(mask).lesion.count == 2
+    assert TraitMeasurer(Roles(vein=(), leaf=(), lesion=(2,))).measure(mask).lesion.count == 2
 
 
 def test_parts_without_a_class_are_none(draw):
-    traits = Ruler(VEINS).measure(draw.line(100, 3, 0).astype(np.uint8))
+    traits = TraitMeasurer(VEINS).measure(draw.line(100, 3, 0).astype(np.uint8))
     assert traits.leaf is None
     assert traits.lesion is None
     assert (traits.vein.free_ending_count, traits.areole.count) == (2, 0)
@@ -35,30 +92,35 @@ def test_parts_without_a_class_are_none(draw):
 
 def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw):
     veins = draw.grid(4, 40, 2, 30)
-    hull, image = (Ruler(VEINS, ground=ground).measure(veins.astype(np.uint8)).vein for ground in ("hull", "image"))
-    assert (hull.ground, image.ground) == ("hull", "image")
-    assert hull.ground_area_px2 == convex_hull(veins).sum()
-    assert image.ground_area_px2 == veins.size
+    hull, image = (
+        TraitMeasurer(VEINS, reference_area=reference_area).measure(veins.astype(np.uint8)).vein
+        for reference_area in ("hull", "image")
+    )
+    assert (hull.reference, image.reference) == ("hull", "image")
+    assert hull.reference_area_px2 == convex_hull(veins).sum()
+    assert image.reference_area_px2 == veins.size
     assert hull.length_px == image.length_px
-    assert hull.density_px_per_px2 == pytest.approx(hull.length_px / hull.ground_area_px2)
+    assert hull.density_px_per_px2 == pytest.approx(hull.length_px / hull.reference_area_px2)
 
 
 def test_a_leaf_that_comes_apart_is_the_ground_and_nothing_outside_counts(draw):
     leaf, veins = draw.disk(70), draw.grid(4, 40, 2, 0)
-    ruler = Ruler(Roles(vein=(1,), leaf=(), lesion=(2,)), leaf_apart=True)
+    measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=(2,)), separate_leaf_mask=True)
     mask = veins.astype(np.uint8)
     mask[:10, :10] = 2
-    apart = ruler.measure(mask, leaf.astype(np.uint8) * 255)
-    assert apart.vein.ground == "leaf"
-    assert apart.vein.ground_area_px2 == apart.leaf.area_px2 == leaf.sum()
-    assert apart.vein.area_share == (veins & leaf).sum() / leaf.sum()
+    apart = measurer.measure(mask, leaf.astype(np.uint8) * 255)
+    assert apart.vein.reference == "leaf"
+    assert apart.vein.reference_area_px2 == apart.leaf.area_px2 == leaf.sum()
+    assert apart.vein.area_fraction == (veins & leaf).sum() / leaf.sum()
     assert apart.lesion.count == 0
-    assert ruler.columns[0] == "leaf_area_px2"
+    assert measurer.columns[0] == "leaf_area_px2"
 
 
 def test_a_leaf_of_another_size_is_an_error(draw):
     with pytest.raises(DataError, match="20 x 10 pixels; expected 241 x 241"):
-        Ruler(VEINS, leaf_apart=True).measure(draw.disk(9).astype(np.uint8), np.ones((10, 20), dtype=np.uint8))
+        TraitMeasurer(VEINS, separate_leaf_mask=True).measure(
+            draw.disk(9).astype(np.uint8), np.ones((10, 20), dtype=np.uint8)
+        )
 
 
 def test_a_mask_straight_from_a_1_bit_image_is_measured(draw, tmp_path):
@@ -67,7 +129,7 @@ def test_a_mask_straight_from_a_1_bit_image_is_measured(draw, tmp_path):
     with Image.open(tmp_path / "veins.png") as image:
         raw = np.asarray(image)
     assert raw.dtype == bool  # with 255 for True inside, which thinning would take for an index
-    assert Ruler(VEINS).row(raw) == Ruler(VEINS).row(veins.astype(np.uint8))
+    assert TraitMeasurer(VEINS).measure_row(raw) == TraitMeasurer(VEINS).measure_row(veins.astype(np.uint8))
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,10 +138,12 @@ def test_a_mask_straight_from_a_1_bit_image_is_measured(draw, tmp_path):
     st.sampled_from(["hull", "image"]),
     st.booleans(),
 )
-def test_any_mask_can_be_measured(mask, ground, has_leaf):
-    ruler = Ruler(Roles(vein=(2,), leaf=(1,) if has_leaf else (), lesion=(3,)), ground=ground)
-    traits = ruler.measure(mask)
-    assert list(ruler.row(mask)) == ruler.columns
+def test_any_mask_can_be_measured(mask, reference_area, has_leaf):
+    measurer = TraitMeasurer(
+        Roles(vein=(2,), leaf=(1,) if has_leaf else (), lesion=(3,)), reference_area=reference_area
+    )
+    traits = measurer.measure(mask)
+    assert list(measurer.measure_row(mask)) == measurer.columns
     assert 0 <= traits.vein.length_px <= 3 * (mask == 2).sum()
     assert traits.vein.branch_count >= 0
     assert not (traits.vein.width_px.p05 > traits.vein.width_px.p95)

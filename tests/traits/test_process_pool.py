@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from mnsa.errors import RunError
-from mnsa.inference.trait_pool import measuring
-from mnsa.traits import Ruler, find_roles
+from mnsa.traits import TraitMeasurer, find_roles
+from mnsa.traits.process_pool import measurement_pool
 
-RULER = Ruler(find_roles(["vein"]), px_per_mm=4.0)
+MEASURER = TraitMeasurer(find_roles(["vein"]), px_per_mm=4.0)
 BEGIN = """
 import os, numpy as np
 from multiprocessing import active_children
-from mnsa.inference.trait_pool import measuring
-from mnsa.traits import Ruler, find_roles
+from mnsa.traits.process_pool import measurement_pool
+from mnsa.traits import TraitMeasurer, find_roles
 if __name__ == "__main__":
-    with measuring(Ruler(find_roles(["vein"])), images=100, processes=1) as measure:
+    with measurement_pool(TraitMeasurer(find_roles(["vein"])), images=100, processes=1) as measure:
         measure(np.zeros((9, 9), np.uint8))
         print(*(child.pid for child in active_children()), flush=True)
         os.kill(os.getpid(), 9)
@@ -36,15 +36,15 @@ def cross(size):
 
 
 def test_few_images_are_measured_without_another_process():
-    with measuring(RULER, images=3, processes=2) as measure:
-        assert measure(cross(40)) == RULER.row(cross(40))
-        assert measure == RULER.row
+    with measurement_pool(MEASURER, images=3, processes=2) as measure:
+        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
+        assert measure == MEASURER.measure_row
 
 
 @pytest.mark.slow
 def test_another_process_measures_the_same_and_its_death_is_told():
-    with measuring(RULER, images=100, processes=1) as measure:
-        assert measure(cross(40)) == RULER.row(cross(40))
+    with measurement_pool(MEASURER, images=100, processes=1) as measure:
+        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         (child,) = multiprocessing.active_children()
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(RunError, match="was killed"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnsa.data.images import read_mask
-from mnsa.traits import Roles, Ruler
+from mnsa.traits import Roles, TraitMeasurer
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "chase_db1"
 pytestmark = [
@@ -18,17 +18,17 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def observers():
     """The vein traits of both observers' masks, image by image."""
-    ruler = Ruler(Roles(vein=(1,), leaf=(), lesion=()), ground="image")
+    measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=()), reference_area="image")
     names = sorted(path.name for path in (FOLDER / "masks").iterdir())[::4]
     return [
-        [ruler.measure(read_mask(FOLDER / folder / name, 1).numpy()).vein for name in names]
+        [measurer.measure(read_mask(FOLDER / folder / name, 1).numpy()).vein for name in names]
         for folder in ("masks", "masks_2nd")
     ]
 
 
 def test_length_times_width_is_the_vessels_area(observers):
     for traits in (*observers[0], *observers[1]):
-        area = traits.area_share * traits.ground_area_px2
+        area = traits.area_fraction * traits.reference_area_px2
         assert traits.length_px * traits.width_px.mean == pytest.approx(area, rel=0.05)
 
 

@@ -1,10 +1,37 @@
-"""Columns carry their units: millimetres with a scale, pixels without, and the numbers fit the names."""
+"""A distribution in five numbers counts every value as often as its weight says."""
 
 import numpy as np
 import pytest
 
 from mnsa.errors import ConfigError
-from mnsa.traits import Roles, Ruler
+from mnsa.traits import Roles, TraitMeasurer
+from mnsa.traits.records import summarize
+
+
+def test_weights_count_like_repetitions():
+    values = np.sort(np.random.default_rng(1).standard_normal(400))
+    weights = np.arange(400) % 5
+    found, repeated = summarize(values, weights.astype(float)), np.repeat(values, weights)
+    assert found.mean == pytest.approx(repeated.mean())
+    assert found.sd == pytest.approx(repeated.std())
+    assert (found.p05, found.p50, found.p95) == pytest.approx(np.quantile(repeated, [0.05, 0.5, 0.95]), abs=0.1)
+
+
+def test_percentiles_without_weights_are_numpys():
+    values = np.random.default_rng(2).standard_normal(2001)
+    found = summarize(values)
+    assert (found.p05, found.p50, found.p95) == pytest.approx(np.quantile(values, [0.05, 0.5, 0.95]), abs=0.01)
+
+
+def test_values_that_count_nothing_change_nothing():
+    values = np.array([100.0, 2.0, 3.0, -50.0])
+    assert summarize(values, np.array([0, 1, 1, 0])) == summarize(np.array([2.0, 3.0]))
+
+
+def test_nothing_is_described_by_nothing():
+    assert np.isnan(summarize(np.empty(0))).all()
+    assert np.isnan(summarize(np.ones(3), np.zeros(3))).all()
+
 
 ROLES = Roles(vein=(2,), leaf=(1,), lesion=(3,))
 
@@ -19,7 +46,7 @@ def mask(draw):
 
 
 def test_without_a_scale_there_are_no_millimetres(mask):
-    row = Ruler(ROLES).row(mask)
+    row = TraitMeasurer(ROLES).measure_row(mask)
     assert [name for name in row if "mm" in name] == []
     assert {"leaf_area_px2", "vein_length_px", "vein_density_px_per_px2", "vein_width_p50_px", "areole_count"} <= set(
         row
@@ -27,7 +54,7 @@ def test_without_a_scale_there_are_no_millimetres(mask):
 
 
 def test_with_a_scale_there_are_no_pixels(mask):
-    row = Ruler(ROLES, px_per_mm=20.0).row(mask)
+    row = TraitMeasurer(ROLES, px_per_mm=20.0).measure_row(mask)
     assert [name for name in row if "px" in name] == []
     assert {"leaf_area_mm2", "vein_length_mm", "vein_density_mm_per_mm2", "vein_width_p50_mm", "areole_count"} <= set(
         row
@@ -35,12 +62,12 @@ def test_with_a_scale_there_are_no_pixels(mask):
 
 
 def test_the_numbers_fit_the_units(mask):
-    px, mm = Ruler(ROLES).row(mask), Ruler(ROLES, px_per_mm=20.0).row(mask)
+    px, mm = TraitMeasurer(ROLES).measure_row(mask), TraitMeasurer(ROLES, px_per_mm=20.0).measure_row(mask)
     for name, factor in (("leaf_area_px2", 1 / 400), ("vein_length_px", 1 / 20), ("vein_density_px_per_px2", 20)):
         assert float(mm[name.replace("px", "mm")]) == pytest.approx(float(px[name]) * factor, rel=1e-5)
     same = [name for name in px if "px" not in name]
     assert [px[name] for name in same] == [mm[name] for name in same]
-    assert {"leaf_circularity", "vein_area_share", "vein_tortuosity_mean", "lesion_count"} <= set(same)
+    assert {"leaf_circularity", "vein_area_fraction", "vein_tortuosity_mean", "lesion_count"} <= set(same)
 
 
 @pytest.mark.parametrize("scale", [None, 20.0])
@@ -48,18 +75,18 @@ def test_the_numbers_fit_the_units(mask):
     "roles", [ROLES, Roles((1,), (), ()), Roles((), (1,), ()), Roles((), (1,), (2,)), Roles((), (), (1,))]
 )
 def test_the_columns_are_known_before_any_mask(mask, roles, scale):
-    ruler = Ruler(roles, px_per_mm=scale)
-    assert list(ruler.row(mask)) == ruler.columns
+    measurer = TraitMeasurer(roles, px_per_mm=scale)
+    assert list(measurer.measure_row(mask)) == measurer.columns
 
 
 def test_what_does_not_exist_is_empty():
-    row = Ruler(ROLES).row(np.zeros((9, 9), dtype=np.uint8))
+    row = TraitMeasurer(ROLES).measure_row(np.zeros((9, 9), dtype=np.uint8))
     assert row["leaf_area_px2"] == row["vein_length_px"] == row["areole_count"] == row["lesion_count"] == "0"
-    assert row["leaf_length_px"] == row["vein_density_px_per_px2"] == row["lesion_area_share"] == ""
+    assert row["leaf_length_px"] == row["vein_density_px_per_px2"] == row["lesion_area_fraction"] == ""
     assert "nan" not in row.values()
 
 
 @pytest.mark.parametrize("scale", [0.0, -2.0, float("nan"), float("inf")])
 def test_a_scale_that_is_none_is_an_error(scale):
     with pytest.raises(ConfigError, match=r"--px-per-mm.*expected a positive number"):
-        Ruler(ROLES, px_per_mm=scale)
+        TraitMeasurer(ROLES, px_per_mm=scale)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 from skimage.measure import regionprops
+from skimage.morphology import convex_hull_image
 
-from mnsa.traits import regions
+from mnsa.traits import region_props
+from mnsa.traits.region_props import convex_hull
 
 
 @pytest.fixture(scope="module")
@@ -16,33 +18,51 @@ def labelled():
 
 def test_areas(labelled):
     labels, count, expected = labelled
-    assert regions.areas(labels, count).tolist() == [region.area for region in expected]
+    assert region_props.areas(labels, count).tolist() == [region.area for region in expected]
 
 
 def test_perimeters(draw):
     shapes = [draw.line(100, 40, degrees) for degrees in range(0, 91, 5)]
-    found = [regions.perimeters(shape.astype(np.int32), 1)[0] for shape in shapes]
+    found = [region_props.perimeters(shape.astype(np.int32), 1)[0] for shape in shapes]
     np.testing.assert_allclose(found, 2 * (100 + 40), rtol=0.03)
-    assert regions.perimeters(draw.disk(30).astype(np.int32), 1)[0] == pytest.approx(2 * np.pi * 30, rel=0.01)
+    assert region_props.perimeters(draw.disk(30).astype(np.int32), 1)[0] == pytest.approx(2 * np.pi * 30, rel=0.01)
     ring = draw.ring(60, 10).astype(np.int32)
-    assert regions.perimeters(ring, 1)[0] == pytest.approx(2 * np.pi * (65 + 55), rel=0.01)  # the hole's, too
+    assert region_props.perimeters(ring, 1)[0] == pytest.approx(2 * np.pi * (65 + 55), rel=0.01)  # the hole's, too
 
 
 def test_each_perimeter_is_that_of_the_region_alone(labelled):
     labels, count, expected = labelled
-    alone = [regions.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]
-    np.testing.assert_allclose(regions.perimeters(labels, count), alone)
+    alone = [region_props.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]
+    np.testing.assert_allclose(region_props.perimeters(labels, count), alone)
 
 
 def test_elongations(labelled):
     labels, count, expected = labelled
     large = [region for region in expected if region.area > 100]
     ratios = [region.axis_major_length / region.axis_minor_length for region in large]
-    found = regions.elongations(labels, count)[[region.label - 1 for region in large]]
+    found = region_props.elongations(labels, count)[[region.label - 1 for region in large]]
     np.testing.assert_allclose(found, ratios, rtol=0.02)  # scikit-image's pixels are points, ours are squares
 
 
 def test_no_region_has_no_shape():
     nothing = np.zeros((5, 6), dtype=np.int32)
-    for measure in (regions.areas, regions.perimeters, regions.elongations):
+    for measure in (region_props.areas, region_props.perimeters, region_props.elongations):
         assert measure(nothing, 0).shape == (0,)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 10, 60])
+@pytest.mark.parametrize("seed", range(4))
+def test_scattered_pixels(pixels, seed):
+    mask = np.zeros((40, 55), dtype=bool)
+    mask.flat[np.random.default_rng(seed).choice(mask.size, pixels, replace=False)] = True
+    np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 45, 90])
+def test_lines_and_ellipses(draw, degrees):
+    for mask in (draw.line(150, 1, degrees), draw.ellipse(150, 60, degrees), draw.grid(3, 40, 2, degrees)):
+        np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
+
+
+def test_nothing_has_no_hull():
+    assert not convex_hull(np.zeros((4, 5), dtype=bool)).any()

@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import gaussian_filter, label
 from skimage.morphology import skeletonize
 
-from mnsa.traits.graph import trace
 from mnsa.traits.polyline import Polylines
+from mnsa.traits.skeleton import trace_skeleton
 
 SQUARE = np.ones((3, 3))
 
@@ -39,7 +39,7 @@ def traced_length(graph):
 @pytest.mark.parametrize("seed", range(5))
 def test_nodes_and_edges_are_those_of_networkx(seed):
     skeleton = skeletonize(blobs(seed), method="lee").astype(bool)
-    theirs, ours = pixel_graph(skeleton), trace(skeleton)
+    theirs, ours = pixel_graph(skeleton), trace_skeleton(skeleton)
     junctions = theirs.subgraph([pixel for pixel, degree in theirs.degree if degree > 2])
     assert (ours.degree == 1).sum() == sum(degree == 1 for _, degree in theirs.degree)
     assert (ours.degree == 0).sum() == nx.number_of_isolates(theirs)
@@ -59,7 +59,7 @@ def test_nodes_and_edges_are_those_of_networkx(seed):
 def test_every_hole_of_the_mask_is_a_loop_of_the_graph(seed):
     mask = np.pad(blobs(seed), 1)
     holes = label(~mask)[1] - 1
-    graph = trace(skeletonize(mask, method="lee").astype(bool))
+    graph = trace_skeleton(skeletonize(mask, method="lee").astype(bool))
     assert holes > 5
     assert len(graph.ends) - len(graph.nodes) + label(mask, SQUARE)[1] == holes
 
@@ -68,7 +68,7 @@ def test_an_edge_lists_its_pixels_in_the_order_of_walking():
     path = np.array([(2, 1), (2, 2), (3, 3), (4, 3), (5, 4), (5, 5), (4, 6)])
     skeleton = np.zeros((8, 8), dtype=bool)
     skeleton[tuple(path.T)] = True
-    graph = trace(skeleton)
+    graph = trace_skeleton(skeleton)
     walked = graph.pixels[graph.vertices]
     assert walked.tolist() in (path.tolist(), path[::-1].tolist())
     assert graph.degree.tolist() == [1, 1]
@@ -78,7 +78,7 @@ def test_a_ring_is_one_edge_that_ends_where_it_begins():
     ring = np.array([(1, 2), (2, 3), (3, 2), (2, 1)])
     skeleton = np.zeros((5, 5), dtype=bool)
     skeleton[tuple(ring.T)] = True
-    graph = trace(skeleton)
+    graph = trace_skeleton(skeleton)
     assert graph.ends.tolist() == [[0, 0]]
     assert graph.degree.tolist() == [2]
     assert len(graph.vertices) == 5
@@ -89,5 +89,5 @@ def test_a_ring_is_one_edge_that_ends_where_it_begins():
 def test_nothing_and_a_lone_pixel_have_no_edge(pixels):
     skeleton = np.zeros((4, 5), dtype=bool)
     skeleton.flat[7 : 7 + pixels] = True
-    graph = trace(skeleton)
+    graph = trace_skeleton(skeleton)
     assert (len(graph.nodes), len(graph.ends), graph.starts.tolist()) == (pixels, 0, [0])

@@ -52,7 +52,7 @@ def test_a_disk_is_a_speck_and_no_vein(draw, radius):
     traits = measured(draw.disk(radius))
     assert (traits.length_px, traits.branch_count, traits.free_ending_count) == (0, 0, 0)
     assert np.isnan(traits.width_px.mean)
-    assert traits.area_share > 0
+    assert traits.area_fraction > 0
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -138,17 +138,17 @@ def test_the_distance_to_a_vein_is_that_to_the_nearest_veins_edge(draw):
     assert traits.distance_px.p95 == pytest.approx(np.quantile(distances, 0.95), abs=0.1)
 
 
-def test_density_and_share_relate_to_the_ground():
+def test_density_and_share_relate_to_the_reference_area():
     veins = np.zeros((50, 100), dtype=bool)
     veins[20:24] = True
     traits = measured(veins)
-    assert traits.ground_area_px2 == 5000
-    assert traits.area_share == 400 / 5000
+    assert traits.reference_area_px2 == 5000
+    assert traits.area_fraction == 400 / 5000
     assert traits.density_px_per_px2 == pytest.approx(100 / 5000, rel=0.02)
 
 
 def test_no_vein_has_no_length_and_no_width():
     traits = measured(np.zeros((20, 30), dtype=bool))
-    assert (traits.length_px, traits.density_px_per_px2, traits.area_share) == (0, 0, 0)
+    assert (traits.length_px, traits.density_px_per_px2, traits.area_fraction) == (0, 0, 0)
     assert (traits.branch_count, traits.free_ending_count) == (0, 0)
     assert np.isnan([*traits.width_px, *traits.tortuosity, *traits.distance_px]).all()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnsa.trees.tune import Examples, tune
+from mnsa.trees.tune import LabeledFeatures, tune_trees
 
 CLASSES, FEATURES = 4, 12
 
@@ -17,7 +17,7 @@ def draw():
         features = np.random.default_rng(seed).normal(size=(len(names), FEATURES)).astype(np.float32)
         for feature in range(3):
             features[np.arange(len(names)), names * 3 + feature] += 2
-        return Examples(features, names)
+        return LabeledFeatures(features, names)
 
     return make
 
@@ -25,4 +25,4 @@ def draw():
 @pytest.fixture(scope="package")
 def tuned(draw):
     """Trees that three trials have found."""
-    return tune(draw(1), draw(2, each=8), CLASSES, trials=3, seed=1, threads=1)
+    return tune_trees(draw(1), draw(2, each=8), CLASSES, trials=3, seed=1, threads=1)

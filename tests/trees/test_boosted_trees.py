@@ -1,13 +1,37 @@
-"""Trees come back from disk as they went, and say what is wrong with them."""
+"""Boosted trees answer in logits, as XGBoost itself answers in probabilities."""
 
 import json
+import sys
 
+import numpy as np
 import pytest
 import torch
+import xgboost
 
 from mnsa.errors import ModelError, RunError
-from mnsa.trees.boosted import BoostedTrees
-from mnsa.trees.folder import TreesCard, load_trees, save_trees
+from mnsa.trees.boosted_trees import BoostedTrees, TreesSpec, load_trees, require_trees_extra, save_trees
+
+
+def test_the_softmax_of_their_logits_is_xgboosts_own_probability(tuned, draw):
+    features = draw(3).features
+    class_logits = BoostedTrees(tuned.booster)(torch.from_numpy(features))
+    assert (class_logits.shape, class_logits.dtype) == ((60, 4), torch.float32)
+    expected = tuned.booster.predict(xgboost.DMatrix(features))
+    np.testing.assert_allclose(class_logits.softmax(1).numpy(), expected, atol=1e-6)
+
+
+def test_an_image_is_answered_alone_as_among_others(tuned, draw):
+    trees, features = BoostedTrees(tuned.booster), torch.from_numpy(draw(3).features)
+    assert torch.equal(trees(features)[7:8], trees(features[7:8]))
+
+
+@pytest.mark.parametrize("library", ["xgboost", "optuna"])
+def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch, library):
+    require_trees_extra()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModelError, match=rf"need {library}, .*pip install 'mnsa\[trees\]'"):
+        require_trees_extra()
+
 
 NAMES = ("a", "b", "c", "d")
 
@@ -15,7 +39,7 @@ NAMES = ("a", "b", "c", "d")
 @pytest.fixture
 def saved(tuned, tmp_path):
     """The folder of saved trees, and their card."""
-    card = TreesCard(
+    card = TreesSpec(
         classes=NAMES, features=12, dataset="leaves", dataset_digest="0", images={"train": 60, "val": 32},
         unseen_classes=(), seed=1, trials=3, parameters=tuned.parameters, rounds=tuned.booster.num_boosted_rounds(),
         validation={head: {"accuracy": 1.0, "log_loss": 0.1} for head in ("network", "trees")}, versions={"mnsa": "1"},
@@ -36,7 +60,7 @@ def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
     folder, card = saved
     assert {path.name for path in folder.iterdir()} == {"model.ubj", "trees.json"}
     assert (folder / "model.ubj").read_bytes().startswith(b"{L")  # UBJSON: an object, then the length of its first key
-    assert TreesCard.from_tree(json.loads((folder / "trees.json").read_text())) == card
+    assert TreesSpec.from_dict(json.loads((folder / "trees.json").read_text())) == card
 
 
 @pytest.mark.parametrize(
@@ -54,7 +78,7 @@ def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
 def test_damaged_trees_are_refused(saved, name, damage):
     file = saved[0] / name
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and grow new trees: mnsa trees"):
+    with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and grow new trees: mnsa fit-trees"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)
 
 
@@ -82,11 +106,11 @@ def test_the_trees_of_another_network_are_refused(saved, classes, features):
 
 
 def test_a_run_without_trees_names_the_command_that_grows_them(tmp_path):
-    with pytest.raises(RunError, match=rf"has no trees. Grow some: mnsa trees {tmp_path}"):
+    with pytest.raises(RunError, match=rf"has no trees. Grow some: mnsa fit-trees {tmp_path}"):
         load_trees(tmp_path, NAMES, 12, threads=1)
 
 
 def test_trees_without_the_extra_name_it(saved, monkeypatch):
-    monkeypatch.setattr("mnsa.trees.boosted.find_spec", lambda name: None)
+    monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"need xgboost and optuna, .*mnsa\[trees\]"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)

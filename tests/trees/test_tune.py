@@ -5,7 +5,7 @@ import pytest
 import xgboost
 
 from mnsa.errors import ConfigError
-from mnsa.trees.tune import MAX_TREES, PATIENCE, max_rounds, tune
+from mnsa.trees.tune import MAX_TREES, PATIENCE, max_rounds, tune_trees
 
 FIXED = {"objective": "multi:softprob", "num_class": 4, "tree_method": "hist", "max_bin": 16, "seed": 1, "nthread": 1}
 
@@ -28,7 +28,7 @@ def test_the_log_loss_is_that_of_the_validation_labels(tuned, draw):
 
 def test_the_best_trial_is_kept(draw):
     said = []
-    best = tune(
+    best = tune_trees(
         draw(1), draw(2), 4, trials=4, seed=2, threads=1, progress=lambda trial, loss: said.append((trial, loss))
     )
     assert [trial for trial, _ in said] == [1, 2, 3, 4]
@@ -47,19 +47,19 @@ def test_a_fit_ends_when_validation_gets_no_better(draw):
     """Labels without meaning: more rounds only learn them by heart."""
     train, val = draw(1), draw(2)
     shuffled = np.random.default_rng(0).permutation(train.labels)
-    tuned = tune(train._replace(labels=shuffled), val, 4, trials=1, seed=1, threads=1)
+    tuned = tune_trees(train._replace(labels=shuffled), val, 4, trials=1, seed=1, threads=1)
     assert tuned.booster.num_boosted_rounds() < max_rounds(4) - PATIENCE
 
 
 def test_a_seed_says_it_all(tuned, draw):
-    again, other = (tune(draw(1), draw(2, each=8), 4, trials=3, seed=seed, threads=1) for seed in (1, 2))
+    again, other = (tune_trees(draw(1), draw(2, each=8), 4, trials=3, seed=seed, threads=1) for seed in (1, 2))
     assert again.booster.save_raw() == tuned.booster.save_raw()
     assert again[1:] == tuned[1:]
     assert other.parameters != tuned.parameters
 
 
 def test_a_class_without_a_training_image_is_never_answered(draw):
-    seen = tune(draw(1, labels=(0, 1, 3)), draw(2, labels=(0, 1, 3)), 4, trials=2, seed=1, threads=1)
+    seen = tune_trees(draw(1, labels=(0, 1, 3)), draw(2, labels=(0, 1, 3)), 4, trials=2, seed=1, threads=1)
     probs = probabilities(seen.booster, draw(3).features)
     assert probs.shape == (60, 4)
     assert 2 not in probs.argmax(1)
@@ -74,4 +74,4 @@ def test_many_classes_are_given_fewer_rounds(classes, rounds):
 
 def test_less_than_a_trial_is_refused(draw):
     with pytest.raises(ConfigError, match="trials is 0"):
-        tune(draw(1), draw(2), 4, trials=0, seed=1, threads=1)
+        tune_trees(draw(1), draw(2), 4, trials=0, seed=1, threads=1)

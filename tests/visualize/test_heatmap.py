@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from mnsa.inference.heat import heat, relative, stretched
+from mnsa.visualize.heatmap import draw_heatmap, normalize_by_max, normalize_min_max
 
 
 def test_stretched_fills_0_to_1_and_relative_keeps_0():
     values = np.array([[1.0, 2.0], [3.0, 5.0]], np.float32)
-    np.testing.assert_allclose(stretched(values), [[0, 0.25], [0.5, 1]])
-    np.testing.assert_allclose(relative(values), values / 5)
+    np.testing.assert_allclose(normalize_min_max(values), [[0, 0.25], [0.5, 1]])
+    np.testing.assert_allclose(normalize_by_max(values), values / 5)
 
 
-@pytest.mark.parametrize("scale", [stretched, relative])
+@pytest.mark.parametrize("scale", [normalize_min_max, normalize_by_max])
 def test_a_map_of_nothing_stays_nothing(scale):
     assert not scale(np.zeros((2, 3), np.float32)).any()
 
 
 def test_more_is_lighter_and_lies_where_the_map_has_it():
     image = np.full((40, 60, 3), 128, np.uint8)
-    drawn = heat(image, np.array([[0, 0, 0], [0, 0, 1.0]], np.float32)).astype(float)
+    drawn = draw_heatmap(image, np.array([[0, 0, 0], [0, 0, 1.0]], np.float32)).astype(float)
     assert drawn.shape == image.shape
     light = drawn.mean(axis=-1)
     assert np.unravel_index(light.argmax(), light.shape) >= (20, 40)
@@ -29,5 +29,5 @@ def test_more_is_lighter_and_lies_where_the_map_has_it():
 def test_brightness_grows_with_the_value():
     image = np.full((1, 1, 3), 128, np.uint8)
     weights = np.array([0.299, 0.587, 0.114])
-    light = [float(heat(image, np.full((1, 1), v, np.float32))[0, 0] @ weights) for v in np.linspace(0, 1, 11)]
+    light = [float(draw_heatmap(image, np.full((1, 1), v, np.float32))[0, 0] @ weights) for v in np.linspace(0, 1, 11)]
     assert light == sorted(light)

@@ -11,16 +11,16 @@ import torch
 from scipy.special import softmax
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from mnsa.batch.predict_files import predictor_digest
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.inference.digest import model_digest
+from mnsa.inference.prediction_table import prediction_row
 from mnsa.inference.predictor import load
-from mnsa.inference.rows import row_of
-from mnsa.inference.run_calibration import calibrate_run
-from mnsa.inference.run_evaluation import evaluate_run
-from mnsa.inference.run_trees import pool_split
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelCard, load_network, save_network
+from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.workflows.calibrate import calibrate_run
+from mnsa.workflows.evaluate import evaluate_run
+from mnsa.workflows.fit_trees import extract_features
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_the_record_says_what_was_found_on_which_images_for_which_weights(own_ru
     probs = np.stack([predictor.predict(val.image_path(row)).class_probs for row in val.rows])
     right = probs.argmax(1) == [val.label_index(row) for row in val.rows]
     kept = json.loads((own_run.path / "calibration.json").read_text())
-    assert (kept["split"], kept["images"], kept["right"], kept["dataset"]) == ("val", 15, right.sum(), "leaves")
+    assert (kept["split"], kept["images"], kept["correct"], kept["dataset"]) == ("val", 15, right.sum(), "leaves")
     assert kept["temperature"] == found.temperature
     assert kept["log_loss"]["after"] <= kept["log_loss"]["before"] + 1e-9
     before = [bar for bar in kept["reliability"]["before"] if bar["images"]]
@@ -69,7 +69,7 @@ def test_the_record_says_what_was_found_on_which_images_for_which_weights(own_ru
 def test_answers_are_the_softmax_of_logits_over_the_temperature(calibrated, predictor, dataset):
     loaded = load(calibrated(temperature=3.0))
     val = read_manifest(dataset).split("val")
-    logits = pool_split(predictor, val).class_logits.numpy()
+    logits = extract_features(predictor, val).class_logits.numpy()
     answers = np.stack([loaded.predict(val.image_path(row)).class_probs for row in val.rows])
     np.testing.assert_allclose(answers, softmax(logits / 3, axis=1), atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_n
 ):
     loaded = load(calibrated(threshold=threshold))
     answer = loaded.predict(next((dataset / "images").iterdir()))
-    row, best = row_of(loaded, answer), loaded.classes[answer.class_probs.argmax()]
+    row, best = prediction_row(loaded, answer), loaded.classes[answer.class_probs.argmax()]
     assert row["class"] == ("unknown" if unknown else best)
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
@@ -105,7 +105,7 @@ def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_i
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])
 def test_answers_of_another_calibration_are_told_apart(calibrated, change):
-    assert model_digest(load(calibrated())) != model_digest(load(calibrated(**change)))
+    assert predictor_digest(load(calibrated())) != predictor_digest(load(calibrated(**change)))
 
 
 def test_a_calibration_of_other_weights_is_refused_until_it_is_made_anew(calibrated, more_validation):
@@ -146,20 +146,20 @@ def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, more_valid
 
 
 def test_fewer_than_ten_labelled_validation_images_are_refused(own_run, more_validation):
-    with pytest.raises(DataError, match="3 labelled images with split `val`; fewer than 10"):
+    with pytest.raises(DataError, match="3 labeled images with split `val`; fewer than 10"):
         calibrate_run(own_run.path)
     unlabelled = more_validation(lambda row: replace(row, label="") if row.label == "cultivar_02" else row)
     assert calibrate_run(own_run.path, dataset=unlabelled).images == 10
     fewer = more_validation(lambda row: row if row.label == "cultivar_01" else replace(row, label=""))
     before = (own_run.path / "calibration.json").read_bytes()
-    with pytest.raises(DataError, match="5 labelled images"):
+    with pytest.raises(DataError, match="5 labeled images"):
         calibrate_run(own_run.path, dataset=fewer)
     assert (own_run.path / "calibration.json").read_bytes() == before
 
 
 def test_a_run_without_a_class_head_is_refused(own_run):
     card = load_network(own_run.path)[1]
-    segmenter = ModelCard(card.model, card.data, (), card.mask_classes)
+    segmenter = ModelSpec(card.model, card.data, (), card.mask_classes)
     save_network(own_run.model_folder, build_network(card.model, 0, 1), segmenter)
     with pytest.raises(ModelError, match="has no class head"):
         calibrate_run(own_run.path)

@@ -7,13 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from skimage.measure import block_reduce
 from torchmetrics.functional import classification as theirs
 
 from mnsa.data.dataset import read_sample
+from mnsa.data.images import read_mask
 from mnsa.data.manifest import read_manifest, write_manifest
-from mnsa.errors import DataError, RunError
+from mnsa.errors import ConfigError, DataError, ModelError, RunError
 from mnsa.inference.predictor import load
-from mnsa.inference.run_evaluation import evaluate_run, scores_key
+from mnsa.metrics.evaluation_folder import evaluation_folder, read_image_rows
+from mnsa.metrics.per_image import worst_and_best
+from mnsa.traits import TraitMeasurer, find_roles
+from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run, scores_key
 
 
 def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predictor, dataset):
@@ -55,9 +60,9 @@ def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, grown, da
 
 def test_the_scores_of_views_are_kept_apart_from_the_plain_ones(own_run, dataset):
     manifest = read_manifest(dataset).split("test")
-    found = evaluate_run(own_run.path, tta=["turns", "flips"])
-    assert json.loads(own_run.evaluation_file.read_text()) == {"test/flips+turns": found}
-    predictor = load(own_run.path, tta=["flips", "turns"])
+    found = evaluate_run(own_run.path, tta=["rot90", "flips"])
+    assert json.loads(own_run.evaluation_file.read_text()) == {"test/flips+rot90": found}
+    predictor = load(own_run.path, tta=["flips", "rot90"])
     answers = [predictor.predict_image(read_sample(manifest, row).image) for row in manifest.rows]
     said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
     true = torch.stack([read_sample(manifest, row).mask for row in manifest.rows]).int()
@@ -119,3 +124,106 @@ def test_a_data_set_that_has_moved_is_named(own_run, own_dataset, tmp_path):
     with pytest.raises(DataError, match="gone"):
         evaluate_run(own_run.path)
     assert evaluate_run(own_run.path, dataset=shutil.move(own_dataset, tmp_path / "found"))["images"] == 3
+
+
+NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
+
+
+@pytest.fixture
+def train_rows(own_run):
+    """Scores and rows of the training split, measured."""
+    scores = evaluate_run(own_run.path, split="train", traits=NO_NAMES)
+    return scores, read_image_rows(evaluation_folder(own_run, "train"))
+
+
+def test_a_row_per_image_adds_up_to_the_scores(train_rows, dataset):
+    scores, rows = train_rows
+    manifest = read_manifest(dataset).split("train")
+    assert [(row["image"], row["label"]) for row in rows] == [(row.image, row.label) for row in manifest.rows]
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert right == pytest.approx(scores["classification"]["accuracy"])
+    ious = [float(row["iou_vein"]) for row in rows if row["iou_vein"]]
+    assert np.mean(ious) == pytest.approx(scores["segmentation"]["classes"]["vein"]["iou_per_image"], abs=1e-5)
+
+
+def test_traits_are_those_of_the_true_mask_and_of_the_answer_in_millimetres(train_rows, dataset, predictor):
+    manifest, rows = read_manifest(dataset).split("train"), train_rows[1]
+    row, image = rows[4], manifest.rows[4]
+    measurer = TraitMeasurer(find_roles(manifest.mask_classes), image.px_per_mm)
+    masks = {
+        "true": read_mask(manifest.mask_path(image), 1).numpy(),
+        "predicted": predictor.predict(manifest.image_path(image)).mask,
+    }
+    for whose, mask in masks.items():
+        expected = measurer.measure_row(mask)["vein_density_mm_per_mm2"]
+        assert float(row[f"{whose}_vein_density_mm_per_mm2"] or "nan") == pytest.approx(
+            float(expected or "nan"), rel=1e-5, nan_ok=True
+        )
+    assert float(row["true_vein_density_mm_per_mm2"]) > 0
+
+
+def test_pictures_are_kept_of_the_worst_and_the_best_alone(train_rows, own_run):
+    rows, folder = train_rows[1], evaluation_folder(own_run, "train")
+    for column, panels in {
+        "iou": ("truth", "predicted", "difference"),
+        "true_probability": ("grad_cam", "attention"),
+    }.items():
+        found = worst_and_best([float(row[column]) if row[column] else None for row in rows])
+        for panel in panels:
+            kept = {int(path.name[:6]) for path in (folder.path / "pictures").glob(f"??????_{panel}.jpg")}
+            assert kept == {*found.worst, *found.best}
+
+
+def test_trees_have_a_folder_of_their_own(own_run, grown, dataset):
+    shutil.copytree(grown.trees_folder, own_run.trees_folder)
+    for head in ("network", "trees"):
+        evaluate_run(own_run.path, head=head)
+    assert sorted(path.name for path in own_run.predictions_folder.iterdir()) == ["test", "test-trees"]
+    manifest, trees = read_manifest(dataset).split("test"), load(own_run.path, head="trees")
+    predicted = [trees.predict(manifest.image_path(row)).class_probs.argmax() for row in manifest.rows]
+    rows = read_image_rows(evaluation_folder(own_run, "test/trees"))
+    assert [row["predicted"] for row in rows] == [trees.classes[index] for index in predicted]
+
+
+def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor, dataset):
+    manifest = read_manifest(dataset).split("test")
+    rows = (*manifest.rows[:-1], replace(manifest.rows[-1], px_per_mm=None))
+    record = SplitRecorder(predictor, replace(manifest, rows=rows), NO_NAMES)
+    list(record.pairs())
+    assert all("predicted_vein_length_px" in row for row in record.rows)
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_answered(own_run, predictor, dataset, tmp_path):
+    with pytest.raises(ConfigError, match="no mask class 'nerve'"):
+        evaluate_run(own_run.path, traits={"vein": ("nerve",)})
+    assert not own_run.predictions_folder.exists()
+    predictor = load(own_run.path)
+    predictor.mask_classes = ()
+    with pytest.raises(ModelError, match="finds no masks"):
+        SplitRecorder(predictor, read_manifest(dataset), NO_NAMES)
+
+
+def test_it_is_the_mean_over_batches_of_eight_at_half_resolution(finished, predictor, dataset):
+    manifest = read_manifest(dataset).split("train")
+    samples = [read_sample(manifest, row) for row in manifest.rows]
+    inputs = torch.stack([predictor.transform(sample.image)[0] for sample in samples])
+    logits = torch.nn.functional.avg_pool2d(predictor(inputs).mask_logits, 2)  # bilinear at half the size
+    said = (logits[:, 0] > 0).numpy()
+    true = np.stack([block_reduce(sample.mask.numpy(), (2, 2), np.max) for sample in samples]) > 0
+    batches = [slice(0, 8), slice(8, 12)]
+    expected = [(said[b] & true[b]).sum() / (said[b] | true[b]).sum() for b in batches]
+    assert compute_upstream_iou(finished.path, manifest) == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_evaluate_adds_it_only_when_asked(own_run, mnsa):
+    assert "iou_upstream" not in evaluate_run(own_run.path)["segmentation"]
+    asked = mnsa("evaluate", own_run.path, "--iou-upstream")
+    assert (asked.code, "as the released code computes it" in asked.out) == (0, True)
+    assert "iou_upstream" in own_run.evaluation_file.read_text()
+
+
+def test_without_masks_it_is_refused(finished, dataset):
+    manifest = read_manifest(dataset)
+    bare = replace(manifest, rows=tuple(replace(row, mask="") for row in manifest.rows))
+    with pytest.raises(DataError, match="needs masks"):
+        compute_upstream_iou(finished.path, bare)

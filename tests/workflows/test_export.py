@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from mnsa.data.images import read_image
-from mnsa.engines.folder import open_artefact
+from mnsa.engines.artifact import open_artifact
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.inference import export as export_module
-from mnsa.inference.export import export_run
-from mnsa.inference.export_comparison import compare
 from mnsa.inference.predictor import Predictor, load
-from mnsa.records import Outputs
+from mnsa.structures import NetworkOutputs
+from mnsa.workflows import export as export_module
+from mnsa.workflows.export import compare_exported, export_run
 
 GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
 
@@ -35,42 +34,42 @@ def engine_off_by(predictor, amount):
     """An engine that adds to each of the network's outputs."""
 
     def answer(images):
-        return Outputs(*(None if output is None else output + amount for output in predictor.network(images)))
+        return NetworkOutputs(*(None if output is None else output + amount for output in predictor.network(images)))
 
     return Predictor(predictor.network, *card_of(predictor), engine=answer)
 
 
 def card_of(predictor):
     from mnsa.config import DataConfig, ModelConfig
-    from mnsa.run_folder import ModelCard
+    from mnsa.run_folder import ModelSpec
 
-    return [ModelCard(ModelConfig(), DataConfig(size=(64, 64)), predictor.classes, predictor.mask_classes)]
+    return [ModelSpec(ModelConfig(), DataConfig(size=(64, 64)), predictor.classes, predictor.mask_classes)]
 
 
 def test_a_difference_above_the_tolerance_is_refused(predictor):
-    found = compare(predictor, engine_off_by(predictor, 5e-5), "float32", None)
+    found = compare_exported(predictor, engine_off_by(predictor, 5e-5), "float32", None)
     assert found["differences"]["random"]["mask_logits"] == pytest.approx(5e-5, rel=0.1)
     with pytest.raises(ModelError, match=r"class_logits by 2\.0e-04 on random images, where 1e-04 is allowed"):
-        compare(predictor, engine_off_by(predictor, 2e-4), "float32", None)
+        compare_exported(predictor, engine_off_by(predictor, 2e-4), "float32", None)
     with pytest.raises(ModelError, match="class_logits by inf"):
-        compare(predictor, engine_off_by(predictor, torch.nan), "float32", None)
+        compare_exported(predictor, engine_off_by(predictor, torch.nan), "float32", None)
 
 
 def test_masks_that_disagree_are_refused_in_lower_precisions(predictor, dataset):
     from mnsa.data.manifest import read_manifest
 
     validation = read_manifest(dataset).split("val")
-    same = compare(predictor, engine_off_by(predictor, 1e-4), "bfloat16", validation)
+    same = compare_exported(predictor, engine_off_by(predictor, 1e-4), "bfloat16", validation)
     assert (same["labels"], same["real_images"]) == ([3, 3], 3)
     assert same["mask_iou"] == pytest.approx(1, abs=0.01)
     assert same["scores"]["eager"]["classification"] == same["scores"]["exported"]["classification"]
     with pytest.raises(ModelError, match=r"3 of 3 labels are the same and the masks' IoU is 0\.\d+, where 0\.90"):
-        compare(predictor, engine_off_by(predictor, 100.0), "int8", validation)
+        compare_exported(predictor, engine_off_by(predictor, 100.0), "int8", validation)
 
 
 def test_a_refused_export_leaves_nothing_behind(own_run, monkeypatch):
     before = sorted(own_run.path.rglob("*"))
-    monkeypatch.setattr(export_module, "write_artefact", lambda folder, *_: (folder / "model.onnx").write_text("?"))
+    monkeypatch.setattr(export_module, "write_artifact", lambda folder, *_: (folder / "model.onnx").write_text("?"))
     with pytest.raises(RunError, match="can't be used"):
         export_run(own_run.path, "onnx")
     assert sorted(own_run.path.rglob("*")) == before
@@ -107,7 +106,7 @@ def test_an_export_of_other_weights_is_refused(exported, tmp_path):
     run = shutil.copytree(exported, tmp_path / "run")
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
-    from mnsa.engines.folder import open_export
+    from mnsa.engines.artifact import open_export
 
     with pytest.raises(RunError, match="made from other weights"):
         open_export(run, "onnx", "float32")
@@ -116,7 +115,7 @@ def test_an_export_of_other_weights_is_refused(exported, tmp_path):
 @pytest.mark.slow
 def test_a_file_carries_its_card(exported, predictor):
     folder = exported / "exports" / "onnx-float32"
-    card = open_artefact(folder, "onnx").card
+    card = open_artifact(folder, "onnx").spec
     beside = json.loads((folder / "export.json").read_text())
     assert (card.classes, card.mask_classes, card.size) == (predictor.classes, ("vein",), (64, 64))
     assert card.provenance["seed"] == 1

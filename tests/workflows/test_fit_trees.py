@@ -11,8 +11,8 @@ from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import load
-from mnsa.inference.run_trees import grow_trees, pool_split
-from mnsa.run_folder import ModelCard, load_network, save_network
+from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.workflows.fit_trees import extract_features, fit_trees
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_features_are_what_reaches_the_classifier(predictor, dataset):
     samples = [read_sample(manifest, row) for row in manifest.rows]
     with hook:
         answers = [predictor.predict_image(sample.image) for sample in samples]
-    pooled = pool_split(predictor, manifest)
+    pooled = extract_features(predictor, manifest)
     torch.testing.assert_close(pooled.features, torch.cat(seen))
     assert pooled.labels.tolist() == [sample.label for sample in samples]
     probs = np.stack([answer.class_probs for answer in answers])
@@ -63,7 +63,7 @@ def test_the_card_says_how_they_were_grown_and_what_each_head_scores(grown, pred
 
 
 def test_the_same_seed_grows_the_same_trees(own_run, grown):
-    grow_trees(own_run.path, trials=2)
+    fit_trees(own_run.path, trials=2)
     for name in ("model.ubj", "trees.json"):
         assert (own_run.trees_folder / name).read_bytes() == (grown.trees_folder / name).read_bytes()
 
@@ -73,7 +73,7 @@ def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, grown):
         (own_dataset / row.mask).unlink()
         if row.split == "test":
             (own_dataset / row.image).unlink()
-    grow_trees(own_run.path, trials=2, dataset=own_dataset)
+    fit_trees(own_run.path, trials=2, dataset=own_dataset)
     assert (own_run.trees_folder / "model.ubj").read_bytes() == (grown.trees_folder / "model.ubj").read_bytes()
 
 
@@ -86,12 +86,12 @@ def test_rows_without_a_label_are_left_out(own_run, change):
             return replace(row, label="")
         return row
 
-    assert grow_trees(own_run.path, trials=1, dataset=change(keep)).images == {"train": 11, "val": 2}
+    assert fit_trees(own_run.path, trials=1, dataset=change(keep)).images == {"train": 11, "val": 2}
 
 
 def test_a_class_without_a_training_image_is_named(own_run, change):
     other = change(lambda row: None if row.split == "train" and row.label == "cultivar_02" else row)
-    card = grow_trees(own_run.path, trials=1, dataset=other)
+    card = fit_trees(own_run.path, trials=1, dataset=other)
     assert card.unseen_classes == ("cultivar_02",)
     assert card.images == {"train": 8, "val": 3}
     manifest = read_manifest(other)
@@ -110,7 +110,7 @@ def test_a_class_without_a_training_image_is_named(own_run, change):
 )
 def test_data_that_trees_cannot_learn_from_are_refused(own_run, change, keep, words):
     with pytest.raises(DataError, match=words):
-        grow_trees(own_run.path, trials=1, dataset=change(keep))
+        fit_trees(own_run.path, trials=1, dataset=change(keep))
     assert not own_run.trees_folder.exists()
 
 
@@ -118,13 +118,13 @@ def test_other_classes_are_refused(own_run, dataset, tmp_path):
     manifest = read_manifest(dataset)
     write_manifest(replace(manifest, classes=manifest.classes[::-1]), tmp_path / "other")
     with pytest.raises(DataError, match="same classes in the same order"):
-        grow_trees(own_run.path, dataset=tmp_path / "other")
+        fit_trees(own_run.path, dataset=tmp_path / "other")
 
 
 def test_trees_that_exist_are_left_as_they_are(own_run):
     own_run.trees_folder.mkdir()
     with pytest.raises(RunError, match=r"trees exists and is left as it is\. Remove it"):
-        grow_trees(own_run.path)
+        fit_trees(own_run.path)
     assert not list(own_run.trees_folder.iterdir())
 
 
@@ -135,7 +135,7 @@ def test_an_interrupted_growth_leaves_nothing(own_run):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        grow_trees(own_run.path, trials=2, progress=stop)
+        fit_trees(own_run.path, trials=2, progress=stop)
     assert set(own_run.path.iterdir()) == before
 
 
@@ -143,8 +143,8 @@ def test_a_run_without_a_class_head_is_refused(own_run):
     from mnsa.model.network import build_network
 
     card = load_network(own_run.path)[1]
-    segmenter = ModelCard(card.model, card.data, (), card.mask_classes)
+    segmenter = ModelSpec(card.model, card.data, (), card.mask_classes)
     save_network(own_run.model_folder, build_network(card.model, 0, 1), segmenter)
-    for use in (grow_trees, lambda run: load(run, head="trees")):
+    for use in (fit_trees, lambda run: load(run, head="trees")):
         with pytest.raises(ModelError, match="has no class head"):
             use(own_run.path)

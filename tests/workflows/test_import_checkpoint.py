@@ -1,4 +1,4 @@
-"""A checkpoint of the released code becomes a run folder whose network gives the released outputs."""
+"""A checkpoint of the upstream code becomes a run folder whose network gives the upstream outputs."""
 
 import json
 import pickle
@@ -9,8 +9,8 @@ import torch
 import mnsa as package
 from mnsa.config import ModelConfig
 from mnsa.model.network import build_network
-from mnsa.run_folder import open_run, run_config
-from released_names import mganet_state, released_state
+from mnsa.run_folder import open_run_folder, read_run_config
+from upstream_names import mganet_state, upstream_state
 
 
 class Malice:
@@ -30,7 +30,7 @@ def network():
 @pytest.fixture
 def checkpoint(network, tmp_path):
     file = tmp_path / "best.pth"
-    torch.save({"net": {f"module.{k}": v for k, v in released_state(network).items()}, "epoch": 3, "acc": 0.5}, file)
+    torch.save({"net": {f"module.{k}": v for k, v in upstream_state(network).items()}, "epoch": 3, "acc": 0.5}, file)
     return file
 
 
@@ -48,9 +48,9 @@ def test_the_imported_network_answers_as_the_released_one(mnsa, network, checkpo
 
 def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(mnsa, checkpoint, tmp_path):
     mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
-    run = open_run(tmp_path / "run")
+    run = open_run_folder(tmp_path / "run")
     assert json.loads(run.provenance_file.read_text())["checkpoint"] == str(checkpoint)
-    assert [stage.name for stage in run_config(run).stages] == ["classification", "segmentation"]
+    assert [stage.name for stage in read_run_config(run).stages] == ["classification", "segmentation"]
     scored = mnsa("evaluate", tmp_path / "run")
     assert scored.code == 2
     assert "--data" in scored.err

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnsa.batch.predict_files import find_images
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
-from mnsa.inference.files import find_images
-from mnsa.inference.trait_files import measure_files
-from mnsa.traits import Roles, Ruler
+from mnsa.traits import Roles, TraitMeasurer
+from mnsa.workflows.measure_traits import measure_files
 
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
@@ -20,16 +20,16 @@ def table_of(path):
 
 
 def test_drawn_leaves_measure_as_they_were_drawn(dataset, tmp_path):
-    ruler = Ruler(VEINS, leaf_apart=True)
+    measurer = TraitMeasurer(VEINS, separate_leaf_mask=True)
     masks = find_images([str(dataset / "vein_masks")])
-    done = measure_files(ruler, masks, tmp_path / "t.csv", mask_classes=1, leaf_masks=dataset / "leaf_masks")
+    done = measure_files(measurer, masks, tmp_path / "t.csv", mask_classes=1, leaf_masks=dataset / "leaf_masks")
     assert done == (18, 0)
     truth = {(dataset / row.mask).as_posix(): row.extra for row in read_manifest(dataset).rows}
     for row in table_of(tmp_path / "t.csv"):
         drawn = truth[row["mask"]]
         assert float(row["leaf_area_px2"]) == pytest.approx(float(drawn["leaf_area_px2"]), rel=0.02)
         assert row["areole_count"] == drawn["areole_count"]
-        assert row["vein_ground"] == "leaf"
+        assert row["vein_reference"] == "leaf"
 
 
 def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset, tmp_path):
@@ -37,7 +37,7 @@ def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset
     grey, empty = tmp_path / "grey.png", tmp_path / "empty.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(grey)
     empty.write_bytes(b"")
-    done = measure_files(Ruler(VEINS), [grey, good, empty], tmp_path / "new" / "traits.csv", mask_classes=1)
+    done = measure_files(TraitMeasurer(VEINS), [grey, good, empty], tmp_path / "new" / "traits.csv", mask_classes=1)
     assert done == (1, 2)
     rows = table_of(tmp_path / "new" / "traits.csv")
     assert [row["mask"] for row in rows] == [str(grey), str(good), str(empty)]
@@ -52,8 +52,8 @@ def test_a_leaf_mask_that_is_missing_or_of_another_size_is_a_reason(dataset, tmp
     leaves = tmp_path / "leaves"
     leaves.mkdir()
     Image.new("L", (10, 20)).save(leaves / second.name)
-    ruler = Ruler(VEINS, leaf_apart=True)
-    measure_files(ruler, [first, second], tmp_path / "t.csv", mask_classes=1, leaf_masks=leaves)
+    measurer = TraitMeasurer(VEINS, separate_leaf_mask=True)
+    measure_files(measurer, [first, second], tmp_path / "t.csv", mask_classes=1, leaf_masks=leaves)
     reasons = [row["error"] for row in table_of(tmp_path / "t.csv")]
     assert f"one leaf mask named {first.stem}; there is none" in reasons[0]
     assert "10 x 20 pixels; expected 64 x 64" in reasons[1]
@@ -63,11 +63,11 @@ def test_a_table_that_exists_is_left_as_it_is(dataset, tmp_path):
     out = tmp_path / "traits.csv"
     out.write_text("mine")
     with pytest.raises(RunError, match="exists and is left as it is"):
-        measure_files(Ruler(VEINS), find_images([str(dataset / "vein_masks")]), out, mask_classes=1)
+        measure_files(TraitMeasurer(VEINS), find_images([str(dataset / "vein_masks")]), out, mask_classes=1)
     assert out.read_text() == "mine"
 
 
 def test_a_table_that_cannot_be_written_is_an_error(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written.*Choose another --out"):
-        measure_files(Ruler(VEINS), [], tmp_path / "file" / "traits.csv", mask_classes=1)
+        measure_files(TraitMeasurer(VEINS), [], tmp_path / "file" / "traits.csv", mask_classes=1)

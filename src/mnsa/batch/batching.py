@@ -1,30 +1,65 @@
-"""Which images share a batch: fixed by the list alone, so that a resumed run answers like an uninterrupted one.
+"""Divide a list of images over processes, and group them into batches.
 
-The list is cut into blocks of `batch_size` images; a process takes every WORLD_SIZE-th block.
+The list alone decides which images share a batch, so a resumed run gives the same predictions. The list is cut into
+blocks of `batch_size` images; each process takes every WORLD_SIZE-th block.
 h, w network input size; H, W image size, in pixels.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnsa.data.images import read_image
-from mnsa.errors import MnsaError
+from mnsa.errors import ConfigError, MnsaError
 from mnsa.inference.predictor import Predictor
-from mnsa.inference.shard import Shard
-from mnsa.records import Prediction
+from mnsa.structures import Prediction
 
-LIMIT_BYTES = 128 * 2**20  # of decoded images: a batch of large photos is cut short here
+
+class Shard(NamedTuple):
+    """Share number `rank`, counted from 0, of `world_size`."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+def shard_from_env(environment: Mapping[str, str] = os.environ) -> Shard:
+    """Read the share from RANK and WORLD_SIZE; without them it is everything. Raises: ConfigError."""
+    rank, world = environment.get("RANK"), environment.get("WORLD_SIZE")
+    if rank is None and world is None:
+        return Shard()
+    try:
+        shard = Shard(int(rank or ""), int(world or ""))
+    except ValueError:
+        shard = Shard(-1, 0)
+    if not 0 <= shard.rank < shard.world_size:
+        raise ConfigError(
+            f"RANK is {rank!r} and WORLD_SIZE {world!r}; expected whole numbers, 0 <= RANK < WORLD_SIZE, as torchrun "
+            "sets them. Set both, or neither."
+        )
+    return shard
+
+
+def local_device(environment: Mapping[str, str] = os.environ) -> torch.device:
+    """The GPU of this process, by torchrun's LOCAL_RANK, or the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = environment.get("LOCAL_RANK", "0")
+    return torch.device("cuda", int(local) % torch.cuda.device_count() if local.isdecimal() else 0)
+
+
+MAX_BATCH_BYTES = 128 * 2**20  # of decoded images: a batch of large photos is cut short here
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class LoadedImage:
     """An image that was read: pixels uint8 (3, H, W), inputs float32 (3, h, w); or the error that it met.
 
     One without inputs or error is large, and is answered tile by tile.
@@ -43,13 +78,13 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """An image with its answer; pixels: uint8 (H, W, 3). Or the error that it met."""
+class PredictedImage:
+    """An image with its prediction; pixels: uint8 (H, W, 3). Or the error that it met."""
 
     index: int
     path: str
     pixels: np.ndarray | None = None
-    answer: Prediction | None = None
+    prediction: Prediction | None = None
     error: str = ""
 
     @property
@@ -58,67 +93,69 @@ class Answered:
         return 0 if self.pixels is None else self.pixels.nbytes
 
 
-def blocks_of(count: int, batch_size: int, shard: Shard) -> Iterator[range]:
+def iter_blocks(count: int, batch_size: int, shard: Shard) -> Iterator[range]:
     """The blocks of one process, each as its images' numbers."""
-    for start in range(shard.rank * batch_size, count, shard.world * batch_size):
+    for start in range(shard.rank * batch_size, count, shard.world_size * batch_size):
         yield range(start, min(start + batch_size, count))
 
 
-def reader(predictor: Predictor, images: list[Path]) -> Callable[[int], Ready]:
+def make_reader(predictor: Predictor, images: list[Path]) -> Callable[[int], LoadedImage]:
     """What reads and prepares image number `index`; a broken file becomes its error."""
 
-    def read(index: int) -> Ready:
+    def read(index: int) -> LoadedImage:
         path = str(images[index])
         try:
             pixels = read_image(images[index])
-            cut = predictor.cuts((pixels.shape[1], pixels.shape[2]))
-            return Ready(index, path, pixels, None if cut else predictor.prepare(pixels, path))
+            cut = predictor.needs_tiling((pixels.shape[1], pixels.shape[2]))
+            return LoadedImage(index, path, pixels, None if cut else predictor.preprocess(pixels, path))
         except MnsaError as error:
-            return Ready(index, path, error=str(error))
+            return LoadedImage(index, path, error=str(error))
 
     return read
 
 
-def answers(predictor: Predictor, items: Iterable[Ready], batch_size: int) -> Iterator[list[Answered]]:
+def predict_batches(
+    predictor: Predictor, items: Iterable[LoadedImage], batch_size: int
+) -> Iterator[list[PredictedImage]]:
     """Answer block by block: the images of one input size go through the network together."""
     for _, block in groupby(items, lambda item: item.index // batch_size):
-        for batch in _batches(block):
-            answered = _answered(predictor, batch)
+        for batch in _group_by_size(block):
+            answered = _predict_group(predictor, batch)
             batch.clear()  # a scan's pixels are not held while the next is read
             yield answered
 
 
-def _batches(block: Iterable[Ready]) -> Iterator[list[Ready]]:
-    waiting: dict[object, list[Ready]] = defaultdict(list)
+def _group_by_size(block: Iterable[LoadedImage]) -> Iterator[list[LoadedImage]]:
+    waiting: dict[object, list[LoadedImage]] = defaultdict(list)
     held = 0
     for item in block:
         waiting[item.index if item.inputs is None else item.inputs.shape].append(item)
         held += item.nbytes
         del item
-        if held >= LIMIT_BYTES:
+        if held >= MAX_BATCH_BYTES:
             yield from waiting.values()
             waiting, held = defaultdict(list), 0
     yield from waiting.values()
 
 
-def _answered(predictor: Predictor, batch: list[Ready]) -> list[Answered]:
+def _predict_group(predictor: Predictor, batch: list[LoadedImage]) -> list[PredictedImage]:
     """Answer for images of one input size, or for a large one, or pass on the error that one met."""
     pixels = [item.pixels for item in batch if item.pixels is not None]
     if not pixels:
-        return [Answered(item.index, item.path, error=item.error) for item in batch]
+        return [PredictedImage(item.index, item.path, error=item.error) for item in batch]
     try:
-        found = _predictions(predictor, batch, pixels)
+        found = _predict_images(predictor, batch, pixels)
     except MnsaError as error:
-        return [Answered(item.index, item.path, error=str(error)) for item in batch]
+        return [PredictedImage(item.index, item.path, error=str(error)) for item in batch]
     return [
-        Answered(item.index, item.path, shown.permute(1, 2, 0).numpy(), answer)
-        for item, shown, answer in zip(batch, pixels, found, strict=True)
+        PredictedImage(item.index, item.path, shown.permute(1, 2, 0).numpy(), prediction)
+        for item, shown, prediction in zip(batch, pixels, found, strict=True)
     ]
 
 
-def _predictions(predictor: Predictor, batch: list[Ready], pixels: list[Tensor]) -> list[Prediction]:
+def _predict_images(predictor: Predictor, batch: list[LoadedImage], pixels: list[Tensor]) -> list[Prediction]:
     inputs = [item.inputs for item in batch if item.inputs is not None]
     if not inputs:
         return [predictor.predict_image(shown, item.path) for item, shown in zip(batch, pixels, strict=True)]
     sizes = [(shown.shape[1], shown.shape[2]) for shown in pixels]
-    return predictor.answer(torch.stack(inputs), sizes, [item.path for item in batch])
+    return predictor.predict_batch(torch.stack(inputs), sizes, [item.path for item in batch])

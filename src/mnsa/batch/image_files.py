@@ -1,21 +1,21 @@
-"""Which image files are meant, and what their pictures are called."""
+"""Find image files by paths, folders and glob patterns, and give each a unique name for its output files."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mnsa.data.decoding import SUFFIXES
+from mnsa.data.decode import SUFFIXES
 from mnsa.errors import DataError
 
 
-def find_images(patterns: Iterable[str], *, answers: Path | None = None) -> list[Path]:
+def find_images(patterns: Iterable[str], *, exclude: Path | None = None) -> list[Path]:
     """Image files named by paths, folders (searched through) and globs; each once, in order.
 
-    answers: a folder of answers that may lie among the images; its pictures aren't meant.
+    exclude: a folder of answers that may lie among the images; its pictures aren't meant.
     Raises: DataError when a pattern names nothing.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        files = [path for path in _expand(pattern) if answers is None or not _is_inside(path, answers)]
+        files = [path for path in _expand_pattern(pattern) if exclude is None or not _is_inside(path, exclude)]
         if not files:
             raise DataError(
                 f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(SUFFIXES))}."
@@ -44,7 +44,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
 
 
-def _expand(pattern: str) -> Iterator[Path]:
+def _expand_pattern(pattern: str) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
         yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)

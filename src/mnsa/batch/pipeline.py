@@ -1,25 +1,48 @@
-"""Reads ahead in threads: results come in order, and what waits to be taken is bounded in number and in bytes."""
+"""Read, predict and write at the same time: threads read and write, the main thread runs the network.
+
+Held in memory: two batches that were read ahead, the batch in the network, and the batch that is being written. Scans
+are too large for that: each is read, predicted and written before the next.
+"""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
 from threading import Condition
 from typing import Protocol, TypeVar
 
 import torch
 
+from mnsa.batch.batching import (
+    MAX_BATCH_BYTES,
+    LoadedImage,
+    PredictedImage,
+    Shard,
+    iter_blocks,
+    make_reader,
+    predict_batches,
+)
+from mnsa.batch.image_files import unique_names
+from mnsa.batch.prediction_folder import PredictionFolder, ResultsLog, find_finished
+from mnsa.batch.prediction_images import write_explanation, write_mask_and_overlay
+from mnsa.inference.prediction_table import prediction_row
+from mnsa.inference.predictor import Predictor
+from mnsa.traits import TraitMeasurer
+from mnsa.traits.process_pool import Measure, measurement_pool
 
-class Sized(Protocol):
+
+class HasBytes(Protocol):
     """What has a size in memory, in bytes."""
 
     @property
     def nbytes(self) -> int: ...
 
 
-Item = TypeVar("Item", bound=Sized)
+Item = TypeVar("Item", bound=HasBytes)
 
 
-def read_ahead(
+def prefetch(
     read: Callable[[int], Item], indices: Iterable[int], *, threads: int, depth: int, limit_bytes: int
 ) -> Generator[Item]:
     """Yield `read(index)` in the order of the indices, at most `depth` of them begun beforehand.
@@ -28,7 +51,7 @@ def read_ahead(
     where each is taken to be as large as the largest so far. One may always begin: the next.
     An error of `read` is raised at its turn.
     """
-    gate = _Gate(limit_bytes)
+    gate = _ByteLimit(limit_bytes)
 
     def gated(place: int, index: int) -> Item:
         gate.enter(place)
@@ -49,7 +72,7 @@ def read_ahead(
         gate.let_go(size)
 
     begun: deque[Future[Item]] = deque()
-    pool = helper_threads(threads, "reader")
+    pool = worker_threads(threads, "reader")
     place = taken = 0
     try:
         for place, index in enumerate(indices, 1):
@@ -65,25 +88,25 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def helper_threads(count: int, name: str) -> ThreadPoolExecutor:
+def worker_threads(count: int, name: str) -> ThreadPoolExecutor:
     """Threads beside the network's. torch's own threads stay with the network: each helper has one."""
     threads = torch.get_num_threads()
 
     def begin() -> None:
         torch.get_num_threads()  # its first call in a thread takes over the default, which must not come later
         torch.set_num_threads(1)  # for this thread; as a side effect it is what later threads begin with,
-        _set_default(threads)  # which is put right again
+        _set_default_threads(threads)  # which is put right again
 
     return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
 
 
-def _set_default(threads: int) -> None:
+def _set_default_threads(threads: int) -> None:
     """Set the number for threads to come: the last call in any thread says it."""
     with ThreadPoolExecutor(1) as other:
         other.submit(torch.set_num_threads, threads).result()
 
 
-class _Gate:
+class _ByteLimit:
     """Lets readers in, in order, while less than `limit` bytes are held or expected, or the next item is theirs."""
 
     def __init__(self, limit: int) -> None:
@@ -124,3 +147,92 @@ class _Gate:
     def _may_enter(self, place: int) -> bool:
         has_room = self.largest >= 0 and self.held + self.reading * self.largest < self.limit
         return self.is_open or (place == self.entered + 1 and (place <= self.wanted or has_room))
+
+
+Progress = Callable[[int, int, int], None]
+
+_N_THREADS = 2  # that read, and as many that write
+
+
+def predict_all(
+    predictor: Predictor, images: list[Path], folder: PredictionFolder, measurer: TraitMeasurer | None, batch_size: int,
+    shard: Shard, progress: Progress | None,
+) -> int:  # fmt: skip
+    """Answer for the images of this process's share that aren't finished. Returns: how many.
+
+    Raises: RunError when another process has this share.
+    """
+    blocks = list(iter_blocks(len(images), batch_size, shard))
+    with ExitStack() as stack:
+        results_log = stack.enter_context(ResultsLog(folder, shard))
+        measure = (
+            stack.enter_context(measurement_pool(measurer, images=len(images), processes=_N_THREADS))
+            if measurer
+            else None
+        )
+        writers = stack.enter_context(worker_threads(_N_THREADS, "writer"))
+        write = _make_writer(predictor, folder, results_log, unique_names(images), measure)
+        finished = find_finished(folder, len(images))
+        # A block is answered as a whole, so that each image is in the batch that it would be in without interruption.
+        todo = (index for block in blocks if not all(finished[index] for index in block) for index in block)
+        items = stack.enter_context(closing(_prefetch_images(predictor, images, todo, batch_size)))
+        report = _make_reporter(progress, sum(finished[n] for block in blocks for n in block), sum(map(len, blocks)))
+        new, writing = 0, list[Future[None]]()
+        for batch in predict_batches(predictor, items, batch_size):
+            new += _wait_for_writes(writing)
+            report(new)
+            writing = [writers.submit(write, one) for one in batch if not finished[one.index]]
+            if sum(one.nbytes for one in batch) >= MAX_BATCH_BYTES:
+                new += _wait_for_writes(writing)
+                writing = []
+            batch.clear()
+        new += _wait_for_writes(writing)
+        report(new)
+    return new
+
+
+def _prefetch_images(
+    predictor: Predictor, images: list[Path], todo: Iterable[int], batch_size: int
+) -> Generator[LoadedImage]:
+    read = make_reader(predictor, images)
+    return prefetch(read, todo, threads=_N_THREADS, depth=2 * batch_size, limit_bytes=MAX_BATCH_BYTES)
+
+
+def _make_writer(
+    predictor: Predictor,
+    folder: PredictionFolder,
+    results_log: ResultsLog,
+    names: Sequence[str],
+    measure: Measure | None,
+) -> Callable[[PredictedImage], None]:
+    """What writes an image's pictures and then its row: an image with a row is finished."""
+
+    def write(one: PredictedImage) -> None:
+        if one.prediction is None or one.pixels is None:
+            results_log.add(one.index, {"image": one.path, "error": one.error})
+            return
+        row, mask = prediction_row(predictor, one.prediction), one.prediction.mask
+        if mask is not None:
+            write_mask_and_overlay(mask, one.pixels, folder, names[one.index])
+            if measure is not None:
+                row |= measure(mask)
+        if predictor.explain:
+            write_explanation(one.prediction, one.pixels, folder, names[one.index])
+        results_log.add(one.index, row)
+
+    return write
+
+
+def _wait_for_writes(writing: Sequence[Future[None]]) -> int:
+    """Wait until all is written; how many that were. Raises: what a writer raised."""
+    for written in writing:
+        written.result()
+    return len(writing)
+
+
+def _make_reporter(progress: Progress | None, before: int, share: int) -> Callable[[int], None]:
+    def report(new: int) -> None:
+        if progress is not None:
+            progress(before + new, share, new)
+
+    return report

@@ -1,10 +1,10 @@
-"""A folder that answers grow in: whose it is, which images are finished, and the table at the end.
+"""The output folder of `mnsa predict`. It can be resumed.
 
-predictions.json    whose answers these are: network, images, options
+predictions.json    what the predictions depend on: network, images, options
 parts/              while unfinished: a file per process, a line of JSON per finished image
-predictions.csv     when all are finished: the table, in the images' order; parts/ is gone then
-masks/, overlays/   pictures, and with --explain attention/ and grad_cam/; each appears whole, by rename, before its
-                    image counts as finished
+predictions.csv     when all are finished: the table, in the images' order; parts/ is then removed
+masks/, overlays/   images, and with --explain attention/ and grad_cam/; each is written completely, then renamed,
+                    before its image counts as finished
 """
 
 import csv
@@ -19,14 +19,14 @@ from secrets import token_hex
 from threading import Lock
 from typing import NamedTuple, Self
 
+from mnsa.batch.batching import Shard
 from mnsa.errors import RunError
-from mnsa.inference.shard import Shard
-from mnsa.run_folder import write_text
+from mnsa.run_folder import atomic_write_text
 
 Origin = Mapping[str, str | int]
 
 
-class AnswersFolder(NamedTuple):
+class PredictionFolder(NamedTuple):
     """The paths of one folder of answers."""
 
     path: Path
@@ -47,39 +47,39 @@ class AnswersFolder(NamedTuple):
     def origin_file(self) -> Path:
         return self.path / "predictions.json"
 
-    def picture(self, kind: str, name: str) -> Path:
+    def image_path(self, kind: str, name: str) -> Path:
         """Where a `masks`, `overlays`, `attention` or `grad_cam` picture is."""
         return self.path / kind / f"{name}.{'png' if kind == 'masks' else 'jpg'}"
 
 
-def open_folder(path: Path, origin: Origin) -> AnswersFolder:
+def open_prediction_folder(path: Path, origin: Origin) -> PredictionFolder:
     """Make the folder, or come back to the one that was begun for the same `origin`; several processes may do so.
 
     Raises: RunError when `path` is something else, or can't be written.
     """
-    folder = AnswersFolder(path)
+    folder = PredictionFolder(path)
     try:
         if not path.exists():
-            _make(path, origin)
+            _create_folder(path, origin)
         if not folder.origin_file.is_file():
             raise RunError(f"{path} exists and is left as it is. Choose another --out.")
-        _require_same(folder, origin)
+        _require_same_origin(folder, origin)
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
     return folder
 
 
-def is_begun(path: Path) -> bool:
+def is_prediction_folder(path: Path) -> bool:
     """Whether a folder holds answers, finished or not."""
-    return AnswersFolder(path).origin_file.is_file()
+    return PredictionFolder(path).origin_file.is_file()
 
 
-class Part:
+class ResultsLog:
     """What this process has finished, a line per image, kept at once. Raises: RunError when another one writes it."""
 
-    def __init__(self, folder: AnswersFolder, shard: Shard) -> None:
+    def __init__(self, folder: PredictionFolder, shard: Shard) -> None:
         folder.parts.mkdir(exist_ok=True)
-        path = folder.parts / f"{shard.rank}-of-{shard.world}.jsonl"
+        path = folder.parts / f"{shard.rank}-of-{shard.world_size}.jsonl"
         self._file = path.open("ab+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +87,7 @@ class Part:
             self._file.close()
             raise RunError(f"{folder.path}: another process is at work on {path.name}. Wait until it ends.") from None
         self._lock = Lock()
-        self._drop_half_a_line()
+        self._truncate_partial_line()
 
     def add(self, index: int, row: Mapping[str, str]) -> None:
         """Count an image as finished; threads may call this at once."""
@@ -102,7 +102,7 @@ class Part:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _drop_half_a_line(self) -> None:
+    def _truncate_partial_line(self) -> None:
         """What a killed process was just writing."""
         self._file.seek(0)
         whole = sum(len(line) for line in self._file if line.endswith(b"\n"))
@@ -110,19 +110,19 @@ class Part:
         self._file.seek(0, 2)
 
 
-def finished_images(folder: AnswersFolder, count: int) -> bytearray:
+def find_finished(folder: PredictionFolder, count: int) -> bytearray:
     """For each of `count` images 1 where it is finished, by whichever process."""
     finished = bytearray(count)
-    for _, index, _ in _lines(folder, count):
+    for _, index, _ in _scan_lines(folder, count):
         finished[index] = 1
     return finished
 
 
-def joined_rows(folder: AnswersFolder, count: int) -> Iterator[dict[str, str]]:
+def merge_rows(folder: PredictionFolder, count: int) -> Iterator[dict[str, str]]:
     """The rows of all parts in the images' order, one at a time: only their places are held."""
     owners, offsets = array("i", [-1]) * count, array("q", [0]) * count
     files = {part: number for number, part in enumerate(sorted(folder.parts.glob("*.jsonl")))}
-    for part, index, offset in _lines(folder, count):
+    for part, index, offset in _scan_lines(folder, count):
         owners[index], offsets[index] = files[part], offset
     with ExitStack() as stack:
         opened = [stack.enter_context(file.open("rb")) for file in files]
@@ -132,7 +132,7 @@ def joined_rows(folder: AnswersFolder, count: int) -> Iterator[dict[str, str]]:
             yield row
 
 
-def write_table(folder: AnswersFolder, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+def write_prediction_table(folder: PredictionFolder, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write the table and take the parts away: from now on the folder is finished."""
     pending = folder.table.with_name("predictions.csv.part")
     # A file's name may be no text in any encoding: its bytes are kept.
@@ -145,25 +145,25 @@ def write_table(folder: AnswersFolder, columns: Sequence[str], rows: Iterable[Ma
 
 
 @contextmanager
-def finishing(folder: AnswersFolder) -> Iterator[None]:
+def completion_lock(folder: PredictionFolder) -> Iterator[None]:
     """One process at a time looks whether all is finished."""
     with folder.origin_file.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def read_rows(folder: AnswersFolder) -> Iterator[dict[str, str]]:
+def read_prediction_table(folder: PredictionFolder) -> Iterator[dict[str, str]]:
     """The finished table, row by row."""
     with folder.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         yield from csv.DictReader(file)
 
 
-def _make(path: Path, origin: Origin) -> None:
+def _create_folder(path: Path, origin: Origin) -> None:
     """The folder appears with its origin in it; when another process was first, its folder stays."""
     unfinished = path.with_name(f".{path.name}.{token_hex(4)}")
     unfinished.mkdir(parents=True)
     try:
-        write_text(unfinished / "predictions.json", json.dumps(origin, indent=2) + "\n")
+        atomic_write_text(unfinished / "predictions.json", json.dumps(origin, indent=2) + "\n")
         unfinished.rename(path)
     except OSError:
         if not path.is_dir():
@@ -172,7 +172,7 @@ def _make(path: Path, origin: Origin) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _require_same(folder: AnswersFolder, origin: Origin) -> None:
+def _require_same_origin(folder: PredictionFolder, origin: Origin) -> None:
     try:
         known = json.loads(folder.origin_file.read_text(encoding="utf-8"))
         differs = [name for name in {**origin, **known} if known.get(name) != origin.get(name)]
@@ -185,19 +185,19 @@ def _require_same(folder: AnswersFolder, origin: Origin) -> None:
         )
 
 
-def _lines(folder: AnswersFolder, count: int) -> Iterator[tuple[Path, int, int]]:
-    """Part, image and place in the part of every whole line."""
+def _scan_lines(folder: PredictionFolder, count: int) -> Iterator[tuple[Path, int, int]]:
+    """Part, image and position in the part, of every complete line."""
     for part in sorted(folder.parts.glob("*.jsonl")):
         offset = 0
         with part.open("rb") as file:
             for line in file:
-                index = _index_in(line)
+                index = _parse_index(line)
                 if index is not None and 0 <= index < count:
                     yield part, index, offset
                 offset += len(line)
 
 
-def _index_in(line: bytes) -> int | None:
+def _parse_index(line: bytes) -> int | None:
     """The image of a line; None for one that is half or damaged: its image isn't finished."""
     try:
         index, row = json.loads(line)

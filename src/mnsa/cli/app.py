@@ -25,9 +25,9 @@ app = typer.Typer(
 )
 console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
 
-Head = Annotated[
+HeadOption = Annotated[
     Literal["network", "trees"],
-    typer.Option("--head", help="Who says the class: the network's own head, or its `mnsa trees`."),
+    typer.Option("--head", help="Who says the class: the network's own head, or its `mnsa fit-trees`."),
 ]
 EngineOption = Literal["onnx", "openvino", "torch"]
 PrecisionOption = Annotated[
@@ -36,22 +36,22 @@ PrecisionOption = Annotated[
 ]
 
 
-class TtaWord(StrEnum):
+class TtaName(StrEnum):
     """What `mnsa.load` knows as `tta`: typer takes a list of an enumeration, but not of a Literal."""
 
     flips = "flips"
-    turns = "turns"
+    rot90 = "rot90"
     scales = "scales"
 
 
-Tta = Annotated[
-    list[TtaWord] | None,
-    typer.Option("--tta", help="Average over views of each image: mirrored, by quarter turns, resized; repeat it."),
+TtaOption = Annotated[
+    list[TtaName] | None,
+    typer.Option("--tta", help="Average over views of each image: flips, rotations by 90 degrees, scales; repeat it."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
-Run = Annotated[Path, typer.Argument(help="Run folder.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-MaskNames = Annotated[
+OutOption = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+MaskClassOption = Annotated[
     list[str] | None,
     typer.Option(
         "--mask-class",
@@ -59,19 +59,19 @@ MaskNames = Annotated[
         "background (0) first.",
     ),
 ]
-PxPerMm = Annotated[
+PxPerMmOption = Annotated[
     float | None, typer.Option(help="Scale, in pixels per millimetre; without it traits are in pixels.")
 ]
-VeinNames = Annotated[
+VeinOption = Annotated[
     list[str] | None, typer.Option("--vein", help="Mask class that is vein, if not called so; repeat it.")
 ]
-LeafNames = Annotated[
+LeafOption = Annotated[
     list[str] | None, typer.Option("--leaf", help="Mask class that is leaf, if not called so; repeat it.")
 ]
-LesionNames = Annotated[
+LesionOption = Annotated[
     list[str] | None, typer.Option("--lesion", help="Mask class that is lesion, if not called so; repeat it.")
 ]
-Ground = Annotated[
+ReferenceAreaOption = Annotated[
     Literal["hull", "image"],
     typer.Option(help="What vein density relates to where no leaf is known: the veins' convex hull, or the image."),
 ]

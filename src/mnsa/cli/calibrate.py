@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.app import Run, app, console
+from mnsa.cli.app import RunArgument, app, console
 
 if TYPE_CHECKING:
     from mnsa.inference.calibration_file import Calibration
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def calibrate(
-    run: Run,
+    run: RunArgument,
     data: Annotated[Path | None, typer.Option("--data", help="Another data set than the run's own.")] = None,
     target: Annotated[
         float, typer.Option(min=0, max=1, help="Share of right answers among those that aren't `unknown`.")
@@ -24,10 +24,10 @@ def calibrate(
     Example: `mnsa calibrate runs/first`, then `mnsa predict runs/first photos/ --out answers`
     """
     from mnsa.inference.calibration_file import CALIBRATION_FILE
-    from mnsa.inference.run_calibration import calibrate_run
+    from mnsa.workflows.calibrate import calibrate_run
 
     found = calibrate_run(run, target=target, dataset=data)
-    console.print(f"{found.dataset}, split {found.split}, {found.images} images, {found.right} answers right")
+    console.print(f"{found.dataset}, split {found.split}, {found.images} images, {found.correct} answers right")
     console.print(_temperature_line(found))
     console.print(_threshold_line(found))
     console.print("The trees' head (--head trees) is not calibrated: temperature 1, no threshold.")
@@ -44,5 +44,5 @@ def _temperature_line(found: "Calibration") -> str:
 def _threshold_line(found: "Calibration") -> str:
     if found.threshold is None:
         return f"No threshold: at none are {found.target:g} of the answers right. No answer becomes `unknown`."
-    accepted = f"{found.accepted} of {found.images} images reach it, {found.accepted_right} of them answered right"
+    accepted = f"{found.accepted} of {found.images} images reach it, {found.accepted_correct} of them answered right"
     return f"`unknown` below {found.threshold:.4f}: {accepted} (target {found.target:g})"

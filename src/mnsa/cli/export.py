@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from mnsa.cli.app import EngineOption, PrecisionOption, Run, app, console
-from mnsa.engines.kinds import require_engine, require_precision
+from mnsa.cli.app import EngineOption, PrecisionOption, RunArgument, app, console
+from mnsa.engines.spec import require_engine, require_precision
 
 
 @app.command()
 def export(
-    run: Run,
+    run: RunArgument,
     to: Annotated[EngineOption, typer.Option("--to", help="What is to run it.")],
     precision: PrecisionOption = "float32",
     out: Annotated[Path | None, typer.Option("--out", help="New folder; usually one in RUN/exports.")] = None,
@@ -29,8 +29,8 @@ def export(
     """
     require_precision(to, precision)
     require_engine(to, to="write")
-    from mnsa.inference.export import export_run
-    from mnsa.tables import export_table
+    from mnsa.cli.tables import export_table
+    from mnsa.workflows.export import export_run
 
     exported = export_run(run, to, precision=precision, out=out, dataset=data, agreement=agreement)
     found = exported.card.comparison

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-_LINE_EVERY_S = 30.0
+_LINE_INTERVAL_S = 30.0
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def image_progress(console: Console | None = None) -> Iterator[Callable[[int, in
             task = bar.add_task("", total=None, pace="")
 
             def show(finished: int, total: int, now: int) -> None:
-                bar.update(task, completed=finished, total=total, pace=_pace(total - finished, now, start))
+                bar.update(task, completed=finished, total=total, pace=_current_pace(total - finished, now, start))
 
             yield show
     else:
@@ -29,14 +29,16 @@ def image_progress(console: Console | None = None) -> Iterator[Callable[[int, in
 
         def show(finished: int, total: int, now: int) -> None:
             nonlocal last
-            if time.monotonic() - last >= _LINE_EVERY_S:
+            if time.monotonic() - last >= _LINE_INTERVAL_S:
                 last = time.monotonic()
-                console.print(f"{finished} of {total} images, {_pace(total - finished, now, start)}", highlight=False)
+                console.print(
+                    f"{finished} of {total} images, {_current_pace(total - finished, now, start)}", highlight=False
+                )
 
         yield show
 
 
-def pace(left: int, now: int, seconds: float) -> str:
+def format_pace(left: int, now: int, seconds: float) -> str:
     """Images per second, and how long `left` images will take, from `now` images in `seconds`."""
     if not now or seconds <= 0:
         return ""
@@ -46,5 +48,5 @@ def pace(left: int, now: int, seconds: float) -> str:
     return f"{rate:.3g} images/s, {hours}:{minutes:02}:{rest:02} left"
 
 
-def _pace(left: int, now: int, start: float) -> str:
-    return pace(left, now, time.monotonic() - start)
+def _current_pace(left: int, now: int, start: float) -> str:
+    return format_pace(left, now, time.monotonic() - start)

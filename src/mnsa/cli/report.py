@@ -49,9 +49,9 @@ def report(
 def _report_study(folder: "StudyFolder", storage: str | None) -> None:
     require_extra("optuna", "search")
     from mnsa.report.study_page import write_study_report
-    from mnsa.search.found import refresh
+    from mnsa.search.results import update_trials_file
     from mnsa.search.study import join_study
     from mnsa.study_folder import read_study_record
 
-    refresh(join_study(folder.path, storage=storage))
+    update_trials_file(join_study(folder.path, storage=storage))
     write_study_report(folder, read_study_record(folder))

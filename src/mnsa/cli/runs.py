@@ -8,17 +8,17 @@ import typer
 
 from mnsa.cli.app import (
     EngineOption,
-    Ground,
-    Head,
-    LeafNames,
-    LesionNames,
-    Out,
+    HeadOption,
+    LeafOption,
+    LesionOption,
+    OutOption,
     PrecisionOption,
-    PxPerMm,
-    Run,
-    Seed,
-    Tta,
-    VeinNames,
+    PxPerMmOption,
+    ReferenceAreaOption,
+    RunArgument,
+    SeedOption,
+    TtaOption,
+    VeinOption,
     app,
     console,
 )
@@ -26,7 +26,7 @@ from mnsa.cli.progress import image_progress
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
-OtherData = Annotated[Path | None, typer.Option("--data", help="Another data set than the run's own.")]
+OtherDataOption = Annotated[Path | None, typer.Option("--data", help="Another data set than the run's own.")]
 
 
 @app.command()
@@ -45,38 +45,40 @@ def train(
     if resume is not None:
         if config or data or out or overrides:
             raise ConfigError("--resume takes everything from the run folder. Give it alone, or with --devices.")
-        from mnsa.training import allocator, fit
+        from mnsa.training import fit
+        from mnsa.training.optimizers import disable_malloc_trim
 
-        allocator.keep_freed_memory()
+        disable_malloc_trim()
         run = fit.resume(resume, devices=devices)
     else:
         if config is None or data is None or out is None:
             raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")
         settings = load_config(config, overrides or ())
-        from mnsa.training import allocator, fit
+        from mnsa.training import fit
+        from mnsa.training.optimizers import disable_malloc_trim
 
-        allocator.keep_freed_memory()
+        disable_malloc_trim()
         run = fit.train(settings, data, out, devices=devices)
-    if fit.is_first_process():
+    if fit.is_rank_zero():
         console.print(f"Trained: {run.model_folder}. Score it: mnsa evaluate {run.path}")
 
 
 @app.command()
 def evaluate(
-    run: Run,
+    run: RunArgument,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which rows to score.")] = "test",
-    data: OtherData = None,
-    head: Head = "network",
-    tta: Tta = None,
-    iou_released: Annotated[
-        bool, typer.Option("--iou-released", help="Add the released code's own, flattering IoU, for comparison.")
+    data: OtherDataOption = None,
+    head: HeadOption = "network",
+    tta: TtaOption = None,
+    iou_upstream: Annotated[
+        bool, typer.Option("--iou-upstream", help="Add the released code's own, flattering IoU, for comparison.")
     ] = False,
     traits: Annotated[
         bool, typer.Option("--traits", help="Measure true and predicted masks, for `mnsa report` to compare.")
     ] = False,
-    vein: VeinNames = None,
-    leaf: LeafNames = None,
-    lesion: LesionNames = None,
+    vein: VeinOption = None,
+    leaf: LeafOption = None,
+    lesion: LesionOption = None,
 ) -> None:
     """Score a run on a split, at the images' own size. A row per image is kept in RUN/predictions.
 
@@ -84,12 +86,12 @@ def evaluate(
     """
     if not traits and (vein or leaf or lesion):
         raise ConfigError("--vein, --leaf and --lesion say how to measure. Add --traits.")
-    from mnsa.inference.run_evaluation import evaluate_run, scores_key
-    from mnsa.tables import score_tables
+    from mnsa.cli.tables import score_tables
+    from mnsa.workflows.evaluate import evaluate_run, scores_key
 
     roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
     views = tta or ()
-    scores = evaluate_run(run, split=split, dataset=data, head=head, tta=views, released_iou=iou_released, traits=roles)
+    scores = evaluate_run(run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles)
     for table in score_tables(scores, scores_key(split, head, views)):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}. On one page: mnsa report {run}")
@@ -97,16 +99,16 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Run,
+    run: RunArgument,
     images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
-    out: Out,
-    head: Head = "network",
+    out: OutOption,
+    head: HeadOption = "network",
     traits: Annotated[bool, typer.Option("--traits", help="Measure the masks as `mnsa traits` does.")] = False,
-    px_per_mm: PxPerMm = None,
-    vein: VeinNames = None,
-    leaf: LeafNames = None,
-    lesion: LesionNames = None,
-    ground: Ground = "hull",
+    px_per_mm: PxPerMmOption = None,
+    vein: VeinOption = None,
+    leaf: LeafOption = None,
+    lesion: LesionOption = None,
+    reference_area: ReferenceAreaOption = "hull",
     explain: Annotated[
         bool, typer.Option("--explain", help="Draw attention, and Grad-CAM of the class, over each image.")
     ] = False,
@@ -114,7 +116,7 @@ def predict(
         EngineOption | None, typer.Option(help="Answer with what `mnsa export` wrote; otherwise as in training.")
     ] = None,
     precision: PrecisionOption = "float32",
-    tta: Tta = None,
+    tta: TtaOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images in the network at once. Usually 4, and 32 on a GPU.")
     ] = None,
@@ -125,26 +127,28 @@ def predict(
 
     Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out answers`
     """
-    if not traits and (px_per_mm is not None or vein or leaf or lesion or ground != "hull"):
-        raise ConfigError("--px-per-mm, --vein, --leaf, --lesion and --ground say how to measure. Add --traits.")
+    if not traits and (px_per_mm is not None or vein or leaf or lesion or reference_area != "hull"):
+        raise ConfigError(
+            "--px-per-mm, --vein, --leaf, --lesion and --reference-area say how to measure. Add --traits."
+        )
     if engine is None and precision != "float32":
         raise ConfigError("--precision says which exported network is to answer. Add --engine.")
-    from mnsa.inference.answers_folder import is_begun
-    from mnsa.inference.files import find_images, predict_files
+    from mnsa.batch.batching import local_device, shard_from_env
+    from mnsa.batch.predict_files import find_images, predict_files
+    from mnsa.batch.prediction_folder import is_prediction_folder
     from mnsa.inference.predictor import load
-    from mnsa.inference.shard import own_device, shard_of
-    from mnsa.traits import Ruler, find_roles
+    from mnsa.traits import TraitMeasurer, find_roles
 
     views = tta or ()
-    predictor, ruler = load(run, head=head, engine=engine, precision=precision, explain=explain, tta=views), None
+    predictor, measurer = load(run, head=head, engine=engine, precision=precision, explain=explain, tta=views), None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
-        ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground)
-    shard = shard_of()
-    predictor.network.to(own_device())
+        measurer = TraitMeasurer(roles, px_per_mm=px_per_mm, reference_area=reference_area)
+    shard = shard_from_env()
+    predictor.network.to(local_device())
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         answers = predict_files(
-            predictor, find_images(images, answers=out if is_begun(out) else None), out, ruler=ruler,
+            predictor, find_images(images, exclude=out if is_prediction_folder(out) else None), out, measurer=measurer,
             batch_size=batch_size, shard=shard,
             options={"head": head, "engine": f"{engine} {precision}" if engine else "none"}, progress=progress,
         )  # fmt: skip
@@ -152,17 +156,17 @@ def predict(
         console.print(f"{answers.new} answered; other processes still have {answers.missing}, and then write {out}.")
         return
     earlier = "" if answers.new else "Finished before, nothing done anew: "
-    console.print(f"{earlier}{answers.done} answered, {answers.broken} broken: {answers.table}")
+    console.print(f"{earlier}{answers.done} answered, {answers.failed} broken: {answers.table}")
     if answers.sheet:
         console.print(f"Overlays at a glance: {answers.sheet}")
-    if answers.broken:
+    if answers.failed:
         raise typer.Exit(3)
 
 
 @app.command("import-checkpoint")
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="State dict (.pth) of the released MNSA or MGANet code.")],
-    out: Out,
+    out: OutOption,
     attention: Annotated[
         Literal["none", "mean", "mean_max"] | None, typer.Option(help="Needed when the file has no attention weights.")
     ] = None,
@@ -171,30 +175,30 @@ def import_checkpoint(
 
     Example: `mnsa import-checkpoint best_model.pth --out runs/released`
     """
-    from mnsa.inference.import_checkpoint import import_checkpoint as read
+    from mnsa.workflows.import_checkpoint import import_checkpoint as read
 
     run = read(file, out, attention=attention)
     console.print(f"Imported: {run.model_folder}. Use it: mnsa predict {run.path} photos/ --out answers")
 
 
 @app.command()
-def trees(
-    run: Run,
+def fit_trees(
+    run: RunArgument,
     trials: Annotated[int, typer.Option(min=1, help="How many sets of parameters validation chooses from.")] = 20,
-    seed: Seed = 1,
-    data: OtherData = None,
+    seed: SeedOption = 1,
+    data: OtherDataOption = None,
 ) -> None:
     """Grow boosted trees as a second class head, chosen by validation. Needs the extra `trees`.
 
-    Example: `mnsa trees runs/first --trials 20`
+    Example: `mnsa fit-trees runs/first --trials 20`
     """
-    from mnsa.inference.run_trees import grow_trees
-    from mnsa.tables import head_table
+    from mnsa.cli.tables import head_table
+    from mnsa.workflows.fit_trees import fit_trees
 
     def show(trial: int, log_loss: float) -> None:
         console.print(f"trial {trial}/{trials}  log-loss {log_loss:.4f}")
 
-    card = grow_trees(run, trials=trials, seed=seed, dataset=data, progress=show)
+    card = fit_trees(run, trials=trials, seed=seed, dataset=data, progress=show)
     console.print(head_table(card.validation, f"{card.dataset}, split val, {card.images['val']} images"))
     if card.unseen_classes:
         console.print(f"No training image, so the trees don't know: {', '.join(card.unseen_classes)}")

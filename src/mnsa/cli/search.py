@@ -18,7 +18,7 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="How many trials, by all workers together.")] = None,
     join: Annotated[Path | None, typer.Option(help="Work on this study, or resume it, from any process.")] = None,
     storage: Annotated[str | None, typer.Option(help="URL of the trials' storage; without: a file in --out.")] = None,
-    pick: Annotated[str | None, typer.Option(help="best IoU, knee of the Pareto front, or under=GMACS.")] = None,
+    select: Annotated[str | None, typer.Option(help="best IoU, knee of the Pareto front, or under=GMACS.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeat it.")] = None,
 ) -> None:
     """Find the widths (and more) of a network, by its IoU on validation.
@@ -31,7 +31,7 @@ def search(
     if join is not None:
         if config or data or out or overrides:
             raise ConfigError(
-                "--join takes everything from the study's folder. Give it with --trials, --storage, --pick."
+                "--join takes everything from the study's folder. Give it with --trials, --storage, --select."
             )
         from mnsa.search.study import join_study
 
@@ -45,20 +45,20 @@ def search(
         whole = load_config(config, overrides or ())
         from mnsa.search.study import create_study
 
-        study = create_study(whole, data, out, trials=trials, storage=storage, rule=pick or "best")
-    from mnsa.search.found import find
-    from mnsa.search.worker import work
+        study = create_study(whole, data, out, trials=trials, storage=storage, rule=select or "best")
+    from mnsa.search.results import write_best
+    from mnsa.search.worker import run_worker
 
     settings = study.config.search
     console.print(
-        f"Study {study.name!r}: {study.space.points:,} networks to choose from, {study.queue.budget} trials "
+        f"Study {study.name!r}: {study.space.num_points:,} networks to choose from, {study.queue.budget} trials "
         f"({settings.sampler}, pruner {settings.pruner}), kept in {study.url}. "
         f"More workers, or after an interruption: mnsa search --join {study.folder.path}"
     )
-    work(study)
-    found = find(study, pick)
+    run_worker(study)
+    found = write_best(study, select)
     path = study.folder.path
-    console.print(f"Picked trial {found.trial.number} ({found.study.picked_as}): {study.folder.found_file}")
+    console.print(f"Selected trial {found.trial.number} ({found.study.selection_rule}): {study.folder.best_file}")
     console.print(
-        f"Train it: mnsa train {study.folder.found_file} --data DATASET --out RUN. See all: mnsa report {path}"
+        f"Train it: mnsa train {study.folder.best_file} --data DATASET --out RUN. See all: mnsa report {path}"
     )

@@ -1,4 +1,4 @@
-"""Scores as tables for a terminal."""
+"""Scores as tables for the terminal."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ def head_table(validation: dict[str, dict[str, float]], title: str) -> Table:
     for name in ("accuracy", "log-loss"):
         table.add_column(name, justify="right")
     for head, scores in validation.items():
-        table.add_row(head, _number(scores["accuracy"]), _number(scores["log_loss"]))
+        table.add_row(head, _format_number(scores["accuracy"]), _format_number(scores["log_loss"]))
     return table
 
 
@@ -38,9 +38,9 @@ def export_table(found: dict[str, Any], title: str) -> Table:
     if found.get("labels"):
         table.add_row("equal labels", "", "{} of {}".format(*found["labels"]))
     if found.get("mask_iou") is not None:
-        table.add_row("IoU of the two masks", "", _number(found["mask_iou"]))
+        table.add_row("IoU of the two masks", "", _format_number(found["mask_iou"]))
     for name, *both in _score_pairs(found.get("scores")):
-        table.add_row(escape(f"{name}, validation"), *map(_number, both))
+        table.add_row(escape(f"{name}, validation"), *map(_format_number, both))
     table.add_row("file, MB", *(f"{size / 1e6:.1f}" for size in found["bytes"].values()))
     return table
 
@@ -59,12 +59,12 @@ def _class_table(scores: dict[str, Any], title: str) -> Table:
     table = Table(title=title)
     for name in ("accuracy (95 % interval)", "balanced accuracy", "macro-F1", "top-5"):
         table.add_column(name, justify="right")
-    accuracy = _with_interval(scores["accuracy"], scores["accuracy_interval"])
+    accuracy = _format_with_interval(scores["accuracy"], scores["accuracy_interval"])
     others = [scores["balanced_accuracy"], scores["macro_f1"], scores["top5_accuracy"]]
     if "ece" in scores:
         table.add_column("calibration error", justify="right")
         others.append(scores["ece"])
-    table.add_row(accuracy, *map(_number, others))
+    table.add_row(accuracy, *map(_format_number, others))
     return table
 
 
@@ -74,17 +74,17 @@ def _mask_table(scores: dict[str, Any], title: str) -> Table:
     for name in ("IoU (95 % interval)", "IoU/image", "Dice", "Dice/image", "empty"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["classes"].items():
-        iou = _with_interval(row["iou"], row["iou_interval"])
+        iou = _format_with_interval(row["iou"], row["iou_interval"])
         others = (row["iou_per_image"], row["dice"], row["dice_per_image"])
-        table.add_row(escape(name), iou, *map(_number, others), str(row["images_empty"]))
-    if "iou_released" in scores:
-        table.caption = f"IoU as the released code computes it: {scores['iou_released']:.3f}. It flatters."
+        table.add_row(escape(name), iou, *map(_format_number, others), str(row["images_empty"]))
+    if "iou_upstream" in scores:
+        table.caption = f"IoU as the released code computes it: {scores['iou_upstream']:.3f}. It flatters."
     return table
 
 
-def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    return _number(value) + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+def _format_with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    return _format_number(value) + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from mnsa.cli.app import Ground, LeafNames, LesionNames, MaskNames, PxPerMm, VeinNames, app, console
+from mnsa.cli.app import (
+    LeafOption,
+    LesionOption,
+    MaskClassOption,
+    PxPerMmOption,
+    ReferenceAreaOption,
+    VeinOption,
+    app,
+    console,
+)
 from mnsa.errors import ConfigError
 
 
@@ -13,32 +22,34 @@ from mnsa.errors import ConfigError
 def traits(
     masks: Annotated[list[str], typer.Argument(help="Mask files, folders or globs.")],
     out: Annotated[Path, typer.Option(help="New CSV file; one that exists is never overwritten.")],
-    px_per_mm: PxPerMm = None,
-    mask_class: MaskNames = None,
-    vein: VeinNames = None,
-    leaf: LeafNames = None,
-    lesion: LesionNames = None,
+    px_per_mm: PxPerMmOption = None,
+    mask_class: MaskClassOption = None,
+    vein: VeinOption = None,
+    leaf: LeafOption = None,
+    lesion: LesionOption = None,
     leaf_masks: Annotated[
         Path | None, typer.Option(help="Folder of leaf masks (0 and 1 or 255), of the masks' names.")
     ] = None,
-    ground: Ground = "hull",
+    reference_area: ReferenceAreaOption = "hull",
 ) -> None:
     """Measure masks: leaf, veins, areoles, lesions, a row each. Exit code 3 when a file was broken.
 
     Unnamed masks (0 and 1 or 255) show veins. Example: `mnsa traits answers/masks --px-per-mm 20 --out traits.csv`
     """
-    from mnsa.traits import Ruler, find_roles
-    from mnsa.traits.roles import UNNAMED
+    from mnsa.traits import TraitMeasurer, find_roles
+    from mnsa.traits.measurer import DEFAULT_MASK_CLASS
 
-    names = mask_class or [UNNAMED]
+    names = mask_class or [DEFAULT_MASK_CLASS]
     roles = find_roles(names, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
     if leaf_masks is not None and roles.leaf:
         raise ConfigError("The masks show the leaf themselves. Leave out --leaf-masks, or don't name a class leaf.")
-    ruler = Ruler(roles, px_per_mm=px_per_mm, ground=ground, leaf_apart=leaf_masks is not None)
-    from mnsa.inference.files import find_images
-    from mnsa.inference.trait_files import measure_files
+    measurer = TraitMeasurer(
+        roles, px_per_mm=px_per_mm, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
+    )
+    from mnsa.batch.predict_files import find_images
+    from mnsa.workflows.measure_traits import measure_files
 
-    measured = measure_files(ruler, find_images(masks), out, mask_classes=len(names), leaf_masks=leaf_masks)
-    console.print(f"{measured.done} measured, {measured.broken} broken: {out}")
-    if measured.broken:
+    measured = measure_files(measurer, find_images(masks), out, mask_classes=len(names), leaf_masks=leaf_masks)
+    console.print(f"{measured.done} measured, {measured.failed} broken: {out}")
+    if measured.failed:
         raise typer.Exit(3)

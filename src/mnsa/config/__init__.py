@@ -1,14 +1,13 @@
-"""What to do: sections (the fields), parsing (a tree becomes a Config), loading (files, their bases, overrides)."""
+"""Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
-from mnsa.config.loading import load_config
-from mnsa.config.parsing import dump_config, parse_config
-from mnsa.config.search import SearchConfig
-from mnsa.config.sections import (
+from mnsa.config.load import dump_config, load_config, parse_config
+from mnsa.config.schema import (
     AugmentConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
+    SearchConfig,
     StageConfig,
     TrainConfig,
 )

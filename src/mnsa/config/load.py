@@ -1,24 +1,74 @@
-"""Config files: TOML, the file it is based on, and overrides from the command line.
+"""Load a config: read TOML files and their bases, apply overrides, validate, and write it back as TOML.
 
-A file may begin with `base = "../paper.toml"`, a path relative to itself, and then need only say what differs:
+A file may begin with `base = "../paper.toml"`, a path relative to itself. Then it holds the differences alone:
 
-- A section keeps the base's keys and takes the file's own over them.
-- `[[stages]]`, once the file has any, are the file's: those it names and no others, in its order. A stage of the same
-  name in the base lends its keys in the same way.
+- A section keeps the keys of the base. The file's own keys win.
+- If the file has `[[stages]]`, these are the stages, in this order. A stage of the same name in the base gives its keys
+  in the same way.
 """
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from mnsa.config.parsing import parse_config
-from mnsa.config.sections import Config
-from mnsa.errors import ConfigError
-from mnsa.text_files import read_toml
+import tomli_w
+from pydantic import BaseModel, ValidationError
 
-_LONGEST_CHAIN = 20
-_LONGEST_PATH = 4096  # characters
+from mnsa.config.schema import Config, StageConfig
+from mnsa.errors import ConfigError
+from mnsa.io import read_toml
+
+
+def parse_config(tree: Mapping[str, Any], source: str) -> Config:
+    """Validate a config given as nested dicts. Raises: ConfigError naming `source`, the key and the fix."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        # A list that is too short only because its items are wrong says nothing new.
+        problems = [e for e in error.errors() if e["type"] != "too_short"] or error.errors()
+        raise ConfigError(f"{source}: " + "; ".join(_explain(problem) for problem in problems) + ".") from None
+
+
+def dump_config(config: Config) -> str:
+    """The config as TOML, every field spelled out, so that a later default can't change an old run."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="python")))
+
+
+def _without_none(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_none(value) for key, value in tree.items() if value is not None}
+    if isinstance(tree, (list, tuple)):
+        return [_without_none(value) for value in tree]
+    return tree
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        key, valid = str(error["loc"][-1]), _valid_keys(error["loc"][:-1])
+        near = get_close_matches(key, valid, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(valid)}"
+        return f"unknown key {where!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{where!r} is missing"
+    if error["type"] == "value_error":  # our own rules between fields say everything themselves
+        return str(error["ctx"]["error"])
+    return f"{where!r} is {error['input']!r}: {error['msg']}"
+
+
+def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
+    section: type[BaseModel] = StageConfig if location and location[0] == "stages" else Config
+    if section is Config and location:
+        annotation = Config.model_fields[str(location[0])].annotation
+        section = annotation if isinstance(annotation, type) else Config
+    return list(section.model_fields)
+
+
+_MAX_BASES = 20
+
+_MAX_PATH_LENGTH = 4096  # characters
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -27,13 +77,13 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises: ConfigError naming the file, the key and the fix.
     """
     chain = [path]
-    tree = _read(chain)
+    tree = _read_with_bases(chain)
     for override in overrides:
         _apply_override(tree, override)
-    return parse_config(tree, source=_named(chain))
+    return parse_config(tree, source=_format_chain(chain))
 
 
-def _read(chain: list[Path]) -> dict[str, Any]:
+def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
     """The last file of `chain`, merged with its bases, which join the chain."""
     path = chain[-1]
     try:
@@ -46,27 +96,27 @@ def _read(chain: list[Path]) -> dict[str, Any]:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if not isinstance(base, str) or "\0" in base or len(base) > _LONGEST_PATH:
+    if not isinstance(base, str) or "\0" in base or len(base) > _MAX_PATH_LENGTH:
         raise ConfigError(f"{path}: base is {base!r}; expected the path of another config, relative to this file.")
     chain.append(path.parent / base)
-    if len(chain) > _LONGEST_CHAIN:
-        raise ConfigError(f"{path}: more than {_LONGEST_CHAIN} configs are based on one another. Merge some of them.")
+    if len(chain) > _MAX_BASES:
+        raise ConfigError(f"{path}: more than {_MAX_BASES} configs are based on one another. Merge some of them.")
     if chain[-1].resolve() in [file.resolve() for file in chain[:-1]]:
-        raise ConfigError(f"{_named(chain)}: a circle. Take `base` out of one of these files.")
-    return _merged(_read(chain), tree)
+        raise ConfigError(f"{_format_chain(chain)}: a circle. Take `base` out of one of these files.")
+    return _merge(_read_with_bases(chain), tree)
 
 
-def _named(chain: list[Path]) -> str:
+def _format_chain(chain: list[Path]) -> str:
     return ", based on ".join(map(str, chain))
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     tree = dict(base)
     for key, value in own.items():
         beneath = base.get(key)
         if isinstance(value, dict) and isinstance(beneath, dict):
             tree[key] = {**beneath, **value}
-        elif key == "stages" and _are_tables(value) and _are_tables(beneath):
+        elif key == "stages" and _is_list_of_tables(value) and _is_list_of_tables(beneath):
             named = {str(stage.get("name")): stage for stage in beneath}
             tree[key] = [{**named.get(str(stage.get("name")), {}), **stage} for stage in value]
         else:
@@ -74,7 +124,7 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _are_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+def _is_list_of_tables(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
@@ -85,13 +135,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value, such as train.seed=2.")
     node: Any = tree
     for key in keys[:-1]:
-        node = _descend(node, key, override)
+        node = _child(node, key, override)
     if not isinstance(node, dict):
         raise ConfigError(f"--set {override!r} names a stage but none of its keys, such as stages.{keys[-1]}.epochs=3.")
-    node[keys[-1]] = _toml_value(text.strip())
+    node[keys[-1]] = _parse_value(text.strip())
 
 
-def _descend(node: Any, key: str, override: str) -> Any:
+def _child(node: Any, key: str, override: str) -> Any:
     if isinstance(node, list):
         for stage in node:
             if stage.get("name") == key:
@@ -99,12 +149,12 @@ def _descend(node: Any, key: str, override: str) -> Any:
         names = ", ".join(str(stage.get("name")) for stage in node)
         raise ConfigError(f"--set {override!r}: there is no stage {key!r}; the stages are {names}.")
     child = node.setdefault(key, {})
-    if not isinstance(child, dict) and not _are_tables(child):
+    if not isinstance(child, dict) and not _is_list_of_tables(child):
         raise ConfigError(f"--set {override!r}: {key!r} is a value, not a section.")
     return child
 
 
-def _toml_value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

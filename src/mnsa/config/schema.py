@@ -1,4 +1,4 @@
-"""The sections of a config: frozen, every field with its range, unknown keys refused."""
+"""The sections of a config, [search] included: frozen models, every field has a range, unknown keys are refused."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,16 +6,75 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mnsa.config.search import SearchConfig
+SearchRatio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+SearchChannels = Annotated[int, Field(ge=1)]
+
+DecoderChannels = (
+    tuple[SearchChannels, SearchChannels, SearchChannels, SearchChannels, SearchChannels] | Literal["paper"]
+)
+
+Objective = Literal["iou", "macs", "parameters", "latency"]
+
+
+class SearchConfig(BaseModel, frozen=True, extra="forbid"):
+    """What `mnsa search` varies. An empty list leaves what [model] says."""
+
+    # Ratios that a branch may have; 0: it may be absent.
+    ratios: Annotated[tuple[SearchRatio, ...], Field(min_length=1)] = (1 / 16, 1 / 8, 1 / 4)
+    # no: five ratios for all levels (with three ratios 243 points). kinds: at each level one for the deformable
+    # branches, one for the atrous, one for the context (15 choices). branches: each branch of each level (25 choices).
+    per_level: Literal["no", "kinds", "branches"] = "no"
+    skip_ratios: tuple[SearchRatio, ...] = ()
+    attentions: tuple[Literal["none", "mean", "mean_max"], ...] = ()
+    decoder_widths: tuple[DecoderChannels, ...] = ()  # of decoder_channels
+    lr: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None  # lowest and highest
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    seed: Annotated[int, Field(ge=0)] = 1  # of the sampler; what a trial draws depends on it and on the trial alone
+    pruner: Literal["halving", "median", "none"] = "halving"
+    grace_period: Annotated[int, Field(ge=1)] = 1  # no trial is pruned before the end of this epoch
+    startup_trials: Annotated[int, Field(ge=1)] = 10  # trials before tpe and the median rule trust what they have seen
+    # Validation IoU alone, or against one cost: multiply-adds, parameters, or the measured latency of one image.
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = ("iou",)
+    heartbeat_s: Annotated[float, Field(gt=0)] = 20.0  # a worker that is silent for six of these is dead
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        if self.objectives[0] != "iou" or self.objectives.count("iou") > 1:
+            raise ValueError(f"search.objectives is {list(self.objectives)}; expected 'iou', alone or before a cost")
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(
+                "search.pruner compares trials by their IoU alone and would stop the cheap ones; "
+                "with two objectives set search.pruner = 'none'"
+            )
+        if max(self.ratios) == 0:
+            raise ValueError("search.ratios holds nothing but 0, which leaves no branch; add a ratio above 0")
+        for name in ("ratios", "skip_ratios", "attentions", "decoder_widths"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"search.{name} names a value twice")
+        if self.lr is not None and self.lr[0] >= self.lr[1]:
+            raise ValueError(f"search.lr is {list(self.lr)}; expected the lowest and the highest learning rate")
+        if self.lr is not None and self.sampler == "grid":
+            raise ValueError("search.sampler = 'grid' needs lists of values, which search.lr is not; take it out")
+        return self
+
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
 Channels = Annotated[int, Field(ge=1)]
+
 Pixels = Annotated[int, Field(ge=32, le=20_000)]
+
 FiveRatios = tuple[Ratio, Ratio, Ratio, Ratio, Ratio]
+
 Task = Literal["classification", "segmentation"]
-Part = Literal["backbone", "backbone_deep", "attention", "class_head", "enhancer", "decoder"]
-_TASK_OF_PART: Mapping[Part, Task] = MappingProxyType(
+
+NetworkPart = Literal["backbone", "backbone_deep", "attention", "class_head", "enhancer", "decoder"]
+
+_PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     {
         "attention": "classification",
         "class_head": "classification",
@@ -23,6 +82,7 @@ _TASK_OF_PART: Mapping[Part, Task] = MappingProxyType(
         "decoder": "segmentation",
     }
 )
+
 
 # The two networks the program knows by name. Keys given beside `preset` win over it.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -51,8 +111,8 @@ class DataConfig(Section):
     """How an image becomes the network's input."""
 
     size: tuple[Pixels, Pixels] = (256, 256)  # height, width of a training input, in pixels
-    # stretch: resize to `size`. crop: keep the scale; zero-pad and crop `size` to train, see the whole image otherwise.
-    fit: Literal["stretch", "crop"] = "stretch"
+    # resize: resize to `size`. crop: keep the scale; zero-pad and crop `size` to train, see the whole image otherwise.
+    resize_mode: Literal["resize", "crop"] = "resize"
 
 
 class AugmentConfig(Section):
@@ -60,11 +120,11 @@ class AugmentConfig(Section):
 
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0
-    quarter_turn: Probability = 0.0  # rotation by 90, 180 or 270 degrees; square inputs only
+    rot90: Probability = 0.0  # rotation by 90, 180 or 270 degrees; square inputs only
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0  # uniform in -rotation_deg..rotation_deg
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0  # scale uniform in 1-zoom..1+zoom
-    colour: Annotated[float, Field(ge=0, le=1)] = 0.0  # brightness, contrast and saturation by up to this share
-    erase: Probability = 0.0  # random erasing, area 0.02-0.33; the mask keeps its truth
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0  # brightness, contrast and saturation by up to this share
+    random_erasing: Probability = 0.0  # random erasing, area 0.02-0.33; the mask keeps its truth
 
 
 class ModelConfig(Section):
@@ -122,9 +182,9 @@ class StageConfig(Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
     # backbone_deep: what the paper's stage 1 leaves unfrozen (DenseNet: denseblock3 to norm5).
-    learns: Annotated[tuple[Part, ...], Field(min_length=1)]
-    # BatchNorm statistics of frozen parts: fixed (eval mode), or moving as in the paper's stage 1.
-    frozen_statistics: Literal["fixed", "moving"] = "fixed"
+    trainable: Annotated[tuple[NetworkPart, ...], Field(min_length=1)]
+    # Mode of the BatchNorms in frozen parts. train: they update their running statistics, as in the paper's stage 1.
+    frozen_bn: Literal["eval", "train"] = "eval"
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -137,11 +197,11 @@ class StageConfig(Section):
 
     @model_validator(mode="after")
     def _parts_serve_a_task(self) -> Self:
-        for part in self.learns:
-            task = _TASK_OF_PART.get(part)
+        for part in self.trainable:
+            task = _PART_TASKS.get(part)
             if task is not None and task not in self.tasks:
                 raise ValueError(
-                    f"stage {self.name!r} learns {part!r}, which only {task} uses; add that task or drop it"
+                    f"stage {self.name!r} trains {part!r}, which only {task} uses; add that task or drop it"
                 )
         return self
 
@@ -150,7 +210,7 @@ class TrainConfig(Section):
     """How training runs, whatever it learns."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1  # numpy takes no more
-    start_from: str = ""  # run folder or weights file whose fitting parts are taken over, in place of model.pretrained
+    init_from: str = ""  # run folder or weights file whose fitting parts are taken over, in place of model.pretrained
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # the last two: mixed precision
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0  # global norm; 0: off
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential moving average of the weights; 0: off
@@ -186,10 +246,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _stages_learn_what_the_model_has(self) -> Self:
         for stage in self.stages:
-            if "enhancer" in stage.learns and self.model.decoder != "enhanced":
+            if "enhancer" in stage.trainable and self.model.decoder != "enhanced":
                 raise ValueError(
-                    f"stage {stage.name!r} learns 'enhancer', which model.decoder = {self.model.decoder!r} doesn't "
-                    f"have; take it out of stages.{stage.name}.learns"
+                    f"stage {stage.name!r} trains 'enhancer', which model.decoder = {self.model.decoder!r} doesn't "
+                    f"have; take it out of stages.{stage.name}.trainable"
                 )
         return self
 

@@ -1,1 +1,1 @@
-"""What the data is: manifests, safe reading, splits, imports, checks, transforms and loaders."""
+"""Data sets: manifest, splits, decoding, transforms and the PyTorch data set."""

@@ -1,6 +1,6 @@
-"""What can be wrong with a data set: every kind of fault, how bad it is, and what is said of one.
+"""What can be wrong with a data set: every kind of finding, its severity, and its text.
 
-An error is what training refuses, or what makes its scores wrong. A warning works, but deserves a look.
+An error stops training, or makes its scores wrong. A warning does neither, but deserves a look.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,8 @@ from mnsa.errors import DataError
 
 Severity = Literal["error", "warning"]
 
-KINDS: Mapping[str, Severity] = {
+
+SEVERITY_BY_KIND: Mapping[str, Severity] = {
     # the two files of the data set
     "manifest": "error",
     "bad-row": "error",
@@ -61,7 +62,7 @@ KINDS: Mapping[str, Severity] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Finding:
     """One thing that is wrong. file: as the manifest names it; where: file and line of the table, if it is a row's.
 
     reason goes on after the file's name ("is empty"); fix is an order ("Restore the file").
@@ -76,13 +77,14 @@ class Fault:
     @property
     def severity(self) -> Severity:
         """How bad it is: a matter of the kind alone."""
-        return KINDS[self.kind]
+        return SEVERITY_BY_KIND[self.kind]
 
 
-OnFault = Callable[[Fault], None]
-"""What is done with a fault that is met on the way: `refuse` it, or append it to a list and go on."""
+OnFinding = Callable[[Finding], None]
+
+"""What is done with a finding that is met on the way: `refuse` it, or append it to a list and go on."""
 
 
-def refuse(fault: Fault) -> None:
-    """Stop at a fault. Raises: DataError with place, reason and fix."""
-    raise DataError(f"{fault.where or fault.file}: {fault.reason}. {fault.fix}.")
+def raise_finding(finding: Finding) -> None:
+    """Stop at a finding. Raises: DataError with place, reason and fix."""
+    raise DataError(f"{finding.where or finding.file}: {finding.reason}. {finding.fix}.")

@@ -1,6 +1,7 @@
-"""Decoded images on disk, for those who train for many epochs: bounded, found by the content of the image's file.
+"""Images and masks as tensors: read, with or without a cache of decoded images on disk, and masks written.
 
-An entry is a header and the pixels, nothing that could be executed. Any number of processes share a cache.
+The cache is bounded, and finds an image by the content of its file. An entry is a header and the pixels, nothing that
+could be executed. Any number of processes share a cache.
 H, W image size in pixels.
 """
 
@@ -14,16 +15,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from zlib import Z_RLE
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
-from mnsa.data.decoding import MAX_PIXELS, read_pixels
+from mnsa.data.decode import MAX_PIXELS, class_indices, open_image, raw_mask_values, read_pixels
 from mnsa.errors import ConfigError
 
-VERSION = 1  # of the decoding: raise it when `decoding.read_pixels` gives other pixels for the same file
+CACHE_VERSION = 1  # of the decoding: raise it when `decoding.read_pixels` gives other pixels for the same file
+
 _MAGIC = b"mnsaRGB1"
+
 _HEADER = struct.Struct("<8sIII")  # magic, H, W, CRC-32 of the pixels
-_SUFFIX = ".rgb"
+
+_ENTRY_SUFFIX = ".rgb"
 
 
 class DecodedCache:
@@ -64,7 +72,7 @@ class DecodedCache:
     def _entry(self, path: Path) -> Path:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return self.folder / digest[:2] / f"{digest}-{VERSION}{_SUFFIX}"
+        return self.folder / digest[:2] / f"{digest}-{CACHE_VERSION}{_ENTRY_SUFFIX}"
 
     def _keep(self, entry: Path, pixels: np.ndarray) -> None:
         size = _HEADER.size + pixels.nbytes
@@ -129,3 +137,42 @@ def _read_entry(entry: Path) -> np.ndarray | None:
     except (OSError, struct.error):
         return None
     return pixels.reshape(height, width, 3) if zlib.crc32(pixels.data) == crc else None
+
+
+# Colours of mask classes 0, 1, 2, ... in written masks, for human eyes only.
+MASK_PALETTE = (0, 0, 0, 255, 255, 255, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0)
+
+
+def read_image(path: Path, cache: DecodedCache | None = None) -> Tensor:
+    """Read an image, upright as its EXIF data say: uint8 (3, H, W), RGB; 16-bit gray is scaled to 8, alpha dropped.
+
+    cache: where decoded images are found or kept; the pixels are the same.
+    Raises: DataError naming the file and what is wrong with it.
+    """
+    pixels = read_pixels(path) if cache is None else cache.read(path)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def read_mask(path: Path, mask_classes: int) -> Tensor:
+    """Read a mask as class indices, upright as its own EXIF data say: uint8 (H, W).
+
+    mask_classes: 1 reads 0 as background and 1 or 255 as the class; M >= 2 reads 0..M-1.
+    Raises: DataError naming the file and every value that stands for no class.
+    """
+    with open_image(path) as image:
+        raw = raw_mask_values(image, path)
+    return torch.from_numpy(class_indices(raw, mask_classes, path))
+
+
+def unique_mask_values(path: Path) -> frozenset[int]:
+    """Collect the pixel values that occur in a mask file, before any meaning is given to them."""
+    with open_image(path) as image:
+        return frozenset(int(value) for value in np.unique(raw_mask_values(image, path)))
+
+
+def write_mask(mask: np.ndarray, path: Path) -> None:
+    """Write class indices, uint8 (H, W), as an indexed PNG that `read_mask` gives back and a viewer shows in color."""
+    image = Image.fromarray(mask)
+    image.putpalette(MASK_PALETTE)
+    # Run lengths take a third of the time of Pillow's usual search for repeats, and less room.
+    image.save(path, format="PNG", compress_level=1, compress_type=Z_RLE)

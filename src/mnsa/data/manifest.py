@@ -15,36 +15,36 @@ from typing import Any
 
 import tomli_w
 
-from mnsa.data.decoding import resolve_inside
-from mnsa.data.faults import Fault, OnFault, refuse
+from mnsa.data.decode import resolve_inside
+from mnsa.data.findings import Finding, OnFinding, raise_finding
 from mnsa.data.rows import (
     COLUMNS,
-    LONGEST_PATH,
+    MAX_PATH_LENGTH,
     SPLITS,
     Row,
-    check_rows,
-    checked_path,
-    is_inside,
+    is_inside_root,
     parse_px_per_mm,
     parse_row,
+    read_csv,
+    validate_path,
+    validate_rows,
 )
-from mnsa.data.table import read_table
 from mnsa.errors import DataError
-from mnsa.records import NO_LABEL
-from mnsa.text_files import read_toml
+from mnsa.io import read_toml
+from mnsa.structures import NO_LABEL
 
 __all__ = [
     "COLUMNS",
     "SPLITS",
     "Manifest",
     "Row",
-    "checked_path",
-    "fresh_folder",
+    "new_folder",
     "parse_px_per_mm",
     "read_manifest",
     "scan_manifest",
-    "write_files",
+    "validate_path",
     "write_manifest",
+    "write_manifest_files",
 ]
 
 
@@ -91,26 +91,26 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises: DataError naming file, line and fix.
     """
-    manifest, places = _read_files(folder, refuse)
-    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, refuse)
+    manifest, places = _read_manifest_files(folder, raise_finding)
+    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, raise_finding)
     return manifest
 
 
-def scan_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
+def scan_manifest(folder: Path) -> tuple[Manifest, list[Finding]]:
     """Read what can be read of a data set's two files, and list what `read_manifest` would refuse.
 
     The manifest keeps the rows whose files can be looked for, each image once. Raises: DataError when the names or the
     table as a whole can't be read, as nothing can be said of the rows then.
     """
-    faults: list[Fault] = []
-    manifest, places = _read_files(folder, faults.append)
-    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, faults.append)
+    findings: list[Finding] = []
+    manifest, places = _read_manifest_files(folder, findings.append)
+    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, findings.append)
     kept: dict[str, Row] = {}
     for row in manifest.rows:
-        if is_inside(row.image):
-            mask = row.mask if row.mask and is_inside(row.mask) else ""
+        if is_inside_root(row.image):
+            mask = row.mask if row.mask and is_inside_root(row.mask) else ""
             kept.setdefault(posixpath.normpath(row.image), replace(row, mask=mask))
-    return replace(manifest, rows=tuple(kept.values())), faults
+    return replace(manifest, rows=tuple(kept.values())), findings
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -118,23 +118,23 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
     Raises: DataError when the folder exists or the manifest could not be read back.
     """
-    with fresh_folder(folder) as unfinished:
-        write_files(manifest, unfinished)
+    with new_folder(folder) as unfinished:
+        write_manifest_files(manifest, unfinished)
 
 
-def write_files(manifest: Manifest, folder: Path) -> None:
+def write_manifest_files(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.csv` and `dataset.toml` into `folder`, for those who fill a `fresh_folder` themselves."""
     if not manifest.rows:
         raise DataError(f"{manifest.name} lists no images.")
     places = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
-    check_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, refuse)
+    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, raise_finding)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
     (folder / "manifest.csv").write_text(_csv_text(manifest.rows), encoding="utf-8", newline="")
     (folder / "dataset.toml").write_text(_toml_text(manifest, root), encoding="utf-8", newline="\n")
 
 
 @contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """Make a hidden sibling to fill, renamed to `folder` on success and removed on failure.
 
     Raises: DataError when `folder` exists or can't be made.
@@ -152,19 +152,19 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _read_files(folder: Path, on_fault: OnFault) -> tuple[Manifest, list[str]]:
+def _read_manifest_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest, list[str]]:
     """Read names and rows; the second is file and line of each row."""
-    described = _read_description(folder / "dataset.toml", home=folder)
+    described = _read_dataset_toml(folder / "dataset.toml", home=folder)
     path = folder / "manifest.csv"
-    columns, lines = read_table(path, on_fault)
+    columns, lines = read_csv(path, on_finding)
     if "image" not in columns:
         raise DataError(f"{path} has no column 'image'; its columns are {', '.join(columns)}.")
     if not lines:
         raise DataError(f"{path} lists no images.")
-    return replace(described, rows=tuple(parse_row(line, on_fault) for line in lines)), [line.where for line in lines]
+    return replace(described, rows=tuple(parse_row(line, on_finding) for line in lines)), [line.where for line in lines]
 
 
-def _read_description(path: Path, home: Path) -> Manifest:
+def _read_dataset_toml(path: Path, home: Path) -> Manifest:
     try:
         tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -175,13 +175,13 @@ def _read_description(path: Path, home: Path) -> Manifest:
     if unknown:
         raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: name, root, classes, mask_classes.")
     name, root = tree.get("name", home.resolve().name), tree.get("root", ".")
-    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > LONGEST_PATH:
+    if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > MAX_PATH_LENGTH:
         raise DataError(f"{path}: name and root must be text, and root a path.")
-    classes, mask_classes = (_names(tree, key, path) for key in ("classes", "mask_classes"))
+    classes, mask_classes = (_parse_names(tree, key, path) for key in ("classes", "mask_classes"))
     return Manifest(name, (home / root).resolve(), classes, mask_classes, rows=())
 
 
-def _names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+def _parse_names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     names = tree.get(key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise DataError(f'{path}: {key} is {names!r}; expected a list of names such as ["healthy", "rust"].')
@@ -192,7 +192,7 @@ def _names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
 
 def _csv_text(rows: tuple[Row, ...]) -> str:
     extras = sorted({name for row in rows for name in row.extra})
-    lines = [(*COLUMNS, *extras), *(_cells(row, extras) for row in rows)]
+    lines = [(*COLUMNS, *extras), *(_row_cells(row, extras) for row in rows)]
     # csv quotes a cell for the line ends that it writes itself; read back, a bare carriage return ends a line too.
     returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
@@ -201,7 +201,7 @@ def _csv_text(rows: tuple[Row, ...]) -> str:
     return text.getvalue()
 
 
-def _cells(row: Row, extras: Sequence[str]) -> tuple[str, ...]:
+def _row_cells(row: Row, extras: Sequence[str]) -> tuple[str, ...]:
     scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
     return row.image, row.mask, row.label, row.split, row.group, scale, *(row.extra.get(name, "") for name in extras)
 

@@ -1,4 +1,4 @@
-"""From an image and its mask to the network's input: torchvision v2 recipes for training and evaluation, side by side.
+"""From an image and its mask to the network's input: torchvision v2 transforms for training and evaluation.
 
 H, W image size; h, w network input size, in pixels. All randomness is drawn from torch's global generator.
 """
@@ -14,11 +14,12 @@ from torchvision.transforms.v2 import functional as F
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.errors import ConfigError
-from mnsa.records import NO_MASK
+from mnsa.structures import IGNORE_INDEX
 
-LEAST_INPUT_PX = 32  # one cell of the network's deepest level
+MIN_INPUT_PX = 32  # one cell of the network's deepest level
+
 # What an image shows beyond its border is black; what its mask says there, nobody knows.
-_BEYOND_BORDER: Mapping[type, int] = {tv_tensors.Image: 0, tv_tensors.Mask: NO_MASK}
+_BORDER_FILL: Mapping[type, int] = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE_INDEX}
 
 
 class Transform:
@@ -28,18 +29,18 @@ class Transform:
     all NO_MASK where no mask was given.
     """
 
-    def __init__(self, together: Sequence[v2.Transform], finish: Sequence[v2.Transform]) -> None:
-        self.together = v2.Compose(together)
-        self.finish = v2.Compose(finish)
+    def __init__(self, joint: Sequence[v2.Transform], image_only: Sequence[v2.Transform]) -> None:
+        self.joint = v2.Compose(joint)
+        self.image_only = v2.Compose(image_only)
 
     def __call__(self, image: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply both halves; the second sees the image alone."""
         if mask is None:
-            moved = self.together(tv_tensors.Image(image))
-            moved_mask = torch.full(moved.shape[-2:], NO_MASK)
+            moved = self.joint(tv_tensors.Image(image))
+            moved_mask = torch.full(moved.shape[-2:], IGNORE_INDEX)
         else:
-            moved, moved_mask = self.together(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        finished: Tensor = self.finish(moved)
+            moved, moved_mask = self.joint(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        finished: Tensor = self.image_only(moved)
         return finished.as_subclass(Tensor), moved_mask.as_subclass(Tensor).long()
 
 
@@ -48,30 +49,30 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
 
     Raises: ConfigError for quarter turns of inputs that are not square.
     """
-    if augment.quarter_turn and data.size[0] != data.size[1]:
-        raise ConfigError(f"augment.quarter_turn needs square inputs, but data.size is {data.size}. Set it to 0.")
-    fit = [Stretch(data.size)] if data.fit == "stretch" else [PadTo(data.size), v2.RandomCrop(data.size)]
-    finish = [*_normalise(mean, std), v2.RandomErasing(augment.erase, scale=(0.02, 0.33))]
-    return Transform([*fit, *_geometry(augment), *_colour(augment)], finish)
+    if augment.rot90 and data.size[0] != data.size[1]:
+        raise ConfigError(f"augment.rot90 needs square inputs, but data.size is {data.size}. Set it to 0.")
+    resize = [ResizeTo(data.size)] if data.resize_mode == "resize" else [PadTo(data.size), v2.RandomCrop(data.size)]
+    image_only = [*_normalize(mean, std), v2.RandomErasing(augment.random_erasing, scale=(0.02, 0.33))]
+    return Transform([*resize, *_geometric_transforms(augment), *_color_transforms(augment)], image_only)
 
 
 def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the evaluation recipe: the same fit without chance; with fit `crop` the whole image at its own size.
+    """Build the evaluation recipe: the same resizing without randomness; with resize_mode `crop` the whole image at its own size.
 
     There an image of fewer than LEAST_INPUT_PX a side is padded as in training.
     """
-    fit = Stretch(data.size) if data.fit == "stretch" else PadTo((LEAST_INPUT_PX, LEAST_INPUT_PX))
-    return Transform([fit], _normalise(mean, std))
+    resize = ResizeTo(data.size) if data.resize_mode == "resize" else PadTo((MIN_INPUT_PX, MIN_INPUT_PX))
+    return Transform([resize], _normalize(mean, std))
 
 
-def crop_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the released code's evaluation recipe: zero-padded, centre crop. Source: method section 2."""
-    fit = [Stretch(data.size)] if data.fit == "stretch" else [PadTo(data.size), v2.CenterCrop(data.size)]
-    return Transform(fit, _normalise(mean, std))
+def center_crop_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
+    """Build the released code's evaluation recipe: zero-padded, center crop. Source: method section 2."""
+    resize = [ResizeTo(data.size)] if data.resize_mode == "resize" else [PadTo(data.size), v2.CenterCrop(data.size)]
+    return Transform(resize, _normalize(mean, std))
 
 
-class Stretch(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """Resizes to (h, w): images bilinear with antialiasing, masks by the nearest pixel centre.
+class ResizeTo(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+    """Resizes to (h, w): images bilinear with antialiasing, masks by the nearest pixel center.
 
     v2.Resize takes the nearest corner, which shifts a mask by up to half a pixel against its image.
     """
@@ -100,7 +101,7 @@ class PadTo(v2.Transform):  # type: ignore[misc]  # torchvision has no types
         return F.pad(inpt, [0, 0, max(0, self.size[1] - width), max(0, self.size[0] - height)])
 
 
-class QuarterTurn(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+class RandomRot90(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """Rotates by 90, 180 or 270 degrees, without interpolation."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002
@@ -112,25 +113,25 @@ class QuarterTurn(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
         return tv_tensors.wrap(torch.rot90(inpt, params["quarters"], dims=(-2, -1)), like=inpt)
 
 
-def _geometry(augment: AugmentConfig) -> list[v2.Transform]:
+def _geometric_transforms(augment: AugmentConfig) -> list[v2.Transform]:
     steps: list[v2.Transform] = []
     if augment.horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(augment.horizontal_flip))
     if augment.vertical_flip:
         steps.append(v2.RandomVerticalFlip(augment.vertical_flip))
-    if augment.quarter_turn:
-        steps.append(v2.RandomApply([QuarterTurn()], augment.quarter_turn))
+    if augment.rot90:
+        steps.append(v2.RandomApply([RandomRot90()], augment.rot90))
     if augment.rotation_deg or augment.zoom:
         scale = (1 - augment.zoom, 1 + augment.zoom)
         bilinear = InterpolationMode.BILINEAR  # masks are always moved by the nearest pixel
-        steps.append(v2.RandomAffine(augment.rotation_deg, scale=scale, interpolation=bilinear, fill=_BEYOND_BORDER))
+        steps.append(v2.RandomAffine(augment.rotation_deg, scale=scale, interpolation=bilinear, fill=_BORDER_FILL))
     return steps
 
 
-def _colour(augment: AugmentConfig) -> list[v2.Transform]:
-    share = augment.colour
+def _color_transforms(augment: AugmentConfig) -> list[v2.Transform]:
+    share = augment.color_jitter
     return [v2.ColorJitter(brightness=share, contrast=share, saturation=share)] if share else []
 
 
-def _normalise(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]

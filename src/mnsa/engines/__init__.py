@@ -1,1 +1,1 @@
-"""Exported networks: files that answer without mnsa, in torch, ONNX Runtime or OpenVINO."""
+"""Exported networks: torch.export, ONNX Runtime, OpenVINO."""

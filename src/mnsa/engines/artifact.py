@@ -1,32 +1,69 @@
-"""One artefact on disk.
+"""Write, read and call one exported network.
 
-model.pt2 | model.onnx | model.xml + model.bin    the network, its card inside
-model.onnx.data                                   its weights, when they are too large for model.onnx
-export.json                                       the card again, with the comparison with the eager network
+model.pt2 | model.onnx | model.xml + model.bin    the network, with its spec inside
+model.onnx.data                                   its weights, if they are too large for model.onnx
+export.json                                       the spec again, with the comparison with the eager network
+
+B batch; h, w network input size.
 """
 
 import hashlib
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from mnsa.engines.card import EngineCard
-from mnsa.engines.kinds import FILES, EngineName, Precision, require_engine, require_precision
-from mnsa.engines.program import explained, trace
-from mnsa.engines.session import Session
-from mnsa.errors import RunError
-from mnsa.model.folded import fold_norms
+from mnsa.engines.spec import (
+    ENGINE_FILES,
+    MIN_SIDE_PX,
+    EngineName,
+    ExportSpec,
+    Precision,
+    RunFunction,
+    require_engine,
+    require_precision,
+)
+from mnsa.engines.torch_engine import explain_export_errors, export_program
+from mnsa.errors import ModelError, RunError
 from mnsa.model.network import Network
-from mnsa.run_folder import RunFolder, write_text
+from mnsa.model.ops.fuse_bn import fuse_batch_norms
+from mnsa.run_folder import RunFolder, atomic_write_text
+from mnsa.structures import NetworkOutputs
 
-CARD_FILE = "export.json"
+
+@dataclass(frozen=True, slots=True)
+class EngineSession:
+    """A loaded artifact. One call at a time: OpenVINO's requests are not shared between threads."""
+
+    spec: ExportSpec
+    run: RunFunction
+
+    def __call__(self, images: Tensor) -> NetworkOutputs:
+        """Answer for normalised images float32 (B, 3, h, w). Raises: ModelError for images under 33 px a side."""
+        height, width = images.shape[-2:]
+        if min(height, width) < MIN_SIDE_PX:
+            raise ModelError(
+                f"an input of {height} x {width} px is too small for an exported network; "
+                f"give at least {MIN_SIDE_PX} px a side."
+            )
+        arrays = self.run(np.ascontiguousarray(images.cpu().numpy()))
+        found = dict(zip(self.spec.outputs, arrays, strict=True))
+        return NetworkOutputs(*(_to_tensor(found[name]) if name in found else None for name in NetworkOutputs._fields))
+
+
+def _to_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))
+
+
+SPEC_FILE = "export.json"
 
 
 def export_folder(run: Path, engine: EngineName, precision: Precision) -> Path:
-    """Where a run keeps its artefact of one kind."""
+    """Where a run keeps its artifact of one kind."""
     return RunFolder(run).exports_folder / f"{engine}-{precision}"
 
 
@@ -37,71 +74,75 @@ def weights_digest(run: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_artefact(folder: Path, network: Network, card: EngineCard, calibration: Iterable[np.ndarray]) -> None:
+def write_artifact(folder: Path, network: Network, spec: ExportSpec, calibration: Iterable[np.ndarray]) -> None:
     """Write a network's file into `folder`. calibration: normalised images (1, 3, h, w), read for int8 alone.
 
     Raises: ModelError when the network can't be exported.
     """
-    folded, target, text = deepcopy(network).eval().requires_grad_(False), folder / FILES[card.engine], card.to_json()
-    fold_norms(folded)
-    program = trace(folded)
-    if card.engine == "torch":
-        from mnsa.engines.torch_file import write_torch
+    fused, target, text = (
+        deepcopy(network).eval().requires_grad_(False),
+        folder / ENGINE_FILES[spec.engine],
+        spec.to_json(),
+    )
+    fuse_batch_norms(fused)
+    program = export_program(fused)
+    if spec.engine == "torch":
+        from mnsa.engines.torch_engine import write_torch
 
         write_torch(program, target, text)
         return
-    from mnsa.engines.onnx_file import quantise, remove_onnx, set_card, write_onnx
+    from mnsa.engines.onnx_engine import quantize_int8, remove_onnx, set_metadata, write_onnx
 
-    onnx_file = folder / FILES["onnx"]
-    with explained(card.engine, network):
-        write_onnx(program, onnx_file, card.outputs)
-        if card.precision == "int8":
-            quantise(onnx_file, calibration)
-        set_card(onnx_file, text)
-        if card.engine == "openvino":
-            from mnsa.engines.openvino_file import write_openvino
+    onnx_file = folder / ENGINE_FILES["onnx"]
+    with explain_export_errors(spec.engine, network):
+        write_onnx(program, onnx_file, spec.outputs)
+        if spec.precision == "int8":
+            quantize_int8(onnx_file, calibration)
+        set_metadata(onnx_file, text)
+        if spec.engine == "openvino":
+            from mnsa.engines.openvino_engine import write_openvino
 
-            write_openvino(onnx_file, target, text, card.precision)
+            write_openvino(onnx_file, target, text, spec.precision)
             remove_onnx(onnx_file)
 
 
-def keep_comparison(folder: Path, card: EngineCard, comparison: dict[str, object]) -> EngineCard:
-    """Write the card beside the artefact, with what the comparison has found."""
-    card = replace(card, comparison=comparison)
-    write_text(folder / CARD_FILE, card.to_json())
-    return card
+def save_comparison(folder: Path, spec: ExportSpec, comparison: dict[str, object]) -> ExportSpec:
+    """Write the spec beside the artifact, with what the comparison has found."""
+    spec = replace(spec, comparison=comparison)
+    atomic_write_text(folder / SPEC_FILE, spec.to_json())
+    return spec
 
 
-def open_artefact(folder: Path, engine: EngineName) -> Session:
-    """Load an artefact. Raises: RunError when it is damaged; ModelError without the extra `export`."""
+def open_artifact(folder: Path, engine: EngineName) -> EngineSession:
+    """Load an artifact. Raises: RunError when it is damaged; ModelError without the extra `export`."""
     require_engine(engine)
-    path = folder / FILES[engine]
+    path = folder / ENGINE_FILES[engine]
     try:
         if engine == "torch":
-            from mnsa.engines.torch_file import open_torch as open_file
+            from mnsa.engines.torch_engine import open_torch as open_file
         elif engine == "onnx":
-            from mnsa.engines.onnx_file import open_onnx as open_file
+            from mnsa.engines.onnx_engine import open_onnx as open_file
         else:
-            from mnsa.engines.openvino_file import open_openvino as open_file
+            from mnsa.engines.openvino_engine import open_openvino as open_file
         run, text = open_file(path)
-        return Session(EngineCard.from_json(text), run)
+        return EngineSession(ExportSpec.from_json(text), run)
     except Exception as error:  # three libraries, each with its own ways to fail
         reason = str(error).strip().partition("\n")[0]
         raise RunError(f"{path} can't be used: {reason}. Remove {folder} and export again.") from error
 
 
-def open_export(run: Path, engine: EngineName, precision: Precision) -> Session:
-    """The artefact that `mnsa export` wrote into a run folder.
+def open_export(run: Path, engine: EngineName, precision: Precision) -> EngineSession:
+    """The artifact that `mnsa export` wrote into a run folder.
 
     Raises: RunError when there is none, or when it was made from other weights than the run has now.
     """
     require_precision(engine, precision)
     folder = export_folder(run, engine, precision)
     command = f"mnsa export {run} --to {engine}" + ("" if precision == "float32" else f" --precision {precision}")
-    if not (folder / FILES[engine]).is_file():
+    if not (folder / ENGINE_FILES[engine]).is_file():
         raise RunError(f"{run} has no {engine} network in {precision}. Make it: {command}")
-    session = open_artefact(folder, engine)
-    if session.card.weights_sha256 != weights_digest(run):
+    session = open_artifact(folder, engine)
+    if session.spec.weights_sha256 != weights_digest(run):
         raise RunError(
             f"{folder} was made from other weights than {run} has now. Remove it and make it anew: {command}"
         )

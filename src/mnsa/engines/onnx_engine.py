@@ -1,6 +1,6 @@
-"""A network as an ONNX file, and ONNX Runtime to run it.
+"""Write a network as an ONNX file, and load and run it with ONNX Runtime.
 
-A file holds 2 GB at most, so torch puts the weights of a network that comes near into a second one, `weights_beside`.
+An ONNX file holds 2 GB at most. torch puts the weights of a larger network into a second file, `external_data_path`.
 """
 
 import logging
@@ -12,24 +12,27 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from mnsa.engines.card import CARD_KEY, INPUT
-from mnsa.engines.session import Run
+from mnsa.engines.spec import INPUT_NAME, METADATA_KEY, RunFunction
 
 OPSET = 20  # the first whose GridSample OpenVINO and ONNX Runtime both read
-ROUNDED = ("Conv", "Gemm")
-KEPT_PERCENT = 99.9  # of the activations in calibration; the extremes beyond would make the steps of all others coarse
+
+QUANTIZED_OPS = ("Conv", "Gemm")
+
+CALIBRATION_PERCENT = (
+    99.9  # of the activations in calibration; the extremes beyond would make the steps of all others coarse
+)
 
 
 def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str]) -> None:
     """Write a program as ONNX, with named outputs and open batch, height and width."""
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of each node that it can't make faster
     converted: Any = torch.onnx.export(
-        program, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=list(outputs), verbose=False
+        program, dynamo=True, opset_version=OPSET, input_names=[INPUT_NAME], output_names=list(outputs), verbose=False
     )
     converted.save(path)
 
 
-def weights_beside(path: Path) -> Path:
+def external_data_path(path: Path) -> Path:
     """The file that holds an ONNX file's weights when they are too large for it."""
     return path.with_name(path.name + ".data")
 
@@ -37,11 +40,11 @@ def weights_beside(path: Path) -> Path:
 def remove_onnx(path: Path) -> None:
     """Remove an ONNX file and, if they are not in it, its weights."""
     path.unlink()
-    weights_beside(path).unlink(missing_ok=True)
+    external_data_path(path).unlink(missing_ok=True)
 
 
-def set_card(path: Path, card: str) -> None:
-    """Write the card into the file's metadata, and call its open sides batch, height and width."""
+def set_metadata(path: Path, spec: str) -> None:
+    """Write the spec into the file's metadata, and call its open sides batch, height and width."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -52,12 +55,12 @@ def set_card(path: Path, card: str) -> None:
             for symbol, name in names.items():
                 if side.dim_param:  # to set one, even to nothing, would unset a fixed size
                     side.dim_param = side.dim_param.replace(symbol, name)
-    onnx.helper.set_model_props(model, {CARD_KEY: card})
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec})
     onnx.save(model, path)
 
 
-def open_onnx(path: Path) -> tuple[Run, str]:
-    """What runs the file on the CPU, and its card."""
+def open_onnx(path: Path) -> tuple[RunFunction, str]:
+    """What runs the file on the CPU, and its spec."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,13 +69,13 @@ def open_onnx(path: Path) -> tuple[Run, str]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
-        answers: Sequence[np.ndarray] = session.run(None, {INPUT: images})
+        answers: Sequence[np.ndarray] = session.run(None, {INPUT_NAME: images})
         return answers
 
-    return run, session.get_modelmeta().custom_metadata_map.get(CARD_KEY, "")
+    return run, session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
 
 
-def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
+def quantize_int8(path: Path, images: Iterable[np.ndarray]) -> None:
     """Put int8 into an ONNX file, its convolutions and linear maps, calibrated on normalised images (1, 3, h, w).
 
     Weights get a scale per channel, activations one per tensor, which clips the most extreme of the values seen. What
@@ -85,24 +88,24 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, is_large = path.with_name("prepared.onnx"), weights_beside(path).exists()
+    prepared, is_large = path.with_name("prepared.onnx"), external_data_path(path).exists()
     quant_pre_process(
         path, prepared, skip_symbolic_shape=True, save_as_external_data=is_large, all_tensors_to_one_file=True,
-        external_data_location=weights_beside(prepared).name,
+        external_data_location=external_data_path(prepared).name,
     )  # fmt: skip
     remove_onnx(path)  # weights would be written behind those that are there
     shown = list(images)
-    ranges = {name: [{"rmin": low, "rmax": high}] for name, (low, high) in usual_ranges(prepared, shown).items()}
+    ranges = {name: [{"rmin": low, "rmax": high}] for name, (low, high) in activation_ranges(prepared, shown).items()}
     quantize_static(
-        prepared, path, _Reader(shown[:1]), quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(ROUNDED), nodes_to_exclude=_in_groups(prepared),
+        prepared, path, _CalibrationReader(shown[:1]), quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(QUANTIZED_OPS), nodes_to_exclude=_grouped_convs(prepared),
         per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         extra_options={"DedicatedQDQPair": True, "TensorQuantOverrides": ranges}, use_external_data_format=is_large,
     )  # fmt: skip
     remove_onnx(prepared)
 
 
-def usual_ranges(path: Path, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+def activation_ranges(path: Path, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
     """Between which two values most activations lie, for all that convolutions and linear maps read and give.
 
     Each image (1, 3, h, w) has its own two values, with KEPT_PERCENT of its activations between them; these are the
@@ -112,23 +115,25 @@ def usual_ranges(path: Path, images: Iterable[np.ndarray]) -> dict[str, np.ndarr
     import onnxruntime
 
     model = onnx.load(path, load_external_data=False)
-    nodes = [node for node in model.graph.node if node.op_type in ROUNDED]
-    names = list(dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0]) if name != INPUT))
+    nodes = [node for node in model.graph.node if node.op_type in QUANTIZED_OPS]
+    names = list(
+        dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0]) if name != INPUT_NAME)
+    )
     shown = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in shown)
     opened = path.with_name("opened.onnx")
     onnx.save(model, opened)
     session = onnxruntime.InferenceSession(opened, providers=["CPUExecutionProvider"])
-    beyond = (100 - KEPT_PERCENT) / 2
+    beyond = (100 - CALIBRATION_PERCENT) / 2
     ends = []
     for image in images:
-        seen = (image, *session.run(names, {INPUT: image}))
+        seen = (image, *session.run(names, {INPUT_NAME: image}))
         ends.append([np.percentile(values, (beyond, 100 - beyond)) for values in seen])
     opened.unlink()
-    return dict(zip((INPUT, *names), np.mean(ends, axis=0).astype(np.float32), strict=True))
+    return dict(zip((INPUT_NAME, *names), np.mean(ends, axis=0).astype(np.float32), strict=True))
 
 
-class _Reader:
+class _CalibrationReader:
     """Hands out images as ONNX Runtime asks for them."""
 
     def __init__(self, images: Iterable[np.ndarray]) -> None:
@@ -137,10 +142,10 @@ class _Reader:
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next image; None at the end."""
         image = next(self.left, None)
-        return None if image is None else {INPUT: image}
+        return None if image is None else {INPUT_NAME: image}
 
 
-def _in_groups(path: Path) -> list[str]:
+def _grouped_convs(path: Path) -> list[str]:
     """The names of a file's convolutions in groups."""
     import onnx
 

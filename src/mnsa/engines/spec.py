@@ -1,31 +1,77 @@
-"""What an exported network carries with it, so that it can be used alone.
+"""Engine names, precisions and files, and the spec that every exported network carries. Imports no torch.
 
 B batch; H, W image size in pixels; K classes; M mask classes.
 """
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from mnsa.engines.kinds import EngineName, Precision
+from mnsa.errors import ConfigError, ModelError
 
-CARD_KEY = "mnsa"  # the card's name among a file's metadata
-INPUT = "images"
+if TYPE_CHECKING:
+    import numpy as np
+
+
+EngineName = Literal["torch", "onnx", "openvino"]
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+ENGINE_PRECISIONS: Mapping[EngineName, tuple[Precision, ...]] = MappingProxyType(
+    {"torch": ("float32",), "onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}
+)
+
+ENGINE_FILES: Mapping[EngineName, str] = MappingProxyType(
+    {"torch": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
+)
+
+_RUNTIME_PACKAGES: Mapping[EngineName, tuple[str, ...]] = MappingProxyType(
+    {"torch": (), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
+)
+
+_EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # OpenVINO's files are made from ONNX ones
+
+
+def require_precision(engine: EngineName, precision: Precision) -> None:
+    """Do nothing when `engine` knows `precision`. Raises: ConfigError."""
+    if precision not in ENGINE_PRECISIONS[engine]:
+        raise ConfigError(f"{engine} has no {precision} here. Expected {' or '.join(ENGINE_PRECISIONS[engine])}.")
+
+
+def require_engine(engine: EngineName, *, to: Literal["run", "write"] = "run") -> None:
+    """Do nothing when what `engine` needs is installed. Raises: ModelError naming what is missing."""
+    needed = _RUNTIME_PACKAGES[engine] + (_EXPORT_PACKAGES if to == "write" and engine != "torch" else ())
+    if missing := [name for name in dict.fromkeys(needed) if find_spec(name) is None]:
+        raise ModelError(f"{engine} needs {', '.join(missing)}, not installed here: pip install 'mnsa[export]'.")
+
+
+METADATA_KEY = "mnsa"  # the spec's name among a file's metadata
+
+INPUT_NAME = "images"
+
 MIN_SIDE_PX = 33  # torch.export tells a deepest level of one pixel, as 32 px have, from all others
-SHAPES = {
-    INPUT: ["B", "3", "H", "W"],
+
+TENSOR_SHAPES = {
+    INPUT_NAME: ["B", "3", "H", "W"],
     "class_logits": ["B", "K"],
     "mask_logits": ["B", "M", "H", "W"],
     "attention": ["B", "1", "H/32", "W/32"],
 }
 
+# float32 (B, 3, h, w) -> the outputs, in the order of the spec
+RunFunction = Callable[["np.ndarray"], Sequence["np.ndarray"]]
+
 
 @dataclass(frozen=True, slots=True)
-class EngineCard:
-    """The card of one exported network.
+class ExportSpec:
+    """The spec of one exported network.
 
     outputs: names in the file's order. mean, std: per channel, for RGB values in 0..1. size: (height, width) of a
-    training input. fit: `stretch` (resize to `size`, bilinear with antialiasing) or `crop` (the image at its own size).
+    training input. resize_mode: `resize` (to `size`, bilinear with antialiasing) or `crop` (the image at its own size).
     mask_classes: one name: a sigmoid's sign decides; more: the largest logit. weights_sha256: of the run's
     model.safetensors. provenance: the run's. comparison: with the eager network, beside the file alone.
     """
@@ -38,20 +84,20 @@ class EngineCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
-    fit: str
+    resize_mode: str
     weights_sha256: str
     provenance: dict[str, Any]
     versions: dict[str, str]
     comparison: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The card as text; shapes are spelled out for who reads it without mnsa."""
-        shapes = {name: SHAPES[name] for name in (INPUT, *self.outputs)}
+        """The spec as text; shapes are spelled out for who reads it without mnsa."""
+        shapes = {name: TENSOR_SHAPES[name] for name in (INPUT_NAME, *self.outputs)}
         return json.dumps({**asdict(self), "min_side_px": MIN_SIDE_PX, "shapes": shapes}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "EngineCard":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no card."""
+    def from_json(cls, text: str) -> "ExportSpec":
+        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no spec."""
         tree = json.loads(text)
         known = {name: tree[name] for name in cls.__dataclass_fields__}
         lists = ("outputs", "classes", "mask_classes", "mean", "std", "size")

@@ -1,1 +1,1 @@
-"""Models of other people and for them: found by folder or by name on the hub, saved with a card, pushed."""
+"""Models on the Hugging Face Hub: download, save, model cards."""

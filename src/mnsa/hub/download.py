@@ -1,8 +1,8 @@
-"""Where a model is: a folder here, or a name on the Hugging Face hub, whose files are then fetched.
+"""Find a model: a local folder, or a name on the Hugging Face hub, whose files are then downloaded.
 
-Plain functions instead of huggingface_hub's ModelHubMixin: the mixin saves the object that answers, and a Predictor's
-BatchNorms are folded away; it makes config.json of a constructor's arguments and hands what it reads there to the
-constructor; and it overwrites a folder that exists. Here files are copied, and read as a run's files are.
+Plain functions, not huggingface_hub's ModelHubMixin: the mixin saves the object that predicts, but a Predictor has its
+BatchNorms fused. It also writes constructor arguments to config.json, passes what it reads there to the constructor,
+and overwrites an existing folder. Here files are copied, and they are read like the files of a run.
 """
 
 import re
@@ -12,10 +12,13 @@ from pathlib import Path
 
 from mnsa.errors import RunError
 
-CARD = "README.md"
-FILES = ("config.json", "model.safetensors")  # all that is needed to answer; nothing else but the card is fetched
-_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-_NAME = re.compile(rf"{_PART}/{_PART}")
+CARD_FILE = "README.md"
+
+MODEL_FILES = ("config.json", "model.safetensors")  # all that is needed to answer; nothing else but the card is fetched
+
+_NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+
+_HUB_NAME = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
 
 
 def hub_name(source: str | Path) -> str | None:
@@ -24,12 +27,12 @@ def hub_name(source: str | Path) -> str | None:
     A Path is a folder; so is `runs/frist` where there is a folder `runs`, as a slip of the pen must not fetch a
     stranger's model.
     """
-    if isinstance(source, Path) or not _NAME.fullmatch(source):
+    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source):
         return None
     return None if Path(source).exists() or Path(source).parent.exists() else source
 
 
-def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
+def find_model_folder(source: str | Path, *, revision: str | None = None) -> Path:
     """The folder of a model: `source` itself, or what is fetched from the hub when it is a name there.
 
     revision: branch, tag or commit on the hub; a commit pins the model. Raises: RunError.
@@ -42,8 +45,10 @@ def find_folder(source: str | Path, *, revision: str | None = None) -> Path:
     import huggingface_hub
 
     with hub_errors(name):
-        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*FILES, CARD]))
-    if missing := [file for file in FILES if not (folder / file).is_file()]:
+        folder = Path(
+            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*MODEL_FILES, CARD_FILE])
+        )
+    if missing := [file for file in MODEL_FILES if not (folder / file).is_file()]:
         raise RunError(f"{name} on the hub is no model of mnsa: it has no {' and no '.join(missing)}. Check the name.")
     return folder
 
@@ -69,10 +74,10 @@ def hub_errors(name: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise RunError(f"{name!r} can't be a name on the hub: {_first_line(error)} Expected owner/model.") from None
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # of the client that it was built upon
-        raise RunError(_unreachable(name, error)) from None
+        raise RunError(_unreachable_message(name, error)) from None
 
 
-def _unreachable(name: str, error: Exception) -> str:
+def _unreachable_message(name: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in {401, 403}:
         return f"The hub doesn't let you at {name}. Log in with a token that may: hf auth login, or set HF_TOKEN."

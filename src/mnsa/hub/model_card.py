@@ -1,19 +1,64 @@
-"""The model card: what a network is, what it learned from, how well it does, what it can't do. No number of its own."""
+"""The model card: what the network is, its training data, its scores and its limits. All numbers are read from the run."""
 
 import hashlib
+import html
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mnsa.data.manifest import SPLITS, Manifest, read_manifest
 from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.hub.plain import plain
-from mnsa.hub.scores import score_lines
-from mnsa.run_folder import ModelCard, RunFolder, run_dataset
-from mnsa.text_files import read_json
+from mnsa.io import read_json
+from mnsa.run_folder import ModelSpec, RunFolder, read_run_dataset
 
-_MOST_CLASSES = 60  # rows of a table that somebody reads
-_LIMITS = """- It knows only the classes above: any image, also of another plant or of none, is given one of them.
+
+def escape_markdown(text: str) -> str:
+    """A stranger's name, as text in a table: no markup, no link, no line of its own."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{character}" if character in "\\`*[]|#~" else character for character in escaped)
+
+
+def score_table(run: RunFolder | None) -> str:
+    """A table of the scores of the network's own head, with split and interval. Raises: RunError for a damaged file."""
+    if run is None or not run.evaluation_file.exists():
+        return "Not evaluated yet: `mnsa evaluate RUN` scores it on its test images."
+    try:
+        kept: dict[str, Any] = read_json(run.evaluation_file, max_bytes=1 << 28)
+        # `test/trees` are scores with boosted trees as class head, which are no part of the saved network.
+        rows = [row for split, scores in kept.items() if "/" not in split for row in _score_rows(split, scores)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.evaluation_file} is damaged: {error!r}. Move it away and evaluate again.") from None
+    table = ["| data set | split | images | score | value | 95 % interval over images |", "|---|---|---|---|---|---|"]
+    return "\n".join([*table, *rows]) + "\n\nMeasured at the images' own size."
+
+
+def _score_rows(split: str, scores: dict[str, Any]) -> list[str]:
+    found: list[tuple[int, str, float | None, list[float] | None]] = []
+    if classes := scores.get("classification"):
+        found.append((classes["images"], "accuracy", classes["accuracy"], classes["accuracy_interval"]))
+        found.append((classes["images"], "macro F1", classes["macro_f1"], None))
+    if masks := scores.get("segmentation"):
+        for name, one in masks["classes"].items():
+            found.append((masks["images"], f"IoU of {name}", one["iou"], one["iou_interval"]))
+            found.append((masks["images"], f"Dice of {name}", one["dice"], None))
+    where = f"{escape_markdown(scores.get('dataset', ''))} | {escape_markdown(split)}"
+    return [
+        f"| {where} | {images} | {escape_markdown(name)} | {_format_score(value)} | {_format_interval(bounds)} |"
+        for images, name, value, bounds in found
+    ]
+
+
+def _format_score(value: float | None) -> str:
+    return "none to score" if value is None else f"{value:.3f}"
+
+
+def _format_interval(bounds: list[float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+_MAX_CLASS_ROWS = 60  # rows of a table that somebody reads
+
+_LIMITS_TEXT = """- It knows only the classes above: any image, also of another plant or of none, is given one of them.
 - Its probabilities say how it weighs its own classes; they are not calibrated, and a high one is no proof.
 - It has seen the cameras, backgrounds, light, plant ages and scales of its data set alone. Score it on photos of your
   own before you rely on it: `mnsa evaluate RUN --data DATASET`.
@@ -21,7 +66,8 @@ _LIMITS = """- It knows only the classes above: any image, also of another plant
   inherit that.
 - Images of one plant in both training and test flatter the scores; `mnsa check` finds copies, only you know the
   plants."""
-_USE = """```python
+
+_USAGE_TEXT = """```python
 import mnsa
 
 predictor = mnsa.load("OWNER/MODEL")  # this model's name on the hub, or a folder
@@ -29,70 +75,70 @@ answer = predictor.predict("leaf.jpg")
 ```"""
 
 
-def model_card(model: Path, run: RunFolder | None, licence: str | None) -> str:
+def render_model_card(model: Path, run: RunFolder | None, license: str | None) -> str:
     """The text of README.md for a model's folder, with what its run knows. Raises: RunError when either is damaged."""
     try:
-        card = ModelCard.from_tree(read_json(model / "config.json"))
+        card = ModelSpec.from_dict(read_json(model / "config.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{model / 'config.json'} is damaged: {error}. Copy it again, or train again.") from None
     does = [*(["tells classes apart"] if card.classes else []), *(["segments"] if card.mask_classes else [])]
     parts = {
-        "": f"A network that {' and '.join(does)}, made with mnsa.\n\n{_facts(model, card)}",
-        "Data": _data(run),
-        "Scores": score_lines(run),
-        "Limits": _LIMITS,
-        "Use": _USE,
-        "Licence": _licence(licence),
+        "": f"A network that {' and '.join(does)}, made with mnsa.\n\n{_network_section(model, card)}",
+        "Data": _data_section(run),
+        "Scores": score_table(run),
+        "Limits": _LIMITS_TEXT,
+        "Usage": _USAGE_TEXT,
+        "License": _license_section(license),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" if title else text for title, text in parts.items())
-    return f"{_header(card, licence)}\n# A leaf network\n\n{body}\n"
+    return f"{_front_matter(card, license)}\n# A leaf network\n\n{body}\n"
 
 
-def _header(card: ModelCard, licence: str | None) -> str:
+def _front_matter(card: ModelSpec, license: str | None) -> str:
     tags = ["mnsa", "leaf", "plant-phenotyping"]
     tags += ["image-classification"] if card.classes else []
     tags += ["image-segmentation"] if card.mask_classes else []
-    lines = [f"library_name: mnsa\ntags: [{', '.join(tags)}]\nlicense: {licence or 'unknown'}"]
+    lines = [f"library_name: mnsa\ntags: [{', '.join(tags)}]\nlicense: {license or 'unknown'}"]
     if card.classes or card.mask_classes:
         lines.append(f"pipeline_tag: {'image-classification' if card.classes else 'image-segmentation'}")
     return "\n".join(["---", *lines, "---"])
 
 
-def _facts(model: Path, card: ModelCard) -> str:
+def _network_section(model: Path, card: ModelSpec) -> str:
     with (model / "model.safetensors").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {
-        "backbone": plain(card.model.backbone),
+        "backbone": escape_markdown(card.model.backbone),
         "attention": card.model.attention,
         "decoder": card.model.decoder if card.mask_classes else "none",
-        "classes": f"{len(card.classes)}: {', '.join(map(plain, card.classes)) or 'none'}",
-        "mask classes": f"{len(card.mask_classes)}: {', '.join(map(plain, card.mask_classes)) or 'none'}",
-        "training input": f"{card.data.size[0]} x {card.data.size[1]} px, {card.data.fit}",
+        "classes": f"{len(card.classes)}: {', '.join(map(escape_markdown, card.classes)) or 'none'}",
+        "mask classes": f"{len(card.mask_classes)}: {', '.join(map(escape_markdown, card.mask_classes)) or 'none'}",
+        "training input": f"{card.data.size[0]} x {card.data.size[1]} px, {card.data.resize_mode}",
         "sha256 of model.safetensors": digest,
     }
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items())
 
 
-def _data(run: RunFolder | None) -> str:
+def _data_section(run: RunFolder | None) -> str:
     if run is None:
         return "Unknown: there was no run beside this model."
     try:
-        folder, digest = run_dataset(run)
+        folder, digest = read_run_dataset(run)
     except MnsaError:
-        return _origin(run)
+        return _checkpoint_origin(run)
     try:
         manifest = read_manifest(folder)
     except DataError:
         manifest = None
     if manifest is None or manifest.digest() != digest:
         return (
-            f"{plain(folder.name)} (sha256 of its manifest {digest}). Images per class are unknown, as the data set "
+            f"{escape_markdown(folder.name)} (sha256 of its manifest {digest}). Images per class are unknown, as the data set "
             "was not at hand, or not as it was."
         )
-    return f"{plain(manifest.name)} (sha256 of its manifest {digest}).\n\n{_counts(manifest)}"
+    return f"{escape_markdown(manifest.name)} (sha256 of its manifest {digest}).\n\n{_count_table(manifest)}"
 
 
-def _origin(run: RunFolder) -> str:
+def _checkpoint_origin(run: RunFolder) -> str:
     """What is known of a network that was imported."""
     try:
         provenance: dict[str, Any] = read_json(run.provenance_file)
@@ -101,7 +147,7 @@ def _origin(run: RunFolder) -> str:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
 
 
-def _counts(manifest: Manifest) -> str:
+def _count_table(manifest: Manifest) -> str:
     """Images per class and split; those without a label in a line of their own."""
     counts = Counter((row.label, row.split) for row in manifest.rows)
     lines = [f"| images | {' | '.join(SPLITS)} |", "|---|" + "---|" * len(SPLITS)]
@@ -110,8 +156,8 @@ def _counts(manifest: Manifest) -> str:
         numbers = (sum(counts[label, split] for label in labels) for split in SPLITS)
         return f"| {name} | {' | '.join(map(str, numbers))} |"
 
-    if len(manifest.classes) <= _MOST_CLASSES:
-        lines += [line(plain(name), {name}) for name in manifest.classes]
+    if len(manifest.classes) <= _MAX_CLASS_ROWS:
+        lines += [line(escape_markdown(name), {name}) for name in manifest.classes]
     if any(not row.label for row in manifest.rows):
         lines.append(line("without a class", {""}))
     lines.append(line("all", {"", *manifest.classes}))
@@ -119,10 +165,10 @@ def _counts(manifest: Manifest) -> str:
     return "\n".join(lines) + f"\n\n{masks} of them have a mask."
 
 
-def _licence(licence: str | None) -> str:
-    if licence is None:
+def _license_section(license: str | None) -> str:
+    if license is None:
         return (
-            "Nobody has named a licence for these weights. Ask whoever gave them to you; the data set and the "
+            "Nobody has named a license for these weights. Ask whoever gave them to you; the data set and the "
             "backbone's own weights may bind them too. mnsa itself is Apache-2.0."
         )
-    return f"These weights: {licence}. The data set has its own licence. mnsa itself is Apache-2.0."
+    return f"These weights: {license}. The data set has its own license. mnsa itself is Apache-2.0."

@@ -1,46 +1,46 @@
-"""A model as others get it: weights, config and card in a folder of their own, or on the hub."""
+"""Save a model to share it: weights, config and model card in a new folder, or on the hub."""
 
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from mnsa.data.manifest import fresh_folder
+from mnsa.data.manifest import new_folder
 from mnsa.errors import RunError
-from mnsa.hub.card import model_card
-from mnsa.hub.source import CARD, FILES, hub_errors
+from mnsa.hub.download import CARD_FILE, MODEL_FILES, hub_errors
+from mnsa.hub.model_card import render_model_card
 from mnsa.run_folder import RunFolder
 
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
-def save_model(source: Path, folder: Path, *, licence: str | None = None) -> Path:
+def save_model(source: Path, folder: Path, *, license: str | None = None) -> Path:
     """Copy the network of a run folder (or of a model's folder) into a new folder, with its model card.
 
     The weights are the run's own, to the bit. A model's folder without its run keeps the card it has, as nothing
-    more is known of it. licence: of the weights, as the hub names it (`cc-by-4.0`); None: nobody named one.
-    Raises: RunError when there is no network or the licence is no name; DataError when `folder` exists.
+    more is known of it. license: of the weights, as the hub names it (`cc-by-4.0`); None: nobody named one.
+    Raises: RunError when there is no network or the license is no name; DataError when `folder` exists.
     """
-    if licence is not None and not _LICENCE.fullmatch(licence):
-        raise RunError(f"{licence!r} is no licence as the hub names them. Give one such as cc-by-4.0 or apache-2.0.")
-    run = _run_of(source)
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise RunError(f"{license!r} is no license as the hub names them. Give one such as cc-by-4.0 or apache-2.0.")
+    run = _find_run(source)
     model = run.model_folder if run else source
-    if missing := [name for name in FILES if not (model / name).is_file()]:
+    if missing := [name for name in MODEL_FILES if not (model / name).is_file()]:
         raise RunError(f"{source} has no finished network: {missing[0]} is missing. Train it first, or copy it again.")
-    if run is None and licence is not None and (model / CARD).is_file():
-        raise RunError(f"{source} has no run, so its card stays as it is. Write the licence into {model / CARD}.")
-    with fresh_folder(folder) as unfinished:
-        for name in FILES:
+    if run is None and license is not None and (model / CARD_FILE).is_file():
+        raise RunError(f"{source} has no run, so its card stays as it is. Write the license into {model / CARD_FILE}.")
+    with new_folder(folder) as unfinished:
+        for name in MODEL_FILES:
             shutil.copyfile(model / name, unfinished / name)
-        if run is None and (model / CARD).is_file():
-            shutil.copyfile(model / CARD, unfinished / CARD)
+        if run is None and (model / CARD_FILE).is_file():
+            shutil.copyfile(model / CARD_FILE, unfinished / CARD_FILE)
         else:
-            (unfinished / CARD).write_text(model_card(model, run, licence), encoding="utf-8")
+            (unfinished / CARD_FILE).write_text(render_model_card(model, run, license), encoding="utf-8")
     return folder
 
 
 def push_model(
-    source: Path, name: str, *, licence: str | None = None, private: bool | None = None, revision: str | None = None
+    source: Path, name: str, *, license: str | None = None, private: bool | None = None, revision: str | None = None
 ) -> str:
     """Save a model as `save_model` does and put it on the hub as `name`, `owner/model`; its address there.
 
@@ -55,7 +55,7 @@ def push_model(
         )
     api = huggingface_hub.HfApi()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = save_model(source, Path(scratch) / "model", licence=licence)
+        folder = save_model(source, Path(scratch) / "model", license=license)
         with hub_errors(name):
             address = api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(
@@ -64,7 +64,7 @@ def push_model(
     return str(address)
 
 
-def _run_of(source: Path) -> RunFolder | None:
+def _find_run(source: Path) -> RunFolder | None:
     """The run that a run folder or its model/ folder belongs to."""
     for path in (source, source.absolute().parent):
         run = RunFolder(path)

@@ -1,1 +1,1 @@
-"""From a trained network to answers for files."""
+"""One image in, one prediction out: predictor, test-time augmentation, tiling, Grad-CAM, calibration."""

@@ -1,4 +1,4 @@
-"""RUN/calibration.json: how sure a run's network really is, and which weights that was found for."""
+"""RUN/calibration.json: the calibration of a run, and the SHA-256 of the weights that it belongs to."""
 
 import json
 import math
@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mnsa.engines.folder import weights_digest
+from mnsa.engines.artifact import weights_digest
 from mnsa.errors import RunError
-from mnsa.evaluation.calibration import Bin
-from mnsa.run_folder import write_text
-from mnsa.text_files import read_json
+from mnsa.io import read_json
+from mnsa.metrics.calibration import ReliabilityBin
+from mnsa.run_folder import atomic_write_text
 
 CALIBRATION_FILE = "calibration.json"
 
@@ -19,10 +19,10 @@ CALIBRATION_FILE = "calibration.json"
 class Calibration:
     """What validation has said of a network's probabilities.
 
-    temperature: logits are divided by it; fitted: False where every answer was right, and it is 1. threshold: the
-    confidence below which an answer is `unknown`, or None. target: share of right answers that it was to reach; rule:
-    the same in words. images: labelled images of `split`; right: of their answers. accepted: images that reach the
-    threshold; accepted_right: of their answers. ece, log_loss, reliability: `before` and `after` the temperature.
+    temperature: logits are divided by it; fitted: False where every prediction was correct, and it is 1. threshold: the
+    confidence below which a prediction is `unknown`, or None. target: share of correct answers that it was to reach; rule:
+    the same in words. images: labeled images of `split`; correct: of their answers. accepted: images that reach the
+    threshold; accepted_correct: of their answers. ece, log_loss, reliability: `before` and `after` the temperature.
     """
 
     temperature: float
@@ -32,13 +32,13 @@ class Calibration:
     rule: str
     split: str
     images: int
-    right: int
+    correct: int
     accepted: int
-    accepted_right: int
+    accepted_correct: int
     bins: int
     ece: dict[str, float]
     log_loss: dict[str, float]
-    reliability: dict[str, list[Bin]]
+    reliability: dict[str, list[ReliabilityBin]]
     dataset: str
     dataset_digest: str
     weights_sha256: str
@@ -49,10 +49,10 @@ class Calibration:
         return json.dumps({**asdict(self), "reliability": bars}, indent=2) + "\n"
 
     @classmethod
-    def from_tree(cls, tree: Any) -> "Calibration":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no calibration.json's."""
-        bars = {when: [Bin(**bar) for bar in bars] for when, bars in tree["reliability"].items()}
-        found = cls(**{**tree, "reliability": bars})
+    def from_dict(cls, values: Any) -> "Calibration":
+        """Read it back. Raises: ValueError, KeyError or TypeError when `values` is no calibration.json's."""
+        bars = {when: [ReliabilityBin(**bar) for bar in bars] for when, bars in values["reliability"].items()}
+        found = cls(**{**values, "reliability": bars})
         if not (math.isfinite(found.temperature) and found.temperature > 0):
             raise ValueError(f"temperature is {found.temperature}, not a number above 0")
         if found.threshold is not None and not 0 <= found.threshold <= 1:
@@ -63,7 +63,7 @@ class Calibration:
 def save_calibration(run: Path, found: Calibration) -> Path:
     """Write it into the run folder, in one step. Returns: the file."""
     file = run / CALIBRATION_FILE
-    write_text(file, found.to_json())
+    atomic_write_text(file, found.to_json())
     return file
 
 
@@ -76,7 +76,7 @@ def load_calibration(run: Path) -> Calibration | None:
     if not file.exists():
         return None
     try:
-        found = Calibration.from_tree(read_json(file))
+        found = Calibration.from_dict(read_json(file))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is damaged ({error!r}). {again}") from None
     if found.weights_sha256 != weights_digest(run):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.errors import ModelError
-from mnsa.model.network import NO_CLASS_HEAD, Network, padded
+from mnsa.model.network import NO_CLASS_HEAD, Network, pad_to_stride
 
 
-def require_grad_cam(network: Network) -> None:
+def require_explainable(network: Network) -> None:
     """Do nothing when the network's classes can be explained. Raises: ModelError saying why not."""
     if network.class_head is None:
         raise ModelError(NO_CLASS_HEAD)
@@ -21,15 +21,15 @@ def require_grad_cam(network: Network) -> None:
 def grad_cam(network: Network, images: Tensor, classes: Tensor) -> Tensor:
     """Explain one class per image by the features F' that the class head reads: float32 (B, h, w), 0 or more.
 
-    images: (B, 3, H, W), normalised. classes: indices (B,). Each channel counts by the mean gradient of the class's
+    images: (B, 3, H, W), normalized. classes: indices (B,). Each channel counts by the mean gradient of the class's
     logit over the channel's positions; what speaks against the class is 0. Only the head is differentiated.
     Raises: ModelError. Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2.
     """
-    require_grad_cam(network)
+    require_explainable(network)
     if network.attention is None or network.class_head is None:
         raise ModelError(NO_CLASS_HEAD)
     with torch.inference_mode(mode=False), torch.no_grad():  # what inference mode makes can't be differentiated
-        attended, _ = network.attention(network.features(padded(images)).level5)  # F', (B, C_5, h, w)
+        attended, _ = network.attention(network.features(pad_to_stride(images)).level5)  # F', (B, C_5, h, w)
     with torch.inference_mode(mode=False), torch.enable_grad():
         attended = attended.detach().requires_grad_()
         class_logits = network.class_head(attended)

@@ -1,6 +1,6 @@
-"""How sure is sure: temperature, calibration error and the threshold below which an answer is `unknown`.
+"""Calibration of class probabilities: temperature scaling, expected calibration error, and the confidence threshold.
 
-N labelled images; K classes. Confidence: the probability of the most probable class, (N,). Plain arrays, no torch.
+N labeled images; K classes. Confidence: the probability of the most probable class, (N,). NumPy arrays, no torch.
 """
 
 from typing import NamedTuple
@@ -9,12 +9,14 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-BINS = 15  # of confidence, equally wide
-STEP = 1e-4  # thresholds are multiples of it: the table of answers shows as many digits
-COOLEST, HOTTEST = 0.05, 20.0  # the temperatures between which one is sought
+N_BINS = 15  # of confidence, equally wide
+
+THRESHOLD_STEP = 1e-4  # thresholds are multiples of it: the table of answers shows as many digits
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # the temperatures between which one is sought
 
 
-class Bin(NamedTuple):
+class ReliabilityBin(NamedTuple):
     """One bar of a reliability diagram: images whose confidence is in [low, high); None where there is none."""
 
     low: float
@@ -25,11 +27,11 @@ class Bin(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """A confidence, and how many images reach it and how many of those answers are right."""
+    """A confidence, and how many images reach it and how many of those answers are correct."""
 
     value: float
     accepted: int
-    right: int
+    correct: int
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
@@ -38,16 +40,16 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """The temperature of least log-loss, between COOLEST and HOTTEST; None when every answer is right.
+    """The temperature of least log-loss, between MIN_TEMPERATURE and MAX_TEMPERATURE; None when every prediction is correct.
 
-    The loss is convex in 1/T, so it has one minimum in log T, too. When every answer is right it falls for ever as T
+    The loss is convex in 1/T, so it has one minimum in log T, too. When every prediction is correct it falls for ever as T
     nears 0: such images can't say how sure is too sure. Source: Guo et al. 2017, On Calibration of Modern Neural
     Networks, section 4.2.
     """
     if (logits.argmax(1) == labels).all():
         return None
     wide = logits.astype(np.float64)
-    bounds = (np.log(COOLEST), np.log(HOTTEST))
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     found = minimize_scalar(
         lambda log_t: log_loss(wide, labels, np.exp(log_t)), bounds=bounds, method="bounded", options={"xatol": 1e-6}
     )
@@ -60,22 +62,22 @@ def confidences(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return best
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """Mean confidence and share of right answers in equally wide bins of confidence; a confidence of 1 is in the last.
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = N_BINS) -> list[ReliabilityBin]:
+    """Mean confidence and share of correct answers in equally wide bins of confidence; a confidence of 1 is in the last.
 
-    right: bool (N,), whether the most probable class is the true one.
+    correct: bool (N,), whether the most probable class is the true one.
     """
     edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
-    sure, correct = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    sure, correct = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, correct))
     return [
-        Bin(float(edges[n]), float(edges[n + 1]), int(counts[n]), *_means(counts[n], sure[n], correct[n]))
+        ReliabilityBin(float(edges[n]), float(edges[n + 1]), int(counts[n]), *_means(counts[n], sure[n], correct[n]))
         for n in range(bins)
     ]
 
 
-def calibration_error(bars: list[Bin]) -> float:
+def expected_calibration_error(bars: list[ReliabilityBin]) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy, bins weighted by their images."""
     images = sum(bar.images for bar in bars)
     gaps = [
@@ -86,16 +88,16 @@ def calibration_error(bars: list[Bin]) -> float:
     return sum(gaps) / images
 
 
-def find_threshold(confidence: np.ndarray, right: np.ndarray, target: float) -> Threshold | None:
-    """The smallest confidence seen (rounded down to STEP) from which on at least `target` of the answers are right.
+def find_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -> Threshold | None:
+    """The smallest confidence seen (rounded down to THRESHOLD_STEP) from which on at least `target` of the answers are correct.
 
     None when no threshold reaches it.
     """
-    floored = np.floor(confidence / STEP + 1e-6).astype(int)  # 0.3 / 0.0001 is just below 3000
+    floored = np.floor(confidence / THRESHOLD_STEP + 1e-6).astype(int)  # 0.3 / 0.0001 is just below 3000
     for value in np.unique(floored):
         accepted = floored >= value
-        if right[accepted].mean() >= target:
-            return Threshold(round(float(value * STEP), 4), int(accepted.sum()), int(right[accepted].sum()))
+        if correct[accepted].mean() >= target:
+            return Threshold(round(float(value * THRESHOLD_STEP), 4), int(accepted.sum()), int(correct[accepted].sum()))
     return None
 
 

@@ -1,1 +1,1 @@
-"""What computes: the parts of the network, and `network.build_network`, the only place where config meets modules."""
+"""The network: backbone, enhancer, decoder and heads."""

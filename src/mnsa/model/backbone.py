@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.errors import ModelError
-from mnsa.records import Pyramid
+from mnsa.structures import FeaturePyramid
 
 # The names of the paper's code that timm calls otherwise.
-ALIASES: Mapping[str, str] = MappingProxyType(
+BACKBONE_ALIASES: Mapping[str, str] = MappingProxyType(
     {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_large": "mobilenetv3_large_100"}
 )
-FAMILIES = ("densenet", "mobilenet")  # whose members the method treats alike
+BACKBONE_FAMILIES = ("densenet", "mobilenet")  # whose members the method treats alike
 # The last module that the paper's stage 1 freezes, by family; elsewhere it is the one that makes level 3.
 LAST_SHALLOW: Mapping[str, str] = MappingProxyType({"densenet": "features.transition2", "vgg19": "features.20"})
 MOBILENET_SHALLOW_BLOCKS = 9  # and the stem: torchvision's first 10 feature blocks
 STRIDES = [2, 4, 8, 16, 32]
-HINT = "Convolutional models such as tf_efficientnet_lite0, resnet50 or convnext_atto will do."
+BACKBONE_HINT = "Convolutional models such as tf_efficientnet_lite0, resnet50 or convnext_atto will do."
 
 
 class SamePaddedConv2d(nn.Conv2d):
@@ -59,10 +59,12 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.timm_name = ALIASES.get(name, name)
-        self.family = next((f for f in FAMILIES if self.timm_name.startswith(f)), self.timm_name.partition(".")[0])
+        self.timm_name = BACKBONE_ALIASES.get(name, name)
+        self.family = next(
+            (f for f in BACKBONE_FAMILIES if self.timm_name.startswith(f)), self.timm_name.partition(".")[0]
+        )
         self.net = _feature_extractor(self.timm_name)
-        self.mean, self.std = _normalisation(self.timm_name)
+        self.mean, self.std = _normalization(self.timm_name)
         found = tuple(self.net.feature_info.channels())
         self.stem = _level1_stem(found[0] // 2) if len(found) == len(STRIDES) - 1 else None
         self.channels: tuple[int, ...] = found if self.stem is None else (found[0] // 2, *found)
@@ -72,10 +74,10 @@ class Backbone(nn.Module):
         if self.family == "densenet":
             self.net["features_norm5"].act = nn.Identity()  # attention sees the map before the last ReLU
 
-    def forward(self, images: Tensor) -> Pyramid:
+    def forward(self, images: Tensor) -> FeaturePyramid:
         """Images (B, 3, H, W), normalised -> the five levels."""
         levels = self.net(images)
-        return Pyramid(*levels) if self.stem is None else Pyramid(self.stem(images), *levels)
+        return FeaturePyramid(*levels) if self.stem is None else FeaturePyramid(self.stem(images), *levels)
 
     def shallow_modules(self) -> list[nn.Module]:
         """List what the paper's stage 1 freezes, never an added stem. Source: method section 2."""
@@ -98,7 +100,7 @@ def flat_name(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _normalisation(timm_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(timm_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     cfg: Any = timm.get_pretrained_cfg(timm_name)
     return tuple(cfg.mean), tuple(cfg.std)
 
@@ -110,7 +112,7 @@ def _level1_stem(channels: int) -> nn.Sequential:
 
 def _feature_extractor(timm_name: str) -> Any:
     if not timm.is_model(timm_name):
-        near = get_close_matches(timm_name, [*ALIASES, *timm.list_models()], n=3)
+        near = get_close_matches(timm_name, [*BACKBONE_ALIASES, *timm.list_models()], n=3)
         hint = f"the nearest names are {', '.join(near)}" if near else "timm.list_models() lists them"
         raise ModelError(f"timm has no model {timm_name!r} to serve as backbone; {hint}.")
     try:
@@ -121,11 +123,13 @@ def _feature_extractor(timm_name: str) -> Any:
     if strides[-5:] != STRIDES and strides != STRIDES[1:]:
         raise ModelError(
             f"backbone {timm_name!r} has feature maps at strides {strides}; "
-            f"expected 2, 4, 8, 16, 32 or 4, 8, 16, 32. {HINT}"
+            f"expected 2, 4, 8, 16, 32 or 4, 8, 16, 32. {BACKBONE_HINT}"
         )
     cfg: Any = timm.get_pretrained_cfg(timm_name)
     if cfg.fixed_input_size or getattr(net, "output_fmt", "NCHW") != "NCHW":
-        raise ModelError(f"backbone {timm_name!r} takes one image size only, or gives maps with channels last. {HINT}")
+        raise ModelError(
+            f"backbone {timm_name!r} takes one image size only, or gives maps with channels last. {BACKBONE_HINT}"
+        )
     if len(strides) <= len(STRIDES):
         return net
     return timm.create_model(timm_name, features_only=True, pretrained=False, out_indices=(-5, -4, -3, -2, -1))  # VGG

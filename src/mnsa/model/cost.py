@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from mnsa.config import ModelConfig
 from mnsa.model.network import build_network
 
-CORNERS = 4  # pixels that one bilinear sample mixes
+BILINEAR_CORNERS = 4  # pixels that one bilinear sample mixes
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class NetworkCost:
     """parameters: all weights. macs: multiply-adds of one image in eval mode."""
 
     parameters: int
@@ -26,7 +26,7 @@ class Cost:
 
 
 @cache  # a second or so for a large network
-def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> Cost:
+def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> NetworkCost:
     """Count for one image of `size` (height, width); no weight is made and nothing is computed.
 
     Counted: convolutions, matrix products, and four multiply-adds per bilinear sample. Left out, as everywhere:
@@ -40,10 +40,10 @@ def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tup
     with torch.no_grad(), counter:
         network(image)
     flops = counter.get_total_flops()  # two per multiply-add
-    return Cost(sum(p.numel() for p in network.parameters()), flops // 2)
+    return NetworkCost(sum(p.numel() for p in network.parameters()), flops // 2)
 
 
 def _sampling_flops(values: Sequence[int], grid: Sequence[int], *_: Any, **__: Any) -> int:
     """Of values (B*T, O, H, W) sampled at grid (B*T, H, W, 2)."""
     samples = values[0] * values[1] * grid[1] * grid[2]
-    return 2 * CORNERS * samples
+    return 2 * BILINEAR_CORNERS * samples

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnsa.model.enhancer import Enhanced
-from mnsa.model.joined import JoinedConv2d
-from mnsa.model.remade import can_remake, normed_relu
-from mnsa.model.upsampled import resize
-from mnsa.records import Pyramid
+from mnsa.model.enhancer import EnhancedFeatures
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.recompute import batch_norm_relu, can_recompute
+from mnsa.model.ops.upsample_conv import resize
+from mnsa.structures import FeaturePyramid
 
 
 class EnhancedDecoder(nn.Module):
@@ -33,22 +33,22 @@ class EnhancedDecoder(nn.Module):
     ) -> None:
         super().__init__()
         enhanced = [c + d for c, d in zip(channels, detail_channels, strict=True)]
-        from_below = (*out_channels[1:], bridge_channels)
+        from_coarse = (*out_channels[1:], bridge_channels)
         self.out_channels = tuple(out_channels)
-        bridge = JoinedConv2d(enhanced[-1], bridge_channels), JoinedConv2d(bridge_channels, bridge_channels)
+        bridge = ConcatConv2d(enhanced[-1], bridge_channels), ConcatConv2d(bridge_channels, bridge_channels)
         self.bridge = nn.ModuleList(bridge)
         self.levels = nn.ModuleList(
             DecoderLevel(e + x, s, o)
-            for e, x, s, o in zip(enhanced, from_below, skip_channels, out_channels, strict=True)
+            for e, x, s, o in zip(enhanced, from_coarse, skip_channels, out_channels, strict=True)
         )
 
-    def forward(self, pyramid: Pyramid, enhanced: Sequence[Enhanced]) -> tuple[Tensor, ...]:
+    def forward(self, pyramid: FeaturePyramid, enhanced: Sequence[EnhancedFeatures]) -> tuple[Tensor, ...]:
         """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, O_l, H_l, W_l)."""
         outputs: list[Tensor] = []
-        below = self.bridge[1](self.bridge[0](pyramid.level5, enhanced[-1].details))
+        coarse = self.bridge[1](self.bridge[0](pyramid.level5, enhanced[-1].details))
         for level, features, (details, skip) in reversed(list(zip(self.levels, pyramid, enhanced, strict=True))):
-            below = level((features, details), below, skip)
-            outputs.append(below)
+            coarse = level((features, details), coarse, skip)
+            outputs.append(coarse)
         return tuple(reversed(outputs))
 
 
@@ -60,27 +60,27 @@ class DecoderLevel(nn.Module):
         self.mix = ConvBlock(in_channels, out_channels)
         self.refine = ConvBlock(out_channels + skip_channels, out_channels)
 
-    def forward(self, maps: Sequence[Tensor], below: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], coarse: Tensor, skip: Tensor) -> Tensor:
         """F_l and D_l (B, channels, H_l, W_l), Z_l+1 or the bridge's X_6, S_l (B, S_l, H_l, W_l) -> Z_l, as high."""
-        refined: Tensor = self.refine(self.mix(*maps, below=below), skip)
+        refined: Tensor = self.refine(self.mix(*maps, coarse=coarse), skip)
         return refined
 
 
 class ConvBlock(nn.ModuleList):
     """A 3x3 convolution of joined maps, BatchNorm and ReLU. Maps (B, C_i, H, W), C in all -> (B, O, H, W).
 
-    below: one more map, resized to the size of the others.
+    coarse: one more map, resized to the size of the others.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        conv = JoinedConv2d(in_channels, out_channels)
+        conv = ConcatConv2d(in_channels, out_channels)
         super().__init__((conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)))
 
-    def forward(self, *maps: Tensor, below: Tensor | None = None) -> Tensor:
+    def forward(self, *maps: Tensor, coarse: Tensor | None = None) -> Tensor:
         """Maps (B, C_i, H, W) and perhaps one from below, C channels in all -> (B, O, H, W)."""
         conv, norm, relu = self
-        joined: Tensor = conv(*maps, below=below)
-        return normed_relu(joined, norm) if can_remake(norm) else relu(norm(joined))
+        joined: Tensor = conv(*maps, coarse=coarse)
+        return batch_norm_relu(joined, norm) if can_recompute(norm) else relu(norm(joined))
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

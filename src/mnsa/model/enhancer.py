@@ -1,4 +1,4 @@
-"""Adaptive feature enhancer: five parallel looks at every level, each as wide as the architecture search decides.
+"""Adaptive feature enhancer: five parallel branches at every level, each as wide as the architecture search decides.
 
 B batch; level l has C_l channels, stride 2^l and size H_l, W_l. Source: method section 1.
 """
@@ -15,11 +15,10 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from mnsa.errors import ModelError
-from mnsa.model.attention import mean_and_max
-from mnsa.model.deform import DeformConv2d, OffsetPredictor
-from mnsa.model.joined import JoinedConv2d
-from mnsa.model.layout import layout_of
-from mnsa.records import Pyramid
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.deform_conv import DeformConv2d, OffsetPredictor
+from mnsa.model.ops.memory_format import memory_format_of
+from mnsa.structures import FeaturePyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
 LEVELS = 5
@@ -29,13 +28,13 @@ BranchChannels = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Widths:
+class BranchWidths:
     """How wide each branch is at each level, as a share of the level's channels: ratios[level - 1][branch] in 0..1."""
 
     ratios: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, ratios: Sequence[float] | Sequence[Sequence[float]]) -> Self:
+    def from_ratios(cls, ratios: Sequence[float] | Sequence[Sequence[float]]) -> Self:
         """Five ratios shared by all levels, or five per level. Raises: ModelError when the shape is another."""
         rows = [row if isinstance(row, Sequence) else None for row in ratios]
         if all(row is None for row in rows):
@@ -53,7 +52,7 @@ class Widths:
         return deform3, deform5, atrous2, atrous3, context
 
 
-class Enhanced(NamedTuple):
+class EnhancedFeatures(NamedTuple):
     """What the enhancer adds at one level: details D_l (B, D, H_l, W_l) and a summary of them, S_l (B, S, H_l, W_l)."""
 
     details: Tensor
@@ -73,10 +72,15 @@ class DeformBranch(nn.Module):
         sampled: Tensor = self.conv(features, self.offsets(features))
         return sampled
 
-    def images_at_once(self, features: Tensor) -> int:
+    def chunk_size(self, features: Tensor) -> int:
         """How many images (B, C, H, W) to look at together: on a CPU one where maps are large, for it gains nothing."""
         taps_add = self.conv.weight[:, 0].numel() * features.shape[2] * features.shape[3]  # numbers, for one image
         return 1 if features.device.type == "cpu" and taps_add > LARGE_MAP else len(features)
+
+
+def mean_and_max(features: Tensor) -> Tensor:
+    """Mean and maximum over channels. (B, C, H, W) -> (B, 2, H, W)."""
+    return torch.cat((features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)), dim=1)
 
 
 class ContextBranch(nn.Module):
@@ -105,8 +109,8 @@ class AdaptiveFeatureEnhancer(nn.Module):
         builders: dict[str, Callable[[int], nn.Module]] = {
             "deform3": lambda width: DeformBranch(in_channels, width, 3, offset_channels),
             "deform5": lambda width: DeformBranch(in_channels, width, 5, offset_channels),
-            "atrous2": lambda width: JoinedConv2d(in_channels, width, dilation=2),
-            "atrous3": lambda width: JoinedConv2d(in_channels, width, dilation=3),
+            "atrous2": lambda width: ConcatConv2d(in_channels, width, dilation=2),
+            "atrous3": lambda width: ConcatConv2d(in_channels, width, dilation=3),
             "context": ContextBranch,
         }
         # of the branches that are there, in the order in which they are concatenated
@@ -115,31 +119,31 @@ class AdaptiveFeatureEnhancer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """F_l (B, C_l, H_l, W_l) -> D_l (B, D, H_l, W_l)."""
-        looks = [
-            _sparingly(branch, features) if isinstance(branch, DeformBranch) else branch(features)
+        outputs = [
+            _checkpointed(branch, features) if isinstance(branch, DeformBranch) else branch(features)
             for branch in self.branches.values()
         ]
         # Sampled ones lie with their channels first. Joined as they are, all would, and every reader would turn them.
         # The whole is turned too: a look of one channel is in both layouts, and then `cat` takes the first.
-        layout = layout_of(features)
-        details = torch.cat([look.contiguous(memory_format=layout) for look in looks], dim=1)
-        return details.contiguous(memory_format=layout)
+        memory_format = memory_format_of(features)
+        details = torch.cat([output.contiguous(memory_format=memory_format) for output in outputs], dim=1)
+        return details.contiguous(memory_format=memory_format)
 
 
-def _sparingly(branch: DeformBranch, features: Tensor) -> Tensor:
+def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
     """`branch(features)` in little memory: few images at once, and nothing inside of it kept for the backward pass.
 
-    Where a branch looks and what its taps add are the largest maps of the whole network, and soon made anew.
+    The sampling positions and the outputs of the taps are the largest maps of the whole network, and fast to recompute.
     """
     if torch.compiler.is_compiling():
-        looked: Tensor = branch(features)
-        return looked
+        output: Tensor = branch(features)
+        return output
     # The weights of now: a slice of a wider enhancer lends them for the forward pass alone.
     weights = branch.state_dict(keep_vars=True)
-    look = partial(functional_call, branch, weights)
+    run = partial(functional_call, branch, weights)
     if torch.is_grad_enabled():
-        look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([look(images) for images in torch.split(features, branch.images_at_once(features))])
+        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([run(images) for images in torch.split(features, branch.chunk_size(features))])
 
 
 class Enhancer(nn.Module):
@@ -148,7 +152,7 @@ class Enhancer(nn.Module):
     A bridge has max(1, floor(skip_ratio * D_l)) channels, one even at ratio 0, as the paper's code has it.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Widths, skip_ratio: float, offset_channels: int) -> None:
+    def __init__(self, channels: Sequence[int], widths: BranchWidths, skip_ratio: float, offset_channels: int) -> None:
         super().__init__()
         branches = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
         self.in_channels, self.skip_ratio, self.offset_channels = tuple(channels), skip_ratio, offset_channels
@@ -161,7 +165,7 @@ class Enhancer(nn.Module):
             nn.Conv2d(c, skip, kernel_size=1) for c, skip in zip(self.channels, self.skip_channels, strict=True)
         )
 
-    def forward(self, pyramid: Pyramid) -> tuple[Enhanced, ...]:
+    def forward(self, pyramid: FeaturePyramid) -> tuple[EnhancedFeatures, ...]:
         """Compute D_l and S_l of levels 1..5."""
         details = [enhance(features) for enhance, features in zip(self.levels, pyramid, strict=True)]
-        return tuple(Enhanced(d, bridge(d)) for d, bridge in zip(details, self.skips, strict=True))
+        return tuple(EnhancedFeatures(d, bridge(d)) for d, bridge in zip(details, self.skips, strict=True))

@@ -1,14 +1,41 @@
-"""Heads: what the two tasks read off.
+"""Spatial attention, the class head and the mask heads.
 
-B batch; K classes; M mask classes; O_1 channels of the decoder's first level; H, W image size in pixels.
+B batch; C channels; K classes; M mask classes; O_1 channels of the decoder's first level; h, w size of the deepest level;
+H, W image size in pixels.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.model.decoder import ConvBlock
-from mnsa.model.joined import JoinedConv2d
+from mnsa.model.enhancer import mean_and_max
+from mnsa.model.ops.concat_conv import ConcatConv2d
+
+AttentionKind = Literal["none", "mean", "mean_max"]
+
+
+class SpatialAttention(nn.Module):
+    """F' = 0.5 F + 0.5 (A * F), with A = sigmoid of a score of F's channels; kind `none`: F' = F.
+
+    `mean` scores by the mean over channels, `mean_max` by a learned sum of their mean and maximum.
+    Source: method section 1; Woo et al. 2018, CBAM, section 3, for the descriptors.
+    """
+
+    def __init__(self, kind: AttentionKind) -> None:
+        super().__init__()
+        self.kind = kind
+        self.score = nn.Conv2d(2, 1, kernel_size=1, bias=False) if kind == "mean_max" else None
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features (B, C, h, w) -> F' (B, C, h, w) and A (B, 1, h, w) in 0..1, or None for kind `none`."""
+        if self.kind == "none":
+            return features, None
+        scores = features.mean(dim=1, keepdim=True) if self.score is None else self.score(mean_and_max(features))
+        attention = scores.sigmoid()
+        return 0.5 * features + 0.5 * (attention * features), attention
 
 
 class ClassHead(nn.Module):
@@ -41,7 +68,7 @@ class HalfMaskHead(nn.Module):
 
     def __init__(self, channels: int, mask_classes: int) -> None:
         super().__init__()
-        self.conv = JoinedConv2d(channels, mask_classes)
+        self.conv = ConcatConv2d(channels, mask_classes)
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the full head looks at the images
         """Z_1 (B, O_1, H/2, W/2) -> mask_logits (B, M, H/2, W/2)."""
@@ -59,7 +86,7 @@ class FullMaskHead(nn.Module):
     def __init__(self, channels: int, mask_classes: int) -> None:
         super().__init__()
         self.mix = ConvBlock(channels + 12, channels)
-        self.conv = JoinedConv2d(channels, 4 * mask_classes)
+        self.conv = ConcatConv2d(channels, 4 * mask_classes)
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Z_1 (B, O_1, H/2, W/2) and images (B, 3, H, W) -> mask_logits (B, M, H, W)."""
@@ -70,7 +97,7 @@ class FullMaskHead(nn.Module):
 MaskHead = HalfMaskHead | FullMaskHead
 
 
-def mask_of(mask_logits: Tensor) -> Tensor:
+def mask_from_logits(mask_logits: Tensor) -> Tensor:
     """Take each pixel's most probable class. mask_logits (B, M, H, W) -> uint8 (B, H, W); M = 1: by sign."""
     if mask_logits.shape[1] == 1:
         return (mask_logits[:, 0] > 0).to(torch.uint8)

@@ -11,16 +11,14 @@ from torch.nn import functional as F
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
-from mnsa.model.attention import SpatialAttention
 from mnsa.model.backbone import Backbone
 from mnsa.model.decoder import EnhancedDecoder, side_logits
-from mnsa.model.enhancer import Enhancer, Widths
-from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead
-from mnsa.model.layout import set_layout
-from mnsa.model.unet import UNetDecoder
-from mnsa.model.unet3plus import UNet3PlusDecoder
+from mnsa.model.enhancer import BranchWidths, Enhancer
+from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead, SpatialAttention
+from mnsa.model.ops.memory_format import set_memory_format
+from mnsa.model.unet import UNet3PlusDecoder, UNetDecoder
 from mnsa.model.weights import load_pretrained
-from mnsa.records import Outputs, Pyramid
+from mnsa.structures import FeaturePyramid, NetworkOutputs
 
 STRIDE_PX = 32  # of level 5
 MOBILENET_DROPOUT = 0.2  # method section 1
@@ -53,13 +51,13 @@ class Network(nn.Module):
         self.decoder = decoder
         self.mask_head = mask_head
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor) -> NetworkOutputs:
         """Images (B, 3, H, W), normalised -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w).
 
         Any height and width: `padded` makes them fit, h = ceil(H/32), w = ceil(W/32).
         """
         height, width = images.shape[-2:]
-        images = padded(images)
+        images = pad_to_stride(images)
         pyramid = self.features(images)
         class_logits, attention = (None, None) if self.class_head is None else self.classify(pyramid)
         mask_logits = None if self.decoder is None else self.segment(pyramid, images)
@@ -67,33 +65,33 @@ class Network(nn.Module):
             if mask_logits.shape[-1] != images.shape[-1]:
                 mask_logits = F.interpolate(mask_logits, images.shape[-2:], mode="bilinear", align_corners=False)
             mask_logits = mask_logits[..., :height, :width]
-        return Outputs(class_logits, mask_logits, attention)
+        return NetworkOutputs(class_logits, mask_logits, attention)
 
-    def features(self, images: Tensor) -> Pyramid:
+    def features(self, images: Tensor) -> FeaturePyramid:
         """Run the backbone, once. Raises: ModelError unless both sides are multiples of 32, as `padded` makes them."""
         height, width = images.shape[-2:]
         if height % STRIDE_PX or width % STRIDE_PX:
             raise ModelError(
                 f"the backbone is given {height} x {width} px; it takes multiples of {STRIDE_PX}. Pad the images first."
             )
-        pyramid: Pyramid = self.backbone(images)
+        pyramid: FeaturePyramid = self.backbone(images)
         return pyramid
 
-    def classify(self, pyramid: Pyramid) -> tuple[Tensor, Tensor | None]:
+    def classify(self, pyramid: FeaturePyramid) -> tuple[Tensor, Tensor | None]:
         """Return class_logits (B, K) and attention (B, 1, H/32, W/32), or None for attention `none`."""
         if self.attention is None or self.class_head is None:
             raise ModelError(NO_CLASS_HEAD)
         attended, attention = self.attention(pyramid.level5)
         return self.class_head(attended), attention
 
-    def pool(self, pyramid: Pyramid) -> Tensor:
+    def pool(self, pyramid: FeaturePyramid) -> Tensor:
         """Return what the classifier reads: F_5 weighted by attention, then pooled, (B, C_5)."""
         if self.attention is None or self.class_head is None:
             raise ModelError(NO_CLASS_HEAD)
         attended, _ = self.attention(pyramid.level5)
         return self.class_head.pool(attended)
 
-    def decode(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
+    def decode(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
         """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l); it sees F_5 without attention."""
         if self.decoder is None:
             raise ModelError(NO_DECODER)
@@ -101,14 +99,14 @@ class Network(nn.Module):
         outputs: tuple[Tensor, ...] = self.decoder(pyramid, *enhanced)
         return outputs
 
-    def segment(self, pyramid: Pyramid, images: Tensor) -> Tensor:
+    def segment(self, pyramid: FeaturePyramid, images: Tensor) -> Tensor:
         """Return mask_logits at the mask head's own resolution: (B, M, H, W), or (B, M, H/2, W/2) for the paper's."""
         if self.mask_head is None:
             raise ModelError(NO_DECODER)
         mask_logits: Tensor = self.mask_head(self.decode(pyramid)[0], images)
         return mask_logits
 
-    def segment_deeply(self, pyramid: Pyramid, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def segment_with_side_logits(self, pyramid: FeaturePyramid, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return mask_logits as `segment` does, and the side logits of decoder levels 2..5, each (B, 1, h, w)."""
         if self.mask_head is None:
             raise ModelError(NO_DECODER)
@@ -128,7 +126,7 @@ class Network(nn.Module):
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def padded(images: Tensor, value: int = 0) -> Tensor:
+def pad_to_stride(images: Tensor, value: int = 0) -> Tensor:
     """Pad images or masks (..., H, W) at the bottom and the right until both sides are multiples of 32.
 
     So every level has exactly half the side of the one before it, whatever a backbone does at odd ones. Normalised
@@ -155,12 +153,12 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.class_head = _class_head(config, backbone, classes)
     if mask_classes > 0:
         if config.decoder == "enhanced":
-            widths = Widths.of(config.widths)
+            widths = BranchWidths.from_ratios(config.widths)
             network.enhancer = Enhancer(backbone.channels, widths, config.skip_ratio, config.offset_channels)
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
-    set_layout(network, torch.channels_last)  # the one in which convolutions are fastest
+    set_memory_format(network, torch.channels_last)  # the one in which convolutions are fastest
     return network
 
 

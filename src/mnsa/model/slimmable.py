@@ -1,6 +1,7 @@
-"""Any narrower enhancer as a slice of the widest one: the first channels of each branch.
+"""A slimmable enhancer: every narrower enhancer is a slice of the widest one, the first channels of each branch.
 
-What a one-shot search trains once and then reads every width from. D_l, S_l: channels of level l's details and skip.
+A one-shot search trains the widest one once and reads every width from it. D_l, S_l: channels of level l's details and
+skip.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mnsa.errors import ModelError
-from mnsa.model.enhancer import AdaptiveFeatureEnhancer, Enhanced, Enhancer, Widths
-from mnsa.records import Pyramid
+from mnsa.model.enhancer import AdaptiveFeatureEnhancer, BranchWidths, EnhancedFeatures, Enhancer
+from mnsa.structures import FeaturePyramid
 
 
 class SlicedEnhancer(nn.Module):
@@ -21,7 +22,7 @@ class SlicedEnhancer(nn.Module):
     Raises: ModelError when a branch would be wider than the widest, or a level would have none.
     """
 
-    def __init__(self, widest: Enhancer, widths: Widths) -> None:
+    def __init__(self, widest: Enhancer, widths: BranchWidths) -> None:
         super().__init__()
         with torch.device("meta"):  # shapes, no weights
             narrow = Enhancer(widest.in_channels, widths, widest.skip_ratio, widest.offset_channels)
@@ -29,10 +30,12 @@ class SlicedEnhancer(nn.Module):
         self._enhancers = (widest, narrow)  # in a tuple, which nn.Module doesn't look into: both are another's parts
         self.channels, self.skip_channels = narrow.channels, narrow.skip_channels
 
-    def forward(self, pyramid: Pyramid) -> tuple[Enhanced, ...]:
+    def forward(self, pyramid: FeaturePyramid) -> tuple[EnhancedFeatures, ...]:
         """Compute D_l and S_l of levels 1..5 at the narrow widths."""
         widest, narrow = self._enhancers
-        enhanced: tuple[Enhanced, ...] = functional_call(narrow, slice_weights(widest, narrow), (pyramid,), strict=True)
+        enhanced: tuple[EnhancedFeatures, ...] = functional_call(
+            narrow, slice_weights(widest, narrow), (pyramid,), strict=True
+        )
         return enhanced
 
 
@@ -43,12 +46,12 @@ def slice_weights(widest: Enhancer, narrow: Enhancer) -> dict[str, Tensor]:
     """
     slices: dict[str, Tensor] = {}
     for i, (wide, slim) in enumerate(zip(_levels(widest), _levels(narrow), strict=True)):
-        _require_room(wide, slim, level=i + 1)
+        _validate_widths(wide, slim, level=i + 1)
         weights = dict(wide.named_parameters())
         # Output channels come first in every weight; offset predictors are the same at every width.
         slices |= {f"levels.{i}.{name}": weights[name][: len(slot)] for name, slot in slim.named_parameters()}
         bridge = dict(widest.skips[i].named_parameters())
-        rows, columns = narrow.skip_channels[i], _places(wide.branch_channels, slim.branch_channels)
+        rows, columns = narrow.skip_channels[i], _channel_indices(wide.branch_channels, slim.branch_channels)
         slices[f"skips.{i}.weight"] = bridge["weight"][:rows, columns]
         slices[f"skips.{i}.bias"] = bridge["bias"][:rows]
     return slices
@@ -58,7 +61,7 @@ def _levels(enhancer: Enhancer) -> list[AdaptiveFeatureEnhancer]:
     return cast("list[AdaptiveFeatureEnhancer]", list(enhancer.levels))
 
 
-def _require_room(wide: AdaptiveFeatureEnhancer, slim: AdaptiveFeatureEnhancer, level: int) -> None:
+def _validate_widths(wide: AdaptiveFeatureEnhancer, slim: AdaptiveFeatureEnhancer, level: int) -> None:
     for name, channels in slim.branch_channels.items():
         have = wide.branch_channels.get(name, 0)
         if channels > have:
@@ -68,7 +71,7 @@ def _require_room(wide: AdaptiveFeatureEnhancer, slim: AdaptiveFeatureEnhancer, 
             )
 
 
-def _places(wide: Mapping[str, int], slim: Mapping[str, int]) -> list[int]:
+def _channel_indices(wide: Mapping[str, int], slim: Mapping[str, int]) -> list[int]:
     """Where the channels of the slim D_l stand in the wide one."""
     places: list[int] = []
     start = 0

@@ -1,7 +1,7 @@
-"""U-Net 3+ decoder: every level sees all five, resized to its own size.
+"""U-Net and U-Net 3+ decoders.
 
-B batch; level l of the pyramid is (B, C_l, H_l, W_l); S channels that each source gives to a level.
-Source: Huang et al. 2020, UNet 3+, section 2.1; method section 1 for S = 64.
+B batch; level l of the pyramid is (B, C_l, H_l, W_l); O_l output channels; S channels that each source gives to a level.
+Sources: method section 1; Ronneberger et al. 2015, U-Net, figure 1; Huang et al. 2020, UNet 3+, section 2.1.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.model.decoder import ConvBlock
-from mnsa.model.upsampled import resize
-from mnsa.records import Pyramid
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.upsample_conv import resize
+from mnsa.structures import FeaturePyramid
+
+
+class UNetDecoder(nn.Module):
+    """Bridge X = conv(conv(F_5)), then for l = 5..1: Z_l = block(block([F_l ; X])), X = up(Z_l)."""
+
+    def __init__(self, channels: Sequence[int], bridge_channels: int, out_channels: Sequence[int]) -> None:
+        super().__init__()
+        from_coarse = (*out_channels[1:], bridge_channels)
+        self.out_channels = tuple(out_channels)
+        self.bridge = nn.Sequential(
+            ConcatConv2d(channels[-1], bridge_channels), ConcatConv2d(bridge_channels, bridge_channels)
+        )
+        self.levels = nn.ModuleList(
+            UNetLevel(c + x, o) for c, x, o in zip(channels, from_coarse, out_channels, strict=True)
+        )
+
+    def forward(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, O_l, H_l, W_l)."""
+        outputs: list[Tensor] = []
+        coarse = self.bridge(pyramid.level5)
+        for level, features in reversed(list(zip(self.levels, pyramid, strict=True))):
+            coarse = level(features, coarse)
+            outputs.append(coarse)
+        return tuple(reversed(outputs))
+
+
+class UNetLevel(nn.ModuleList):
+    """Two blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__((ConvBlock(in_channels, out_channels), ConvBlock(out_channels, out_channels)))
+
+    def forward(self, features: Tensor, coarse: Tensor) -> Tensor:
+        """F_l (B, C_l, H_l, W_l), and Z_l+1 or the bridge's X -> Z_l (B, O_l, H_l, W_l)."""
+        mix, refine = self
+        refined: Tensor = refine(mix(features, coarse=coarse))
+        return refined
 
 
 class UNet3PlusDecoder(nn.Module):
@@ -25,19 +63,19 @@ class UNet3PlusDecoder(nn.Module):
         fused = len(channels) * source_channels
         self.out_channels = (*(fused for _ in channels[:-1]), channels[-1])
         self.levels = nn.ModuleList(
-            FusedLevel((*channels[:level], *self.out_channels[level:]), source_channels)
+            UNet3PlusLevel((*channels[:level], *self.out_channels[level:]), source_channels)
             for level in range(1, len(channels))
         )
 
-    def forward(self, pyramid: Pyramid) -> tuple[Tensor, ...]:
+    def forward(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
         """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, 5 S, H_l, W_l); Z_5 is F_5 itself."""
         maps = list(pyramid)
         for level, fuse in reversed(list(enumerate(self.levels, start=1))):
-            maps[level - 1] = fuse(at_level(level, maps))
+            maps[level - 1] = fuse(resize_to_level(level, maps))
         return tuple(maps)
 
 
-class FusedLevel(nn.Module):
+class UNet3PlusLevel(nn.Module):
     """Five maps of one size, brought to S channels each and mixed."""
 
     def __init__(self, in_channels: Sequence[int], source_channels: int) -> None:
@@ -52,7 +90,7 @@ class FusedLevel(nn.Module):
         return mixed
 
 
-def at_level(level: int, maps: Sequence[Tensor]) -> list[Tensor]:
+def resize_to_level(level: int, maps: Sequence[Tensor]) -> list[Tensor]:
     """Bring the maps of levels 1..5, (B, channels, H_k, W_k), to the size of `level`: larger ones are max-pooled."""
     height, width = maps[level - 1].shape[-2:]
     # Backbones round odd sizes up or down: the last row and column are pooled too, and cut where this level lacks them.

@@ -1,8 +1,7 @@
-"""Checkpoints of the released MNSA and MGANet code, under this project's names.
+"""Convert checkpoints of the upstream MNSA and MGANet code to the names of this project.
 
-What a state dict doesn't say in words it says in shapes: backbone, classes, widths, skip ratio.
-C_l channels of level l.
-Source: method section 1; the released names are facts of those files.
+The shapes in the state dict give the backbone, the classes, the widths and the skip ratio. C_l channels of level l.
+Source: method section 1; the upstream names are facts of those files.
 """
 
 import re
@@ -15,19 +14,24 @@ from torch import Tensor
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
-from mnsa.model.attention import AttentionKind
 from mnsa.model.backbone import Backbone, flat_name
 from mnsa.model.enhancer import BRANCHES, LEVELS
+from mnsa.model.heads import AttentionKind
 from mnsa.model.network import build_network
 
 StateDict = Mapping[str, Tensor]
 
+
 BACKBONES = ("densenet161", "densenet121", "resnet18", "resnet34", "resnet50", "vgg19")
+
 WIDTH_RATIOS = (1 / 16, 1 / 8, 1 / 4)
+
 SKIP_RATIOS = (0.0, 0.125, 0.25, 0.5)
+
 # The children of torchvision's ResNet where they stand in an nn.Sequential, as numbers.
 _RESNET_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-# Released names -> ours; a level's number is one lower here, so {0} is replaced by it.
+
+# Upstream names -> ours; a level's number is one lower here, so {0} is replaced by it.
 _RENAMINGS: tuple[tuple[str, str], ...] = (
     (r"attention\.", "attention.score."),
     (r"classifier\.", "class_head.classifier."),
@@ -42,7 +46,8 @@ _RENAMINGS: tuple[tuple[str, str], ...] = (
     (r"decoder_layers()\.(\d)\.layers\.1", "decoder.levels.{0}.mix"),
     (r"decoder_layers()\.(\d)\.layers\.2", "decoder.levels.{0}.refine"),
 )
-# The released tensor that shows the channels of each branch, in the order of BRANCHES.
+
+# The upstream tensor that shows the channels of each branch, in the order of BRANCHES.
 _BRANCH_TENSORS = (
     "deconv_layers_3.{}.deform_conv.weight",
     "deconv_layers_5.{}.deform_conv.weight",
@@ -52,8 +57,8 @@ _BRANCH_TENSORS = (
 )
 
 
-class Released(NamedTuple):
-    """A released network in this project's terms: what `build_network` needs, and the weights to load."""
+class UpstreamCheckpoint(NamedTuple):
+    """A upstream network in this project's terms: what `build_network` needs, and the weights to load."""
 
     model: ModelConfig
     classes: int
@@ -61,37 +66,37 @@ class Released(NamedTuple):
     state: dict[str, Tensor]
 
 
-def is_released(state: StateDict) -> bool:
-    """Tell the released code's names from this project's, which begin with the names of its parts."""
+def is_upstream(state: StateDict) -> bool:
+    """Tell the upstream code's names from this project's, which begin with the names of its parts."""
     return any(re.match(r"(module\.)?(features|Encoders)\.", key) for key in state)
 
 
-def read_released(state: StateDict, attention: AttentionKind | None = None) -> Released:
-    """Translate a state dict of the released MNSA code (with or without its decoder) or of MGANet.
+def convert_upstream(state: StateDict, attention: AttentionKind | None = None) -> UpstreamCheckpoint:
+    """Translate a state dict of the upstream MNSA code (with or without its decoder) or of MGANet.
 
     attention: needed only where the file holds no attention weights, which `none` and `mean` have in common.
     Raises: ModelError naming every key that doesn't fit, or what the shapes leave open.
     """
-    state = _without_aliases({key.removeprefix("module."): value for key, value in state.items()})
+    state = _drop_duplicates({key.removeprefix("module."): value for key, value in state.items()})
     if "classifier.weight" not in state:
-        raise ModelError("The checkpoint has no classifier.weight, so it is none of the released MNSA or MGANet code.")
-    named = {_renamed(key): (key, value) for key, value in state.items() if not key.startswith("features.")}
+        raise ModelError("The checkpoint has no classifier.weight, so it is none of the upstream MNSA or MGANet code.")
+    named = {_rename_key(key): (key, value) for key, value in state.items() if not key.startswith("features.")}
     name, backbone = _find_backbone({key: value for key, value in state.items() if key.startswith("features.")})
-    config: dict[str, Any] = {"backbone": name, "pretrained": "none", "attention": _attention(state, attention)}
+    config: dict[str, Any] = {"backbone": name, "pretrained": "none", "attention": _infer_attention(state, attention)}
     segments = any(key.startswith("decoder_layers.") for key in state)
     if segments:
-        config |= _segmentation(state, Backbone(name).channels)
+        config |= _infer_segmentation(state, Backbone(name).channels)
     mask_classes = len(state["decoder_layers.1.layers.2.3.weight"]) if segments else 0
-    found = Released(ModelConfig(preset="paper", **config), len(state["classifier.weight"]), mask_classes, {})
-    _require_fit(found, named | backbone)
+    found = UpstreamCheckpoint(ModelConfig(preset="paper", **config), len(state["classifier.weight"]), mask_classes, {})
+    _validate_keys(found, named | backbone)
     return found._replace(state={ours: value for ours, (_, value) in (named | backbone).items()})
 
 
-def _without_aliases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _drop_duplicates(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drop the tensors that stand twice. Raises: ModelError when two copies differ, for either may be the right one."""
     kept, strays = dict(state), []
     for key, value in state.items():
-        originals = _originals(key)
+        originals = _duplicated_keys(key)
         original = next((state[name] for name in originals if name in state), None)
         if not originals:
             continue
@@ -99,11 +104,13 @@ def _without_aliases(state: dict[str, Tensor]) -> dict[str, Tensor]:
             strays.append(key)
         del kept[key]
     if strays:
-        raise ModelError(f"These tensors should equal their originals in the backbone or classifier: {_list(strays)}.")
+        raise ModelError(
+            f"These tensors should equal their originals in the backbone or classifier: {_join_names(strays)}."
+        )
     return kept
 
 
-def _originals(key: str) -> tuple[str, ...]:
+def _duplicated_keys(key: str) -> tuple[str, ...]:
     """Names that the tensor which `key` repeats may have; none for a tensor that stands for itself."""
     if match := re.match(r"Encoders\.\d\.(.+)", key):
         return f"features.features.{match[1]}", f"features.{match[1]}"
@@ -112,7 +119,7 @@ def _originals(key: str) -> tuple[str, ...]:
     return ()
 
 
-def _renamed(key: str) -> str:
+def _rename_key(key: str) -> str:
     for pattern, ours in _RENAMINGS:
         if match := re.match(pattern, key):
             kernel, level = match.groups() or ("", "1")
@@ -124,21 +131,21 @@ def _find_backbone(state: StateDict) -> tuple[str, dict[str, tuple[str, Tensor]]
     """Find the one backbone whose tensors these are. Raises: ModelError naming what the nearest one misses."""
     prefix = "features.features." if all(key.startswith("features.features.") for key in state) else "features."
     tensors = {key.removeprefix(prefix): (key, value) for key, value in state.items()}
-    faults: dict[str, list[str]] = {}
+    mismatches: dict[str, list[str]] = {}
     for name in BACKBONES:
-        ours = {_place(name, key): named for key, named in tensors.items()}
-        faults[name] = _misfits(_backbone_shapes(name), ours)
-        if not faults[name]:
+        ours = {_backbone_key(name, key): named for key, named in tensors.items()}
+        mismatches[name] = _mismatches(_backbone_shapes(name), ours)
+        if not mismatches[name]:
             exact = {flat_name(key): key for key in _backbone_shapes(name)}
             return name, {exact[flat_name(key)]: named for key, named in ours.items()}
-    nearest = min(faults, key=lambda name: len(faults[name]))
+    nearest = min(mismatches, key=lambda name: len(mismatches[name]))
     raise ModelError(
         f"The checkpoint's backbone is none of {', '.join(BACKBONES)}. For {nearest}, the nearest, these keys don't "
-        f"fit: {_list(faults[nearest])}."
+        f"fit: {_join_names(mismatches[nearest])}."
     )
 
 
-def _place(backbone: str, key: str) -> str:
+def _backbone_key(backbone: str, key: str) -> str:
     """Our name of the backbone's tensor that torchvision, or a numbered Sequential, calls `key`."""
     if not backbone.startswith("resnet"):
         return f"backbone.net.features.{key}"
@@ -151,7 +158,7 @@ def _backbone_shapes(name: str) -> dict[str, torch.Size]:
         return {f"backbone.{key}": value.shape for key, value in Backbone(name).state_dict().items()}
 
 
-def _attention(state: StateDict, given: AttentionKind | None) -> AttentionKind:
+def _infer_attention(state: StateDict, given: AttentionKind | None) -> AttentionKind:
     if "attention.weight" in state:
         if given not in (None, "mean_max"):
             raise ModelError(f"The checkpoint holds attention weights, so its attention is mean_max, not {given}.")
@@ -164,7 +171,7 @@ def _attention(state: StateDict, given: AttentionKind | None) -> AttentionKind:
     return given
 
 
-def _segmentation(state: StateDict, channels: Iterable[int]) -> dict[str, Any]:
+def _infer_segmentation(state: StateDict, channels: Iterable[int]) -> dict[str, Any]:
     """Widths, skip ratio and offset channels from the shapes. Raises: ModelError when no skip ratio gives them."""
     try:
         branches = [[len(state[name.format(level)]) for name in _BRANCH_TENSORS] for level in range(1, LEVELS + 1)]
@@ -173,13 +180,13 @@ def _segmentation(state: StateDict, channels: Iterable[int]) -> dict[str, Any]:
     except KeyError as error:
         raise ModelError(f"The checkpoint has a decoder but lacks {error}; expected the enhanced U-Net.") from None
     return {
-        "widths": _widths(branches, tuple(channels)),
-        "skip_ratio": _skip_ratio(skips, [sum(row) for row in branches]),
+        "widths": _infer_widths(branches, tuple(channels)),
+        "skip_ratio": _infer_skip_ratio(skips, [sum(row) for row in branches]),
         "offset_channels": offset_channels,
     }
 
 
-def _widths(branches: list[list[int]], channels: tuple[int, ...]) -> tuple[Any, ...]:
+def _infer_widths(branches: list[list[int]], channels: tuple[int, ...]) -> tuple[Any, ...]:
     """Five ratios of the paper's three where they give these channels, else each level's own."""
     shared = []
     for counts in zip(*branches, strict=True):
@@ -189,22 +196,24 @@ def _widths(branches: list[list[int]], channels: tuple[int, ...]) -> tuple[Any, 
     return tuple(tuple(count / c for count in row) for c, row in zip(channels, branches, strict=True))
 
 
-def _skip_ratio(skips: list[int], details: list[int]) -> float:
+def _infer_skip_ratio(skips: list[int], details: list[int]) -> float:
     for ratio in SKIP_RATIOS:
         if [max(1, floor(ratio * d)) for d in details] == skips:
             return ratio
     raise ModelError(f"No skip ratio of {SKIP_RATIOS} turns {details} channels into the checkpoint's {skips}.")
 
 
-def _require_fit(found: Released, named: Mapping[str, tuple[str, Tensor]]) -> None:
+def _validate_keys(found: UpstreamCheckpoint, named: Mapping[str, tuple[str, Tensor]]) -> None:
     with torch.device("meta"):
         network = build_network(found.model, found.classes, found.mask_classes)
     wanted = {key: value.shape for key, value in network.state_dict().items()}
-    if faults := _misfits(wanted, named):
-        raise ModelError(f"The checkpoint doesn't fit {found.model.backbone}; these keys don't: {_list(faults)}.")
+    if mismatches := _mismatches(wanted, named):
+        raise ModelError(
+            f"The checkpoint doesn't fit {found.model.backbone}; these keys don't: {_join_names(mismatches)}."
+        )
 
 
-def _misfits(wanted: Mapping[str, torch.Size], given: Mapping[str, tuple[str, Tensor]]) -> list[str]:
+def _mismatches(wanted: Mapping[str, torch.Size], given: Mapping[str, tuple[str, Tensor]]) -> list[str]:
     """Name what is missing, of another shape, or too much; timm's flattened names count as the dotted ones."""
     have = {flat_name(ours): (key, tuple(value.shape)) for ours, (key, value) in given.items()}
     need = {flat_name(ours): (ours, tuple(shape)) for ours, shape in wanted.items()}
@@ -218,5 +227,5 @@ def _misfits(wanted: Mapping[str, torch.Size], given: Mapping[str, tuple[str, Te
     return missing + surplus + other
 
 
-def _list(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return "; ".join(names)

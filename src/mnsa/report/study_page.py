@@ -1,6 +1,8 @@
-"""The figures of a study: what was tried, what it scored, what that costs, and what it depends on."""
+"""The report of a study: one HTML file with its figures, the selected trial, and the best other trials with their costs."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -8,32 +10,42 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnsa.report.canvas import BLUE, GREEN, GREY, RED, canvas, legend
-from mnsa.study_folder import StudyRecord, TrialRecord
+from mnsa.report.html_page import image_figure, render_page
+from mnsa.report.plotting import BLUE, GRAY, GREEN, RED, add_legend, new_axes
+from mnsa.run_folder import atomic_write_text
+from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord
 
 COST_UNITS = {"macs": ("multiply-adds, G", 1e9), "parameters": ("parameters, M", 1e6), "latency": ("latency, ms", 1.0)}
-COLUMNS = 5  # small figures side by side
-LABELS = 5  # values that an axis can name; of more it names the first and the last
+
+SLICE_COLUMNS = 5  # small figures side by side
+
+MAX_AXIS_LABELS = 5  # values that an axis can name; of more it names the first and the last
 
 
-def study_figures(study: StudyRecord) -> dict[str, Figure]:
+def plot_study(study: StudyRecord) -> dict[str, Figure]:
     """Name -> figure; those that need a complete trial are left out where there is none."""
-    figures = {"history": history(study), "curves": curves(study)}
-    if study.of_state("complete"):
-        figures |= {"front": front(study), "parallel": parallel(study), "slices": slices(study)}
+    figures = {"history": plot_history(study), "curves": plot_curves(study)}
+    if study.with_status("complete"):
+        figures |= {
+            "front": plot_pareto_front(study),
+            "parallel": plot_parallel_coordinates(study),
+            "slices": plot_slices(study),
+        }
     if study.importances:
-        figures["importances"] = importances(study)
+        figures["importances"] = plot_importances(study)
     return figures
 
 
-def history(study: StudyRecord) -> Figure:
+def plot_history(study: StudyRecord) -> Figure:
     """IoU of trial after trial, and the best so far."""
-    figure, axes = canvas("trial", "validation IoU")
+    figure, axes = new_axes("trial", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    complete, pruned = study.of_state("complete"), study.of_state("pruned")
-    _dots(axes, [(t.number, t.iou) for t in complete], color=BLUE, label="complete")
-    _dots(axes, [(t.number, t.iou) for t in pruned if t.iou is not None], color=GREY, label="pruned, at its last epoch")
-    failed = study.of_state("failed")
+    complete, pruned = study.with_status("complete"), study.with_status("pruned")
+    _plot_points(axes, [(t.number, t.iou) for t in complete], color=BLUE, label="complete")
+    _plot_points(
+        axes, [(t.number, t.iou) for t in pruned if t.iou is not None], color=GRAY, label="pruned, at its last epoch"
+    )
+    failed = study.with_status("failed")
     if failed:
         at_the_bottom = axes.get_xaxis_transform()  # heights in 0..1 of the axes
         axes.plot(
@@ -42,65 +54,65 @@ def history(study: StudyRecord) -> Figure:
     if complete:
         best = [max(t.iou or 0.0 for t in complete[: end + 1]) for end in range(len(complete))]
         axes.step([t.number for t in complete], best, where="post", color=GREEN, label="best so far")
-    legend(axes)
+    add_legend(axes)
     return figure
 
 
-def front(study: StudyRecord) -> Figure:
+def plot_pareto_front(study: StudyRecord) -> Figure:
     """IoU against cost: the trials that no other one beats at their price."""
     name, unit = COST_UNITS[study.cost]
-    figure, axes = canvas(name, "validation IoU")
-    complete = study.of_state("complete")
-    _dots(axes, [(t.cost(study.cost) / unit, t.iou) for t in complete], color=GREY, label="complete")
+    figure, axes = new_axes(name, "validation IoU")
+    complete = study.with_status("complete")
+    _plot_points(axes, [(t.cost(study.cost) / unit, t.iou) for t in complete], color=GRAY, label="complete")
     best = sorted((t for t in complete if t.number in study.front), key=lambda t: t.cost(study.cost))
     places = [(t.cost(study.cost) / unit, t.iou or 0.0) for t in best]
     axes.plot(*zip(*places, strict=True), "o-", color=BLUE, drawstyle="steps-post", label="Pareto front")
     for trial, place in zip(best, places, strict=True):
         axes.annotate(str(trial.number), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-    _mark_picked(axes, study, [(t.number, place) for t, place in zip(best, places, strict=True)])
-    legend(axes)
+    _mark_selected(axes, study, [(t.number, place) for t, place in zip(best, places, strict=True)])
+    add_legend(axes)
     return figure
 
 
-def importances(study: StudyRecord) -> Figure:
+def plot_importances(study: StudyRecord) -> Figure:
     """What it takes to be among the best quarter (PED-ANOVA): each choice's share of 1."""
     names = sorted(study.importances, key=lambda name: study.importances[name])
-    figure, axes = canvas("share of importance for IoU", "", height=1.2 + 0.28 * len(names))
+    figure, axes = new_axes("share of importance for IoU", "", height=1.2 + 0.28 * len(names))
     axes.barh(names, [study.importances[name] for name in names], color=BLUE)
     return figure
 
 
-def parallel(study: StudyRecord) -> Figure:
+def plot_parallel_coordinates(study: StudyRecord) -> Figure:
     """A line per complete trial through what it drew, the darker the better."""
-    names, complete = _choices(study), study.of_state("complete")
-    figure, axes = canvas("", "", width=max(7.0, 0.75 * len(names)))
+    names, complete = _choice_names(study), study.with_status("complete")
+    figure, axes = new_axes("", "", width=max(7.0, 0.75 * len(names)))
     scores = [t.iou or 0.0 for t in complete]
-    colour = Normalize(min(scores), max(*scores, min(scores) + 1e-9))
+    color = Normalize(min(scores), max(*scores, min(scores) + 1e-9))
     for trial in sorted(complete, key=lambda t: t.iou or 0.0):
-        heights = [_height(study, name, trial) for name in names]
-        axes.plot(range(len(names)), heights, color=colormaps["YlGnBu"](colour(trial.iou or 0.0)), linewidth=1.5)
+        heights = [_trial_position(study, name, trial) for name in names]
+        axes.plot(range(len(names)), heights, color=colormaps["YlGnBu"](color(trial.iou or 0.0)), linewidth=1.5)
     for place, name in enumerate(names):
-        values = _values(study, name)
-        for value in values if len(values) <= LABELS else (values[0], values[-1]):
-            axes.text(place, _place(study, name, value), f" {_short(value)}", fontsize=7, va="center")
+        values = _choice_values(study, name)
+        for value in values if len(values) <= MAX_AXIS_LABELS else (values[0], values[-1]):
+            axes.text(place, _axis_position(study, name, value), f" {_short_text(value)}", fontsize=7, va="center")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks([])
     axes.set_title(f"IoU {min(scores):.3f} (light) to {max(scores):.3f} (dark)", fontsize=9)
     return figure
 
 
-def slices(study: StudyRecord) -> Figure:
+def plot_slices(study: StudyRecord) -> Figure:
     """IoU by each choice on its own."""
-    names = _choices(study)
-    rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(2.1 * min(COLUMNS, len(names)) + 0.6, 2.1 * rows), layout="constrained")
-    grid = figure.subplots(rows, min(COLUMNS, len(names)), squeeze=False, sharey=True).flatten()
+    names = _choice_names(study)
+    rows = -(-len(names) // SLICE_COLUMNS)
+    figure = Figure(figsize=(2.1 * min(SLICE_COLUMNS, len(names)) + 0.6, 2.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, min(SLICE_COLUMNS, len(names)), squeeze=False, sharey=True).flatten()
     for axes, name in zip(grid, names, strict=False):
-        values = _values(study, name)
-        trials = [t for t in study.of_state("complete") if name in t.point]
+        values = _choice_values(study, name)
+        trials = [t for t in study.with_status("complete") if name in t.point]
         axes.plot([values.index(t.point[name]) for t in trials], [t.iou for t in trials], "o", color=BLUE, alpha=0.5)
-        shown = range(len(values)) if len(values) <= LABELS else (0, len(values) - 1)
-        axes.set_xticks(list(shown), [_short(values[place]) for place in shown], fontsize=7)
+        shown = range(len(values)) if len(values) <= MAX_AXIS_LABELS else (0, len(values) - 1)
+        axes.set_xticks(list(shown), [_short_text(values[place]) for place in shown], fontsize=7)
         axes.set_title(name, fontsize=9)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
@@ -108,52 +120,162 @@ def slices(study: StudyRecord) -> Figure:
     return figure
 
 
-def curves(study: StudyRecord) -> Figure:
-    """Validation IoU epoch by epoch: where trials were stopped, and the picked one among them."""
-    figure, axes = canvas("epoch", "validation IoU")
+def plot_curves(study: StudyRecord) -> Figure:
+    """Validation IoU epoch by epoch: where trials were stopped, and the selected one among them."""
+    figure, axes = new_axes("epoch", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for trial in study.trials:
-        colour = BLUE if trial.number == study.picked else "#9ec1e6" if trial.state == "complete" else GREY
-        order = 2 + (trial.number == study.picked)
-        axes.plot(range(1, len(trial.curve) + 1), trial.curve, ".-", color=colour, linewidth=1, zorder=order)
-    if study.picked is not None:
-        axes.plot([], [], color=BLUE, label=f"trial {study.picked}, picked")
+        color = BLUE if trial.number == study.selected else "#9ec1e6" if trial.state == "complete" else GRAY
+        order = 2 + (trial.number == study.selected)
+        axes.plot(range(1, len(trial.curve) + 1), trial.curve, ".-", color=color, linewidth=1, zorder=order)
+    if study.selected is not None:
+        axes.plot([], [], color=BLUE, label=f"trial {study.selected}, selected")
     axes.plot([], [], color="#9ec1e6", label="complete")
-    axes.plot([], [], color=GREY, label="pruned or failed")
-    legend(axes)
+    axes.plot([], [], color=GRAY, label="pruned or failed")
+    add_legend(axes)
     return figure
 
 
-def _dots(axes: Axes, places: Sequence[tuple[float, float | None]], *, color: str, label: str) -> None:
+def _plot_points(axes: Axes, places: Sequence[tuple[float, float | None]], *, color: str, label: str) -> None:
     if places:
         axes.plot(*zip(*places, strict=True), "o", color=color, markersize=5, label=label)
 
 
-def _mark_picked(axes: Axes, study: StudyRecord, places: Sequence[tuple[int, tuple[float, float]]]) -> None:
+def _mark_selected(axes: Axes, study: StudyRecord, places: Sequence[tuple[int, tuple[float, float]]]) -> None:
     for number, place in places:
-        if number == study.picked:
-            axes.plot(*place, "*", color=GREEN, markersize=16, label=f"picked ({study.picked_as})")
+        if number == study.selected:
+            axes.plot(*place, "*", color=GREEN, markersize=16, label=f"selected ({study.selection_rule})")
 
 
-def _choices(study: StudyRecord) -> list[str]:
+def _choice_names(study: StudyRecord) -> list[str]:
     """What was drawn, in the order of the space; what never differed included."""
-    return list(dict.fromkeys(name for trial in study.of_state("complete") for name in trial.point))
+    return list(dict.fromkeys(name for trial in study.with_status("complete") for name in trial.point))
 
 
-def _values(study: StudyRecord, name: str) -> list[float | str]:
+def _choice_values(study: StudyRecord, name: str) -> list[float | str]:
     """The values that complete trials drew: numbers in order, then words."""
-    values = {trial.point[name] for trial in study.of_state("complete") if name in trial.point}
+    values = {trial.point[name] for trial in study.with_status("complete") if name in trial.point}
     return sorted(values, key=lambda value: (isinstance(value, str), value))
 
 
-def _place(study: StudyRecord, name: str, value: float | str) -> float:
-    values = _values(study, name)
+def _axis_position(study: StudyRecord, name: str, value: float | str) -> float:
+    values = _choice_values(study, name)
     return values.index(value) / max(1, len(values) - 1)
 
 
-def _height(study: StudyRecord, name: str, trial: TrialRecord) -> float:
-    return _place(study, name, trial.point[name]) if name in trial.point else float("nan")
+def _trial_position(study: StudyRecord, name: str, trial: TrialRecord) -> float:
+    return _axis_position(study, name, trial.point[name]) if name in trial.point else float("nan")
 
 
-def _short(value: float | str) -> str:
+def _short_text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
+
+
+DPI = 110
+
+MAX_OTHER_TRIALS = 10
+
+CAPTIONS = {
+    "history": "Trial after trial.",
+    "front": "What IoU costs: on the front, no other trial is better without costing more.",
+    "importances": "What it takes to be among the best quarter (PED-ANOVA): each choice's share.",
+    "parallel": "What the trials drew: a line per complete trial, the darker the better.",
+    "slices": "IoU by each choice alone.",
+    "curves": "Epoch by epoch: gray lines end where a trial was stopped.",
+}
+
+TABLE_COLUMNS = (
+    "trial",
+    "validation IoU",
+    "GMACs",
+    "parameters, M",
+    "latency, ms",
+    "peak memory, MiB",
+    "seconds",
+    "drawn",
+)
+
+
+def write_study_report(folder: StudyFolder, study: StudyRecord) -> None:
+    """Write report/*.png and report.html into the study's folder, over those of an earlier report."""
+    images = {name: _encode_png(figure) for name, figure in plot_study(study).items()}
+    folder.figures_folder.mkdir(exist_ok=True)
+    for name, image in images.items():
+        (folder.figures_folder / f"{name}.png").write_bytes(image)
+    atomic_write_text(folder.report_file, render_study_page(study, images))
+
+
+def render_study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
+    """The page as text; images: PNG files by the name of their figure."""
+    body = [
+        f"<p>{escape(_summary_text(study))}</p>",
+        f'<div class="wide">{_trial_table(study)}</div>',
+        *(image_figure(images[kind], "image/png", CAPTIONS[kind]) for kind in CAPTIONS if kind in images),
+        _failed_attempts(study),
+    ]
+    return render_page(f"Study {study.name}", body)
+
+
+def _summary_text(study: StudyRecord) -> str:
+    settled = {trial.index for trial in study.with_status("complete", "pruned")}
+    counts = ", ".join(f"{len(study.with_status(state))} {state}" for state in ("complete", "pruned", "failed"))
+    height, width = study.size
+    return (
+        f"{len(settled)} of {study.budget} trials have a result (attempts: {counts}); sampler {study.sampler}, pruner "
+        f"{study.pruner}. Costs are for one image of {height} x {width} px. Each IoU is that of one training on "
+        "validation, and the best of many is lucky too: expect less of another training, and of test data."
+    )
+
+
+def _trial_table(study: StudyRecord) -> str:
+    """The winner, then the others by IoU."""
+    complete = sorted(study.with_status("complete"), key=lambda trial: -(trial.iou or 0.0))
+    selected = [trial for trial in complete if trial.number == study.selected]
+    others = [trial for trial in complete if trial.number != study.selected][:MAX_OTHER_TRIALS]
+    if not complete:
+        return "<p>No trial is complete yet.</p>"
+    head = "".join(f"<th{_column_class(name)}>{name}</th>" for name in TABLE_COLUMNS)
+    rows = "".join(_trial_row(trial, study) for trial in [*selected, *others])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _trial_row(trial: TrialRecord, study: StudyRecord) -> str:
+    drawn = ", ".join(
+        f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in trial.point.items()
+    )
+    is_selected = trial.number == study.selected
+    mark = f"selected: {study.selection_rule}" if is_selected else "on the front" if trial.number in study.front else ""
+    cells = (
+        f"{trial.number} {f'({mark})' if mark else ''}",
+        _format_number(trial.iou, 1, 4),
+        _format_number(trial.macs, 1e9, 3),
+        _format_number(trial.parameters, 1e6, 2),
+        _format_number(trial.latency_ms, 1, 1),
+        _format_number(trial.peak_memory_mib, 1, 0),
+        _format_number(trial.seconds, 1, 0),
+        drawn,
+    )
+    text = "".join(
+        f"<td{_column_class(name)}>{escape(cell)}</td>" for name, cell in zip(TABLE_COLUMNS, cells, strict=True)
+    )
+    return f'<tr class="selected">{text}</tr>' if is_selected else f"<tr>{text}</tr>"
+
+
+def _column_class(column: str) -> str:
+    return ' class="text long"' if column == "drawn" else ""
+
+
+def _format_number(value: float | None, unit: float, digits: int) -> str:
+    return "" if value is None else f"{value / unit:.{digits}f}"
+
+
+def _failed_attempts(study: StudyRecord) -> str:
+    failed = study.with_status("failed")
+    items: Iterable[str] = (f"<li>trial {trial.number}: {escape(trial.reason)}</li>" for trial in failed)
+    return f"<h2>Failed attempts</h2><ul>{''.join(items)}</ul>" if failed else ""
+
+
+def _encode_png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI)
+    return data.getvalue()

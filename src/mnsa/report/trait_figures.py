@@ -1,4 +1,4 @@
-"""Traits of predicted masks beside those of true ones: by class, and image by image."""
+"""Traits of predicted masks compared with those of true masks: by class, and image by image."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -7,25 +7,27 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from mnsa.report.canvas import ACCENT, GREY, MANY, SECOND, WIDTH_IN, canvas, legend_above
+from mnsa.report.plotting import ACCENT, GRAY, RASTERIZE_ABOVE, SECOND, WIDTH_IN, add_legend_above, new_axes
 
 # Those that say most; a column's unit follows. The others are in images.csv.
-SHOWN = (
-    "vein_density", "vein_width_mean", "vein_area_share", "areole_count", "areole_area_p50", "leaf_area",
-    "leaf_circularity", "lesion_count", "lesion_area_share",
+SHOWN_TRAITS = (
+    "vein_density", "vein_width_mean", "vein_area_fraction", "areole_count", "areole_area_p50", "leaf_area",
+    "leaf_circularity", "lesion_count", "lesion_area_fraction",
 )  # fmt: skip
+
 UNITS = {"_mm_per_mm2": "mm/mm²", "_px_per_px2": "px/px²", "_mm2": "mm²", "_px2": "px²", "_mm": "mm", "_px": "px"}
-CLASSES_NAMED = 30
+
+MAX_NAMED_TRAIT_CLASSES = 30
 
 
-class Trait(NamedTuple):
+class TraitPairs(NamedTuple):
     """One trait of every image that has both masks: labels, values of the true and of the predicted mask, (N,)."""
 
     name: str
     unit: str
     labels: Sequence[str]
     true: np.ndarray
-    said: np.ndarray
+    predicted: np.ndarray
 
     @property
     def axis(self) -> str:
@@ -35,90 +37,97 @@ class Trait(NamedTuple):
 class Agreement(NamedTuple):
     """How far predicted values are from true ones.
 
-    images: N. true, said: means. bias: mean of said minus true; rmse: root of the mean square of that. r: Pearson's
+    images: N. true, predicted: means. bias: mean of predicted minus true; rmse: root of the mean square of that. r: Pearson's
     correlation, None where one side doesn't vary.
     """
 
     images: int
     true: float
-    said: float
+    predicted: float
     bias: float
     rmse: float
     r: float | None
 
 
-def shown_traits(rows: Sequence[Mapping[str, str]]) -> list[Trait]:
+def read_trait_pairs(rows: Sequence[Mapping[str, str]]) -> list[TraitPairs]:
     """The traits worth a figure, of images with a number on both sides."""
     columns = [name.removeprefix("true_") for name in (rows[0] if rows else ()) if name.startswith("true_")]
     found = []
     for column in columns:
         unit = next((unit for unit in UNITS if column.endswith(unit)), "")
         name = column.removesuffix(unit)
-        if name not in SHOWN:
+        if name not in SHOWN_TRAITS:
             continue
-        pairs = [(row.get("label", ""), row[f"true_{column}"], row[f"said_{column}"]) for row in rows]
-        both = [(label, float(true), float(said)) for label, true, said in pairs if true and said]
+        pairs = [(row.get("label", ""), row[f"true_{column}"], row[f"predicted_{column}"]) for row in rows]
+        both = [(label, float(true), float(predicted)) for label, true, predicted in pairs if true and predicted]
         if both:
-            labels, true, said = zip(*both, strict=True)
+            labels, true, predicted = zip(*both, strict=True)
             words = name.replace("_", " ").replace(" p50", ", median").replace(" mean", ", mean")
-            found.append(Trait(words, UNITS.get(unit, ""), labels, np.array(true), np.array(said)))
+            found.append(TraitPairs(words, UNITS.get(unit, ""), labels, np.array(true), np.array(predicted)))
     return found
 
 
-def agreement(trait: Trait) -> Agreement:
+def compute_agreement(trait: TraitPairs) -> Agreement:
     """How far the predicted masks' values are from the true ones'."""
-    off = trait.said - trait.true
-    varies = len(off) > 1 and trait.true.std() > 0 and trait.said.std() > 0
+    off = trait.predicted - trait.true
+    varies = len(off) > 1 and trait.true.std() > 0 and trait.predicted.std() > 0
     return Agreement(
-        len(off), float(trait.true.mean()), float(trait.said.mean()), float(off.mean()),
-        float(np.sqrt((off**2).mean())), float(np.corrcoef(trait.true, trait.said)[0, 1]) if varies else None,
+        len(off), float(trait.true.mean()), float(trait.predicted.mean()), float(off.mean()),
+        float(np.sqrt((off**2).mean())), float(np.corrcoef(trait.true, trait.predicted)[0, 1]) if varies else None,
     )  # fmt: skip
 
 
-def by_class(trait: Trait) -> Figure:
+def plot_by_class(trait: TraitPairs) -> Figure:
     """A column of dots per class for either mask, and a bar at its median; classes in order of the true median."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(trait.labels):
         places[label].append(place)
     names = sorted((name for name in places if name), key=lambda name: (np.median(trait.true[places[name]]), name))
-    named = len(names) <= CLASSES_NAMED
-    figure, axes = canvas(
+    named = len(names) <= MAX_NAMED_TRAIT_CLASSES
+    figure, axes = new_axes(
         "" if named else f"{len(names)} classes, by true median", trait.axis, width=WIDTH_IN, height=3.2
     )
-    sides = ((trait.true, -0.18, GREY, "true mask"), (trait.said, 0.18, ACCENT, "predicted mask"))
-    for values, shift, colour, label in sides:
+    sides = ((trait.true, -0.18, GRAY, "true mask"), (trait.predicted, 0.18, ACCENT, "predicted mask"))
+    for values, shift, color, label in sides:
         spots = [(x + shift, values[place]) for x, name in enumerate(names) for place in places[name]]
-        axes.plot(*zip(*spots, strict=True), "o", color=colour, markersize=3, alpha=0.55, rasterized=len(spots) > MANY)
+        axes.plot(
+            *zip(*spots, strict=True),
+            "o",
+            color=color,
+            markersize=3,
+            alpha=0.55,
+            rasterized=len(spots) > RASTERIZE_ABOVE,
+        )
         medians = [np.median(values[places[name]]) for name in names]
-        centres = np.arange(len(names)) + shift
-        axes.hlines(medians, centres - 0.16, centres + 0.16, color=colour, linewidth=2.5, label=label)
+        centers = np.arange(len(names)) + shift
+        axes.hlines(medians, centers - 0.16, centers + 0.16, color=color, linewidth=2.5, label=label)
     if named:
         axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 else 0, fontsize=8)
     else:
         axes.set_xticks([])
     axes.set_ylim(bottom=0)
-    legend_above(axes)
+    add_legend_above(axes)
     return figure
 
 
-def one_by_one(trait: Trait) -> Figure:
+def plot_true_vs_predicted(trait: TraitPairs) -> Figure:
     """A dot per image: the predicted mask's value by the true one's; on the line both are the same."""
-    figure, axes = canvas(f"true mask: {trait.axis}", "predicted mask", width=WIDTH_IN * 0.8, height=3.2)
-    many = len(trait.true) > MANY
-    axes.plot(trait.true, trait.said, "o", color=ACCENT, markersize=3.5, alpha=0.6, rasterized=many)
-    low, high = (pick(pick(trait.true), pick(trait.said)) for pick in (_least, _most))
+    figure, axes = new_axes(f"true mask: {trait.axis}", "predicted mask", width=WIDTH_IN * 0.8, height=3.2)
+    many = len(trait.true) > RASTERIZE_ABOVE
+    axes.plot(trait.true, trait.predicted, "o", color=ACCENT, markersize=3.5, alpha=0.6, rasterized=many)
+    low, high = (pick(pick(trait.true), pick(trait.predicted)) for pick in (_minimum, _maximum))
     margin = 0.05 * (high - low) or 0.05
     ends = low - margin, high + margin
     axes.plot(ends, ends, color=SECOND, linewidth=1.2, linestyle="--", label="the same")
     axes.set(xlim=ends, ylim=ends)
     axes.set_aspect("equal")
-    legend_above(axes)
+    add_legend_above(axes)
     return figure
 
 
-def _least(*values: np.ndarray | float) -> float:
+def _minimum(*values: np.ndarray | float) -> float:
     return float(min(np.min(value) for value in values))
 
 
-def _most(*values: np.ndarray | float) -> float:
+def _maximum(*values: np.ndarray | float) -> float:
     return float(max(np.max(value) for value in values))

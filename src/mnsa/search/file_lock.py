@@ -1,4 +1,4 @@
-"""One process at a time, on one machine or on several that share a disk."""
+"""A file lock between processes, on one machine or on several that share a disk."""
 
 import fcntl
 import time
@@ -10,13 +10,13 @@ POLL_S = 0.2
 
 
 @contextmanager
-def locked(file: Path, *, waiting: str = "") -> Iterator[None]:
+def file_lock(file: Path, *, waiting: str = "") -> Iterator[None]:
     """Hold the lock of `file`; `waiting` is printed once when another process has it.
 
     The kernel holds the lock, so one whose process was killed is free at once: no lock can be left behind.
     """
     with file.open("a") as handle:
-        while not _take(handle.fileno()):
+        while not _try_lock(handle.fileno()):
             if waiting:
                 print(waiting, flush=True)  # noqa: T201
                 waiting = ""
@@ -24,7 +24,7 @@ def locked(file: Path, *, waiting: str = "") -> Iterator[None]:
         yield  # closing the file frees the lock
 
 
-def _take(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

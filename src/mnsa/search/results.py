@@ -1,21 +1,28 @@
-"""The trials of a study as plain records, for found.toml, the report, and whoever has no Optuna."""
+"""The results of a study: its trials as plain records, and best.toml, the config of the selected trial."""
 
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from mnsa.search.pick import pareto_front
-from mnsa.search.queue import INDEX, REASON
-from mnsa.search.study import PICKED, Study
-from mnsa.search.trial import CURVE
-from mnsa.study_folder import State, StudyRecord, TrialRecord
+from mnsa.config import dump_config
+from mnsa.run_folder import atomic_write_text
+from mnsa.search.file_lock import file_lock
+from mnsa.search.selection import pareto_front, parse_rule, select_trial
+from mnsa.search.space import apply_point
+from mnsa.search.study import SELECTED_ATTR, SearchStudy
+from mnsa.search.trial import CURVE_ATTR
+from mnsa.search.trial_queue import INDEX, REASON
+from mnsa.study_folder import StudyRecord, TrialRecord, TrialStatus, write_study_record
 
-BEST_QUARTER = 0.25
-FEWEST_FOR_IMPORTANCE = 8  # complete trials, so that a quarter is two
-_STATES: dict[TrialState, State] = {
+TOP_FRACTION = 0.25
+
+MIN_TRIALS_FOR_IMPORTANCE = 8  # complete trials, so that a quarter is two
+
+_STATUS_NAMES: dict[TrialState, TrialStatus] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -24,15 +31,15 @@ _STATES: dict[TrialState, State] = {
 }
 
 
-def records_of(study: Study) -> tuple[TrialRecord, ...]:
+def trial_records(study: SearchStudy) -> tuple[TrialRecord, ...]:
     """Every attempt so far, in the order of their numbers."""
-    return tuple(record_of(trial) for trial in study.optuna.get_trials(deepcopy=False))
+    return tuple(make_trial_record(trial) for trial in study.optuna.get_trials(deepcopy=False))
 
 
-def snapshot(study: Study) -> StudyRecord:
+def make_study_record(study: SearchStudy) -> StudyRecord:
     """The study as it stands."""
-    search, trials = study.config.search, records_of(study)
-    rule, number = study.optuna.user_attrs.get(PICKED) or ("", None)
+    search, trials = study.config.search, trial_records(study)
+    rule, number = study.optuna.user_attrs.get(SELECTED_ATTR) or ("", None)
     return StudyRecord(
         name=study.name,
         sampler=search.sampler,
@@ -41,34 +48,78 @@ def snapshot(study: Study) -> StudyRecord:
         cost=study.cost,
         size=study.config.data.size,
         trials=trials,
-        importances=_importances(study.optuna, trials),
+        importances=_param_importances(study.optuna, trials),
         front=tuple(trial.number for trial in pareto_front(trials, study.cost)),
-        picked=number,
-        picked_as=rule,
+        selected=number,
+        selection_rule=rule,
     )
 
 
-def record_of(trial: FrozenTrial) -> TrialRecord:
+def make_trial_record(trial: FrozenTrial) -> TrialRecord:
     """One attempt as a plain record."""
-    known, state = trial.user_attrs, _STATES[trial.state]
-    curve = tuple(known.get(CURVE, ()))
+    known, state = trial.user_attrs, _STATUS_NAMES[trial.state]
+    curve = tuple(known.get(CURVE_ATTR, ()))
     iou = trial.values[0] if state == "complete" and trial.values else curve[-1] if curve else None
-    facts = ("parameters", "macs", "latency_ms", "peak_memory_mib", "seconds")
+    cost_names = ("parameters", "macs", "latency_ms", "peak_memory_mib", "seconds")
     return TrialRecord(
         trial.number, known.get(INDEX, -1), state, trial.params, iou, curve,
-        **{name: known.get(name) for name in facts}, reason=known.get(REASON, ""),
+        **{name: known.get(name) for name in cost_names}, reason=known.get(REASON, ""),
     )  # fmt: skip
 
 
-def _importances(study: optuna.Study, trials: Sequence[TrialRecord]) -> dict[str, float]:
+def _param_importances(study: optuna.Study, trials: Sequence[TrialRecord]) -> dict[str, float]:
     """What it takes to be among the best quarter in IoU: each choice's share; {} where too few trials are complete.
 
     Source: S. Watanabe et al., "PED-ANOVA", IJCAI 2023.
     """
     scores = [trial.iou for trial in trials if trial.state == "complete"]
-    if len(scores) < FEWEST_FOR_IMPORTANCE or len(set(scores)) == 1:
+    if len(scores) < MIN_TRIALS_FOR_IMPORTANCE or len(set(scores)) == 1:
         return {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*low `target` values")  # which is why IoU is negated
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_QUARTER)
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=TOP_FRACTION)
         return get_param_importances(study, evaluator=evaluator, target=lambda trial: -trial.values[0])
+
+
+class SearchResult(NamedTuple):
+    """What a study has found."""
+
+    trial: TrialRecord
+    study: StudyRecord
+
+
+def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
+    """Pick a trial, and write best.toml and trials.json. rule: None: as before. Raises: StudyError."""
+    if rule is not None:
+        parse_rule(rule)
+    with file_lock(study.folder.lock_file("found")):  # workers come to the end together
+        record = make_study_record(study)
+        rule = rule or record.selection_rule
+        trial = select_trial(record.trials, rule, record.cost)
+        study.optuna.set_user_attr(SELECTED_ATTR, [rule, trial.number])
+        record = make_study_record(study)
+        write_study_record(study.folder, record)
+        comments = "".join(f"# {line}\n" for line in _header_comments(study, record, trial))
+        atomic_write_text(study.folder.best_file, f"{comments}\n{dump_config(apply_point(study.config, trial.point))}")
+    return SearchResult(trial, record)
+
+
+def update_trials_file(study: SearchStudy) -> StudyRecord:
+    """Write trials.json as the study stands."""
+    with file_lock(study.folder.lock_file("found")):
+        record = make_study_record(study)
+        write_study_record(study.folder, record)
+    return record
+
+
+def _header_comments(study: SearchStudy, record: StudyRecord, trial: TrialRecord) -> list[str]:
+    height, width = record.size
+    counts = ", ".join(f"{len(record.with_status(state))} {state}" for state in ("complete", "pruned", "failed"))
+    return [
+        f"mnsa train {study.folder.best_file} --data DATASET --out RUN",
+        f"Found by study {record.name!r} ({record.sampler}; attempts: {counts}): trial {trial.number}, selected as "
+        f"{record.selection_rule}.",
+        f"Validation IoU {trial.iou:.4f}: of one training, and the best of many, so expect less of another.",
+        f"{trial.parameters:,} parameters; {(trial.macs or 0) / 1e9:.4g} GMACs for one image of {height} x {width} px.",
+        "Drawn: " + ", ".join(f"{name} = {value}" for name, value in trial.point.items()),
+    ]

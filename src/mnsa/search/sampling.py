@@ -1,6 +1,6 @@
-"""How points are drawn and when a trial is stopped early: Optuna's samplers and pruners, seeded trial by trial.
+"""How points are sampled and when a trial is pruned: Optuna's samplers and pruners, with one seed per trial.
 
-Training is deterministic, so a network that is drawn a second time would score the same: none is.
+Training is deterministic: a network that is drawn twice would score the same. So no network is drawn twice.
 """
 
 import hashlib
@@ -15,42 +15,43 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.config import SearchConfig
-from mnsa.search.space import LARGEST_GRID, Point, Space, bare_levels, grid
+from mnsa.search.space import MAX_GRID_POINTS, Point, SearchSpace, grid_points, levels_without_branch
 
-REDUCTION = 3  # of the trials that reach a rung of successive halving, one in so many goes on
-REDRAWS = 20  # before a sampler that keeps drawing what was tried is given a point that was not
+REDUCTION_FACTOR = 3  # of the trials that reach a rung of successive halving, one in so many goes on
+
+MAX_REDRAWS = 20  # before a sampler that keeps drawing what was tried is given a point that was not
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """What is known of a study's draws before it begins.
 
-    order: every point of a space that can be listed, shuffled by the seed; else empty. given: how many of the first
-    trials take theirs from it: all but those that tpe draws. limit: as many trials as there are points, if listed.
+    points: every point of a space that can be listed, shuffled by the seed; else empty. num_listed: how many of the first
+    trials take theirs from it: all but those that tpe draws. max_trials: as many trials as there are points, if listed.
     """
 
-    order: Sequence[Point]
-    given: int
-    limit: int | None
+    points: Sequence[Point]
+    num_listed: int
+    max_trials: int | None
 
 
-def plan_of(space: Space, search: SearchConfig) -> Plan:
+def make_sampling_plan(space: SearchSpace, search: SearchConfig) -> SamplingPlan:
     """Plan a study: random and grid go through the shuffled points, tpe does so until it has seen enough."""
-    if space.lr is not None or space.points > LARGEST_GRID:
-        return Plan((), 0, None)
-    order = grid(space, search.seed)
-    given = search.startup_trials if search.sampler == "tpe" else len(order)
-    return Plan(order, given, len(order))
+    if space.lr is not None or space.num_points > MAX_GRID_POINTS:
+        return SamplingPlan((), 0, None)
+    order = grid_points(space, search.seed)
+    num_listed = search.startup_trials if search.sampler == "tpe" else len(order)
+    return SamplingPlan(order, num_listed, len(order))
 
 
-class Halving(SuccessiveHalvingPruner):
+class HalvingPruner(SuccessiveHalvingPruner):
     """Successive halving in which an attempt that failed does not compete: the next attempt at its trial does."""
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        return super().prune(cast("Study", _WithoutFailures(study)), trial)
+        return super().prune(cast("Study", _StudyWithoutFailures(study)), trial)
 
 
-class _WithoutFailures:
+class _StudyWithoutFailures:
     """A study that shows its pruner no failed trial."""
 
     def __init__(self, study: Study) -> None:
@@ -63,7 +64,7 @@ class _WithoutFailures:
         return getattr(self._study, name)
 
 
-class FreshTPE(TPESampler):
+class UniqueTPESampler(TPESampler):
     """TPE that draws no point a second time, and none without a branch at some level."""
 
     def __init__(self, seed: int, startup_trials: int, order: Sequence[Point]) -> None:
@@ -75,15 +76,15 @@ class FreshTPE(TPESampler):
     ) -> dict[str, Any]:
         """Draw; and again while the point is none to try."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        tried = {_key(other.system_attrs.get("fixed_params") or other.params) for other in others}
-        for _ in range(REDRAWS):
+        tried = {_point_key(other.system_attrs.get("fixed_params") or other.params) for other in others}
+        for _ in range(MAX_REDRAWS):
             point = super().sample_relative(study, trial, search_space)
-            if not point or not (_key(point) in tried or bare_levels(point)):
+            if not point or not (_point_key(point) in tried or levels_without_branch(point)):
                 return point
-        return dict(next((fresh for fresh in self._order if _key(fresh) not in tried), point))
+        return dict(next((fresh for fresh in self._order if _point_key(fresh) not in tried), point))
 
 
-def sampler_of(search: SearchConfig, plan: Plan, index: int) -> BaseSampler:
+def make_sampler(search: SearchConfig, plan: SamplingPlan, index: int) -> BaseSampler:
     """The sampler of one trial of the study's budget (`index` from 0).
 
     Its random numbers come from the study's seed and the index: workers never draw the same, and a study draws the
@@ -91,14 +92,18 @@ def sampler_of(search: SearchConfig, plan: Plan, index: int) -> BaseSampler:
     """
     digest = hashlib.sha256(f"{search.seed}/{index}".encode()).digest()
     seed = int.from_bytes(digest[:4], "big")
-    return FreshTPE(seed, search.startup_trials, plan.order) if search.sampler == "tpe" else RandomSampler(seed=seed)
+    return (
+        UniqueTPESampler(seed, search.startup_trials, plan.points)
+        if search.sampler == "tpe"
+        else RandomSampler(seed=seed)
+    )
 
 
-def _key(point: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+def _point_key(point: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     return frozenset(point.items())
 
 
-def pruner_of(search: SearchConfig) -> BasePruner:
+def make_pruner(search: SearchConfig) -> BasePruner:
     """The rule that stops a trial after an epoch; epochs count from 1.
 
     halving: epochs spared, 3 x spared, 9 x spared ... are rungs, which a third of the trials survives (asynchronous
@@ -106,7 +111,7 @@ def pruner_of(search: SearchConfig) -> BasePruner:
     at that epoch.
     """
     if search.pruner == "halving":
-        return Halving(min_resource=search.spared_epochs, reduction_factor=REDUCTION)
+        return HalvingPruner(min_resource=search.grace_period, reduction_factor=REDUCTION_FACTOR)
     if search.pruner == "median":
-        return MedianPruner(n_startup_trials=search.startup_trials, n_warmup_steps=search.spared_epochs)
+        return MedianPruner(n_startup_trials=search.startup_trials, n_warmup_steps=search.grace_period)
     return NopPruner()

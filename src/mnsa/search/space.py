@@ -1,6 +1,6 @@
-"""The space: which networks a search can draw, and the way from a drawn point to a config.
+"""The search space: the networks that a search can draw, and how a drawn point becomes a config.
 
-A point is what one trial draws: a value by the name of each choice, such as {"deform3": 0.125, ...}.
+A point is what one trial draws: one value per choice, such as {"deform3": 0.125, ...}.
 """
 
 import random
@@ -16,35 +16,38 @@ from mnsa.config import Config, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.model.enhancer import BRANCHES, LEVELS
 
-Value = float | str
-Point = Mapping[str, Value]
+ParamValue = float | str
 
-KIND_OF_BRANCH = {
+Point = Mapping[str, ParamValue]
+
+
+BRANCH_KINDS = {
     "deform3": "deform", "deform5": "deform", "atrous2": "atrous", "atrous3": "atrous", "context": "context",
 }  # fmt: skip
-LARGEST_GRID = 100_000
+
+MAX_GRID_POINTS = 100_000
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """widths: choices among ratios. others: choices among other values. lr: a range to draw from, or None."""
 
     widths: Mapping[str, tuple[float, ...]]
-    others: Mapping[str, tuple[Value, ...]]
+    others: Mapping[str, tuple[ParamValue, ...]]
     lr: tuple[float, float] | None
 
     @property
-    def choices(self) -> dict[str, tuple[Value, ...]]:
+    def choices(self) -> dict[str, tuple[ParamValue, ...]]:
         """Everything that has a list of values."""
         return {**self.widths, **self.others}
 
     @property
-    def points(self) -> int:
+    def num_points(self) -> int:
         """How many networks there are, the learning rate aside."""
         return prod(len(values) for values in self.choices.values())
 
 
-def space_of(config: Config) -> Space:
+def build_search_space(config: Config) -> SearchSpace:
     """The space that a config's [search] describes. Raises: ConfigError when searching it would tell nothing."""
     search = config.search
     shared, own = split_stages(config)
@@ -60,16 +63,16 @@ def space_of(config: Config) -> Space:
             f"search.attentions varies what stage {shared[-1].name!r} learns, which the trials share, and no mask "
             "depends on it. Take it out, or train both tasks in one stage."
         )
-    others: dict[str, tuple[Value, ...]] = {
+    others: dict[str, tuple[ParamValue, ...]] = {
         "skip_ratio": search.skip_ratios,
         "attention": search.attentions,
-        "decoder_channels": tuple(_decoder_name(channels) for channels in search.decoder_widths),
+        "decoder_channels": tuple(_format_decoder(channels) for channels in search.decoder_widths),
     }
-    widths = dict.fromkeys(_width_names(search.per_level), search.ratios)
-    space = Space(widths, {name: values for name, values in others.items() if values}, search.lr)
-    if search.sampler == "grid" and space.points > LARGEST_GRID:
+    widths = dict.fromkeys(_width_param_names(search.per_level), search.ratios)
+    space = SearchSpace(widths, {name: values for name, values in others.items() if values}, search.lr)
+    if search.sampler == "grid" and space.num_points > MAX_GRID_POINTS:
         raise ConfigError(
-            f"The grid has {space.points:,} points, more than {LARGEST_GRID:,}. Set search.sampler to tpe or random, "
+            f"The grid has {space.num_points:,} points, more than {MAX_GRID_POINTS:,}. Set search.sampler to tpe or random, "
             "or search.per_level to no."
         )
     return space
@@ -81,7 +84,7 @@ def split_stages(config: Config) -> tuple[tuple[StageConfig, ...], tuple[StageCo
     return config.stages[:first], config.stages[first:]
 
 
-def draw(space: Space, trial: Trial) -> Point:
+def suggest_point(space: SearchSpace, trial: Trial) -> Point:
     """Let the study's sampler choose."""
     point: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in space.choices.items()}
     if space.lr is not None:
@@ -89,33 +92,33 @@ def draw(space: Space, trial: Trial) -> Point:
     return point
 
 
-def grid(space: Space, seed: int) -> list[Point]:
+def grid_points(space: SearchSpace, seed: int) -> list[Point]:
     """Every point with a branch at each level, once, in an order that only the seed decides."""
     points = [dict(zip(space.choices, values, strict=True)) for values in product(*space.choices.values())]
-    possible: list[Point] = [point for point in points if not bare_levels(point)]
+    possible: list[Point] = [point for point in points if not levels_without_branch(point)]
     random.Random(seed).shuffle(possible)  # noqa: S311 - an order, not a secret
     return possible
 
 
-def bare_levels(point: Point) -> list[int]:
+def levels_without_branch(point: Point) -> list[int]:
     """The levels (1..5) at which a point leaves no branch."""
-    return [level for level, row in enumerate(_ratios(point), start=1) if not any(row)]
+    return [level for level, row in enumerate(_level_ratios(point), start=1) if not any(row)]
 
 
-def configured(config: Config, point: Point) -> Config:
+def apply_point(config: Config, point: Point) -> Config:
     """The config with the network, and the learning rate, of a point."""
-    ratios = _ratios(point)
+    ratios = _level_ratios(point)
     changes: dict[str, Any] = {"widths": ratios[0] if config.search.per_level == "no" else ratios}
     changes |= {name: point[name] for name in ("skip_ratio", "attention") if name in point}
     if "decoder_channels" in point:
-        changes["decoder_channels"] = _decoder_of(str(point["decoder_channels"]))
+        changes["decoder_channels"] = _parse_decoder(str(point["decoder_channels"]))
     shared, own = split_stages(config)
     if "lr" in point:
         own = tuple(_with_lr(stage, float(point["lr"])) for stage in own)
     return config.model_copy(update={"model": config.model.model_copy(update=changes), "stages": (*shared, *own)})
 
 
-def smallest(space: Space) -> Iterator[Point]:
+def cheapest_points(space: SearchSpace) -> Iterator[Point]:
     """The points that can be the cheapest: the least of every width, with each value of the other choices.
 
     The context branch, a 1x1 convolution of two channels, is the cheapest one to keep where all may be absent.
@@ -128,20 +131,20 @@ def smallest(space: Space) -> Iterator[Point]:
         yield {**widths, **dict(zip(space.others, values, strict=True))}
 
 
-def _width_names(per_level: str) -> list[str]:
+def _width_param_names(per_level: str) -> list[str]:
     if per_level == "no":
         return list(BRANCHES)
-    names = BRANCHES if per_level == "branches" else tuple(dict.fromkeys(KIND_OF_BRANCH.values()))
+    names = BRANCHES if per_level == "branches" else tuple(dict.fromkeys(BRANCH_KINDS.values()))
     return [f"level{level}_{name}" for level in range(1, LEVELS + 1) for name in names]
 
 
-def _ratios(point: Point) -> tuple[tuple[float, ...], ...]:
+def _level_ratios(point: Point) -> tuple[tuple[float, ...], ...]:
     """Five ratios for each level."""
-    return tuple(tuple(_ratio(point, level, branch) for branch in BRANCHES) for level in range(1, LEVELS + 1))
+    return tuple(tuple(_branch_ratio(point, level, branch) for branch in BRANCHES) for level in range(1, LEVELS + 1))
 
 
-def _ratio(point: Point, level: int, branch: str) -> float:
-    names = (branch, f"level{level}_{branch}", f"level{level}_{KIND_OF_BRANCH[branch]}")
+def _branch_ratio(point: Point, level: int, branch: str) -> float:
+    names = (branch, f"level{level}_{branch}", f"level{level}_{BRANCH_KINDS[branch]}")
     return float(point[next(name for name in names if name in point)])
 
 
@@ -151,9 +154,9 @@ def _with_lr(stage: StageConfig, lr: float) -> StageConfig:
     return stage.model_copy(update={"lr": lr, "backbone_lr": backbone_lr})
 
 
-def _decoder_name(channels: tuple[int, ...] | str) -> str:
+def _format_decoder(channels: tuple[int, ...] | str) -> str:
     return channels if isinstance(channels, str) else "-".join(map(str, channels))
 
 
-def _decoder_of(name: str) -> tuple[int, ...] | str:
+def _parse_decoder(name: str) -> tuple[int, ...] | str:
     return name if name == "paper" else tuple(int(channels) for channels in name.split("-"))

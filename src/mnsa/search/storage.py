@@ -1,4 +1,4 @@
-"""Where a study's trials are kept: a file in its folder, a database, a journal on a shared disk, or a gRPC proxy."""
+"""Where the trials of a study are stored: an SQLite file in its folder, a database, a journal file on a shared disk, or a gRPC proxy."""
 
 import sys
 import time
@@ -20,16 +20,22 @@ from mnsa.errors import StudyError
 
 T = TypeVar("T")
 
-CONNECT_S = 10
-LOCK_S = 60  # how long a process waits for its turn at an SQLite file
-PATIENCE_S = (1, 3, 10, 30)  # pauses before trying again, so that a database may restart under a study
+
+CONNECT_TIMEOUT_S = 10
+
+SQLITE_TIMEOUT_S = 60  # how long a process waits for its turn at an SQLite file
+
+RETRY_DELAYS_S = (1, 3, 10, 30)  # pauses before trying again, so that a database may restart under a study
+
 # What SQLAlchemy takes where a URL names no driver -> the driver that the extra `search-storages` brings.
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-KINDS = (
+
+SUPPORTED_URLS = (
     "sqlite:///FILE, postgresql://USER@HOST/DATABASE, mysql://USER:PASSWORD@HOST/DATABASE, journal:FILE "
     "(on a shared disk) or grpc://HOST:PORT"
 )
-HOW_TO_START = {
+
+START_HINTS = {
     "postgres": "Start one: docker run -d -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust postgres",
     "mysql": "Start one: docker run -d -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=mnsa mysql",
     "grpc": "Start one with optuna.storages.run_grpc_proxy_server, in front of a database",
@@ -42,7 +48,7 @@ def sqlite_url(file: Path) -> str:
     return f"sqlite:///{file.resolve()}"
 
 
-def full_url(url: str) -> str:
+def absolute_url(url: str) -> str:
     """A URL that means the same in every folder. Raises: StudyError for a kind that nobody knows."""
     kind, _, rest = url.partition(":")
     if kind == "journal":
@@ -50,11 +56,11 @@ def full_url(url: str) -> str:
     if kind == "sqlite":
         return sqlite_url(Path(rest.removeprefix("///")))
     if kind != "grpc" and kind.partition("+")[0] not in DRIVERS:
-        raise StudyError(f"--storage is {without_password(url)!r}; expected {KINDS}.")
+        raise StudyError(f"--storage is {strip_password(url)!r}; expected {SUPPORTED_URLS}.")
     return url
 
 
-def without_password(url: str) -> str:
+def strip_password(url: str) -> str:
     """A URL that may be shown and kept."""
     password = urlsplit(url).password
     return url.replace(f":{password}@", "@", 1) if password else url
@@ -62,7 +68,7 @@ def without_password(url: str) -> str:
 
 def open_storage(url: str) -> BaseStorage:
     """Connect. Raises: StudyError saying how to start a storage, or what to install."""
-    shown = without_password(url)
+    shown = strip_password(url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # every trial has a line of ours
     try:
         with warnings.catch_warnings():
@@ -74,16 +80,16 @@ def open_storage(url: str) -> BaseStorage:
             "pip install 'mnsa[search-storages]'."
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise StudyError(f"--storage is {shown!r} ({error}); expected {KINDS}.") from None
+        raise StudyError(f"--storage is {shown!r} ({error}); expected {SUPPORTED_URLS}.") from None
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        hint = next(hint for kind, hint in HOW_TO_START.items() if url.startswith(kind))
+        hint = next(hint for kind, hint in START_HINTS.items() if url.startswith(kind))
         raise StudyError(f"The storage {shown} can't be reached ({reason}). {hint}.") from None
 
 
-def patiently(call: Callable[[], T]) -> T:
+def with_retries(call: Callable[[], T]) -> T:
     """Call, and again after a pause where the storage fails. Raises: what the last attempt raises."""
-    for pause in PATIENCE_S:
+    for pause in RETRY_DELAYS_S:
         try:
             return call()
         except storage_errors():
@@ -104,23 +110,23 @@ def _connect(url: str) -> BaseStorage:
     if kind == "grpc":
         address = urlsplit(url)
         proxy = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)
-        proxy.wait_server_ready(timeout=CONNECT_S)
+        proxy.wait_server_ready(timeout=CONNECT_TIMEOUT_S)
         return proxy
     literal = f"{DRIVERS.get(kind, kind)}:{rest}".replace("{", "{{").replace("}", "}}")  # Optuna formats its URLs
     # Trials are minutes apart, so a connection of its own for each question costs nothing, and none is ever stale.
-    timeout = {"timeout": LOCK_S} if kind == "sqlite" else {"connect_timeout": CONNECT_S}
+    timeout = {"timeout": SQLITE_TIMEOUT_S} if kind == "sqlite" else {"connect_timeout": CONNECT_TIMEOUT_S}
     storage = RDBStorage(literal, {"poolclass": NullPool, "connect_args": timeout})
-    return _one_at_a_time(storage) if kind == "sqlite" else storage
+    return _begin_immediately(storage) if kind == "sqlite" else storage
 
 
-def _one_at_a_time(storage: RDBStorage) -> RDBStorage:
+def _begin_immediately(storage: RDBStorage) -> RDBStorage:
     """Let SQLite lock its file when a transaction begins, not when it first writes.
 
     Otherwise two processes can both read that a trial waits, and then both take it: SQLite has no `FOR UPDATE`.
     """
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def _leave_transactions_to_us(connection: Any, _: object) -> None:
+    def _disable_driver_transactions(connection: Any, _: object) -> None:
         connection.isolation_level = None
 
     @sqlalchemy.event.listens_for(storage.engine, "begin")

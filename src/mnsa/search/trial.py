@@ -1,12 +1,19 @@
-"""One trial: draw a network, train it, score it on validation, and keep the facts."""
+"""One trial: draw a network, train it, score it on validation, and record its costs.
+
+The stages before the first stage with masks are the same for all trials. They are trained once and shared.
+B batch; H, W image size in pixels.
+"""
 
 import gc
 import math
+import resource
 import shutil
+import statistics
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import lightning
@@ -16,27 +23,112 @@ from lightning.pytorch.callbacks import Callback
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from mnsa.config import Config
+from mnsa.config import Config, ModelConfig
 from mnsa.data.manifest import Manifest
-from mnsa.errors import StudyError
+from mnsa.errors import RunError, StudyError
 from mnsa.model.cost import network_cost
-from mnsa.run_folder import write_text
-from mnsa.search.facts import PeakMemory, latency_ms
-from mnsa.search.heartbeat import Heartbeat
-from mnsa.search.queue import REASON, note
-from mnsa.search.shared import trial_config
-from mnsa.search.space import Space, bare_levels, configured, draw
-from mnsa.search.storage import patiently
+from mnsa.model.network import build_network
+from mnsa.run_folder import RunFolder, atomic_write_text, open_run_folder
+from mnsa.search.file_lock import file_lock
+from mnsa.search.space import SearchSpace, apply_point, levels_without_branch, split_stages, suggest_point
+from mnsa.search.storage import with_retries
+from mnsa.search.trial_queue import REASON, Heartbeat, set_trial_attr
 from mnsa.study_folder import StudyFolder
-from mnsa.training.fit import TrainingInterruptedError, train_checked
+from mnsa.training.fit import TrainingInterruptedError, resume, train_validated
 from mnsa.training.module import StageModule
 
-CURVE = "curve"  # user attribute of a trial: validation IoU after each epoch
-LONGEST_REASON = 300  # characters
-COST_FACTS = {"macs": "macs", "parameters": "parameters", "latency": "latency_ms"}  # objective -> user attribute
+_MIB = 1 << 20
+
+WARMUP_RUNS, TIMED_RUNS = 2, 9
 
 
-class Outcome(NamedTuple):
+class PeakMemory:
+    """The most memory used since it was made: allocated on the GPU where there is one, else resident in the process."""
+
+    def __init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with suppress(OSError):  # the peak is then the whole process's so far
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak, proc(5)
+
+    def mib(self) -> float:
+        """In MiB."""
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() / _MIB
+        try:
+            status = Path("/proc/self/status").read_text(encoding="ascii")
+            return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        except (OSError, IndexError):
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_latency_ms(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> float:
+    """Median time of one image (1, 3, H, W) through the network, in milliseconds, on the device that training uses."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    blank = config.model_copy(update={"pretrained": "none"})  # the time depends on no weight
+    network = build_network(blank, classes, mask_classes).eval().to(device)
+    image = torch.zeros(1, 3, *size, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(WARMUP_RUNS + TIMED_RUNS):
+            start = time.perf_counter()
+            network(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[WARMUP_RUNS:])
+
+
+def train_shared_stages(folder: StudyFolder, config: Config, manifest: Manifest) -> None:
+    """Train the shared stages, unless there are none or it is done; one process does it, the others wait.
+
+    A worker that dies here leaves a run that the next one resumes. Raises: as `mnsa train`.
+    """
+    shared, _ = split_stages(config)
+    if not shared:
+        print("No stage comes before the masks, so each trial trains everything.", flush=True)  # noqa: T201
+        return
+    names = ", ".join(stage.name for stage in shared)
+    with file_lock(folder.lock_file("shared"), waiting=f"Waiting for another worker to train {names}."):
+        run = RunFolder(folder.shared_folder)
+        if (run.model_folder / "model.safetensors").is_file():
+            return
+        print(f"Training {names} once, for all trials.", flush=True)  # noqa: T201
+        if _can_resume_shared(run):
+            resume(run.path)
+        else:
+            alone = config.model_copy(update={"stages": shared})
+            train_validated(alone, manifest, folder.data_folder, run.path)
+
+
+def make_trial_config(folder: StudyFolder, config: Config) -> Config:
+    """The config of one trial: its own stages, which start from what the shared ones have learnt."""
+    shared, own = split_stages(config)
+    if not shared:
+        return config
+    start = config.train.model_copy(update={"init_from": str(folder.shared_folder.resolve())})
+    return config.model_copy(update={"train": start, "stages": own})
+
+
+def _can_resume_shared(run: RunFolder) -> bool:
+    """Tell whether there is something to resume; what a worker left that died before the first file is removed."""
+    try:
+        open_run_folder(run.path)
+    except RunError:
+        shutil.rmtree(run.path, ignore_errors=True)
+        return False
+    return True
+
+
+CURVE_ATTR = "curve"  # user attribute of a trial: validation IoU after each epoch
+
+MAX_REASON_CHARS = 300  # characters
+
+COST_ATTRS = {"macs": "macs", "parameters": "parameters", "latency": "latency_ms"}  # objective -> user attribute
+
+
+class TrialOutcome(NamedTuple):
     """How a trial ended; values: the study's objectives, where it is complete."""
 
     state: TrialState
@@ -45,7 +137,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(eq=False)  # Lightning hashes its callbacks
-class Curve(Callback):
+class PruningCallback(Callback):
     """Tells Optuna each epoch's validation IoU and stops the training where its pruner says so."""
 
     trial: optuna.Trial
@@ -58,10 +150,10 @@ class Curve(Callback):
         score, stage = trainer.callback_metrics["val_score"], cast("StageModule", module).stage.name
         self.stages.setdefault(stage, []).append((float(score), float(iou)))
         values = self.values
-        note(self.trial.study, self.trial, CURVE, values)
+        set_trial_attr(self.trial.study, self.trial, CURVE_ATTR, values)
         if len(self.trial.study.directions) == 1:
-            patiently(lambda: self.trial.report(values[-1], step=len(values)))
-            if patiently(self.trial.should_prune):
+            with_retries(lambda: self.trial.report(values[-1], step=len(values)))
+            if with_retries(self.trial.should_prune):
                 raise optuna.TrialPruned(f"pruned after epoch {len(values)}")
 
     @property
@@ -70,22 +162,22 @@ class Curve(Callback):
         return [iou for epochs in self.stages.values() for _, iou in epochs]
 
     @property
-    def kept(self) -> float:
+    def best_iou(self) -> float:
         """IoU of the epoch that the last stage with masks keeps: the first of those with the best score."""
         last = list(self.stages.values())[-1]
         return max(last, key=lambda epoch: epoch[0])[1]
 
 
 @dataclass(frozen=True)
-class Trainer:
+class TrialRunner:
     """Runs trials of one study, one after the other."""
 
     folder: StudyFolder
     config: Config
     manifest: Manifest
-    space: Space
+    space: SearchSpace
 
-    def run(self, trial: optuna.Trial) -> Outcome:
+    def run(self, trial: optuna.Trial) -> TrialOutcome:
         """Train and score a trial, and write what is known of it to its user attributes.
 
         Whatever goes wrong with the trial is its outcome; only interruptions pass through.
@@ -93,54 +185,54 @@ class Trainer:
         start, memory = time.perf_counter(), PeakMemory()
         with Heartbeat(trial.study._storage, trial._trial_id, self.config.search.heartbeat_s):
             outcome = self._attempt(trial)
-            facts = {"seconds": time.perf_counter() - start, "peak_memory_mib": memory.mib(), REASON: outcome.reason}
+            costs = {"seconds": time.perf_counter() - start, "peak_memory_mib": memory.mib(), REASON: outcome.reason}
             with suppress(UpdateFinishedTrialError):
-                for name, value in facts.items():
-                    note(trial.study, trial, name, value)
+                for name, value in costs.items():
+                    set_trial_attr(trial.study, trial, name, value)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return outcome
 
-    def _attempt(self, trial: optuna.Trial) -> Outcome:
+    def _attempt(self, trial: optuna.Trial) -> TrialOutcome:
         folder = self.folder.trial_folder(trial.number)
         try:
-            return Outcome(TrialState.COMPLETE, self._values(trial, Curve(trial)))
+            return TrialOutcome(TrialState.COMPLETE, self._values(trial, PruningCallback(trial)))
         except optuna.TrialPruned as pruned:
-            return Outcome(TrialState.PRUNED, reason=str(pruned))
+            return TrialOutcome(TrialState.PRUNED, reason=str(pruned))
         except TrainingInterruptedError:
             raise
         except Exception as error:  # out of memory above all; whatever it is, the study goes on
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "error.txt", traceback.format_exc())
-            return Outcome(TrialState.FAIL, reason=_reason(error))
+            atomic_write_text(folder / "error.txt", traceback.format_exc())
+            return TrialOutcome(TrialState.FAIL, reason=_short_reason(error))
         finally:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
-    def _values(self, trial: optuna.Trial, curve: Curve) -> list[float]:
-        point = draw(self.space, trial)
-        if levels := bare_levels(point):
+    def _values(self, trial: optuna.Trial, callback: PruningCallback) -> list[float]:
+        point = suggest_point(self.space, trial)
+        if levels := levels_without_branch(point):
             raise optuna.TrialPruned(f"no branch at level {', '.join(map(str, levels))}")
-        candidate = configured(self.config, point)
-        facts = self._facts(candidate)
-        for name, value in facts.items():
-            note(trial.study, trial, name, value)
-        config, out = trial_config(self.folder, candidate), self.folder.trial_folder(trial.number)
-        train_checked(config, self.manifest, self.folder.data_folder, out, callbacks=[curve])
-        if math.isnan(curve.kept):
+        candidate = apply_point(self.config, point)
+        costs = self._measure_costs(candidate)
+        for name, value in costs.items():
+            set_trial_attr(trial.study, trial, name, value)
+        config, out = make_trial_config(self.folder, candidate), self.folder.trial_folder(trial.number)
+        train_validated(config, self.manifest, self.folder.data_folder, out, callbacks=[callback])
+        if math.isnan(callback.best_iou):
             raise StudyError("the validation masks hold no pixel to score")
-        return [curve.kept, *(facts[COST_FACTS[name]] for name in self.config.search.objectives[1:])]
+        return [callback.best_iou, *(costs[COST_ATTRS[name]] for name in self.config.search.objectives[1:])]
 
-    def _facts(self, config: Config) -> dict[str, float]:
+    def _measure_costs(self, config: Config) -> dict[str, float]:
         """What the whole network costs, both heads included, whatever this trial trains of it."""
         classes = len(self.manifest.classes) if "classification" in config.tasks else 0
         shape = config.model, classes, len(self.manifest.mask_classes), config.data.size
         cost = network_cost(*shape)
-        facts: dict[str, float] = {"parameters": cost.parameters, "macs": cost.macs}
+        costs: dict[str, float] = {"parameters": cost.parameters, "macs": cost.macs}
         if "latency" in self.config.search.objectives:
-            facts["latency_ms"] = latency_ms(*shape)
-        return facts
+            costs["latency_ms"] = measure_latency_ms(*shape)
+        return costs
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:LONGEST_REASON]
+def _short_reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON_CHARS]

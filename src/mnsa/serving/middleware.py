@@ -1,4 +1,4 @@
-"""What stands before every answer: who may ask, and what a browser may do with it."""
+"""Security middleware: checks the host name and the origin of a request, and sets security headers."""
 
 import ipaddress
 from collections.abc import Collection
@@ -9,12 +9,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ANY_HOST = "*"
-_POLICY = (
+
+_CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": _POLICY,
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -24,7 +26,7 @@ HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """Refuses foreign names and foreign pages, puts the headers on, and counts.
 
     hosts: names under which the server may be asked for. A page elsewhere can make its own name lead here (DNS
@@ -46,7 +48,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
                 self.requests.labels(path, str(message["status"])).inc()
             await send(message)
 
@@ -54,8 +56,8 @@ class Guard:
         await (refusal or self.app)(scope, receive, send_guarded)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
-        host = host_name(headers.get("host", ""))
-        if ANY_HOST not in self.hosts and host not in self.hosts and not _is_address(host):
+        host = parse_host(headers.get("host", ""))
+        if ANY_HOST not in self.hosts and host not in self.hosts and not _is_ip_address(host):
             detail = f"This server doesn't answer as {host!r}. Start it with --allow-host and that name."
             return JSONResponse({"detail": detail}, 421)
         if method == "POST" and headers.get("sec-fetch-site") == "cross-site":
@@ -63,14 +65,14 @@ class Guard:
         return None
 
 
-def host_name(host: str) -> str:
+def parse_host(host: str) -> str:
     """The name in a Host header, without its port: `[::1]:80` -> `::1`."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
 
 
-def _is_address(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs an app until it is told to end: its address, its port and its signals."""
+"""Runs the app with uvicorn until it is stopped: address, port and signals."""
 
 import signal
 import socket
@@ -9,12 +9,13 @@ from starlette.types import ASGIApp
 
 from mnsa.errors import RunError
 
-_CONNECTIONS = 1000  # beyond them uvicorn answers 503 without asking the app
-_LAST_ANSWERS_S = 10  # what is being computed when the server is told to end has this long
+_MAX_CONNECTIONS = 1000  # beyond them uvicorn answers 503 without asking the app
+
+_SHUTDOWN_TIMEOUT_S = 10  # what is being computed when the server is told to end has this long
 
 
-def serve(app: ASGIApp, host: str, port: int, *, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; `announce` gets the address when the port is taken. Port 0: any free one.
+def run_server(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; `on_start` gets the address when the port is taken. Port 0: any free one.
 
     Raises: RunError when the port can't be had.
     """
@@ -30,11 +31,11 @@ def serve(app: ASGIApp, host: str, port: int, *, announce: Callable[[str], None]
             log_level="warning",
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
         shown = f"[{host}]" if family == socket.AF_INET6 else host
-        announce(f"http://{shown}:{listener.getsockname()[1]}")
+        on_start(f"http://{shown}:{listener.getsockname()[1]}")
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has ended in good order
             signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])

@@ -1,9 +1,10 @@
-"""The images of a request: read into memory, never to disk, and counted while they come in."""
+"""Request limits, and the upload of images: read into memory, never to disk, with a size limit while they arrive."""
 
 import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -12,12 +13,34 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from mnsa.serving.limits import MIB, Limits
+MIB = 2**20
 
-FIELD = "images"
-MULTIPART = "multipart/form-data"
-_DRAIN_S = 2.0
-_NAME_LENGTH = 120
+MEGAPIXEL = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """max_bytes: of a whole request. max_pixels: of an image. max_images: in a request.
+
+    queue_size: requests that are being received, waiting or answered at a time, so that memory has a bound of about
+    queue_size x max_bytes plus one decoded image. upload_timeout_s, timeout_s: seconds for receiving, and for waiting and answering.
+    """
+
+    max_bytes: int = 64 * MIB
+    max_pixels: int = 60 * MEGAPIXEL
+    max_images: int = 16
+    queue_size: int = 16
+    upload_timeout_s: float = 60.0
+    timeout_s: float = 120.0
+
+
+IMAGES_FIELD = "images"
+
+MULTIPART_TYPE = "multipart/form-data"
+
+_DRAIN_TIMEOUT_S = 2.0
+
+_MAX_NAME_LENGTH = 120
 
 
 class Upload(NamedTuple):
@@ -27,7 +50,7 @@ class Upload(NamedTuple):
     data: bytes
 
 
-class Incoming:
+class RequestBody:
     """The body of a request while it comes in; `ended` when all of it is here."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
@@ -56,7 +79,7 @@ class Incoming:
         """
         received = 0 if "expect" not in self.request.headers else self.max_bytes
         with suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(_DRAIN_S):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 while not self.ended and received < self.max_bytes:
                     received += len(await self._next())
 
@@ -69,12 +92,12 @@ class Incoming:
         return body
 
 
-class _Parser(MultiPartParser):
+class _MultipartParser(MultiPartParser):
     """Starlette's, but it counts the parts as they begin, and keeps large files in memory."""
 
     spool_max_size = sys.maxsize
 
-    def __init__(self, incoming: Incoming, max_images: int) -> None:
+    def __init__(self, incoming: RequestBody, max_images: int) -> None:
         super().__init__(incoming.request.headers, incoming.chunks())
         self.max_images = max_images
         self.parts = 0
@@ -86,40 +109,40 @@ class _Parser(MultiPartParser):
         super().on_part_begin()
 
 
-async def read_images(incoming: Incoming, limits: Limits) -> list[Upload]:
+async def read_uploads(incoming: RequestBody, limits: RequestLimits) -> list[Upload]:
     """The files of the form field `images`, in order.
 
     Raises: HTTPException 408 when they come too slowly, 413 when they are too large or too many, 415 when the body is
     no form, 422 when the form is broken, has no images or other fields. ClientDisconnect when nobody is left.
     """
-    if incoming.request.headers.get("content-type", "").split(";")[0].strip().lower() != MULTIPART:
-        raise HTTPException(415, f"Send the images as {MULTIPART}, each in a field named {FIELD}.")
+    if incoming.request.headers.get("content-type", "").split(";")[0].strip().lower() != MULTIPART_TYPE:
+        raise HTTPException(415, f"Send the images as {MULTIPART_TYPE}, each in a field named {IMAGES_FIELD}.")
     try:
-        async with asyncio.timeout(limits.upload_s):
-            form = await _Parser(incoming, limits.max_images).parse()
+        async with asyncio.timeout(limits.upload_timeout_s):
+            form = await _MultipartParser(incoming, limits.max_images).parse()
     except TimeoutError:
-        raise HTTPException(408, f"The images didn't arrive within {limits.upload_s:g} seconds.") from None
+        raise HTTPException(408, f"The images didn't arrive within {limits.upload_timeout_s:g} seconds.") from None
     except MultiPartException as error:
         raise HTTPException(422, f"The form can't be read: {error.message}") from None
     try:
-        return _images_of(form)
+        return _form_uploads(form)
     finally:
         await form.close()
 
 
-def _images_of(form: FormData) -> list[Upload]:
+def _form_uploads(form: FormData) -> list[Upload]:
     uploads = []
     for field, value in form.multi_items():
-        if field != FIELD or not isinstance(value, UploadFile):
-            raise HTTPException(422, f"The form may have files in fields named {FIELD} and nothing else.")
-        uploads.append(Upload(_label(value.filename), value.file.read()))
+        if field != IMAGES_FIELD or not isinstance(value, UploadFile):
+            raise HTTPException(422, f"The form may have files in fields named {IMAGES_FIELD} and nothing else.")
+        uploads.append(Upload(_clean_file_name(value.filename), value.file.read()))
     if not uploads:
-        raise HTTPException(422, f"The form has no image. Send at least one, in a field named {FIELD}.")
+        raise HTTPException(422, f"The form has no image. Send at least one, in a field named {IMAGES_FIELD}.")
     return uploads
 
 
-def _label(filename: str | None) -> str:
+def _clean_file_name(filename: str | None) -> str:
     """The last part of a client's file name, printable and short; it never becomes a path."""
     last = PurePosixPath((filename or "").replace("\\", "/")).name
     printable = "".join(letter for letter in last if letter.isprintable())
-    return printable[-_NAME_LENGTH:] or "image"
+    return printable[-_MAX_NAME_LENGTH:] or "image"

@@ -1,1 +1,1 @@
-"""Learning: losses, stages, and the loop that Lightning runs."""
+"""Training: losses, stages, optimizers, loggers, and `fit`, which runs all stages."""

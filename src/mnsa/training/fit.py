@@ -23,29 +23,27 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 
 from mnsa.config import Config, StageConfig
-from mnsa.data.check import require_sound
 from mnsa.data.dataset import LeafDataModule, class_weights
-from mnsa.data.decoded_cache import DecodedCache
+from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.data.validation.validate import require_valid
 from mnsa.errors import MnsaError, RunError
 from mnsa.model.network import Network, build_network
 from mnsa.run_folder import (
-    ModelCard,
+    ModelSpec,
     RunFolder,
-    create_run,
-    dataset_origin,
-    open_run,
-    run_config,
-    run_dataset,
+    create_run_folder,
+    dataset_provenance,
+    open_run_folder,
+    read_run_config,
+    read_run_dataset,
     save_network,
 )
-from mnsa.training.epoch_seed import EpochSeed
-from mnsa.training.epoch_table import EpochTable
-from mnsa.training.loggers import open_loggers
-from mnsa.training.module import StageModule
-from mnsa.training.requirements import require_trainable
-from mnsa.training.stages import open_stage
-from mnsa.training.start import knows_classes, knows_masks, read_start, take_over
+from mnsa.training.loggers import CSVMetricsLogger, open_loggers
+from mnsa.training.module import EpochSeedCallback, StageModule
+from mnsa.training.preflight import require_trainable
+from mnsa.training.stages import set_trainable_parts
+from mnsa.training.warm_start import has_class_head, has_mask_head, load_matching_parts, read_init_weights
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
@@ -67,11 +65,11 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunF
     TrainingInterruptedError after Ctrl-C.
     """
     manifest = read_manifest(dataset)
-    _require(config, manifest)
-    return train_checked(config, manifest, dataset, out, devices=devices)
+    _validate(config, manifest)
+    return train_validated(config, manifest, dataset, out, devices=devices)
 
 
-def train_checked(
+def train_validated(
     config: Config,
     manifest: Manifest,
     dataset: Path,
@@ -84,8 +82,8 @@ def train_checked(
 
     A search checks its data once, not for each trial.
     """
-    network = _build(config, manifest)
-    run = create_run(out, config, dataset_origin(manifest, dataset)) if is_first_process() else RunFolder(out)
+    network = _build_network(config, manifest)
+    run = create_run_folder(out, config, dataset_provenance(manifest, dataset)) if is_rank_zero() else RunFolder(out)
     return _run_stages(run, config, manifest, network, devices, callbacks)
 
 
@@ -94,14 +92,14 @@ def resume(path: Path, *, devices: int = 1) -> RunFolder:
 
     Raises: RunError when `path` is no run folder or its data set has changed; otherwise as `train`.
     """
-    run = open_run(path)
-    config = run_config(run)
-    dataset, digest = run_dataset(run)
+    run = open_run_folder(path)
+    config = read_run_config(run)
+    dataset, digest = read_run_dataset(run)
     manifest = read_manifest(dataset)
     if manifest.digest() != digest:
         raise RunError(f"{dataset} has changed since {path} was begun. Start a new run with mnsa train --out.")
-    _require(config, manifest)
-    return _run_stages(run, config, manifest, _build(config, manifest), devices)
+    _validate(config, manifest)
+    return _run_stages(run, config, manifest, _build_network(config, manifest), devices)
 
 
 def _run_stages(
@@ -114,8 +112,8 @@ def _run_stages(
 ) -> RunFolder:
     for stage in config.stages:
         _fit_stage(run, config, stage, manifest, network, devices, callbacks)
-    if is_first_process():
-        save_network(run.model_folder, network, _card(config, manifest, network))
+    if is_rank_zero():
+        save_network(run.model_folder, network, _model_spec(config, manifest, network))
     return run
 
 
@@ -136,41 +134,48 @@ def _fit_stage(
         weights = class_weights(manifest) if config.loss.class_weights == "balanced" else None
         mask_classes = max(1, len(manifest.mask_classes))
         module = StageModule(network, stage, config.loss, mask_classes=mask_classes, class_weights=weights)
-        with open_loggers(run, config, stage.name, first_process=is_first_process()) as loggers:
+        with open_loggers(run, config, stage.name, first_process=is_rank_zero()) as loggers:
             with _quiet_lightning():
-                trainer = _trainer(run, config, stage, devices, callbacks, loggers)
-            _fit(trainer, module, _loaders(config, stage, manifest, network), folder / "last.ckpt", run)
+                trainer = _build_trainer(run, config, stage, devices, callbacks, loggers)
+            _run_trainer(
+                trainer, module, _build_data_module(config, stage, manifest, network), folder / "last.ckpt", run
+            )
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             done.touch()
-    best = _read_checkpoint(folder / "best.ckpt")["state_dict"]
+    best = _load_checkpoint(folder / "best.ckpt")["state_dict"]
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}, strict=True)
 
 
-def _loaders(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
+def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
     workers = min(config.train.workers, os.cpu_count() or 1)  # the batches don't depend on their number
     return LeafDataModule(
         manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
-        batch_size=stage.batch_size, workers=workers, seed=config.train.seed, cache=_cache(config),
+        batch_size=stage.batch_size, workers=workers, seed=config.train.seed, cache=_decoded_cache(config),
     )  # fmt: skip
 
 
-def _cache(config: Config) -> DecodedCache | None:
+def _decoded_cache(config: Config) -> DecodedCache | None:
     train = config.train
     return DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None
 
 
-def _trainer(
-    run: RunFolder, config: Config, stage: StageConfig, devices: int, guests: Sequence[Callback], loggers: list[Logger]
+def _build_trainer(
+    run: RunFolder,
+    config: Config,
+    stage: StageConfig,
+    devices: int,
+    extra_callbacks: Sequence[Callback],
+    loggers: list[Logger],
 ) -> lightning.Trainer:
     keep = partial(
         ModelCheckpoint, run.checkpoint_folder(stage.name), save_on_train_epoch_end=True, enable_version_counter=False
     )
     # `last` after `best`, so that it remembers which epoch was the best
     checkpoints = [keep(filename="best", monitor="val_score", mode="max"), keep(filename="last")]
-    table, seed = EpochTable(run.metrics_file, stage.name), EpochSeed(config.train.seed)
-    callbacks: list[Callback] = [table, seed, *guests, *checkpoints]
+    table, seed = CSVMetricsLogger(run.metrics_file, stage.name), EpochSeedCallback(config.train.seed)
+    callbacks: list[Callback] = [table, seed, *extra_callbacks, *checkpoints]
     if stage.patience:
         callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
     if config.train.ema_decay:
@@ -194,13 +199,15 @@ def _trainer(
     )
 
 
-def _fit(trainer: lightning.Trainer, module: StageModule, loaders: LeafDataModule, last: Path, run: RunFolder) -> None:
-    begun = last.exists()
-    if begun:
-        _read_checkpoint(last)  # refuses a damaged file; Lightning would end in a traceback
+def _run_trainer(
+    trainer: lightning.Trainer, module: StageModule, loaders: LeafDataModule, last: Path, run: RunFolder
+) -> None:
+    resuming = last.exists()
+    if resuming:
+        _load_checkpoint(last)  # refuses a damaged file; Lightning would end in a traceback
     try:
         with _quiet_lightning():
-            trainer.fit(module, loaders, ckpt_path=last if begun else None, weights_only=True if begun else None)
+            trainer.fit(module, loaders, ckpt_path=last if resuming else None, weights_only=True if resuming else None)
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -220,7 +227,7 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def _load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
@@ -228,39 +235,39 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _card(config: Config, manifest: Manifest, network: Network) -> ModelCard:
+def _model_spec(config: Config, manifest: Manifest, network: Network) -> ModelSpec:
     """What the network knows: the data's names, as far as it has a head for them."""
     classes = manifest.classes if network.class_head else ()
     mask_classes = manifest.mask_classes if network.decoder else ()
-    return ModelCard(config.model, config.data, classes, mask_classes)
+    return ModelSpec(config.model, config.data, classes, mask_classes)
 
 
-def _build(config: Config, manifest: Manifest) -> Network:
+def _build_network(config: Config, manifest: Manifest) -> Network:
     """Build a network with a head for each task that a stage learns, or that it brings from where it starts."""
     torch.manual_seed(config.train.seed)
-    model, source = config.model, config.train.start_from
-    start = read_start(Path(source), model.attention) if source else {}
-    classifies = "classification" in config.tasks or knows_classes(start, len(manifest.classes))
-    segments = "segmentation" in config.tasks or knows_masks(start)
+    model, source = config.model, config.train.init_from
+    start = read_init_weights(Path(source), model.attention) if source else {}
+    classifies = "classification" in config.tasks or has_class_head(start, len(manifest.classes))
+    segments = "segmentation" in config.tasks or has_mask_head(start)
     blank = model.model_copy(update={"pretrained": "none"}) if source else model
     network = build_network(
         blank, len(manifest.classes) if classifies else 0, len(manifest.mask_classes) if segments else 0
     )
-    if source and (said := take_over(network, start, source)) and is_first_process():
-        print(said)  # noqa: T201
+    if source and (message := load_matching_parts(network, start, source)) and is_rank_zero():
+        print(message)  # noqa: T201
     for stage in config.stages:  # what a later stage would refuse is refused now
-        open_stage(network, stage)
-        _loaders(config, stage, manifest, network)
+        set_trainable_parts(network, stage)
+        _build_data_module(config, stage, manifest, network)
     return network
 
 
-def _require(config: Config, manifest: Manifest) -> None:
+def _validate(config: Config, manifest: Manifest) -> None:
     require_trainable(config, manifest)
-    if is_first_process():
-        require_sound(manifest)  # opens every file once
+    if is_rank_zero():
+        require_valid(manifest)  # opens every file once
 
 
-def is_first_process() -> bool:
+def is_rank_zero() -> bool:
     """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 

@@ -1,9 +1,10 @@
-"""TensorBoard, MLflow and Weights & Biases beside metrics.csv, for who asks for them in `train.loggers`.
+"""Loggers: metrics.csv always; TensorBoard, MLflow and Weights & Biases where `train.loggers` names them.
 
-Each stage is a run there, named RUN/STAGE, with the whole config as its hyper-parameters. All of it stays in the run
-folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage goes on in the run it had.
+Each stage is a run there, named RUN/STAGE, with the whole config as its hyper-parameters. All files stay in the run
+folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage continues its own run.
 """
 
+import csv
 import logging
 import os
 from collections.abc import Iterator
@@ -13,21 +14,56 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import lightning
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from mnsa.config import Config
 from mnsa.errors import ConfigError, RunError
-from mnsa.run_folder import RunFolder, write_text
+from mnsa.run_folder import RunFolder, atomic_write_text
 
-_MODULES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+
+class CSVMetricsLogger(Callback):
+    """Appends each epoch's scores to a CSV file and prints them; an epoch that is run again is replaced."""
+
+    def __init__(self, file: Path, stage: str) -> None:
+        self.file = file
+        self.stage = stage
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = {"stage": self.stage, "epoch": str(trainer.current_epoch + 1)}
+        row |= {name: f"{float(value):.5g}" for name, value in sorted(trainer.callback_metrics.items())}
+        atomic_write_text(self.file, _to_csv([*self._earlier_rows(trainer.current_epoch), row]))
+        scores = "  ".join(f"{name} {row[name]}" for name in row if name == "loss" or name.startswith("val_"))
+        print(f"{self.stage} {row['epoch']}/{trainer.max_epochs}  {scores}", flush=True)  # noqa: T201
+
+    def _earlier_rows(self, epoch: int) -> list[dict[str, str]]:
+        if not self.file.exists():
+            return []
+        with self.file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        return [row for row in rows if row["stage"] != self.stage or int(row["epoch"]) <= epoch]
+
+
+def _to_csv(rows: list[dict[str, str]]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+    return "".join(",".join(line) + "\n" for line in lines)
+
+
+_LOGGER_PACKAGES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+
 _PROJECT = "mnsa"  # MLflow's experiment, W&B's project
+
 _STAGE_TAG = "mnsa.stage"  # what a resumed stage finds its MLflow run by
 
 
 def require_loggers(config: Config) -> None:
     """Look whether what `train.loggers` asks for is installed. Raises: ConfigError."""
     for name in config.train.loggers:
-        if missing := [module for module in _MODULES[name] if find_spec(module) is None]:
+        if missing := [module for module in _LOGGER_PACKAGES[name] if find_spec(module) is None]:
             raise ConfigError(
                 f"train.loggers asks for {name}, which is missing ({', '.join(missing)}): pip install 'mnsa[{name}]'."
             )
@@ -39,18 +75,18 @@ def open_loggers(run: RunFolder, config: Config, stage: str, *, first_process: b
 
     Raises: RunError when a server can't be reached or refuses us.
     """
-    _keep_quiet()
+    _silence_libraries()
     loggers = list[Logger]()
     identity = f"{_run_id(run.logs_folder)}-{stage}" if config.train.loggers and first_process else ""
     try:
         for name in dict.fromkeys(config.train.loggers):
-            logger = _MAKERS[name](run, stage, identity)
+            logger = _BUILDERS[name](run, stage, identity)
             loggers.append(logger)
-            logger.log_hyperparams(_parameters(config))  # the first call that needs the server
-    except _refusals(config) as error:
-        said = str(error).rstrip(".")
+            logger.log_hyperparams(_hyperparameters(config))  # the first call that needs the server
+    except _server_errors(config) as error:
+        reason = str(error).rstrip(".")
         raise RunError(
-            f"train.loggers: {said}. Look at MLFLOW_TRACKING_URI and WANDB_MODE, or take the logger out "
+            f"train.loggers: {reason}. Look at MLFLOW_TRACKING_URI and WANDB_MODE, or take the logger out "
             f"of {run.config_file}; then continue with: mnsa train --resume {run.path}"
         ) from None
     try:
@@ -73,11 +109,11 @@ def _mlflow(run: RunFolder, stage: str, identity: str) -> Logger:
         address, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "mlflow").as_uri()
     return MLFlowLogger(
         _PROJECT, f"{run.path.name}/{stage}", address, {_STAGE_TAG: identity}, artifact_location=artifacts,
-        run_id=_earlier_mlflow_run(address, identity) if identity else None,
+        run_id=_find_mlflow_run(address, identity) if identity else None,
     )  # fmt: skip
 
 
-def _earlier_mlflow_run(address: str, identity: str) -> str | None:
+def _find_mlflow_run(address: str, identity: str) -> str | None:
     """The MLflow run that this stage began before it was interrupted."""
     from mlflow.tracking import MlflowClient
 
@@ -98,10 +134,10 @@ def _wandb(run: RunFolder, stage: str, identity: str) -> Logger:
     )  # fmt: skip
 
 
-_MAKERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+_BUILDERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
 
 
-def _parameters(config: Config) -> dict[str, Any]:
+def _hyperparameters(config: Config) -> dict[str, Any]:
     """The config as a tree whose stages have names instead of numbers."""
     return {**config.model_dump(mode="json"), "stages": {s.name: s.model_dump(mode="json") for s in config.stages}}
 
@@ -111,11 +147,11 @@ def _run_id(folder: Path) -> str:
     file = folder / "id"
     if not file.exists():
         folder.mkdir(exist_ok=True)
-        write_text(file, token_hex(8))
+        atomic_write_text(file, token_hex(8))
     return file.read_text(encoding="utf-8")
 
 
-def _keep_quiet() -> None:
+def _silence_libraries() -> None:
     """Let the libraries say less here, and nothing to their makers, unless the environment says otherwise."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -123,7 +159,7 @@ def _keep_quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def _refusals(config: Config) -> tuple[type[Exception], ...]:
+def _server_errors(config: Config) -> tuple[type[Exception], ...]:
     """What the libraries raise when a server isn't there or lets nobody in."""
     kinds = list[type[Exception]]([OSError])
     if "mlflow" in config.train.loggers:

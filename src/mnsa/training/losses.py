@@ -1,4 +1,4 @@
-"""What is minimised.
+"""Loss functions.
 
 B batch; K classes; M mask classes; h, w size of the mask logits. Images without a label or a mask add nothing.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.records import NO_LABEL, NO_MASK
+from mnsa.structures import IGNORE_INDEX, NO_LABEL
 
 # Deep supervision: the weights of the output's losses and of `side_loss`. Source: method section 1.
 OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
@@ -28,11 +28,11 @@ def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tup
 
     A pixel shared by several classes gets each one's share of its area: nothing thin is widened or lost.
     """
-    known = (masks != NO_MASK)[:, None].float()
+    known = (masks != IGNORE_INDEX)[:, None].float()
     if mask_classes == 1:
         shares = (masks == 1)[:, None].float()
     else:
-        shares = F.one_hot(masks.where(masks != NO_MASK, 0), mask_classes).movedim(-1, 1).float() * known
+        shares = F.one_hot(masks.where(masks != IGNORE_INDEX, 0), mask_classes).movedim(-1, 1).float() * known
     if masks.shape[-2:] == size:
         return shares, known
     known_share = F.adaptive_avg_pool2d(known, size)
@@ -89,7 +89,7 @@ def guidance_loss(attention: Tensor, masks: Tensor) -> Tensor:
 
 def _foreground_targets(masks: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """`mask_targets` of any class but 0 as one class, at the size of `like` (B, 1, h, w)."""
-    foreground = masks.where(masks == NO_MASK, (masks > 0).to(masks))
+    foreground = masks.where(masks == IGNORE_INDEX, (masks > 0).to(masks))
     return mask_targets(foreground, (like.shape[-2], like.shape[-1]), 1)
 
 

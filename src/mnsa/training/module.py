@@ -1,4 +1,4 @@
-"""One stage as a LightningModule: losses on train, scores on validation."""
+"""One stage as a LightningModule: losses on train, scores on validation; and a callback that seeds every epoch."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -15,17 +16,28 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mnsa.config import LossConfig, StageConfig
+from mnsa.data.dataset import SampleIndex, sample_seed
 from mnsa.errors import ConfigError
-from mnsa.evaluation.metrics import ValidationScores
-from mnsa.model.heads import mask_of
-from mnsa.model.network import Network, padded
-from mnsa.records import NO_MASK, Batch
+from mnsa.metrics.functional import ValidationScores
+from mnsa.model.heads import mask_from_logits
+from mnsa.model.network import Network, pad_to_stride
+from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
-from mnsa.training.optimizers import InOrderAdamW, InOrderSGD
-from mnsa.training.stages import open_stage, set_modes
+from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
+from mnsa.training.stages import set_train_modes, set_trainable_parts
 
 
-class Answers(NamedTuple):
+class EpochSeedCallback(Callback):
+    """Seeds each epoch anew, from seed, epoch and process: a resumed run draws what an uninterrupted one draws."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+        torch.manual_seed(sample_seed(self.seed, SampleIndex(trainer.current_epoch, trainer.global_rank)))
+
+
+class StageOutputs(NamedTuple):
     """What a stage's tasks learn from; None or empty where nothing does.
 
     class_logits (B, K); attention (B, 1, H/32, W/32); mask_logits (B, M, h, w) at the mask head's own size; side_logits
@@ -51,12 +63,12 @@ class StageModule(lightning.LightningModule):
         self.mask_classes = mask_classes
         self.class_weights = class_weights
         self.scores = ValidationScores(mask_classes)
-        open_stage(network, stage)
+        set_trainable_parts(network, stage)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if mode:
-            set_modes(self.network, self.stage)
+            set_train_modes(self.network, self.stage)
         return self
 
     def on_train_start(self) -> None:
@@ -70,8 +82,8 @@ class StageModule(lightning.LightningModule):
             )
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        batch = _padded(batch)
-        terms = self._terms(batch, self._answers(batch.images))
+        batch = _pad_batch(batch)
+        terms = self._loss_terms(batch, self._compute_outputs(batch.images))
         total = losses.weighted_sum(terms)
         size = len(batch.images)
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -91,12 +103,12 @@ class StageModule(lightning.LightningModule):
         optimizer.zero_grad()
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        batch = _padded(batch)
-        answers, mask = self._answers(batch.images), None
-        if answers.mask_logits is not None:
-            sized = F.interpolate(answers.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
-            mask = mask_of(sized)
-        self.scores.update(answers.class_logits, batch.labels, mask, batch.masks)
+        batch = _pad_batch(batch)
+        outputs, mask = self._compute_outputs(batch.images), None
+        if outputs.mask_logits is not None:
+            sized = F.interpolate(outputs.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
+            mask = mask_from_logits(sized)
+        self.scores.update(outputs.class_logits, batch.labels, mask, batch.masks)
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.scores.compute().items():
@@ -104,65 +116,65 @@ class StageModule(lightning.LightningModule):
         self.scores.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = _optimizer(self.network, self.stage)
+        optimizer = _build_optimizer(self.network, self.stage)
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = round(self.stage.warmup_epochs * steps / self.stage.epochs)
         scheduler = LambdaLR(optimizer, lambda step: _lr_factor(step, steps, warmup, self.stage.schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _answers(self, images: Tensor) -> Answers:
+    def _compute_outputs(self, images: Tensor) -> StageOutputs:
         """Compute what the stage's tasks need."""
         frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             pyramid = self.network.features(images.contiguous(memory_format=torch.channels_last))
-        answers = Answers()
+        outputs = StageOutputs()
         if "classification" in self.stage.tasks:
             class_logits, attention = self.network.classify(pyramid)
-            answers = answers._replace(class_logits=class_logits, attention=attention)
+            outputs = outputs._replace(class_logits=class_logits, attention=attention)
         if "segmentation" in self.stage.tasks:
             if self.loss.deep_supervision:
-                mask_logits, sides = self.network.segment_deeply(pyramid, images)
+                mask_logits, sides = self.network.segment_with_side_logits(pyramid, images)
             else:
                 mask_logits, sides = self.network.segment(pyramid, images), ()
-            answers = answers._replace(mask_logits=mask_logits, side_logits=sides)
-        return answers
+            outputs = outputs._replace(mask_logits=mask_logits, side_logits=sides)
+        return outputs
 
-    def _terms(self, batch: Batch, answers: Answers) -> dict[str, tuple[float, Tensor]]:
+    def _loss_terms(self, batch: Batch, outputs: StageOutputs) -> dict[str, tuple[float, Tensor]]:
         """Name -> (weight, loss), in float32 whatever the precision of the network."""
         loss, terms = self.loss, {}
-        if answers.class_logits is not None:
-            logits = answers.class_logits.float()
+        if outputs.class_logits is not None:
+            logits = outputs.class_logits.float()
             entropy = losses.classification_loss(logits, batch.labels, self.class_weights, loss.label_smoothing)
             terms["classification"] = (loss.classification, entropy)
-        if answers.attention is not None and loss.mask_guidance > 0:
-            terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(answers.attention, batch.masks))
-        if answers.mask_logits is not None:
-            logits = answers.mask_logits.float()
+        if outputs.attention is not None and loss.mask_guidance > 0:
+            terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(outputs.attention, batch.masks))
+        if outputs.mask_logits is not None:
+            logits = outputs.mask_logits.float()
             weight = losses.OUTPUT_WEIGHT if loss.deep_supervision else 1.0
             targets, known = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
             terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, known))
             if loss.dice > 0:
                 terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, known))
             if loss.deep_supervision:
-                sides = losses.side_loss(answers.side_logits, batch.masks)
+                sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
         return terms
 
 
-def _padded(batch: Batch) -> Batch:
+def _pad_batch(batch: Batch) -> Batch:
     """The batch with sides that the network takes; what the border's truth is, nobody knows."""
-    return replace(batch, images=padded(batch.images), masks=padded(batch.masks, NO_MASK))
+    return replace(batch, images=pad_to_stride(batch.images), masks=pad_to_stride(batch.masks, IGNORE_INDEX))
 
 
-def _optimizer(network: Network, stage: StageConfig) -> Optimizer:
+def _build_optimizer(network: Network, stage: StageConfig) -> Optimizer:
     backbone = [p for p in network.backbone.parameters() if p.requires_grad]
     others = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("backbone.")]
     groups = [{"params": others, "lr": stage.lr}, {"params": backbone, "lr": stage.backbone_lr or stage.lr}]
     groups = [group for group in groups if group["params"]]
     # Fused: one pass over weights, gradients and momenta instead of one per term of the update.
     if stage.optimizer == "sgd":
-        return InOrderSGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay, fused=True)
-    return InOrderAdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
+        return ChannelsLastSGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay, fused=True)
+    return ChannelsLastAdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
 
 
 def _lr_factor(step: int, steps: int, warmup: int, schedule: str) -> float:

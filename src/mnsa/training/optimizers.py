@@ -1,9 +1,10 @@
-"""torch's fused optimisers, which read weights in the order in which they lie.
+"""torch's fused optimizers for weights in channels-last memory, and the memory allocator of the process.
 
-On a CPU a fused kernel first copies every tensor that is not contiguous, and afterwards copies it back. Kernels in
-channels-last memory aren't, but their views with the channels last are, and an update acts on each number alone.
+On a CPU a fused kernel copies every tensor that is not contiguous, and copies it back afterwards. Channels-last weights
+are not contiguous, but their permuted views are, and an update acts on each number alone.
 """
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,39 +13,58 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+
+_MAX_INT = 2**31 - 1
 
 
-class _InMemoryOrder(Optimizer):
+def disable_malloc_trim() -> bool:
+    """Let the C library keep what is freed, for the next step. Returns: whether it can.
+
+    A training step takes and frees the same gigabytes again and again. glibc hands large blocks back to the system at
+    once, and every page that is taken anew costs a fault and is filled with zeros: half the bandwidth of a copy. Other
+    C libraries have no such switch and are left as they are. It holds for the whole process.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _MAX_INT))
+
+
+TO_CHANNELS_LAST, TO_CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class _ChannelsLastOptimizer(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Compute gradients by `closure`, if there is one, and update the weights. Returns: what it returned."""
         with torch.enable_grad():
             result = None if closure is None else closure()
-        with _channels_last(self):
+        with _permuted_views(self):
             super().step()
         return result
 
 
-class InOrderSGD(_InMemoryOrder, SGD):
+class ChannelsLastSGD(_ChannelsLastOptimizer, SGD):
     """`torch.optim.SGD`, for `fused=True`."""
 
 
-class InOrderAdamW(_InMemoryOrder, AdamW):
+class ChannelsLastAdamW(_ChannelsLastOptimizer, AdamW):
     """`torch.optim.AdamW`, for `fused=True`."""
 
 
 @contextmanager
-def _channels_last(optimizer: Optimizer) -> Iterator[None]:
+def _permuted_views(optimizer: Optimizer) -> Iterator[None]:
     """Show the optimiser weights in channels-last memory, and all that belongs to them, with the channels last."""
-    weights = [p for group in optimizer.param_groups for p in group["params"] if _lies_channels_last(p)]
-    _permute(optimizer, weights, CHANNELS_LAST)
+    weights = [p for group in optimizer.param_groups for p in group["params"] if _is_channels_last(p)]
+    _permute(optimizer, weights, TO_CHANNELS_LAST)
     try:
         yield
     finally:
-        _permute(optimizer, weights, CHANNELS_FIRST)
+        _permute(optimizer, weights, TO_CHANNELS_FIRST)
 
 
-def _lies_channels_last(weight: nn.Parameter) -> bool:
+def _is_channels_last(weight: nn.Parameter) -> bool:
     in_order = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
     return in_order and not weight.is_contiguous()
 

@@ -1,4 +1,4 @@
-"""What must hold before training: refuse at the start what would fail, or mislead, hours later."""
+"""Checks before training: refuse at the start what would fail, or mislead, hours later."""
 
 from mnsa.config import Config
 from mnsa.data.manifest import Manifest
@@ -43,6 +43,6 @@ def _require_masks(manifest: Manifest) -> None:
     for split in ("train", "val"):
         if not manifest.mask_classes or not any(row.mask for row in manifest.split(split).rows):
             raise DataError(
-                f"A stage learns segmentation, but {manifest.name} has no masks in split `{split}`. "
+                f"A stage trains segmentation, but {manifest.name} has no masks in split `{split}`. "
                 "Add a mask column to manifest.csv and mask_classes to dataset.toml, or take the stage out."
             )

@@ -1,17 +1,16 @@
 """Traits of leaves, veins, areoles and lesions, measured on masks; knows nothing of networks and needs no torch."""
 
-from mnsa.traits.records import AreoleTraits, LeafTraits, LesionTraits, Spread, Traits, VeinTraits
-from mnsa.traits.roles import Roles, find_roles
-from mnsa.traits.ruler import Ruler
+from mnsa.traits.measurer import Roles, TraitMeasurer, find_roles
+from mnsa.traits.records import AreoleTraits, Distribution, LeafTraits, LesionTraits, MaskTraits, VeinTraits
 
 __all__ = [
     "AreoleTraits",
+    "Distribution",
     "LeafTraits",
     "LesionTraits",
+    "MaskTraits",
     "Roles",
-    "Ruler",
-    "Spread",
-    "Traits",
+    "TraitMeasurer",
     "VeinTraits",
     "find_roles",
 ]

@@ -1,21 +1,27 @@
-"""Which mask classes are leaf, veins and lesions."""
+"""Measure the traits of a mask: which mask classes are leaf, vein and lesion, the reference area, and the scale."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, DataError
+from mnsa.traits.leaf_areas import measure_areoles, measure_leaf, measure_lesions
+from mnsa.traits.records import AreoleTraits, MaskTraits, VeinTraits, column_names, to_columns, validate_scale
+from mnsa.traits.region_props import convex_hull
+from mnsa.traits.veins import measure_veins
 
-UNNAMED = "foreground"  # what `mnsa import` calls the class of 0/1 and 0/255 masks, too
-_USUAL = {
-    "vein": ("vein", "veins", "vessel", "vessels", UNNAMED),
+DEFAULT_MASK_CLASS = "foreground"  # what `mnsa import` calls the class of 0/1 and 0/255 masks, too
+
+_USUAL_NAMES = {
+    "vein": ("vein", "veins", "vessel", "vessels", DEFAULT_MASK_CLASS),
     "leaf": ("leaf",),
     "lesion": ("symptom", "symptoms", "lesion", "lesions", "disease"),
 }
 
 
-_ALL_USUAL = frozenset(name for names in _USUAL.values() for name in names)
+_ALL_USUAL_NAMES = frozenset(name for names in _USUAL_NAMES.values() for name in names)
 
 
 class Roles(NamedTuple):
@@ -25,7 +31,7 @@ class Roles(NamedTuple):
     leaf: tuple[int, ...]
     lesion: tuple[int, ...]
 
-    def pixels_of(self, mask: np.ndarray, role: str) -> np.ndarray | None:
+    def select_pixels(self, mask: np.ndarray, role: str) -> np.ndarray | None:
         """Where a mask of class indices (H, W) shows this role: bool (H, W), or None when no class has it.
 
         Veins and lesions are part of the leaf.
@@ -56,7 +62,7 @@ def find_roles(
         role: tuple(
             value
             for value, name in enumerate(mask_classes, start=first)
-            if name in names or (not names and name not in taken and name.lower() in _USUAL[role])
+            if name in names or (not names and name not in taken and name.lower() in _USUAL_NAMES[role])
         )
         for role, names in given.items()
     }
@@ -68,13 +74,83 @@ def find_roles(
     return Roles(**values)
 
 
-def roles_if_any(
+def find_roles_or_none(
     mask_classes: Sequence[str], *, vein: Sequence[str] = (), leaf: Sequence[str] = (), lesion: Sequence[str] = ()
 ) -> Roles | None:
     """Find roles as `find_roles` does, but None when nobody named any and no mask class has a usual name.
 
     Raises: ConfigError when a given name is no mask class, or two roles share one.
     """
-    if not (vein or leaf or lesion) and not any(name.lower() in _ALL_USUAL for name in mask_classes):
+    if not (vein or leaf or lesion) and not any(name.lower() in _ALL_USUAL_NAMES for name in mask_classes):
         return None
     return find_roles(mask_classes, vein=vein, leaf=leaf, lesion=lesion)
+
+
+ReferenceArea = Literal["hull", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraitMeasurer:
+    """roles: what the mask's classes are. px_per_mm: pixels per millimeter, or None: then everything is in pixels.
+
+    reference_area: what the veins' density relates to where there is no leaf: their convex hull, or the whole image.
+    separate_leaf_mask: whether the leaf comes as a mask of its own.
+    Raises: ConfigError when the scale is none.
+    """
+
+    roles: Roles
+    px_per_mm: float | None = None
+    reference_area: ReferenceArea = "hull"
+    separate_leaf_mask: bool = False
+
+    def __post_init__(self) -> None:
+        validate_scale(self.px_per_mm)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `measure_row`, in order."""
+        parts = {"leaf": self.roles.leaf or self.separate_leaf_mask, "vein": self.roles.vein, "areole": self.roles.vein}
+        parts["lesion"] = self.roles.lesion
+        return column_names(tuple(part for part, there in parts.items() if there), self.px_per_mm)
+
+    def measure_row(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> dict[str, str]:
+        """Measure a mask as `measure` does; values by column, in this measurer's units."""
+        return to_columns(self.measure(mask, leaf), self.px_per_mm)
+
+    def measure(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> MaskTraits:
+        """Measure a mask of class indices, (H, W), in pixels. leaf: 0 outside the leaf, (H, W), when it comes apart.
+
+        What lies outside a leaf that comes apart is no vein and no lesion.
+        Raises: DataError when the two differ in size.
+        """
+        veins, lesions = (self.roles.select_pixels(mask, role) for role in ("vein", "lesion"))
+        if leaf is None:
+            leaf = self.roles.select_pixels(mask, "leaf")
+        elif leaf.shape != mask.shape:
+            raise DataError(
+                f"The leaf's mask is {_format_size(leaf)} pixels; expected {_format_size(mask)}, as the mask itself."
+            )
+        else:
+            leaf = leaf != 0
+            veins, lesions = (None if part is None else part & leaf for part in (veins, lesions))
+        vein, areole = (None, None) if veins is None else self._vein_parts(veins, leaf)
+        return MaskTraits(
+            leaf=None if leaf is None else measure_leaf(leaf),
+            vein=vein,
+            areole=areole,
+            lesion=None if lesions is None else measure_lesions(lesions, leaf),
+        )
+
+    def _vein_parts(self, veins: np.ndarray, leaf: np.ndarray | None) -> tuple[VeinTraits, AreoleTraits]:
+        if leaf is not None:
+            reference_area, name = leaf, "leaf"
+        else:
+            reference_area, name = (
+                convex_hull(veins) if self.reference_area == "hull" else np.ones_like(veins),
+                self.reference_area,
+            )
+        return measure_veins(veins, reference_area, name, leaf), measure_areoles(veins, reference_area)
+
+
+def _format_size(mask: np.ndarray) -> str:
+    return f"{mask.shape[1]} x {mask.shape[0]}"

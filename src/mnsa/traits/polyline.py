@@ -1,4 +1,4 @@
-"""Smooth polylines through skeleton pixels, many at once.
+"""Smooth polylines through skeleton pixels, many at once; and rays from their points to the edge of the mask.
 
 P points of E polylines, one polyline after the other.
 """
@@ -6,8 +6,10 @@ P points of E polylines, one polyline after the other.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 _HALF_WINDOW = 2  # of the moving average, in points: lines come out right to 1 % at any angle, a circle of 8 px to 3 %
+
 _TANGENT_REACH = 3  # points on either side that give the direction
 
 
@@ -28,7 +30,7 @@ class Polylines(NamedTuple):
         return np.asarray(np.bincount(self.owner, self._steps, minlength=len(self.starts) - 1))
 
     @property
-    def travelled(self) -> np.ndarray:
+    def arc_lengths(self) -> np.ndarray:
         """Length from the polyline's start to every point, (P,)."""
         total = np.cumsum(self._steps)
         return np.asarray(total - total[self.starts[:-1]][self.owner])
@@ -39,10 +41,10 @@ class Polylines(NamedTuple):
         before, after = self._room
         here = np.arange(len(self.points))
         ahead, behind = (np.minimum(room, _TANGENT_REACH) for room in (after, before))
-        return unit(self.points[here + ahead] - self.points[here - behind])
+        return normalize_vectors(self.points[here + ahead] - self.points[here - behind])
 
     def smooth(self) -> "Polylines":
-        """Average every point with its neighbours, as many on either side; ends stay where they are.
+        """Average every point with its neighbors, as many on either side; ends stay where they are.
 
         A staircase of pixels is up to 8 % longer than the line it stands for; its moving average is not.
         """
@@ -67,6 +69,37 @@ class Polylines(NamedTuple):
         return steps
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def normalize_vectors(vectors: np.ndarray) -> np.ndarray:
     """Scale vectors (N, 2) to length 1; null vectors stay."""
     return np.asarray(vectors / np.maximum(np.hypot(*vectors.T), 1e-9)[:, None])
+
+
+_STEP_PX = 0.5
+
+
+def distance_to_edge(mask: np.ndarray, origin: np.ndarray, direction: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """How far each ray runs until it leaves the mask, at most `limit`: (N,), in pixels; 0 from outside.
+
+    mask: bool (H, W); it ends where its bilinear interpolation falls below one half. origin: (N, 2) row, column;
+    direction: (N, 2) unit vectors; limit: (N,).
+    """
+    pixels = mask.view(np.uint8)
+    distance = np.zeros(len(origin))
+    before = _interpolate(pixels, origin)
+    running = np.flatnonzero(before >= 0.5)
+    for count in range(1, 1 + int(np.ceil(limit.max(initial=0.0) / _STEP_PX))):
+        if not len(running):
+            break
+        travelled = count * _STEP_PX
+        here = _interpolate(pixels, origin[running] + travelled * direction[running])
+        is_out = here < 0.5
+        beyond = np.where(is_out, (0.5 - here) / np.where(is_out, before[running] - here, 1.0), 0.0)
+        distance[running] = np.minimum(travelled - _STEP_PX * beyond, limit[running])
+        before[running] = here
+        running = running[~is_out & (travelled < limit[running])]
+    return distance
+
+
+def _interpolate(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear interpolation, (N,) in 0..1; 0 outside the image."""
+    return np.asarray(map_coordinates(pixels, points.T, output=np.float64, order=1, mode="constant"))

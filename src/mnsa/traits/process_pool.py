@@ -1,4 +1,4 @@
-"""Measures masks in processes of their own, beside the network. No torch here: such a process starts small."""
+"""Measure masks in separate processes, while the network runs. No torch here, so that such a process starts fast."""
 
 import os
 import signal
@@ -13,27 +13,28 @@ from threading import Thread
 import numpy as np
 
 from mnsa.errors import RunError
-from mnsa.traits import Ruler
+from mnsa.traits import TraitMeasurer
 
 Measure = Callable[[np.ndarray], dict[str, str]]
-_FEW = 16  # images that are measured sooner than a process begins
+
+_FEW_IMAGES = 16  # images that are measured sooner than a process begins
 
 
 @contextmanager
-def measuring(ruler: Ruler, *, images: int, processes: int) -> Iterator[Measure]:
-    """What measures as `Ruler.row` does; threads may call it at once.
+def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) -> Iterator[Measure]:
+    """What measures as `TraitMeasurer.measure_row` does; threads may call it at once.
 
     Measuring is Python for the most part: in a thread it would stop the network's thread again and again. No process
     outlives the one that began it, however that ended. Raises: RunError when a process is killed.
     """
-    if images <= _FEW:
-        yield ruler.row
+    if images <= _FEW_IMAGES:
+        yield measurer.measure_row
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_worker)
 
     def measure(mask: np.ndarray) -> dict[str, str]:
         try:
-            return pool.submit(ruler.row, mask).result()
+            return pool.submit(measurer.measure_row, mask).result()
         except BrokenProcessPool:
             raise RunError(
                 "A process that measured traits was killed, most likely for want of memory. "
@@ -46,13 +47,13 @@ def measuring(ruler: Ruler, *, images: int, processes: int) -> Iterator[Measure]
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def _init_worker() -> None:
     """Ctrl-C is for the parent, which ends its children itself; one that is killed can't."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""The vein network: how long, how wide, how branched, how far from the tissue between.
+"""Traits of the vein network: length, width, branching, and distance to the nearest vein.
 
 V nodes; E edges; P vertices of all edges.
 """
@@ -6,42 +6,44 @@ V nodes; E edges; P vertices of all edges.
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from mnsa.traits.polyline import unit
-from mnsa.traits.ray import distance_to_edge
-from mnsa.traits.records import Spread, VeinTraits, spread
-from mnsa.traits.skeleton import Centrelines, centrelines
+from mnsa.traits.polyline import distance_to_edge, normalize_vectors
+from mnsa.traits.records import Distribution, VeinTraits, summarize
+from mnsa.traits.skeleton import Centerlines, find_centerlines
 
-_BEYOND_PX = 1.5  # this far past a vein's end there is tissue, or the vein was cut off there
-_OFF_CENTRE_PX = 1.5  # a centreline of pixels is at most this far from the middle of its vein
+_PROBE_PX = 1.5  # this far past a vein's end there is tissue, or the vein was cut off there
+
+_OFF_CENTER_PX = 1.5  # a centerline of pixels is at most this far from the middle of its vein
 
 
-def measure_veins(veins: np.ndarray, ground: np.ndarray, ground_name: str, leaf: np.ndarray | None) -> VeinTraits:
-    """Measure a vein mask on its ground; ends at the leaf's margin aren't free. veins, ground, leaf: bool (H, W)."""
-    found = centrelines(veins)
-    to_ends, free_endings = _ends(found, veins, leaf)
-    is_split = _split_crossings(found)
-    width, weight = _widths(found, veins, is_split)
+def measure_veins(
+    veins: np.ndarray, reference_area: np.ndarray, reference_name: str, leaf: np.ndarray | None
+) -> VeinTraits:
+    """Measure a vein mask on its reference area; ends at the leaf's margin aren't free. veins, reference_area, leaf: bool (H, W)."""
+    found = find_centerlines(veins)
+    to_ends, free_endings = _measure_ends(found, veins, leaf)
+    is_split = _find_split_crossings(found)
+    width, weight = _measure_widths(found, veins, is_split)
     edge_length = found.lines.lengths + to_ends
-    order_length = np.bincount(_orders(found, width, weight), edge_length, minlength=3)
-    length, area = float(edge_length.sum()), float(ground.sum())
+    order_length = np.bincount(_vein_orders(found, width, weight), edge_length, minlength=3)
+    length, area = float(edge_length.sum()), float(reference_area.sum())
     return VeinTraits(
-        ground=ground_name,
-        ground_area_px2=area,
+        reference=reference_name,
+        reference_area_px2=area,
         length_px=length,
         density_px_per_px2=length / area if area else float("nan"),
-        area_share=float((veins & ground).sum()) / area if area else float("nan"),
-        width_px=spread(width, weight),
+        area_fraction=float((veins & reference_area).sum()) / area if area else float("nan"),
+        width_px=summarize(width, weight),
         branch_count=int((found.graph.degree > 2).sum() - is_split.sum()),
         free_ending_count=free_endings,
         tortuosity=_tortuosity(found),
         order1_length_px=float(order_length[0]),
         order2_length_px=float(order_length[1]),
         order3_length_px=float(order_length[2]),
-        distance_px=_distance(veins, ground),
+        distance_px=_vein_distance(veins, reference_area),
     )
 
 
-def _ends(found: Centrelines, veins: np.ndarray, leaf: np.ndarray | None) -> tuple[np.ndarray, int]:
+def _measure_ends(found: Centerlines, veins: np.ndarray, leaf: np.ndarray | None) -> tuple[np.ndarray, int]:
     """What each edge lacks, (E,) px: thinning stops short of a vein's end by about half its width.
 
     Returns: also how many ends are free, and not cut off by the leaf's margin or the image's border.
@@ -53,16 +55,16 @@ def _ends(found: Centrelines, veins: np.ndarray, leaf: np.ndarray | None) -> tup
     tip, inward, edge = tip[is_end], inward[is_end], np.tile(np.arange(len(first)), 2)[is_end]
     radius = found.radius[tip]
     reach = np.minimum(np.ceil(2.0 * radius).astype(np.intp) + 4, (last - first)[edge])
-    outward = unit(lines.points[tip] - lines.points[tip + inward * reach])
+    outward = normalize_vectors(lines.points[tip] - lines.points[tip + inward * reach])
     to_end = distance_to_edge(veins, lines.points[tip], outward, limit=2.0 * radius + 4.0)
-    beyond = np.rint(lines.points[tip] + (to_end + _BEYOND_PX)[:, None] * outward).astype(np.intp)
+    beyond = np.rint(lines.points[tip] + (to_end + _PROBE_PX)[:, None] * outward).astype(np.intp)
     inside = ((beyond >= 0) & (beyond < veins.shape)).all(axis=1)
     if leaf is not None:
         inside[inside] = leaf[tuple(beyond[inside].T)]
     return np.bincount(edge, to_end, minlength=len(first)), int(inside.sum())
 
 
-def _widths(found: Centrelines, veins: np.ndarray, is_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _measure_widths(found: Centerlines, veins: np.ndarray, is_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The veins' width across every vertex, in pixels, and the length of vein it stands for: (P,) each.
 
     Where an edge lies inside the disc around its branch point it belongs to the other vein: those vertices count
@@ -70,18 +72,18 @@ def _widths(found: Centrelines, veins: np.ndarray, is_split: np.ndarray) -> tupl
     """
     lines, graph = found.lines, found.graph
     along = lines.tangents
-    across, limit = np.stack([-along[:, 1], along[:, 0]], axis=1), found.radius + _OFF_CENTRE_PX
+    across, limit = np.stack([-along[:, 1], along[:, 0]], axis=1), found.radius + _OFF_CENTER_PX
     width = sum(distance_to_edge(veins, lines.points, side, limit) for side in (across, -across))
-    disc = np.where(graph.degree > 2, found.node_radius + _OFF_CENTRE_PX, 0.0)[graph.ends][lines.owner]  # (P, 2)
-    travelled, length = lines.travelled, lines.lengths
-    outside = np.minimum(travelled - disc[:, 0], length[lines.owner] - travelled - disc[:, 1])
+    disc = np.where(graph.degree > 2, found.node_radius + _OFF_CENTER_PX, 0.0)[graph.ends][lines.owner]  # (P, 2)
+    arc_lengths, length = lines.arc_lengths, lines.lengths
+    outside = np.minimum(arc_lengths - disc[:, 0], length[lines.owner] - arc_lengths - disc[:, 1])
     farthest = np.maximum.reduceat(outside, lines.starts[:-1]) if len(length) else length
     counts = outside >= np.minimum(farthest, 0.0)[lines.owner]
     share = length * ~is_split / np.maximum(np.bincount(lines.owner, counts, minlength=len(length)), 1.0)
     return np.asarray(width), counts * share[lines.owner]
 
 
-def _split_crossings(found: Centrelines) -> np.ndarray:
+def _find_split_crossings(found: Centerlines) -> np.ndarray:
     """The edges that thinning makes up where two veins cross, bool (E,): it splits the crossing into two branch points.
 
     Such two are near, and each is the other's nearest.
@@ -97,15 +99,15 @@ def _split_crossings(found: Centrelines) -> np.ndarray:
     return np.asarray(near & (nearest[graph.ends] == rank[:, None]).all(axis=1))
 
 
-def _tortuosity(found: Centrelines) -> Spread:
+def _tortuosity(found: Centerlines) -> Distribution:
     """Length by distance of the ends, over the edges that don't end where they begin."""
     length, ends = found.lines.lengths, found.graph.nodes[found.graph.ends]
     distance = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     apart = distance > 0.0
-    return spread(length[apart] / distance[apart], length[apart])
+    return summarize(length[apart] / distance[apart], length[apart])
 
 
-def _orders(found: Centrelines, width: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _vein_orders(found: Centerlines, width: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Order of every edge less one, (E,), by its mean width; a split crossing has that of its disc."""
     owner, edges = found.lines.owner, len(found.graph.ends)
     if not edges:
@@ -118,8 +120,8 @@ def _orders(found: Centrelines, width: np.ndarray, weight: np.ndarray) -> np.nda
     return np.asarray((edge_width <= widest / 2.0).astype(np.intp) + (edge_width <= widest / 4.0))
 
 
-def _distance(veins: np.ndarray, ground: np.ndarray) -> Spread:
+def _vein_distance(veins: np.ndarray, reference_area: np.ndarray) -> Distribution:
     """From the tissue between the veins, pixel by pixel, to the edge of the nearest vein."""
     if not veins.any():
-        return spread(np.empty(0))
-    return spread(distance_transform_edt(~veins)[ground & ~veins] - 0.5)
+        return summarize(np.empty(0))
+    return summarize(distance_transform_edt(~veins)[reference_area & ~veins] - 0.5)

@@ -1,1 +1,1 @@
-"""Boosted trees as a class head; knows arrays and files, nothing of networks. The one room that knows XGBoost."""
+"""Boosted trees (XGBoost) in place of the linear class head."""

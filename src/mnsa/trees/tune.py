@@ -1,6 +1,6 @@
-"""Let validation choose boosted trees: Optuna proposes parameters, XGBoost fits them.
+"""Tune boosted trees on validation: Optuna suggests parameters, XGBoost fits them.
 
-N labelled images; C_5 channels of level 5; K classes.
+N labeled images; C_5 channels of level 5; K classes.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from optuna import Trial
     from xgboost import Booster, DMatrix
 
+
 MAX_ROUNDS = 300
+
 MAX_TREES = 20_000  # a round grows a tree per class, so this is what bounds the time of a fit with many classes
+
 PATIENCE = 20  # rounds without a better validation log-loss
 
 
-class Examples(NamedTuple):
+class LabeledFeatures(NamedTuple):
     """What trees learn from: features float32 (N, C_5), labels int64 (N,) in 0..K-1."""
 
     features: np.ndarray
     labels: np.ndarray
 
 
-class Tuned(NamedTuple):
+class TuningResult(NamedTuple):
     """A fit and how it came about. log_loss: on validation, in nats."""
 
     booster: "Booster"
@@ -39,10 +42,10 @@ def max_rounds(classes: int) -> int:
     return max(10, min(MAX_ROUNDS, MAX_TREES // classes))
 
 
-def tune(
-    train: Examples, val: Examples, classes: int, *,
+def tune_trees(
+    train: LabeledFeatures, val: LabeledFeatures, classes: int, *,
     trials: int, seed: int, threads: int, progress: Callable[[int, float], None] | None = None,
-) -> Tuned:  # fmt: skip
+) -> TuningResult:  # fmt: skip
     """Fit `trials` proposals on train and keep the one with the lowest log-loss on validation.
 
     Log-loss, not accuracy: on a few dozen validation images accuracy moves in steps, so that most proposals tie and
@@ -59,12 +62,12 @@ def tune(
         raise ConfigError(f"trials is {trials}; expected 1 or more.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    learned, chosen_by = (DMatrix(given.features, given.labels, nthread=threads) for given in (train, val))
+    train_data, val_data = (DMatrix(given.features, given.labels, nthread=threads) for given in (train, val))
     settings = {"num_class": classes, "seed": seed, "nthread": threads}
 
-    def attempt(number: int) -> Tuned:
+    def attempt(number: int) -> TuningResult:
         trial = study.ask()
-        tuned = _fit(_propose(trial), settings, learned, chosen_by)
+        tuned = _fit_trees(_suggest_parameters(trial), settings, train_data, val_data)
         study.tell(trial, tuned.log_loss)
         if progress is not None:
             progress(number, tuned.log_loss)
@@ -73,7 +76,7 @@ def tune(
     return min(map(attempt, range(1, trials + 1)), key=lambda tuned: tuned.log_loss)
 
 
-def _propose(trial: "Trial") -> dict[str, float]:
+def _suggest_parameters(trial: "Trial") -> dict[str, float]:
     """A point of the search space.
 
     min_child_weight is a sum of p (1 - p): an image weighs about 1/K at the start, so XGBoost's default of 1 would
@@ -89,7 +92,9 @@ def _propose(trial: "Trial") -> dict[str, float]:
     }
 
 
-def _fit(parameters: dict[str, float], settings: dict[str, int], learned: "DMatrix", chosen_by: "DMatrix") -> Tuned:
+def _fit_trees(
+    parameters: dict[str, float], settings: dict[str, int], train_data: "DMatrix", val_data: "DMatrix"
+) -> TuningResult:
     import xgboost
 
     fixed: dict[str, Any] = {
@@ -99,7 +104,7 @@ def _fit(parameters: dict[str, float], settings: dict[str, int], learned: "DMatr
         "max_bin": 16,  # thresholds per feature: enough for a few images a class, and each of them costs time
     }
     booster = xgboost.train(
-        parameters | fixed | settings, learned, max_rounds(settings["num_class"]),
-        evals=[(chosen_by, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False,
+        parameters | fixed | settings, train_data, max_rounds(settings["num_class"]),
+        evals=[(val_data, "val")], early_stopping_rounds=PATIENCE, verbose_eval=False,
     )  # fmt: skip
-    return Tuned(booster[: booster.best_iteration + 1], parameters, booster.best_score)
+    return TuningResult(booster[: booster.best_iteration + 1], parameters, booster.best_score)

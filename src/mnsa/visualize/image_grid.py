@@ -1,4 +1,4 @@
-"""A sheet of many small pictures with captions, and the colours that mask classes have on them."""
+"""A grid of small images with captions, and the colors of mask classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe & Ito's colours, told apart by colour-blind eyes too; one per mask class, in turn; the background has none.
-COLOURS = ((255, 220, 60), (230, 80, 60), (0, 158, 115), (86, 180, 233), (204, 121, 167), (0, 114, 178))
+# Okabe & Ito's colors, told apart by color-blind eyes too; one per mask class, in turn; the background has none.
+MASK_COLORS = ((255, 220, 60), (230, 80, 60), (0, 158, 115), (86, 180, 233), (204, 121, 167), (0, 114, 178))
+
 _MARGIN_PX, _CAPTION_PX = 8, 20
 
 
-def write_sheet(tiles: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, tile_px: tuple[int, int]) -> None:
+def write_image_grid(
+    tiles: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, tile_px: tuple[int, int]
+) -> None:
     """Write captioned pictures, uint8 (H, W, 3) each, shrunk to fit `tile_px` (height, width), as one PNG."""
     height, width = tile_px
     step_x, step_y = width + _MARGIN_PX, height + _CAPTION_PX + _MARGIN_PX

@@ -1,69 +1,81 @@
-"""Is an exported network the eager one? On random images and on validation images; never on test ones.
+"""`mnsa export`: export a run for another engine, and compare it with the PyTorch network before it is saved.
 
+Compared on random images and on validation images, never on test images.
 B batch; h, w network input size; M mask classes.
 """
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnsa.data.dataset import read_sample
-from mnsa.data.manifest import Manifest
-from mnsa.engines.kinds import Precision
-from mnsa.errors import ModelError
-from mnsa.evaluation.evaluate import evaluate
-from mnsa.evaluation.metrics import mask_counts, pooled_iou
+from mnsa.data.images import read_image
+from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest
+from mnsa.engines.artifact import export_folder, open_artifact, save_comparison, weights_digest, write_artifact
+from mnsa.engines.spec import ENGINE_FILES, EngineName, ExportSpec, Precision, require_engine, require_precision
+from mnsa.engines.torch_engine import output_names
+from mnsa.errors import DataError, MnsaError, ModelError
 from mnsa.inference.predictor import Predictor
-from mnsa.records import Outputs, Prediction, Sample
+from mnsa.metrics.functional import mask_counts, pooled_iou
+from mnsa.metrics.scoring import score_predictions
+from mnsa.run_folder import ModelSpec, RunFolder, load_network, package_version, read_run_dataset
+from mnsa.structures import NetworkOutputs, Prediction, Sample
+from mnsa.workflows.evaluate import require_same_classes
 
 TOLERANCE = 1e-4  # float32: largest difference of an output, in units of its standard deviation where that is above 1
-AGREEMENT = {"bfloat16": 0.97, "int8": 0.9}  # least share of equal labels, and least IoU of the two masks
+
+MIN_AGREEMENT = {"bfloat16": 0.97, "int8": 0.9}  # least share of equal labels, and least IoU of the two masks
+
 RANDOM_SIZES = ((1, 64, 64), (2, 45, 71), (3, 33, 96))  # batch, height, width
-_REAL_IMAGES = 8
+
+_N_REAL_IMAGES = 8
 
 
-def compare(
+def compare_exported(
     eager: Predictor, exported: Predictor, precision: Precision, validation: Manifest | None, *,
     agreement: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare an exported network with the eager one and say what was found.
 
-    validation: rows to compare on; None: random images alone. agreement: in place of AGREEMENT, for bfloat16 and int8.
+    validation: rows to compare on; None: random images alone. agreement: in place of MIN_AGREEMENT, for bfloat16 and int8.
     Returns: `differences` by kind of image and output, and for bfloat16 and int8 `labels` and `mask_iou` (how far the
     two agree) and `scores` of both. Raises: ModelError when they differ by more than is allowed.
     """
     rows = None if validation is None or not validation.rows else validation
     found: dict[str, Any] = {
-        "differences": {"random": _differences(eager, exported, _random_batches())},
+        "differences": {"random": _largest_differences(eager, exported, _random_batches())},
         "real_images": 0 if rows is None else len(rows.rows),
     }
     if precision == "float32":
         if rows is not None:
-            found["real_images"] = min(_REAL_IMAGES, len(rows.rows))
-            found["differences"]["real"] = _differences(eager, exported, _real_batches(eager, rows))
+            found["real_images"] = min(_N_REAL_IMAGES, len(rows.rows))
+            found["differences"]["real"] = _largest_differences(eager, exported, _real_batches(eager, rows))
         _require_equal(found["differences"])
         return found
-    least = AGREEMENT[precision] if agreement is None else agreement
-    meeting = Meeting(eager, exported)
+    least = MIN_AGREEMENT[precision] if agreement is None else agreement
+    counter = AgreementCounter(eager, exported)
     if rows is None:
         for image in _random_batches():
-            meeting.answer((image[0] * 50 + 128).clamp(0, 255).to(torch.uint8))
+            counter.predict((image[0] * 50 + 128).clamp(0, 255).to(torch.uint8))
     else:
         named = eager.classes, eager.mask_classes
-        mine = ((sample, eager.predict_image(sample.image)) for sample in _samples(rows))
-        theirs = ((sample, meeting.answer(sample.image)) for sample in _samples(rows))
-        found["scores"] = {"eager": evaluate(mine, *named), "exported": evaluate(theirs, *named)}
-    found |= meeting.agreement()
+        mine = ((sample, eager.predict_image(sample.image)) for sample in _read_samples(rows))
+        theirs = ((sample, counter.predict(sample.image)) for sample in _read_samples(rows))
+        found["scores"] = {"eager": score_predictions(mine, *named), "exported": score_predictions(theirs, *named)}
+    found |= counter.agreement()
     _require_agreement(found, least)
     return found
 
 
 @dataclass(slots=True)
-class Meeting:
+class AgreementCounter:
     """Two predictors that answer for the same images, and how far they agree."""
 
     eager: Predictor
@@ -72,7 +84,7 @@ class Meeting:
     same_labels: int = 0
     counts: Tensor | None = None  # of the masks, the eager one as truth: int64 (1, M, 3)
 
-    def answer(self, image: Tensor) -> Prediction:
+    def predict(self, image: Tensor) -> Prediction:
         """What the exported network says of an image uint8 (3, H, W)."""
         mine, theirs = self.eager.predict_image(image), self.exported.predict_image(image)
         self.images += 1
@@ -91,11 +103,11 @@ class Meeting:
         return {"labels": labels, "mask_iou": iou}
 
 
-def _differences(eager: Predictor, exported: Predictor, batches: Iterator[Tensor]) -> dict[str, float]:
+def _largest_differences(eager: Predictor, exported: Predictor, batches: Iterator[Tensor]) -> dict[str, float]:
     """By output, the largest absolute difference over the batches, in units of max(1, the eager output's deviation)."""
     largest: dict[str, float] = {}
     for images in batches:
-        for name, mine, theirs in zip(Outputs._fields, eager(images), exported(images), strict=True):
+        for name, mine, theirs in zip(NetworkOutputs._fields, eager(images), exported(images), strict=True):
             if mine is None and theirs is None:
                 continue
             if mine is None or theirs is None or mine.shape != theirs.shape:
@@ -114,13 +126,13 @@ def _random_batches() -> Iterator[Tensor]:
 
 
 def _real_batches(predictor: Predictor, manifest: Manifest) -> Iterator[Tensor]:
-    step = -(-len(manifest.rows) // _REAL_IMAGES)
+    step = -(-len(manifest.rows) // _N_REAL_IMAGES)
     for row in manifest.rows[::step]:
         inputs, _ = predictor.transform(read_sample(manifest, row).image)
         yield inputs[None]
 
 
-def _samples(manifest: Manifest) -> Iterator[Sample]:
+def _read_samples(manifest: Manifest) -> Iterator[Sample]:
     return (read_sample(manifest, row) for row in manifest.rows)
 
 
@@ -146,3 +158,103 @@ def _require_agreement(found: dict[str, Any], least: float) -> None:
             f"The exported network is too far from the eager one: {' and '.join(filter(None, (said, masks)))}, where "
             f"{least:.2f} is asked for. It isn't kept. Choose another --precision, or a lower --agreement."
         )
+
+
+CALIBRATION_IMAGES = 32
+
+_PACKAGES = ("mnsa", "torch", "timm", "onnx", "onnxruntime", "openvino")
+
+
+class ExportResult(NamedTuple):
+    """Where the artefact lies, its card with the comparison, and its size on disk in bytes (`float32`: the run's)."""
+
+    folder: Path
+    card: ExportSpec
+    size_bytes: int
+
+
+def export_run(
+    path: Path, engine: EngineName, *, precision: Precision = "float32", out: Path | None = None,
+    dataset: Path | None = None, agreement: float | None = None,
+) -> ExportResult:  # fmt: skip
+    """Export a run's network, compare it with the eager one, and keep it only when they agree.
+
+    out: the artefact's folder; by default one in the run, where `predict --engine` looks. dataset: in place of the
+    run's own; its train rows calibrate int8, its validation rows are compared. agreement: see `compare`.
+    Raises: ModelError when the network can't be exported or differs; RunError, DataError. Nothing is left behind then.
+    """
+    require_precision(engine, precision)
+    require_engine(engine, to="write")
+    network, model_card = load_network(path)
+    eager = Predictor(network, model_card)
+    manifest = _find_manifest(path, eager, dataset)
+    if precision == "int8" and (manifest is None or not manifest.split("train").rows):
+        raise DataError(f"int8 is calibrated on training images, and the data set of {path} isn't there. Give --data.")
+    card = _build_card(path, eager, model_card, engine, precision)
+    folder = out or export_folder(path, engine, precision)
+    try:
+        with new_folder(folder) as unfinished:
+            write_artifact(unfinished, network, card, _calibration_inputs(eager, manifest))
+            exported = Predictor(network, model_card, engine=open_artifact(unfinished, engine))
+            found = compare_exported(
+                eager, exported, precision, manifest and manifest.split("val"), agreement=agreement
+            )
+            found["bytes"] = {"eager": _weights_bytes(path), "exported": _artifact_bytes(unfinished, engine)}
+            card = save_comparison(unfinished, card, found)
+    finally:
+        with suppress(OSError):  # not empty, or not there: then it isn't ours to remove
+            RunFolder(path).exports_folder.rmdir()
+    return ExportResult(folder, card, _artifact_bytes(folder, engine))
+
+
+def _find_manifest(path: Path, predictor: Predictor, dataset: Path | None) -> Manifest | None:
+    """The data to calibrate and compare on; None when the run's own can't be had and no other was named."""
+    try:
+        manifest = read_manifest(dataset or read_run_dataset(RunFolder(path))[0])
+        first = next(iter(manifest.rows))
+        read_image(manifest.image_path(first))
+    except MnsaError:
+        if dataset is not None:
+            raise
+        return None
+    require_same_classes(predictor, manifest)
+    return manifest
+
+
+def _calibration_inputs(predictor: Predictor, manifest: Manifest | None) -> Iterator[np.ndarray]:
+    """Training images as the network sees them, spread evenly over the rows: (1, 3, h, w) each."""
+    rows = () if manifest is None else manifest.split("train").rows
+    for row in evenly_spaced(rows, CALIBRATION_IMAGES):
+        assert manifest is not None  # noqa: S101 - rows come from it
+        inputs, _ = predictor.transform(read_image(manifest.image_path(row)))
+        yield inputs[None].numpy()
+
+
+def evenly_spaced(rows: tuple[Row, ...], at_most: int) -> list[Row]:
+    """Pick rows at even distances, so that all classes of a sorted manifest are among them."""
+    count = min(at_most, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def _build_card(path: Path, eager: Predictor, card: ModelSpec, engine: EngineName, precision: Precision) -> ExportSpec:
+    try:
+        provenance = json.loads(RunFolder(path).provenance_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a model/ folder alone has none
+        provenance = {}
+    backbone = eager.network.backbone
+    return ExportSpec(
+        engine=engine, precision=precision, outputs=output_names(eager.network),
+        classes=card.classes, mask_classes=card.mask_classes,
+        mean=tuple(backbone.mean), std=tuple(backbone.std), size=card.data.size, resize_mode=card.data.resize_mode,
+        weights_sha256=weights_digest(path), provenance=provenance,
+        versions={name: package_version(name) for name in _PACKAGES},
+    )  # fmt: skip
+
+
+def _weights_bytes(path: Path) -> int:
+    network = path / "model" if (path / "model").is_dir() else path
+    return (network / "model.safetensors").stat().st_size
+
+
+def _artifact_bytes(folder: Path, engine: EngineName) -> int:
+    return sum(file.stat().st_size for file in folder.glob(f"{Path(ENGINE_FILES[engine]).stem}.*"))

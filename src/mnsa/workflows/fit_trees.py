@@ -1,6 +1,6 @@
-"""Grow boosted trees on what a run's class head reads; test rows are never touched.
+"""Fit boosted trees on the features that a run's class head reads. Test rows are never used.
 
-N labelled images; C_5 channels of level 5; K classes.
+N labeled images; C_5 channels of level 5; K classes.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.data.check import require_sound
 from mnsa.data.images import read_image
-from mnsa.data.manifest import Manifest, fresh_folder, read_manifest
+from mnsa.data.manifest import Manifest, new_folder, read_manifest
+from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.evaluation import metrics
 from mnsa.inference.predictor import Predictor, load
-from mnsa.inference.run_evaluation import require_same_classes
-from mnsa.model.network import NO_CLASS_HEAD, padded
-from mnsa.run_folder import open_run, run_dataset
-from mnsa.trees.boosted import BoostedTrees, require_extra, versions
-from mnsa.trees.folder import TreesCard, save_trees
-from mnsa.trees.tune import Examples, Tuned, tune
+from mnsa.metrics import functional
+from mnsa.model.network import NO_CLASS_HEAD, pad_to_stride
+from mnsa.run_folder import open_run_folder, read_run_dataset
+from mnsa.trees.boosted_trees import BoostedTrees, TreesSpec, library_versions, require_trees_extra, save_trees
+from mnsa.trees.tune import LabeledFeatures, TuningResult, tune_trees
+from mnsa.workflows.evaluate import require_same_classes
 
 
-class Pooled(NamedTuple):
+class PooledFeatures(NamedTuple):
     """What the class head reads of a split, features (N, C_5), with labels (N,) and its own class_logits (N, K)."""
 
     features: Tensor
@@ -34,38 +33,38 @@ class Pooled(NamedTuple):
     class_logits: Tensor
 
 
-def grow_trees(
+def fit_trees(
     path: Path, *, trials: int = 20, seed: int = 1, dataset: Path | None = None,
     progress: Callable[[int, float], None] | None = None,
-) -> TreesCard:  # fmt: skip
+) -> TreesSpec:  # fmt: skip
     """Grow trees on the training rows, let validation choose them, and keep them in the run's trees/.
 
     Images are seen as `predict` sees them, one by one and without augmentation; rows without a label are left out.
     dataset: another data set than the run's own. progress: called with (trial, its validation log-loss).
     Returns: the card. Raises: RunError, DataError, ModelError; trees/ then doesn't appear.
     """
-    run = open_run(path)
-    require_extra()
+    run = open_run_folder(path)
+    require_trees_extra()
     if run.trees_folder.exists():
         raise RunError(f"{run.trees_folder} exists and is left as it is. Remove it to grow new trees.")
-    manifest = read_manifest(dataset or run_dataset(run)[0])
+    manifest = read_manifest(dataset or read_run_dataset(run)[0])
     predictor = load(path)
     if predictor.network.class_head is None:
         raise ModelError(f"{path}: {NO_CLASS_HEAD}")
-    learned, chosen_by = _labelled(manifest, "train"), _labelled(manifest, "val")
+    learned, chosen_by = _labeled_rows(manifest, "train"), _labeled_rows(manifest, "val")
     require_same_classes(predictor, learned)
     for rows in (learned, chosen_by):
-        require_sound(rows)
-    with fresh_folder(run.trees_folder) as folder:
-        train, val = pool_split(predictor, learned), pool_split(predictor, chosen_by)
-        tuned = tune(
+        require_valid(rows)
+    with new_folder(run.trees_folder) as folder:
+        train, val = extract_features(predictor, learned), extract_features(predictor, chosen_by)
+        tuned = tune_trees(
             _examples(train), _examples(val), len(manifest.classes),
             trials=trials, seed=seed, threads=torch.get_num_threads(), progress=progress,
         )  # fmt: skip
-        return save_trees(folder, tuned.booster, _card(manifest, train, val, tuned, trials=trials, seed=seed))
+        return save_trees(folder, tuned.booster, _build_card(manifest, train, val, tuned, trials=trials, seed=seed))
 
 
-def pool_split(predictor: Predictor, manifest: Manifest) -> Pooled:
+def extract_features(predictor: Predictor, manifest: Manifest) -> PooledFeatures:
     """Collect what a predictor's class head reads of each image. Raises: DataError."""
     network = predictor.network
     if network.class_head is None:
@@ -75,33 +74,35 @@ def pool_split(predictor: Predictor, manifest: Manifest) -> Pooled:
     for row in manifest.rows:
         image = read_image(manifest.image_path(row))
         with torch.inference_mode():
-            if predictor.cuts((image.shape[1], image.shape[2])):
+            if predictor.needs_tiling((image.shape[1], image.shape[2])):
                 pooled = predictor.pool_tiles(image)
             else:
-                pooled = network.pool(network.features(padded(predictor.prepare(image)[None].to(device))))
+                pooled = network.pool(network.features(pad_to_stride(predictor.preprocess(image)[None].to(device))))
             features.append(pooled.cpu())
             class_logits.append(network.class_head.classifier(pooled).cpu())
     labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
-    return Pooled(torch.cat(features), labels, torch.cat(class_logits))
+    return PooledFeatures(torch.cat(features), labels, torch.cat(class_logits))
 
 
-def _labelled(manifest: Manifest, split: str) -> Manifest:
+def _labeled_rows(manifest: Manifest, split: str) -> Manifest:
     """The rows of a split that have a label, without their masks, which trees don't need."""
     rows = tuple(replace(row, mask="") for row in manifest.rows if row.split == split and row.label)
     if not rows:
-        raise DataError(f"{manifest.name} has no labelled row with split `{split}`. Name some in manifest.csv.")
+        raise DataError(f"{manifest.name} has no labeled row with split `{split}`. Name some in manifest.csv.")
     if split == "train" and len({row.label for row in rows}) == 1:
         raise DataError(f"{manifest.name}: every training row is {rows[0].label}. Trees need two classes or more.")
     return replace(manifest, rows=rows, mask_classes=())
 
 
-def _examples(pooled: Pooled) -> Examples:
-    return Examples(pooled.features.numpy(), pooled.labels.numpy())
+def _examples(pooled: PooledFeatures) -> LabeledFeatures:
+    return LabeledFeatures(pooled.features.numpy(), pooled.labels.numpy())
 
 
-def _card(manifest: Manifest, train: Pooled, val: Pooled, tuned: Tuned, *, trials: int, seed: int) -> TreesCard:
+def _build_card(
+    manifest: Manifest, train: PooledFeatures, val: PooledFeatures, tuned: TuningResult, *, trials: int, seed: int
+) -> TreesSpec:
     seen = set(train.labels.tolist())
-    return TreesCard(
+    return TreesSpec(
         classes=manifest.classes,
         features=train.features.shape[1],
         dataset=manifest.name,
@@ -116,12 +117,12 @@ def _card(manifest: Manifest, train: Pooled, val: Pooled, tuned: Tuned, *, trial
             "network": _scores(val.class_logits, val.labels),
             "trees": _scores(BoostedTrees(tuned.booster)(val.features), val.labels),
         },
-        versions=versions(),
+        versions=library_versions(),
     )
 
 
 def _scores(class_logits: Tensor, labels: Tensor) -> dict[str, float]:
     return {
-        "accuracy": metrics.accuracy(metrics.confusion_matrix(class_logits, labels)),
+        "accuracy": functional.accuracy(functional.confusion_matrix(class_logits, labels)),
         "log_loss": float(F.cross_entropy(class_logits.double(), labels)),
     }

@@ -1,25 +1,29 @@
-"""From a checkpoint of the released code to a run folder: `mnsa.load` then gives the released network's outputs."""
+"""`mnsa import-checkpoint`: convert a checkpoint of the upstream code into a run folder.
+
+`mnsa.load` then gives the same outputs as the upstream network.
+"""
 
 import hashlib
 from pathlib import Path
 
 from mnsa.config import Config, DataConfig, StageConfig
 from mnsa.errors import ModelError, RunError
-from mnsa.model.attention import AttentionKind
+from mnsa.model.heads import AttentionKind
 from mnsa.model.network import build_network
-from mnsa.model.released import Released, is_released, read_released
+from mnsa.model.upstream import UpstreamCheckpoint, convert_upstream, is_upstream
 from mnsa.model.weights import read_state_dict
-from mnsa.run_folder import ModelCard, RunFolder, create_run, save_network
+from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, save_network
 
-CROPS = DataConfig(size=(448, 448), fit="crop")  # what the released code trains on
+UPSTREAM_DATA = DataConfig(size=(448, 448), resize_mode="crop")  # what the released code trains on
+
 # How the released code would go on from here. Source: method section 2.
-STAGES = {
+UPSTREAM_STAGES = {
     "classification": StageConfig(
-        name="classification", tasks=("classification",), learns=("backbone_deep", "attention", "class_head"),
-        frozen_statistics="moving", epochs=150, batch_size=32, optimizer="sgd", lr=0.05, weight_decay=5e-4,
+        name="classification", tasks=("classification",), trainable=("backbone_deep", "attention", "class_head"),
+        frozen_bn="train", epochs=150, batch_size=32, optimizer="sgd", lr=0.05, weight_decay=5e-4,
     ),
     "segmentation": StageConfig(
-        name="segmentation", tasks=("segmentation",), learns=("enhancer", "decoder"),
+        name="segmentation", tasks=("segmentation",), trainable=("enhancer", "decoder"),
         epochs=150, batch_size=8, optimizer="sgd", lr=0.05, weight_decay=5e-4,
     ),
 }  # fmt: skip
@@ -28,32 +32,32 @@ STAGES = {
 def import_checkpoint(file: Path, out: Path, *, attention: AttentionKind | None = None) -> RunFolder:
     """Write the network of a released MNSA or MGANet state dict as a new run folder.
 
-    attention: see `read_released`. Its classes are called 1..K, as the labels of those data sets are, its mask class
+    attention: see `convert_upstream`. Its classes are called 1..K, as the labels of those data sets are, its mask class
     `vein`. Raises: ModelError naming what doesn't fit; RunError when `out` exists.
     """
     if out.exists():
         raise RunError(f"{out} exists and nothing in it was touched. Choose another --out.")
     state = read_state_dict(file)
-    if not is_released(state):
+    if not is_upstream(state):
         raise ModelError(f"{file} has no tensors named features.*, so it is none of the released MNSA or MGANet code.")
     try:
-        found = read_released(state, attention)
+        found = convert_upstream(state, attention)
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from None
-    card = _card(found)
+    card = _build_card(found)
     network = build_network(found.model, found.classes, found.mask_classes)
     network.load_state_dict(found.state, strict=True)
     tasks = ("classification", "segmentation") if found.mask_classes else ("classification",)
-    config = Config(data=CROPS, model=found.model, stages=tuple(STAGES[task] for task in tasks))
-    run = create_run(out, config, {"checkpoint": str(file.resolve()), "checkpoint_sha256": _sha256(file)})
+    config = Config(data=UPSTREAM_DATA, model=found.model, stages=tuple(UPSTREAM_STAGES[task] for task in tasks))
+    run = create_run_folder(out, config, {"checkpoint": str(file.resolve()), "checkpoint_sha256": _sha256(file)})
     save_network(run.model_folder, network, card)
     return run
 
 
-def _card(found: Released) -> ModelCard:
+def _build_card(found: UpstreamCheckpoint) -> ModelSpec:
     classes = tuple(str(label) for label in range(1, found.classes + 1))
     names = ("vein",) if found.mask_classes == 1 else tuple(f"class{index}" for index in range(found.mask_classes))
-    return ModelCard(found.model, CROPS, classes, names)
+    return ModelSpec(found.model, UPSTREAM_DATA, classes, names)
 
 
 def _sha256(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Traits of many mask files: one table."""
+"""`mnsa traits`: measure many mask files and write one table."""
 
 import csv
 from pathlib import Path
@@ -6,42 +6,43 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from mnsa.data.images import SUFFIXES, read_mask
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.images import read_mask
 from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.traits import Ruler
+from mnsa.traits import TraitMeasurer
 
 
-class Measured(NamedTuple):
+class MeasureSummary(NamedTuple):
     """How many masks were measured, and how many couldn't be."""
 
     done: int
-    broken: int
+    failed: int
 
 
 def measure_files(
-    ruler: Ruler, masks: list[Path], out: Path, *, mask_classes: int, leaf_masks: Path | None = None
-) -> Measured:
+    measurer: TraitMeasurer, masks: list[Path], out: Path, *, mask_classes: int, leaf_masks: Path | None = None
+) -> MeasureSummary:
     """Measure each mask into a new CSV file; a broken one gets its reason there and the others are done.
 
-    leaf_masks: a folder with a leaf mask of each mask's name, for a ruler whose leaf comes apart.
+    leaf_masks: a folder with a leaf mask of each mask's name, for a measurer whose leaf comes apart.
     Raises: RunError when `out` exists or can't be written.
     """
     broken = 0
-    with _new_file(out) as file:
-        table = csv.DictWriter(file, ["mask", *ruler.columns, "error"], restval="", lineterminator="\n")
+    with _create_file(out) as file:
+        table = csv.DictWriter(file, ["mask", *measurer.columns, "error"], restval="", lineterminator="\n")
         table.writeheader()
         for path in masks:
             try:
-                leaf = None if leaf_masks is None else _read(_twin(path, leaf_masks), 1)
-                row = ruler.row(_read(path, mask_classes), leaf)
+                leaf = None if leaf_masks is None else _read_mask_array(_find_leaf_mask(path, leaf_masks), 1)
+                row = measurer.measure_row(_read_mask_array(path, mask_classes), leaf)
             except MnsaError as error:
                 row = {"error": str(error)}
                 broken += 1
             table.writerow({"mask": str(path), **row})
-    return Measured(len(masks) - broken, broken)
+    return MeasureSummary(len(masks) - broken, broken)
 
 
-def _new_file(out: Path) -> TextIO:
+def _create_file(out: Path) -> TextIO:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         return out.open("x", newline="", encoding="utf-8")
@@ -50,11 +51,11 @@ def _new_file(out: Path) -> TextIO:
         raise RunError(f"{out} {reason}. Choose another --out.") from None
 
 
-def _read(path: Path, mask_classes: int) -> np.ndarray:
+def _read_mask_array(path: Path, mask_classes: int) -> np.ndarray:
     return read_mask(path, mask_classes).numpy()
 
 
-def _twin(mask: Path, folder: Path) -> Path:
+def _find_leaf_mask(mask: Path, folder: Path) -> Path:
     """Find the leaf mask of a mask's name. Raises: DataError when there is none."""
     found = [path for path in folder.glob(f"{mask.stem}.*") if path.suffix.lower() in SUFFIXES]
     if len(found) != 1:

@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnsa.data.formats.coco import import_coco
+from mnsa.data.formats.mask_folders import import_masks
+from mnsa.data.formats.nnunet import import_nnunet
+from mnsa.data.formats.yolo import import_yolo
 from mnsa.data.images import read_mask
-from mnsa.data.importers import import_coco, import_masks, import_nnunet, import_yolo
 from mnsa.data.manifest import Manifest
 from mnsa.errors import DataError
 
 SQUARE = [2, 2, 6, 2, 6, 6, 2, 6]
 
 
-def picture(path: Path, *, high: int = 8, wide: int = 10, grey: bool = False, value: int = 90) -> Path:
+def picture(path: Path, *, high: int = 8, wide: int = 10, gray: bool = False, value: int = 90) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((high, wide) if grey else (high, wide, 3), value, np.uint8)).save(path)
+    Image.fromarray(np.full((high, wide) if gray else (high, wide, 3), value, np.uint8)).save(path)
     return path
 
 
@@ -187,8 +190,8 @@ def test_descriptions_that_are_none_are_refused(description: str, says: str, tmp
 def nnunet(root: Path, channels: int = 1, **changes: Any) -> Path:
     for part, case in (("Tr", "a"), ("Tr", "b"), ("Ts", "c")):
         for channel in range(channels):
-            picture(root / f"images{part}" / f"{case}_000{channel}.png", grey=channels > 1, value=50 * channel)
-        picture(root / f"labels{part}" / f"{case}.png", grey=True, value=1)
+            picture(root / f"images{part}" / f"{case}_000{channel}.png", gray=channels > 1, value=50 * channel)
+        picture(root / f"labels{part}" / f"{case}.png", gray=True, value=1)
     about = {
         "channel_names": {"0": "R"},
         "labels": {"background": 0, "leaf": 1},
@@ -267,6 +270,6 @@ def test_masks_that_fit_not_one_image_are_refused(
     for folder, names in (("photos", images), ("veins", masks)):
         (tmp_path / folder).mkdir()
         for name in names:
-            picture(tmp_path / folder / name, grey=folder == "veins", value=1)
+            picture(tmp_path / folder / name, gray=folder == "veins", value=1)
     with pytest.raises(DataError, match=says):
         import_masks(tmp_path / "photos", tmp_path / "veins")

@@ -13,11 +13,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_tools
 
-from mnsa.data.decoding import read_pixels
+from mnsa.data.decode import read_pixels
+from mnsa.data.formats.coco import import_coco
+from mnsa.data.formats.convert import WRITERS, convert_dataset
+from mnsa.data.formats.mask_folders import import_masks
+from mnsa.data.formats.nnunet import import_nnunet
+from mnsa.data.formats.yolo import import_yolo
 from mnsa.data.images import read_mask
-from mnsa.data.importers import import_coco, import_masks, import_nnunet, import_yolo
 from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest
-from mnsa.data.writers import LAYOUTS, convert
 from mnsa.errors import DataError
 
 # pycocotools 2.0.11 with numpy 2.4: what its own decode does to arrays
@@ -73,23 +76,23 @@ def five_masks(top: int) -> list[np.ndarray]:
     return [rng.integers(0, top + 1, (7 + n, 9), np.uint8) for n in range(5)]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", WRITERS)
 @pytest.mark.parametrize(
     ("classes", "scale"), [(("vein",), 255), (("soil", "leaf", "rust spot"), 1), (("soil", "leaf"), 1)]
 )
 def test_a_data_set_comes_back_whole(layout: str, classes: tuple[str, ...], scale: int, tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(max(len(classes) - 1, 1)), classes, scale)
-    assert convert(manifest, layout, out := out_folder(layout, tmp_path)) == 5
+    assert convert_dataset(manifest, layout, out := out_folder(layout, tmp_path)) == 5
     assert everything(back(layout, out, tmp_path)) == everything(manifest)
 
 
 @settings(max_examples=12, deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 2)))
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", WRITERS)
 def test_any_mask_comes_back(layout: str, tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray) -> None:
     root = tmp_path_factory.mktemp("any")
     manifest = make(root, [mask], ("soil", "leaf", "rust"))
-    convert(manifest, layout, out := out_folder(layout, root))
+    convert_dataset(manifest, layout, out := out_folder(layout, root))
     assert everything(back(layout, out, root)) == everything(manifest)
 
 
@@ -97,7 +100,7 @@ def test_any_mask_comes_back(layout: str, tmp_path_factory: pytest.TempPathFacto
 def test_an_image_without_a_mask_stays_without_one(layout: str, tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(1), ("vein",))
     manifest = replace(manifest, rows=(replace(manifest.rows[0], mask=""), *manifest.rows[1:]))
-    convert(manifest, layout, out := out_folder(layout, tmp_path))
+    convert_dataset(manifest, layout, out := out_folder(layout, tmp_path))
     assert everything(back(layout, out, tmp_path)) == everything(manifest)
 
 
@@ -105,13 +108,13 @@ def test_nnunet_takes_no_training_image_without_a_mask_unless_it_may_be_left_out
     manifest = make(tmp_path, five_masks(1), ("vein",))
     manifest = replace(manifest, rows=(replace(manifest.rows[0], mask=""), *manifest.rows[1:]))
     with pytest.raises(DataError, match="--masked-only"):
-        convert(manifest, "nnunet", tmp_path / "Dataset001_a")
-    assert convert(manifest, "nnunet", tmp_path / "Dataset001_a", masked_only=True) == 4
+        convert_dataset(manifest, "nnunet", tmp_path / "Dataset001_a")
+    assert convert_dataset(manifest, "nnunet", tmp_path / "Dataset001_a", masked_only=True) == 4
 
 
 def test_coco_files_are_read_by_cocos_own_tools(tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(2), ("soil", "leaf", "rust"))
-    convert(manifest, "coco", tmp_path / "coco")
+    convert_dataset(manifest, "coco", tmp_path / "coco")
     tree = json.loads((tmp_path / "coco/annotations/test.json").read_text())
     mask = five_masks(2)[3]
     for category in tree["categories"]:
@@ -127,7 +130,7 @@ def test_an_image_that_exif_turns_is_written_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     path = tmp_path / manifest.rows[0].image
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path, exif=exif)  # lying, 6 wide; turned 4 wide, 6 high
-    convert(manifest, "yolo", tmp_path / "yolo")
+    convert_dataset(manifest, "yolo", tmp_path / "yolo")
     with Image.open(next((tmp_path / "yolo/images/train").iterdir())) as image:
         assert (image.size, image.getexif().get(0x0112)) == ((4, 6), None)
 
@@ -135,7 +138,7 @@ def test_an_image_that_exif_turns_is_written_upright(tmp_path: Path) -> None:
 def test_a_data_set_without_masks_has_nothing_to_write(leaves: Manifest, tmp_path: Path) -> None:
     bare = replace(leaves, mask_classes=(), rows=tuple(replace(row, mask="") for row in leaves.rows))
     with pytest.raises(DataError, match="no masks"):
-        convert(bare, "coco", tmp_path / "out")
+        convert_dataset(bare, "coco", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_a_data_set_without_masks_has_nothing_to_write(leaves: Manifest, tmp_pat
 )
 def test_nnunet_names_are_kept_free(leaves: Manifest, classes: tuple[str, ...], name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nnU-Net"):
-        convert(replace(leaves, mask_classes=classes), "nnunet", tmp_path / name)
+        convert_dataset(replace(leaves, mask_classes=classes), "nnunet", tmp_path / name)
 
 
 def test_a_mask_of_another_size_is_refused_and_nothing_stays(
@@ -151,5 +154,5 @@ def test_a_mask_of_another_size_is_refused_and_nothing_stays(
 ) -> None:
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(leaves.root / "1_mask.png")
     with pytest.raises(DataError, match=r"1_mask\.png is 3 x 3 pixels"):
-        convert(leaves, "masks", tmp_path / "out")
+        convert_dataset(leaves, "masks", tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mnsa.data.importers import import_csv
+from mnsa.data.formats.csv_table import import_csv
 from mnsa.errors import DataError
 
 COFFEE = Path(__file__).parents[3] / "shared" / "data" / "coffee_leaf_stress" / "labels.csv"
@@ -42,7 +42,7 @@ def test_other_columns_are_kept_and_never_mistaken_for_ours(table: Path) -> None
 
 
 def test_without_a_split_column_validation_is_carved_from_train(table: Path) -> None:
-    manifest = import_csv(table, image="file", label="cultivar", validation_share=0.34)
+    manifest = import_csv(table, image="file", label="cultivar", val_fraction=0.34)
     assert Counter((row.label, row.split) for row in manifest.rows) == {
         ("a", "train"): 2, ("a", "val"): 1, ("b", "train"): 2, ("b", "val"): 1,
     }  # fmt: skip

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mnsa.data.check import find_faults
-from mnsa.data.importers import import_folders
+from mnsa.data.formats.folders import import_folders
 from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
 
 Draw = Callable[..., None]
@@ -19,7 +19,7 @@ def test_class_folders_become_train_and_carved_validation(tmp_path: Path, draw_l
     (tmp_path / "oak" / "notes.txt").write_text("no picture")
     (tmp_path / "__MACOSX").mkdir()
     draw_leaf(tmp_path / "__MACOSX" / "0.jpg")
-    manifest = import_folders(tmp_path, validation_share=0.3, seed=1)
+    manifest = import_folders(tmp_path, val_fraction=0.3, seed=1)
     assert manifest.classes == ("ash", "oak")
     assert manifest.mask_classes == ()
     assert manifest.root == tmp_path.resolve()
@@ -81,7 +81,7 @@ def test_an_imported_set_is_written_read_back_and_sound(tmp_path: Path, draw_lea
     manifest = import_folders(tmp_path / "photos")
     write_manifest(manifest, tmp_path / "set")
     assert read_manifest(tmp_path / "set") == manifest
-    assert find_faults(manifest) == []
+    assert find_errors(manifest) == []
 
 
 @pytest.mark.parametrize(

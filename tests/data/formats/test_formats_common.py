@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from mnsa.data.importers.common import assemble
+from mnsa.data.formats.common import build_manifest
 from mnsa.data.manifest import Row
 from mnsa.errors import DataError
 
 
 def classes_of(*labels: str) -> tuple[str, ...]:
     rows = [Row(f"{n}.png", label=label, split="train") for n, label in enumerate(labels)]
-    return assemble(Path("leaves"), rows, None, 0.2, 1).classes
+    return build_manifest(Path("leaves"), rows, None, 0.2, 1).classes
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_mask_classes_are_named_after_the_values_of_all_masks(
     for n, value in enumerate(values):
         draw_leaf(tmp_path / f"{n}.png", tmp_path / f"m{n}.png", mask_value=value)
     rows = [Row(f"{n}.png", f"m{n}.png", "a", "train") for n in range(len(values))]
-    assert assemble(tmp_path, rows, None, 0.2, 1).mask_classes == expected
-    assert assemble(tmp_path, rows, ["vein"], 0.2, 1).mask_classes == ("vein",)
+    assert build_manifest(tmp_path, rows, None, 0.2, 1).mask_classes == expected
+    assert build_manifest(tmp_path, rows, ["vein"], 0.2, 1).mask_classes == ("vein",)
 
 
 def test_masks_that_mix_1_and_255_are_grey_levels(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
@@ -54,11 +54,11 @@ def test_masks_that_mix_1_and_255_are_grey_levels(tmp_path: Path, draw_leaf: Cal
         draw_leaf(tmp_path / f"{n}.png", tmp_path / f"m{n}.png", mask_value=value)
     rows = [Row(f"{n}.png", f"m{n}.png", "a", "train") for n in range(2)]
     with pytest.raises(DataError, match=r"m1\.png has the pixel value 255"):
-        assemble(tmp_path, rows, None, 0.2, 1)
+        build_manifest(tmp_path, rows, None, 0.2, 1)
 
 
 def test_validation_is_carved_only_where_there_is_none() -> None:
     rows = [Row(f"{n}.png", label="a", split="train") for n in range(9)]
     given = [*rows, Row("v.png", label="a", split="val")]
-    assert assemble(Path("leaves"), given, None, 0.5, 1).rows == tuple(given)
-    assert sum(row.split == "val" for row in assemble(Path("leaves"), rows, None, 0.34, 1).rows) == 3
+    assert build_manifest(Path("leaves"), given, None, 0.5, 1).rows == tuple(given)
+    assert sum(row.split == "val" for row in build_manifest(Path("leaves"), rows, None, 0.34, 1).rows) == 3

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layouts import make_mganet
-from mnsa.data.check import find_faults
+from miniature_datasets import make_mganet
 from mnsa.data.dataset import read_sample
-from mnsa.data.importers import import_mganet
+from mnsa.data.formats.mganet import import_mganet
 from mnsa.data.manifest import Manifest, read_manifest, write_manifest
+from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
 
 
@@ -55,7 +55,7 @@ def test_the_set_is_sound_and_its_veins_are_read_from_either_kind_of_mask(tmp_pa
     write_manifest(import_mganet(source), tmp_path / "set")
     manifest = read_manifest(tmp_path / "set")
     assert manifest == import_mganet(source)
-    assert find_faults(manifest) == []
+    assert find_errors(manifest) == []
     for row in manifest.rows:
         sample = read_sample(manifest, row)
         assert sample.label == int(row.label) - 1
@@ -80,7 +80,7 @@ def test_zeros_before_a_number_and_capital_suffixes_mean_nothing(soybean: Path) 
     rows = by_image(import_mganet(soybean))
     assert rows["train/0002.TIF"] == ("l2_mask/2.png", "1")
     assert rows["train/5.tif"] == ("l2_mask/05.PNG", "1")
-    assert find_faults(import_mganet(soybean)) == []
+    assert find_errors(import_mganet(soybean)) == []
 
 
 def test_ten_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -182,6 +182,6 @@ def test_a_hostile_table_of_labels_ends_the_command_before_anything_is_written(m
 
 
 def test_the_command_writes_a_data_set(mnsa, soybean: Path, tmp_path: Path) -> None:
-    ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set", "--validation-share", "0.5", "--seed", 3)
+    ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set", "--val-fraction", "0.5", "--seed", 3)
     assert (ended.code, ended.out) == (0, f"18 images, 3 classes, 1 mask classes: {tmp_path / 'set'}\n")
-    assert read_manifest(tmp_path / "set") == import_mganet(soybean, validation_share=0.5, seed=3)
+    assert read_manifest(tmp_path / "set") == import_mganet(soybean, val_fraction=0.5, seed=3)

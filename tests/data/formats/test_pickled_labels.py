@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostile_pickles import ARMED
-from mnsa.data.importers.labels import MAX_BYTES, read_labels
+from mnsa.data.formats.pickled_labels import MAX_BYTES, read_pickled_labels
 from mnsa.errors import DataError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -42,7 +42,7 @@ def read(tmp_path_factory):
 
     def run(program):
         path.write_bytes(program)
-        return read_labels(path)
+        return read_pickled_labels(path)
 
     return run
 
@@ -199,14 +199,14 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path):
     with (tmp_path / "labels.pkl").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(DataError, match=r"has 4,194,305 bytes; at most 4,194,304 are read"):
-        read_labels(tmp_path / "labels.pkl")
+        read_pickled_labels(tmp_path / "labels.pkl")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"There is no file .*labels\.pkl"):
-        read_labels(tmp_path / "labels.pkl")
+        read_pickled_labels(tmp_path / "labels.pkl")
     with pytest.raises(DataError, match="can't be read"):
-        read_labels(tmp_path)
+        read_pickled_labels(tmp_path)
 
 
 @pytest.mark.parametrize(

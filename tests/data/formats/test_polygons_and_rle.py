@@ -9,10 +9,8 @@ from pycocotools import mask as coco_tools
 from skimage.draw import polygon2mask
 from skimage.measure import label
 
-from mnsa.data.layouts.outline import outline
-from mnsa.data.layouts.polygon import BrokenPolygonError, paint_polygons
-from mnsa.data.layouts.regions import Region, regions_of
-from mnsa.data.layouts.rle import BrokenRunsError, pack, paint_runs, region_runs, unpack
+from mnsa.data.formats.polygons import InvalidPolygonError, Region, find_regions, paint_polygons, trace_outline
+from mnsa.data.formats.rle import InvalidRleError, compress_rle, encode_region, paint_rle, parse_compressed_rle
 
 # pycocotools 2.0.11 with numpy 2.4: what its own decode does to arrays
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -43,11 +41,11 @@ def ring_in_ring() -> np.ndarray:
 @given(MASKS)
 def test_run_lengths_are_those_of_cocos_tools_and_come_back(mask: np.ndarray) -> None:
     back = np.zeros_like(mask)
-    for region in regions_of(mask):
-        runs = region_runs(region, *mask.shape)
-        assert pack(runs) == coco_tools.encode(alone(region, mask.shape))["counts"].decode()
-        assert unpack(pack(runs), mask.size) == runs
-        paint_runs(back, runs, region.value)
+    for region in find_regions(mask):
+        runs = encode_region(region, *mask.shape)
+        assert compress_rle(runs) == coco_tools.encode(alone(region, mask.shape))["counts"].decode()
+        assert parse_compressed_rle(compress_rle(runs), mask.size) == runs
+        paint_rle(back, runs, region.value)
     assert (back == mask).all()
 
 
@@ -55,8 +53,8 @@ def test_run_lengths_are_those_of_cocos_tools_and_come_back(mask: np.ndarray) ->
 @given(MASKS)
 def test_outlines_come_back_as_the_same_pixels_also_by_cocos_tools(mask: np.ndarray) -> None:
     back = np.zeros_like(mask)
-    for region in regions_of(mask):
-        corners = outline(region)
+    for region in find_regions(mask):
+        corners = trace_outline(region)
         paint_polygons(back, [corners.astype(float)], region.value)
         theirs = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().astype(float).tolist()], *mask.shape))
         assert (theirs[..., 0] == alone(region, mask.shape)).all()
@@ -66,18 +64,18 @@ def test_outlines_come_back_as_the_same_pixels_also_by_cocos_tools(mask: np.ndar
 def test_rings_within_rings_keep_their_holes() -> None:
     mask = ring_in_ring()
     back = np.zeros_like(mask)
-    for region in regions_of(mask):
-        paint_polygons(back, [outline(region).astype(float)], region.value)
+    for region in find_regions(mask):
+        paint_polygons(back, [trace_outline(region).astype(float)], region.value)
     assert (back == mask).all()
 
 
 def test_regions_are_those_of_scikit_image() -> None:
     mask = ring_in_ring()
-    assert len(list(regions_of(mask))) == label(mask, connectivity=1, background=0).max()
+    assert len(list(find_regions(mask))) == label(mask, connectivity=1, background=0).max()
 
 
 def test_a_square_is_four_corners() -> None:
-    corners = outline(Region(1, 3, 5, np.ones((2, 4), bool)))
+    corners = trace_outline(Region(1, 3, 5, np.ones((2, 4), bool)))
     assert sorted(map(tuple, corners.tolist())) == [(5, 3), (5, 5), (9, 3), (9, 5)]
 
 
@@ -87,7 +85,7 @@ def test_a_slanted_polygon_is_that_of_scikit_image_but_for_centres_on_its_outlin
         corners = rng.uniform(0, 30, (5, 2))
         mine = np.zeros((30, 30), np.uint8)
         paint_polygons(mine, [corners], 1)
-        assert (mine == polygon2mask((30, 30), corners[:, ::-1] - 0.5)).all()  # its pixels' centres are whole numbers
+        assert (mine == polygon2mask((30, 30), corners[:, ::-1] - 0.5)).all()  # its pixels' centers are whole numbers
 
 
 def test_cocos_tools_differ_by_a_rim_at_most() -> None:
@@ -113,22 +111,22 @@ def test_cocos_tools_differ_by_a_rim_at_most() -> None:
     ],
 )
 def test_runs_that_fit_no_image_are_refused(runs: list[int], says: str) -> None:
-    with pytest.raises(BrokenRunsError, match=says):
-        paint_runs(np.zeros((3, 3), np.uint8), runs, 1)
+    with pytest.raises(InvalidRleError, match=says):
+        paint_rle(np.zeros((3, 3), np.uint8), runs, 1)
 
 
 @pytest.mark.parametrize("text", ["é", " ", "o", "oooooooooo0", "n1O", "99999P"])
 def test_text_that_packs_no_runs_is_refused(text: str) -> None:
-    with pytest.raises(BrokenRunsError):
-        paint_runs(np.zeros((3, 3), np.uint8), unpack(text, 9), 1)
+    with pytest.raises(InvalidRleError):
+        paint_rle(np.zeros((3, 3), np.uint8), parse_compressed_rle(text, 9), 1)
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
 def test_any_text_is_read_as_runs_of_the_image_or_refused(text: str) -> None:
     try:
-        runs = unpack(text, 100)
-    except BrokenRunsError:
+        runs = parse_compressed_rle(text, 100)
+    except InvalidRleError:
         return
     assert all(0 <= run <= 100 for run in runs)
 
@@ -144,7 +142,7 @@ def test_any_text_is_read_as_runs_of_the_image_or_refused(text: str) -> None:
     ],
 )
 def test_corners_that_fit_no_image_are_refused(corners: list[tuple[float, float]], says: str) -> None:
-    with pytest.raises(BrokenPolygonError, match=says):
+    with pytest.raises(InvalidPolygonError, match=says):
         paint_polygons(np.zeros((9, 9), np.uint8), [np.array(corners)], 1)
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from layouts import STAGES, make_soyageing, make_ufg
-from mnsa.data.check import find_faults
-from mnsa.data.importers import import_ufg
+from miniature_datasets import STAGES, make_soyageing, make_ufg
+from mnsa.data.formats.ufg import import_ufg
 from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
 
 
@@ -33,10 +33,10 @@ def test_the_lists_say_what_is_train_and_test_and_validation_is_carved(cotton: P
 
 
 def test_an_imported_set_is_written_read_back_and_sound(cotton: Path, tmp_path: Path) -> None:
-    manifest = import_ufg(cotton, validation_share=0.5, seed=7)
+    manifest = import_ufg(cotton, val_fraction=0.5, seed=7)
     write_manifest(manifest, tmp_path / "set")
     assert read_manifest(tmp_path / "set") == manifest
-    assert find_faults(manifest) == []
+    assert find_errors(manifest) == []
 
 
 def test_a_validation_list_is_taken_as_it_is(cotton: Path) -> None:
@@ -61,7 +61,7 @@ def test_images_in_folders_and_capital_suffixes_are_read(cotton: Path) -> None:
     text = (cotton / "anno" / "train.txt").read_text()
     write_list(cotton, "train", text.replace("cultivar 001_1.jpg", "./new//a.JPG"))
     assert "images/new/a.JPG" in {row.image for row in import_ufg(cotton).rows}
-    assert find_faults(import_ufg(cotton)) == []
+    assert find_errors(import_ufg(cotton)) == []
 
 
 def test_the_stages_of_soyageing_are_read_one_by_one_or_pooled(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_stages_of_soyageing_are_read_one_by_one_or_pooled(tmp_path: Path) -
     assert import_ufg(source / "R3").rows[0].extra == {}
     write_manifest(pooled, tmp_path / "set")
     assert read_manifest(tmp_path / "set") == pooled
-    assert find_faults(pooled) == []
+    assert find_errors(pooled) == []
 
 
 def test_a_stage_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,6 +160,6 @@ def test_lists_without_a_line_make_no_set(cotton: Path) -> None:
 
 
 def test_the_command_writes_a_data_set(mnsa, cotton: Path, tmp_path: Path) -> None:
-    ended = mnsa("import", "ufg", cotton, "--out", tmp_path / "set", "--validation-share", "0.5", "--seed", 3)
+    ended = mnsa("import", "ufg", cotton, "--out", tmp_path / "set", "--val-fraction", "0.5", "--seed", 3)
     assert (ended.code, ended.out) == (0, f"12 images, 3 classes, 0 mask classes: {tmp_path / 'set'}\n")
-    assert read_manifest(tmp_path / "set") == import_ufg(cotton, validation_share=0.5, seed=3)
+    assert read_manifest(tmp_path / "set") == import_ufg(cotton, val_fraction=0.5, seed=3)

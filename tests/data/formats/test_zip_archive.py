@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from archives import FOUR, mask, named, packed, photo, special, with_header
-from mnsa.data.check import find_faults
-from mnsa.data.importers.zip_file import Limits, import_zip
+from mnsa.data.formats.zip_archive import ZipLimits, import_zip
 from mnsa.data.manifest import read_manifest
+from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
 
 
@@ -21,7 +21,7 @@ def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
     assert manifest == read_manifest(tmp_path / "set")
     assert (manifest.name, manifest.root, manifest.classes) == ("set", (tmp_path / "set").resolve(), ("a", "b"))
     assert {row.image: row.label for row in manifest.rows} == {name: name[0] for name in FOUR}
-    assert find_faults(manifest) == []
+    assert find_errors(manifest) == []
     assert (tmp_path / "set" / "a" / "1.png").read_bytes() == FOUR["a/1.png"]
 
 
@@ -134,12 +134,12 @@ def test_a_small_plain_mask_may_shrink_as_it_likes(tmp_path: Path) -> None:
 def test_more_bytes_than_agreed_are_refused(tmp_path: Path) -> None:
     archive = packed(tmp_path / "x.zip", FOUR)
     total = sum(map(len, FOUR.values()))
-    refused(tmp_path, archive, f"would become {total:,} bytes", Limits(total_bytes=total - 1))
-    assert import_zip(archive, tmp_path / "set", limits=Limits(total_bytes=total, files=4))
+    refused(tmp_path, archive, f"would become {total:,} bytes", ZipLimits(total_bytes=total - 1))
+    assert import_zip(archive, tmp_path / "set", limits=ZipLimits(total_bytes=total, files=4))
 
 
 def test_more_members_than_agreed_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "too many members; at most 3", Limits(files=3))
+    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "too many members; at most 3", ZipLimits(files=3))
 
 
 @pytest.mark.parametrize("claim", [10, 5000])
@@ -188,13 +188,13 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_picture_that_is_none_stays_a_fault_of_the_data_set(tmp_path: Path) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + zlib.compress(bytes(100))
     manifest = import_zip(packed(tmp_path / "x.zip", {**FOUR, "a/9.png": bomb}), tmp_path / "set")
-    assert [fault.file for fault in find_faults(manifest)] == ["a/9.png"]
+    assert [finding.file for finding in find_errors(manifest)] == ["a/9.png"]
 
 
-def refused(tmp_path: Path, archive: Path, reason: str, limits: Limits | None = None) -> None:
+def refused(tmp_path: Path, archive: Path, reason: str, limits: ZipLimits | None = None) -> None:
     """Expect a refusal that names the archive, and not a file more than before."""
     before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match=reason) as caught:
-        import_zip(archive, tmp_path / "set", limits=limits or Limits())
+        import_zip(archive, tmp_path / "set", limits=limits or ZipLimits())
     assert str(archive) in str(caught.value)
     assert set(tmp_path.iterdir()) == before

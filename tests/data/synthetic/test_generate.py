@@ -6,16 +6,14 @@ import pytest
 from PIL import Image
 
 from mnsa.data.manifest import Manifest, read_manifest
-from mnsa.data.synthetic import draw_leaf, make_cultivar, write_dataset
+from mnsa.data.synthetic import draw_leaf, make_cultivar, synthesize
 from mnsa.errors import DataError
 
 
 def synth(
     out: Path, *, cultivars: int = 2, per_cultivar: int = 5, size_px: int = 64, seed: int = 1, workers: int = 1
 ) -> Manifest:
-    return write_dataset(
-        out, cultivars=cultivars, per_cultivar=per_cultivar, size_px=size_px, seed=seed, workers=workers
-    )
+    return synthesize(out, cultivars=cultivars, per_cultivar=per_cultivar, size_px=size_px, seed=seed, workers=workers)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -87,7 +85,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mnsa.data.synthetic.dataset.draw_leaf", interrupt)
+    monkeypatch.setattr("mnsa.data.synthetic.generate.draw_leaf", interrupt)
     with pytest.raises(KeyboardInterrupt):
         synth(tmp_path / "leaves")
     assert list(tmp_path.iterdir()) == []

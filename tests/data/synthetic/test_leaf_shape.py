@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from mnsa.data.synthetic.cultivar import SLENDER, STOUT, Habit, grow, make_cultivar
+from mnsa.data.synthetic.leaf_shape import (
+    MAX_PARAMETERS,
+    MIN_PARAMETERS,
+    LeafParameters,
+    make_cultivar,
+    sample_parameters,
+)
 
 
 def habits(cultivar_index: int, count: int) -> np.ndarray:
     cultivar, rng = make_cultivar(1, cultivar_index), np.random.default_rng(cultivar_index)
-    return np.array([astuple(grow(cultivar, rng)) for _ in range(count)])
+    return np.array([astuple(sample_parameters(cultivar, rng)) for _ in range(count)])
 
 
 def test_a_cultivar_does_not_depend_on_how_many_there_are() -> None:
@@ -30,7 +36,7 @@ def test_cultivars_keep_their_distance_for_every_seed(count: int, distance: floa
 
 def test_a_cultivar_has_one_coordinate_per_trait_within_the_species() -> None:
     position = np.array(make_cultivar(1, 5).position)
-    assert len(position) == len(astuple(SLENDER)) == len(Habit.__dataclass_fields__)
+    assert len(position) == len(astuple(MIN_PARAMETERS)) == len(LeafParameters.__dataclass_fields__)
     assert ((position >= 0.0) & (position < 1.0)).all()
 
 
@@ -42,8 +48,8 @@ def test_cultivars_differ_more_between_than_within_in_every_trait() -> None:
 
 
 def test_individuals_are_nearest_to_their_own_cultivar() -> None:
-    spread = np.array(astuple(STOUT)) - np.array(astuple(SLENDER))
-    centres = np.stack([habits(index, count=12).mean(axis=0) for index in range(12)]) / spread
+    spread = np.array(astuple(MAX_PARAMETERS)) - np.array(astuple(MIN_PARAMETERS))
+    centers = np.stack([habits(index, count=12).mean(axis=0) for index in range(12)]) / spread
     fresh = np.stack([habits(index, count=40)[12:] for index in range(12)]) / spread
-    distances = np.linalg.norm(fresh[:, :, None] - centres, axis=-1)  # (cultivar, individual, centre)
+    distances = np.linalg.norm(fresh[:, :, None] - centers, axis=-1)  # (cultivar, individual, center)
     assert (distances.argmin(axis=-1) == np.arange(12)[:, None]).mean() > 0.95

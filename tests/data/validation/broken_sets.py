@@ -1,4 +1,4 @@
-"""Ways to break a sound data set, each in one respect, and the fault that must be found."""
+"""Ways to break a sound data set, each in one respect, and the finding that must be found."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 
 class Recipe(NamedTuple):
-    """What to do to a data set; the kind of fault it must show; the file it must name; what else may follow from it."""
+    """What to do to a data set; the kind of finding it must show; the file it must name; what else may follow from it."""
 
     spoil: Callable[[LeafFiles], str]
     kind: str

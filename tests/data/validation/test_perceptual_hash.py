@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mnsa.data.check.fingerprint import ALIKE, SIGNS, F, fingerprint, normalised, turned
-from mnsa.data.synthetic.cultivar import make_cultivar
-from mnsa.data.synthetic.leaf import draw_leaf
+from mnsa.data.synthetic.drawn_leaf import draw_leaf
+from mnsa.data.synthetic.leaf_shape import make_cultivar
+from mnsa.data.validation.perceptual_hash import (
+    HASH_LENGTH,
+    NEAR_DUPLICATE_COSINE,
+    ORIENTATION_SIGNS,
+    normalize_hashes,
+    perceptual_hash,
+    reorient_hashes,
+)
 
 TURNS: list[Callable[[Image.Image], Image.Image]] = [
     lambda image: image,
@@ -32,7 +39,7 @@ def sisters() -> list[Image.Image]:
 
 @pytest.fixture(scope="module")
 def prints(sisters: list[Image.Image]) -> np.ndarray:
-    return normalised(np.stack([fingerprint(leaf) for leaf in sisters]))
+    return normalize_hashes(np.stack([perceptual_hash(leaf) for leaf in sisters]))
 
 
 def recompressed(image: Image.Image) -> Image.Image:
@@ -43,8 +50,10 @@ def recompressed(image: Image.Image) -> Image.Image:
 
 def likeness(prints: np.ndarray, changed: list[Image.Image]) -> np.ndarray:
     """The cosine of each leaf and its changed copy, in the turn that suits best."""
-    others = normalised(np.stack([fingerprint(image) for image in changed]))
-    return np.max([(prints * turned(others, turn)).sum(axis=1) for turn in range(len(SIGNS))], axis=0)
+    others = normalize_hashes(np.stack([perceptual_hash(image) for image in changed]))
+    return np.max(
+        [(prints * reorient_hashes(others, turn)).sum(axis=1) for turn in range(len(ORIENTATION_SIGNS))], axis=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,24 +69,24 @@ def likeness(prints: np.ndarray, changed: list[Image.Image]) -> np.ndarray:
     ],
 )
 def test_a_copy_is_known_again(sisters: list[Image.Image], prints: np.ndarray, change: Callable) -> None:
-    assert likeness(prints, [change(leaf) for leaf in sisters]).min() >= ALIKE
+    assert likeness(prints, [change(leaf) for leaf in sisters]).min() >= NEAR_DUPLICATE_COSINE
 
 
 def test_no_leaf_is_taken_for_its_sister(prints: np.ndarray) -> None:
-    for turn in range(len(SIGNS)):
-        cosines = prints @ turned(prints, turn).T
-        assert np.max(cosines - 2 * np.eye(len(prints))) < ALIKE - 0.01
+    for turn in range(len(ORIENTATION_SIGNS)):
+        cosines = prints @ reorient_hashes(prints, turn).T
+        assert np.max(cosines - 2 * np.eye(len(prints))) < NEAR_DUPLICATE_COSINE - 0.01
 
 
 def test_turning_a_fingerprint_is_turning_the_picture(sisters: list[Image.Image], prints: np.ndarray) -> None:
     leaf = sisters[7]
-    of_turned = normalised(np.stack([fingerprint(turn(leaf)) for turn in TURNS]))
-    turned_prints = np.concatenate([turned(prints[7:8], turn) for turn in range(len(SIGNS))])
+    of_turned = normalize_hashes(np.stack([perceptual_hash(turn(leaf)) for turn in TURNS]))
+    turned_prints = np.concatenate([reorient_hashes(prints[7:8], turn) for turn in range(len(ORIENTATION_SIGNS))])
     best = (of_turned @ turned_prints.T).argmax(axis=1)
     assert sorted(best) == list(range(8))
     assert (of_turned @ turned_prints.T).max(axis=1).min() > 0.995
 
 
 def test_a_plain_surface_has_no_fingerprint() -> None:
-    assert not fingerprint(Image.new("RGB", (50, 40), (9, 200, 30))).any()
-    assert fingerprint(Image.new("1", (1, 1))).shape == (F,)
+    assert not perceptual_hash(Image.new("RGB", (50, 40), (9, 200, 30))).any()
+    assert perceptual_hash(Image.new("1", (1, 1))).shape == (HASH_LENGTH,)

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.model.joined import JoinedConv2d
+from mnsa.model.ops.concat_conv import ConcatConv2d, SplitKernel
 
 CHANNELS = (3, 5, 2)
+
 MANY, FEW = (13, 9), (2, 3)  # pixels: more than the output channels, and fewer
+
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -20,12 +22,12 @@ def maps(size: tuple[int, int], *, frozen: int = 0) -> list[Tensor]:
     return [m.requires_grad_(i >= frozen) for i, m in enumerate(drawn)]
 
 
-def conv(dilation: int = 1, layout: torch.memory_format = torch.channels_last) -> JoinedConv2d:
+def conv(dilation: int = 1, layout: torch.memory_format = torch.channels_last) -> ConcatConv2d:
     torch.manual_seed(1)
-    return JoinedConv2d(sum(CHANNELS), 24, dilation).double().to(memory_format=layout)
+    return ConcatConv2d(sum(CHANNELS), 24, dilation).double().to(memory_format=layout)
 
 
-def reference(module: JoinedConv2d, joined: Sequence[Tensor]) -> Tensor:
+def reference(module: ConcatConv2d, joined: Sequence[Tensor]) -> Tensor:
     reach = module.dilation[0]
     return F.conv2d(torch.cat(list(joined), dim=1), module.weight, module.bias, padding=reach, dilation=reach)
 
@@ -62,7 +64,7 @@ def test_frozen_weights_get_no_gradient(size: tuple[int, int]) -> None:
     assert joined[0].grad is not None
 
 
-def in_mixed_precision(module: JoinedConv2d, joined: Sequence[Tensor]) -> Tensor:
+def in_mixed_precision(module: ConcatConv2d, joined: Sequence[Tensor]) -> Tensor:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded: Tensor = module(*joined)
     return rounded
@@ -87,7 +89,7 @@ def test_mixed_precision_differs_by_no_more_than_its_rounding(
 
 def test_dilated_convolutions_of_few_channels_have_weight_gradients_in_mixed_precision() -> None:
     torch.manual_seed(0)
-    module = JoinedConv2d(24, 3, dilation=2).to(memory_format=torch.channels_last)
+    module = ConcatConv2d(24, 3, dilation=2).to(memory_format=torch.channels_last)
     features = torch.randn(2, 24, 64, 64).to(memory_format=torch.channels_last)
     (gradient,) = torch.autograd.grad(in_mixed_precision(module, [features]).float().square().mean(), module.weight)
     (exact,) = torch.autograd.grad(reference(module, [features]).square().mean(), module.weight)
@@ -120,3 +122,16 @@ def test_the_gradient_lies_in_memory_as_the_weights_do(size: tuple[int, int], la
 def test_it_has_the_parameters_of_an_ordinary_convolution() -> None:
     ordinary = torch.nn.Conv2d(sum(CHANNELS), 24, 3)
     conv().float().load_state_dict(ordinary.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+def test_a_split_kernels_gradient_is_torchs_and_lies_as_the_kernel(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    kernel = torch.randn(4, 7, 3, 3).to(memory_format=layout).requires_grad_()
+    upstream = torch.randn(4, 3, 3, 3), torch.randn(4, 4, 3, 3).to(memory_format=torch.channels_last)
+    ours, theirs = SplitKernel.apply(kernel, 3), torch.split(kernel, [3, 4], dim=1)
+    for own, expected in zip(ours, theirs, strict=True):
+        assert torch.equal(own, expected)
+    (gradient,), (expected,) = (torch.autograd.grad(parts, kernel, upstream) for parts in (ours, theirs))
+    assert torch.equal(gradient, expected)
+    assert gradient.stride() == kernel.stride()

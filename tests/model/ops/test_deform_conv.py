@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from mnsa.model.deform import DeformConv2d, OffsetPredictor, PointwiseConv2d
+from mnsa.model.ops.deform_conv import DeformConv2d, OffsetPredictor, PointwiseConv2d
 
 TOLERANCE = 1e-10
 

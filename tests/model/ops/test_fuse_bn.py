@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.config import ModelConfig
-from mnsa.model.folded import find_pairs, fold_norms
 from mnsa.model.network import Network, build_network
+from mnsa.model.ops.fuse_bn import find_conv_norm_pairs, fuse_batch_norms
 
 BACKBONES = ["tf_efficientnet_lite0", "resnet18", "mobilenet_v3_large", "densenet121", "vgg19", "convnext_atto"]
 
@@ -33,7 +33,7 @@ def test_a_folded_network_gives_the_same_answers(backbone: str) -> None:
     whole, images = network(backbone).double(), torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.inference_mode():
         before = whole(images)
-    fold_norms(whole)
+    fuse_batch_norms(whole)
     with torch.inference_mode():
         after = whole(images)
     for a, b in zip(before, after, strict=True):
@@ -42,21 +42,21 @@ def test_a_folded_network_gives_the_same_answers(backbone: str) -> None:
 
 def test_efficientnets_and_our_own_blocks_keep_no_norm_at_all() -> None:
     whole = network("tf_efficientnet_lite0")
-    fold_norms(whole)
+    fuse_batch_norms(whole)
     assert count_norms(whole) == 0
 
 
 def test_densenets_norms_before_a_convolution_stay() -> None:
     whole = network("densenet121")
     before = count_norms(whole.backbone)
-    fold_norms(whole)
+    fuse_batch_norms(whole)
     assert 0 < count_norms(whole.backbone) < before
 
 
 def test_weights_stay_in_their_layout() -> None:
     whole = network("resnet18")
     before = {name: weight.stride() for name, weight in whole.named_parameters() if weight.dim() == 4}
-    fold_norms(whole)
+    fuse_batch_norms(whole)
     assert all(whole.get_parameter(name).stride() == stride for name, stride in before.items())
 
 
@@ -81,12 +81,12 @@ class Twice(Shared):
 
 @pytest.mark.parametrize("kind", [Shared, Twice])
 def test_a_convolution_that_others_see_too_is_left_alone(kind: type[Shared]) -> None:
-    assert find_pairs(kind().eval()) == []
+    assert find_conv_norm_pairs(kind().eval()) == []
 
 
 def test_looking_for_pairs_changes_nothing() -> None:
     whole = network("resnet18")
     before = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
-    find_pairs(whole)
+    find_conv_norm_pairs(whole)
     assert all(torch.equal(tensor, before[name]) for name, tensor in whole.state_dict().items())
     assert all(parameter.grad is None for parameter in whole.parameters())

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.model.remade import can_remake, normed_relu, not_kept, resized
-from mnsa.model.upsampled import resize
+from mnsa.model.ops.recompute import batch_norm_relu, can_recompute, resize_recomputed, without_saving
+from mnsa.model.ops.upsample_conv import resize
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -35,7 +35,7 @@ def test_values_gradients_and_statistics_are_those_of_batchnorm_and_relu(layout:
     answers, gradients, states = [], [], []
     for ours in (True, False):
         given, norm = features(layout), learning_norm()
-        answer = normed_relu(given, norm) if ours else norm(given).relu()
+        answer = batch_norm_relu(given, norm) if ours else norm(given).relu()
         answer.mul(torch.linspace(-1, 1, answer.numel(), dtype=torch.float64).view_as(answer)).sum().backward()
         answers.append(answer)
         gradients.append([given.grad, norm.weight.grad, norm.bias.grad])
@@ -46,8 +46,8 @@ def test_values_gradients_and_statistics_are_those_of_batchnorm_and_relu(layout:
 
 
 def test_a_convolution_keeps_none_of_it_and_finds_it_again() -> None:
-    activated = normed_relu(features(), learning_norm())
-    with not_kept([activated]):
+    activated = batch_norm_relu(features(), learning_norm())
+    with without_saving([activated]):
         convolved = F.conv2d(activated, kernel())
     found = convolved.grad_fn._saved_input  # type: ignore[union-attr]
     assert found.data_ptr() != activated.data_ptr()
@@ -55,9 +55,9 @@ def test_a_convolution_keeps_none_of_it_and_finds_it_again() -> None:
 
 
 def test_a_resized_map_is_made_of_what_it_was_made_of() -> None:
-    activated = normed_relu(features(), learning_norm())
-    larger = resized(activated, (12, 15))
-    with not_kept([larger]):
+    activated = batch_norm_relu(features(), learning_norm())
+    larger = resize_recomputed(activated, (12, 15))
+    with without_saving([larger]):
         convolved = F.conv2d(larger, kernel())
     found = convolved.grad_fn._saved_input  # type: ignore[union-attr]
     assert found.data_ptr() != larger.data_ptr()
@@ -67,8 +67,8 @@ def test_a_resized_map_is_made_of_what_it_was_made_of() -> None:
 def test_gradients_through_what_is_not_kept_are_the_same_however_often_they_are_asked_for() -> None:
     given, norm, weight = features(), learning_norm(), kernel()
     expected = torch.autograd.grad(F.conv2d(resize(norm(given).relu(), (12, 15)), weight).square().sum(), given)
-    larger = resized(normed_relu(given, norm), (12, 15))
-    with not_kept([larger]):
+    larger = resize_recomputed(batch_norm_relu(given, norm), (12, 15))
+    with without_saving([larger]):
         total = F.conv2d(larger, weight).square().sum()
     for _ in range(2):
         torch.testing.assert_close(torch.autograd.grad(total, given, retain_graph=True), expected)
@@ -76,14 +76,14 @@ def test_gradients_through_what_is_not_kept_are_the_same_however_often_they_are_
 
 def test_other_maps_are_kept_as_ever() -> None:
     given = features()
-    with not_kept([given]):
+    with without_saving([given]):
         convolved = F.conv2d(given, kernel())
     assert convolved.grad_fn._saved_input.data_ptr() == given.data_ptr()  # type: ignore[union-attr]
 
 
 def test_a_norm_that_stands_still_or_is_another_keeps_its_own_way() -> None:
-    assert can_remake(learning_norm())
-    assert not can_remake(learning_norm().eval())
-    assert not can_remake(nn.SyncBatchNorm(5))
+    assert can_recompute(learning_norm())
+    assert not can_recompute(learning_norm().eval())
+    assert not can_recompute(nn.SyncBatchNorm(5))
     with torch.no_grad():
-        assert not can_remake(learning_norm())
+        assert not can_recompute(learning_norm())

@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.model.joined import JoinedConv2d
-from mnsa.model.upsampled import conv_of_upsampled, projecting_pays, resize, upsampling_taps
+from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.upsample_conv import resize, should_project_first, upsample_conv2d, upsample_matrix
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SIZES = [((4, 3), (8, 6)), ((3, 5), (5, 9)), ((1, 1), (2, 2)), ((2, 1), (3, 2))]
 
 
-def upsampled(below: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(below, size, mode="bilinear", align_corners=True)
+def upsampled(coarse: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(coarse, size, mode="bilinear", align_corners=True)
 
 
 def test_resizing_aligns_the_corners() -> None:
@@ -27,41 +27,41 @@ def test_projecting_first_gives_the_values_and_gradients_of_upsampling_first(
     low: tuple[int, int], high: tuple[int, int], layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
-    below = torch.randn(2, 7, *low, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    coarse = torch.randn(2, 7, *low, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     weight = torch.randn(5, 7, 3, 3, dtype=torch.float64).to(memory_format=layout).requires_grad_()
-    ours, theirs = conv_of_upsampled(below, weight, high), F.conv2d(upsampled(below, high), weight, padding=1)
+    ours, theirs = upsample_conv2d(coarse, weight, high), F.conv2d(upsampled(coarse, high), weight, padding=1)
     torch.testing.assert_close(ours, theirs)
     upstream = torch.randn_like(theirs)
-    gradients = [torch.autograd.grad(result, (below, weight), upstream) for result in (ours, theirs)]
+    gradients = [torch.autograd.grad(result, (coarse, weight), upstream) for result in (ours, theirs)]
     for gradient, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(gradient, expected)
 
 
 def test_the_middle_tap_of_a_row_is_its_upsampling() -> None:
     row = torch.tensor([1.0, 3.0, 7.0])
-    middle = upsampling_taps(3, 5, row).view(5, 3, 3)[..., 1]
+    middle = upsample_matrix(3, 5, row).view(5, 3, 3)[..., 1]
     torch.testing.assert_close(middle @ row, torch.tensor([1.0, 2.0, 3.0, 5.0, 7.0]))
 
 
 def test_projecting_pays_where_channels_are_many_and_never_for_an_exporter() -> None:
-    assert projecting_pays(torch.empty(2, 768, 14, 14), (28, 28))
-    assert not projecting_pays(torch.empty(2, 32, 56, 56), (112, 112))
-    assert not projecting_pays(torch.empty(2, 768, 14, 14), (14, 14))  # nothing is upsampled
-    assert not projecting_pays(torch.empty(2, 768, 14, 14, device="meta"), (28, 28))
+    assert should_project_first(torch.empty(2, 768, 14, 14), (28, 28))
+    assert not should_project_first(torch.empty(2, 32, 56, 56), (112, 112))
+    assert not should_project_first(torch.empty(2, 768, 14, 14), (14, 14))  # nothing is upsampled
+    assert not should_project_first(torch.empty(2, 768, 14, 14, device="meta"), (28, 28))
 
 
 @pytest.mark.parametrize("channels", [2, 64])  # resized first, and projected first
 @pytest.mark.parametrize("high", [(4, 6), (8, 10)])  # fewer pixels than output channels, and more
 def test_a_map_from_below_joins_as_if_it_had_been_resized(channels: int, high: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    conv = JoinedConv2d(3 + channels, 80).double().to(memory_format=torch.channels_last)
+    conv = ConcatConv2d(3 + channels, 80).double().to(memory_format=torch.channels_last)
     features = torch.randn(2, 3, *high, dtype=torch.float64)
-    below = torch.randn(2, channels, high[0] // 2, high[1] // 2, dtype=torch.float64, requires_grad=True)
-    assert projecting_pays(below, high) == (channels == 64)
-    joined = torch.cat((features, upsampled(below, high)), dim=1)
-    ours, theirs = conv(features, below=below), F.conv2d(joined, conv.weight, conv.bias, padding=1)
+    coarse = torch.randn(2, channels, high[0] // 2, high[1] // 2, dtype=torch.float64, requires_grad=True)
+    assert should_project_first(coarse, high) == (channels == 64)
+    joined = torch.cat((features, upsampled(coarse, high)), dim=1)
+    ours, theirs = conv(features, coarse=coarse), F.conv2d(joined, conv.weight, conv.bias, padding=1)
     torch.testing.assert_close(ours, theirs)
-    given = (below, conv.weight, conv.bias)
+    given = (coarse, conv.weight, conv.bias)
     upstream = torch.randn_like(theirs)
     gradients = [torch.autograd.grad(result, given, upstream) for result in (ours, theirs)]
     for gradient, expected in zip(*gradients, strict=True):
@@ -70,10 +70,10 @@ def test_a_map_from_below_joins_as_if_it_had_been_resized(channels: int, high: t
 
 def test_mixed_precision_keeps_what_comes_from_below_finite_and_close() -> None:
     torch.manual_seed(0)
-    conv, below, features = JoinedConv2d(67, 8), torch.randn(1, 64, 4, 4), torch.randn(1, 3, 8, 8)
+    conv, coarse, features = ConcatConv2d(67, 8), torch.randn(1, 64, 4, 4), torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
-        exact = conv(features, below=below)
+        exact = conv(features, coarse=coarse)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rounded = conv(features, below=below)
+            rounded = conv(features, coarse=coarse)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)

@@ -1,4 +1,7 @@
-"""COCO: one JSON of images, annotations and categories, or one per split; polygons and run lengths become masks."""
+"""COCO: one JSON of images, annotations and categories, or one per split.
+
+Reading turns polygons and run-length encodings into masks. Writing turns each region of a mask into an annotation.
+"""
 
 import re
 from collections import defaultdict
@@ -9,23 +12,38 @@ from typing import Any
 
 import numpy as np
 
-from mnsa.data.decoding import resolve_inside
-from mnsa.data.importers.common import SPLIT_NAMES
-from mnsa.data.importers.painted import Canvas
-from mnsa.data.layouts import rle
-from mnsa.data.layouts.careful import brief, mapping, read_json
-from mnsa.data.layouts.classes import BACKGROUND, mask_classes_of
-from mnsa.data.layouts.facts import KEY, Facts, parse_facts
-from mnsa.data.layouts.pictures import checked_name, upright_size
-from mnsa.data.layouts.polygon import BrokenPolygonError, paint_polygons
-from mnsa.data.manifest import Manifest, Row, fresh_folder
+from mnsa.data.decode import resolve_inside
+from mnsa.data.formats import rle
+from mnsa.data.formats.common import (
+    SPLIT_ALIASES,
+    DatasetBuilder,
+    NamedRow,
+    copy_upright,
+    read_row_mask,
+    upright_size,
+    validate_image_name,
+    write_json,
+)
+from mnsa.data.formats.polygons import InvalidPolygonError, Region, find_regions, paint_polygons
+from mnsa.data.formats.rle import compress_rle, encode_region
+from mnsa.data.formats.sidecar import (
+    BACKGROUND,
+    SIDECAR_KEY,
+    Sidecar,
+    build_sidecar,
+    foreground_names,
+    parse_sidecar,
+    resolve_mask_classes,
+)
+from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
+from mnsa.data.manifest import Manifest, Row, new_folder
 from mnsa.errors import DataError
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _File:
+class _AnnotationFile:
     """One JSON file, checked as far as it can be without looking at images."""
 
     path: Path
@@ -33,10 +51,10 @@ class _File:
     images: Mapping[int, tuple[str, Record]]  # id -> name, record
     annotations: Mapping[int, list[Record]]  # image id -> those that are painted on it, in the file's order
     categories: Mapping[int, str]
-    facts: Facts | None
+    sidecar: Sidecar | None
 
 
-def import_coco(source: Path, out: Path, *, images: Path, validation_share: float = 0.2, seed: int = 1) -> Manifest:
+def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
     """Read a JSON file, or a folder of one per split, into the new folder `out`, which appears whole or not at all.
 
     images: where file names start. Annotations are painted in the file's order, later ones over earlier; an image
@@ -47,78 +65,83 @@ def import_coco(source: Path, out: Path, *, images: Path, validation_share: floa
         raise DataError(f"{source} holds no .json file. Give COCO's file of annotations, or the folder of them.")
     if not images.is_dir():
         raise DataError(f"{images} is no folder. Give the folder where the images' file names start (--images).")
-    with fresh_folder(out) as folder:
-        canvas = Canvas(folder)
-        files = [_read(path) for path in paths]
-        categories = _merged(files)
-        value_of = _values(categories)
-        facts = next((file.facts for file in files if file.facts), None)
+    with new_folder(out) as folder:
+        builder = DatasetBuilder(folder)
+        files = [_read_annotation_file(path) for path in paths]
+        categories = _merge_categories(files)
+        value_of = _pixel_values(categories)
+        sidecar = next((file.sidecar for file in files if file.sidecar), None)
         found = [name for number, name in sorted(categories.items()) if value_of[number]]
-        mask_classes = mask_classes_of(found, facts, str(source))
-        _require_once(files)
+        mask_classes = resolve_mask_classes(found, sidecar, str(source))
+        _require_unique_images(files)
         for file in files:
-            _paint_all(file, images, value_of, canvas)
-        return canvas.finish(out, mask_classes, facts, validation_share, seed)
+            _paint_masks(file, images, value_of, builder)
+        return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
-def _read(path: Path) -> _File:
+def _read_annotation_file(path: Path) -> _AnnotationFile:
     tree = read_json(path)
     categories = {
-        _whole(entry, "id", where): _text(entry, "name", where) for entry, where in _records(tree, "categories", path)
+        _require_int(entry, "id", where): _require_text(entry, "name", where)
+        for entry, where in _records(tree, "categories", path)
     }
     images: dict[int, tuple[str, Record]] = {}
     for record, where in _records(tree, "images", path):
-        number = _whole(record, "id", where)
+        number = _require_int(record, "id", where)
         if number in images:
             raise DataError(f"{where}: the image id {number} is used before. Give each image an id of its own.")
-        images[number] = (checked_name(record.get("file_name"), where), record)
+        images[number] = (validate_image_name(record.get("file_name"), where), record)
     annotations: defaultdict[int, list[Record]] = defaultdict(list)
     for record, where in _records(tree, "annotations", path):
-        if (number := _whole(record, "image_id", where)) not in images:
+        if (number := _require_int(record, "image_id", where)) not in images:
             raise DataError(f"{where}: there is no image of the id {number}. Take the annotation out.")
-        if (category := _whole(record, "category_id", where)) not in categories:
+        if (category := _require_int(record, "category_id", where)) not in categories:
             raise DataError(f"{where}: there is no category of the id {category}. Name it among the categories.")
         annotations[number].append({**record, "where": where})
     about = tree.get("info")
-    facts = parse_facts(about.get(KEY), f"{path}, info.{KEY}") if isinstance(about, Mapping) else None
-    return _File(path, _split(path), images, annotations, categories, facts)
+    sidecar = (
+        parse_sidecar(about.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(about, Mapping) else None
+    )
+    return _AnnotationFile(path, _split_of_file_name(path), images, annotations, categories, sidecar)
 
 
 def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
     """List the records under a key, each with a place for error messages."""
     entries = tree.get(key, [] if key == "annotations" else None)
     if not isinstance(entries, list):
-        raise DataError(f"{path}: {key} is {brief(entries)}; expected COCO's list of {key}.")
+        raise DataError(f"{path}: {key} is {shorten(entries)}; expected COCO's list of {key}.")
     kind = {"categories": "category", "images": "image", "annotations": "annotation"}[key]
     checked: list[tuple[Record, str]] = []
     for place, entry in enumerate(entries, 1):
         number = entry.get("id") if isinstance(entry, dict) else None
-        where = f"{path}, {kind} {place}" + (f" (id {brief(number)})" if number is not None else "")
-        checked.append((mapping(entry, where), where))
+        where = f"{path}, {kind} {place}" + (f" (id {shorten(number)})" if number is not None else "")
+        checked.append((require_mapping(entry, where), where))
     return checked
 
 
-def _whole(record: Record, key: str, where: str) -> int:
+def _require_int(record: Record, key: str, where: str) -> int:
     value = record.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{where}: {key} is {brief(value)}; expected a whole number.")
+        raise DataError(f"{where}: {key} is {shorten(value)}; expected a whole number.")
     return value
 
 
-def _text(record: Record, key: str, where: str) -> str:
+def _require_text(record: Record, key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key} is {brief(value)}; expected text.")
+        raise DataError(f"{where}: {key} is {shorten(value)}; expected text.")
     return value
 
 
-def _split(path: Path) -> str:
+def _split_of_file_name(path: Path) -> str:
     """Tell the split from a name such as instances_train2017.json; a file that names none is for training."""
     words = re.findall("[a-z]+", path.stem.lower())
-    return "" if words == ["unused"] else next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "train")
+    return (
+        "" if words == ["unused"] else next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
+    )
 
 
-def _merged(files: list[_File]) -> dict[int, str]:
+def _merge_categories(files: list[_AnnotationFile]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for file in files:
         for number, name in file.categories.items():
@@ -129,7 +152,7 @@ def _merged(files: list[_File]) -> dict[int, str]:
     return categories
 
 
-def _values(categories: Mapping[int, str]) -> dict[int, int]:
+def _pixel_values(categories: Mapping[int, str]) -> dict[int, int]:
     """Give each category, in the order of ids, its pixel value; one that is called background has 0."""
     values, value = {}, 0
     for number in sorted(categories):
@@ -138,7 +161,7 @@ def _values(categories: Mapping[int, str]) -> dict[int, int]:
     return values
 
 
-def _require_once(files: list[_File]) -> None:
+def _require_unique_images(files: list[_AnnotationFile]) -> None:
     seen: dict[str, Path] = {}
     for file in files:
         for name, _ in file.images.values():
@@ -147,7 +170,7 @@ def _require_once(files: list[_File]) -> None:
             seen[name] = file.path
 
 
-def _paint_all(file: _File, images: Path, value_of: Mapping[int, int], canvas: Canvas) -> None:
+def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int], builder: DatasetBuilder) -> None:
     for number, (name, record) in file.images.items():
         where = f"{file.path}, image {name}"
         path = resolve_inside(images.resolve(), name)
@@ -155,49 +178,98 @@ def _paint_all(file: _File, images: Path, value_of: Mapping[int, int], canvas: C
         if (record.get("height", height), record.get("width", width)) != (height, width):
             raise DataError(
                 f"{where}: the file has {width} x {height} pixels, upright; the annotations are for "
-                f"{brief(record.get('width'))} x {brief(record.get('height'))}. Use the images they were drawn on."
+                f"{shorten(record.get('width'))} x {shorten(record.get('height'))}. Use the images they were drawn on."
             )
         mask = None
-        if not (file.facts and file.facts.lacks_mask(name)):
+        if not (file.sidecar and file.sidecar.lacks_mask(name)):
             mask = np.zeros((height, width), np.uint8)
             for annotation in file.annotations.get(number, []):
-                _paint(mask, annotation, value_of[annotation["category_id"]])
+                _paint_annotation(mask, annotation, value_of[annotation["category_id"]])
         row = Row(name, split=file.split)
-        canvas.add(path, name, mask, file.facts.row(name, row) if file.facts else row)
+        builder.add(path, name, mask, file.sidecar.complete_row(name, row) if file.sidecar else row)
 
 
-def _paint(mask: np.ndarray, annotation: Record, value: int) -> None:
+def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
     shape, where = annotation.get("segmentation"), annotation["where"]
     try:
         if isinstance(shape, list) and shape:
-            paint_polygons(mask, [_corners(numbers) for numbers in shape], value)
+            paint_polygons(mask, [_parse_polygon(numbers) for numbers in shape], value)
         elif isinstance(shape, dict):
-            rle.paint_runs(mask, _runs(shape, mask), value)
+            rle.paint_rle(mask, _parse_rle(shape, mask), value)
         else:
-            raise BrokenPolygonError(
-                f"has the segmentation {brief(shape)}; expected polygons or run lengths, as boxes are no masks"
+            raise InvalidPolygonError(
+                f"has the segmentation {shorten(shape)}; expected polygons or run lengths, as boxes are no masks"
             )
-    except (BrokenPolygonError, rle.BrokenRunsError) as error:
+    except (InvalidPolygonError, rle.InvalidRleError) as error:
         raise DataError(f"{where} {error}. Correct the annotation, or take it out.") from None
 
 
-def _corners(numbers: object) -> np.ndarray:
+def _parse_polygon(numbers: object) -> np.ndarray:
     if not isinstance(numbers, list) or len(numbers) % 2 or not all(type(number) in (int, float) for number in numbers):
-        raise BrokenPolygonError(f"has a polygon that is no list of x, y, x, y, ... ({brief(numbers)})")
+        raise InvalidPolygonError(f"has a polygon that is no list of x, y, x, y, ... ({shorten(numbers)})")
     try:
         return np.array(numbers, dtype=np.float64).reshape(-1, 2)
     except OverflowError:
-        raise BrokenPolygonError("has a polygon with coordinates beyond all images") from None
+        raise InvalidPolygonError("has a polygon with coordinates beyond all images") from None
 
 
-def _runs(shape: Record, mask: np.ndarray) -> list[int]:
+def _parse_rle(shape: Record, mask: np.ndarray) -> list[int]:
     if shape.get("size") != list(mask.shape):
-        raise rle.BrokenRunsError(
-            f"has run lengths of the size {brief(shape.get('size'))}; the image's is {list(mask.shape)}"
+        raise rle.InvalidRleError(
+            f"has run lengths of the size {shorten(shape.get('size'))}; the image's is {list(mask.shape)}"
         )
     counts = shape.get("counts")
     if isinstance(counts, str):
-        return rle.unpack(counts, mask.size)
+        return rle.parse_compressed_rle(counts, mask.size)
     if not isinstance(counts, list):
-        raise rle.BrokenRunsError(f"has run lengths {brief(counts)}; expected a list or COCO's text")
+        raise rle.InvalidRleError(f"has run lengths {shorten(counts)}; expected a list or COCO's text")
     return counts
+
+
+def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Fill a folder. Category ids are pixel values; other ids begin with 1 and go on from file to file."""
+    (folder / "images").mkdir()
+    (folder / "annotations").mkdir()
+    images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    annotations: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    name_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    last = 0
+    for number, (row, stem) in enumerate(entries, 1):
+        name = copy_upright(manifest.image_path(row), folder / "images", stem)
+        name_of[row.split][row.image] = name
+        height, width = upright_size(folder / "images" / name)
+        images[row.split].append({"id": number, "file_name": name, "height": height, "width": width})
+        found = _row_annotations(manifest, row, number, last)
+        annotations[row.split].extend(found)
+        last += len(found)
+    categories = [{"id": value, "name": name} for value, name in enumerate(foreground_names(manifest.mask_classes), 1)]
+    for split, records in images.items():
+        tree = {
+            "info": {"description": manifest.name, SIDECAR_KEY: build_sidecar(manifest, name_of[split])},
+            "images": records,
+            "annotations": annotations[split],
+            "categories": categories,
+        }
+        write_json(tree, folder / "annotations" / f"{split or 'unused'}.json")
+
+
+def _row_annotations(manifest: Manifest, row: Row, image_id: int, last: int) -> list[dict[str, Any]]:
+    mask = read_row_mask(manifest, row)
+    if mask is None:
+        return []
+    height, width = mask.shape
+    return [
+        {"id": number, "image_id": image_id, **_region_annotation(region, height, width)}
+        for number, region in enumerate(find_regions(mask), last + 1)
+    ]
+
+
+def _region_annotation(region: Region, height: int, width: int) -> dict[str, Any]:
+    rows, columns = region.inside.shape
+    return {
+        "category_id": region.value,
+        "segmentation": {"size": [height, width], "counts": compress_rle(encode_region(region, height, width))},
+        "bbox": [region.left, region.top, columns, rows],
+        "area": int(region.inside.sum()),
+        "iscrowd": 0,
+    }

@@ -1,22 +1,127 @@
-"""Data sets whose masks have to be painted: the images are copied beside them, into one folder with both."""
+"""What several formats share: image files, names of splits and classes, data sets that are made anew, and names for export.
 
+H, W image size in pixels.
+"""
+
+import json
+import posixpath
 import shutil
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from mnsa.data.images import write_mask
-from mnsa.data.layouts.facts import Facts
-from mnsa.data.manifest import Manifest, Row, write_files
-from mnsa.data.splits import carve_validation
+from mnsa.data.decode import SUFFIXES, bad_file_error, open_image, read_pixels
+from mnsa.data.formats.sidecar import Sidecar
+from mnsa.data.images import read_mask, unique_mask_values, write_mask
+from mnsa.data.manifest import Manifest, Row, write_manifest_files
+from mnsa.data.rows import validate_path
+from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
+
+_EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 5 to 8 swap width and height
+
+
+def validate_image_name(text: object, where: str) -> str:
+    """Pass on an image's path, in its plainest spelling. Raises: DataError beginning with `where`."""
+    if not isinstance(text, str) or any(ord(char) < 32 for char in text):
+        raise DataError(f"{where}: the image's name must be text on one line, got {ascii(text)[:80]}.")
+    path = posixpath.normpath(validate_path(text, where, "image"))
+    if posixpath.splitext(path)[1].lower() not in SUFFIXES:
+        raise DataError(f"{where}: {path!r} is no image that can be read; expected {', '.join(sorted(SUFFIXES))}.")
+    return path
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Read an image's (H, W), turned as its EXIF data say; no pixels are decoded. Raises: BadFileError."""
+    with open_image(path) as image:
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def copy_upright(source: Path, folder: Path, stem: str) -> str:
+    """Copy an image under a new stem and return its file name; one that EXIF turns is written upright, as PNG.
+
+    Other tools don't turn images, or turn them without their masks.
+    """
+    with open_image(source) as image:
+        upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+    if not upright:
+        return write_png(source, folder, stem)
+    name = stem + source.suffix.lower()
+    shutil.copyfile(source, folder / name)
+    return name
+
+
+def write_png(source: Path, folder: Path, stem: str) -> str:
+    """Write an image's pixels, as mnsa reads them, as PNG; return its file name."""
+    Image.fromarray(read_pixels(source)).save(folder / f"{stem}.png")
+    return f"{stem}.png"
+
+
+SPLIT_ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+MAX_INFERRED_CLASSES = 32  # more values than this are gray levels, not classes
+
+
+def build_manifest(
+    root: Path, rows: Sequence[Row], mask_classes: Sequence[str] | None, val_fraction: float, seed: int
+) -> Manifest:
+    """Finish a manifest: classes in order, mask classes from the pixels unless named, validation carved if missing.
+
+    Raises: DataError when there are no images, mask classes without masks, or mask values that are no class indices.
+    """
+    if not rows:
+        raise DataError(f"{root} holds no images that can be imported; expected .jpg, .png, .tif, .webp or .bmp files.")
+    if not any(row.split == "val" for row in rows):
+        rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
+    root = root.resolve()
+    classes = _sort_labels({row.label for row in rows if row.label})
+    manifest = Manifest(root.name, root, classes, tuple(mask_classes or ()), tuple(rows))
+    masks = [manifest.mask_path(row) for row in rows if row.mask]
+    if manifest.mask_classes and not masks:
+        raise DataError(f"Mask classes are named ({', '.join(manifest.mask_classes)}), but no image has a mask.")
+    return manifest if manifest.mask_classes else replace(manifest, mask_classes=_infer_mask_classes(masks))
+
+
+def _sort_labels(labels: Set[str]) -> tuple[str, ...]:
+    """Sort whole numbers by value, so that 1, 2, ..., 10 have the indices 0, 1, ..., 9; anything else as text."""
+    if all(label.isascii() and label.isdigit() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (len(label.lstrip("0")), label.lstrip("0"), label)))
+    return tuple(sorted(labels))
+
+
+def _infer_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
+    """Name the classes after the pixel values of all masks: one name for 0/1 or 0/255, else one for each of 0..max."""
+    if not masks:
+        return ()
+    with ThreadPoolExecutor() as pool:
+        values_of = dict(zip(masks, pool.map(unique_mask_values, masks), strict=True))
+    values = frozenset[int]().union(*values_of.values())
+    if values <= {0, 1} or values <= {0, 255}:
+        return ("foreground",)
+    largest = max(values)
+    if largest >= MAX_INFERRED_CLASSES:
+        culprit = next(path for path, found in values_of.items() if largest in found)
+        raise DataError(
+            f"Mask {culprit} has the pixel value {largest}, so the masks hold gray levels rather than class indices. "
+            "Save them as 0/255, or as PNG with the values 0, 1, 2, ..."
+        )
+    return ("background", *(f"class{index}" for index in range(1, largest + 1)))
 
 
 @dataclass
-class Canvas:
+class DatasetBuilder:
     """A data set in the making. folder: what becomes the data set; rows: what it lists so far."""
 
     folder: Path
@@ -34,11 +139,11 @@ class Canvas:
         self._list(name, mask, row)
 
     def finish(
-        self, out: Path, mask_classes: Sequence[str], facts: Facts | None, validation_share: float, seed: int
+        self, out: Path, mask_classes: Sequence[str], sidecar: Sidecar | None, val_fraction: float, seed: int
     ) -> Manifest:
-        """Write the two files. Validation is carved where there is none; with facts, splits stay as they are."""
-        manifest = described(out.name, self.folder, self.rows, mask_classes, facts, validation_share, seed)
-        write_files(manifest, self.folder)
+        """Write the two files. Validation is carved where there is none; with sidecar, splits stay as they are."""
+        manifest = build_masked_manifest(out.name, self.folder, self.rows, mask_classes, sidecar, val_fraction, seed)
+        write_manifest_files(manifest, self.folder)
         return replace(manifest, root=out.resolve())
 
     def _place(self, name: str) -> Path:
@@ -63,19 +168,69 @@ class Canvas:
         return name
 
 
-def described(
+def build_masked_manifest(
     name: str,
     root: Path,
     rows: Sequence[Row],
     mask_classes: Sequence[str],
-    facts: Facts | None,
-    validation_share: float,
+    sidecar: Sidecar | None,
+    val_fraction: float,
     seed: int,
 ) -> Manifest:
     """Finish a manifest of rows that have masks. Raises: DataError when there are no rows, or none has a mask."""
     if not rows:
         raise DataError(f"{root if name == root.name else name}: there are no images to import.")
-    if facts is None and not any(row.split == "val" for row in rows):
-        rows = carve_validation(rows, share=validation_share, seed=seed)
-    classes = facts.classes if facts else ()
-    return Manifest(facts.name if facts else name, root.resolve(), classes, tuple(mask_classes), tuple(rows))
+    if sidecar is None and not any(row.split == "val" for row in rows):
+        rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
+    classes = sidecar.classes if sidecar else ()
+    return Manifest(sidecar.name if sidecar else name, root.resolve(), classes, tuple(mask_classes), tuple(rows))
+
+
+class NamedRow(NamedTuple):
+    """A row and the stem of its files; no two stems are alike, not even where upper and lower case are the same."""
+
+    row: Row
+    stem: str
+
+
+def name_rows(manifest: Manifest) -> list[NamedRow]:
+    """Name each image by its own stem, or by its whole path when another has the same."""
+    stems = Counter(_casefold_stem(_safe_stem(PurePosixPath(row.image).stem)) for row in manifest.rows)
+    taken: set[str] = set()
+    entries = []
+    for row in manifest.rows:
+        path = PurePosixPath(row.image)
+        stem = _safe_stem(path.stem)
+        if stems[_casefold_stem(stem)] > 1:
+            stem = _safe_stem("_".join(part for part in path.with_suffix("").parts))
+        while _casefold_stem(stem) in taken:
+            stem += "_"
+        taken.add(_casefold_stem(stem))
+        entries.append(NamedRow(row, stem))
+    return entries
+
+
+def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
+    """Read a row's mask: class indices, uint8 (H, W). Raises: DataError when it isn't of its image's size."""
+    if not row.mask:
+        return None
+    path = manifest.mask_path(row)
+    mask: np.ndarray = read_mask(path, len(manifest.mask_classes)).numpy()
+    if mask.shape != (expected := upright_size(manifest.image_path(row))):
+        sizes = f"is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is {expected[1]} x {expected[0]}"
+        raise bad_file_error(path, "mask-size", sizes, "Make the mask anew at the image's own size")
+    return mask
+
+
+def write_json(tree: Any, path: Path) -> None:
+    """Write a tree as JSON that any reader takes."""
+    path.write_text(json.dumps(tree, ensure_ascii=True, allow_nan=False), encoding="utf-8", newline="\n")
+
+
+def _safe_stem(stem: str) -> str:
+    """Replace what other tools stumble over: blanks part the cells of a line, and some names hold more than text."""
+    return "".join(char if char.isalnum() or char in "-_.+()" else "_" for char in stem).strip(".") or "_"
+
+
+def _casefold_stem(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()

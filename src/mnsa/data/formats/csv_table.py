@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mnsa.data.importers.common import SPLIT_NAMES, assemble
-from mnsa.data.manifest import COLUMNS, Manifest, Row, checked_path, parse_px_per_mm
-from mnsa.data.table import Line, read_table
+from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
+from mnsa.data.manifest import COLUMNS, Manifest, Row, parse_px_per_mm, validate_path
+from mnsa.data.rows import CsvRow, read_csv
 from mnsa.errors import DataError
 
 
@@ -20,7 +20,7 @@ def import_csv(
     px_per_mm: str | None = None,
     drop_labels: Sequence[str] = (),
     mask_classes: Sequence[str] | None = None,
-    validation_share: float = 0.2,
+    val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
     """Read a table whose paths are relative to its own folder. Each argument up to px_per_mm names a column.
@@ -30,23 +30,23 @@ def import_csv(
     """
     given = {"image": image, "mask": mask, "label": label, "split": split, "group": group, "px_per_mm": px_per_mm}
     meaning = {column: key for key, column in given.items() if column}
-    columns, lines = read_table(table)
+    columns, lines = read_csv(table)
     if missing := [column for column in meaning if column not in columns]:
         raise DataError(f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}.")
-    rows = [_row(line, meaning) for line in lines]
-    _require_known(drop_labels, rows, table)
+    rows = [_parse_row(line, meaning) for line in lines]
+    _require_known_labels(drop_labels, rows, table)
     kept = [row for row in rows if row.label not in drop_labels]
-    return assemble(table.parent, kept, mask_classes, validation_share, seed)
+    return build_manifest(table.parent, kept, mask_classes, val_fraction, seed)
 
 
-def _row(line: Line, meaning: Mapping[str, str]) -> Row:
+def _parse_row(line: CsvRow, meaning: Mapping[str, str]) -> Row:
     known = {key: line.cells[column].strip() for column, key in meaning.items()}
     extra = {_extra_name(column): text for column, text in line.cells.items() if column not in meaning}
     return Row(
-        image=checked_path(known["image"], line.where, "image"),
-        mask=checked_path(known["mask"], line.where, "mask") if known.get("mask") else "",
+        image=validate_path(known["image"], line.where, "image"),
+        mask=validate_path(known["mask"], line.where, "mask") if known.get("mask") else "",
         label=known.get("label", ""),
-        split=_split(known["split"], line.where) if "split" in known else "train",
+        split=_parse_split(known["split"], line.where) if "split" in known else "train",
         group=known.get("group", ""),
         px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.where),
         extra=extra,
@@ -58,13 +58,13 @@ def _extra_name(column: str) -> str:
     return f"source_{column}" if column in COLUMNS else column
 
 
-def _split(text: str, where: str) -> str:
-    if text.lower() not in {*SPLIT_NAMES, ""}:
-        raise DataError(f"{where}: split is {text!r}; expected one of {', '.join(SPLIT_NAMES)}.")
-    return SPLIT_NAMES.get(text.lower(), "")
+def _parse_split(text: str, where: str) -> str:
+    if text.lower() not in {*SPLIT_ALIASES, ""}:
+        raise DataError(f"{where}: split is {text!r}; expected one of {', '.join(SPLIT_ALIASES)}.")
+    return SPLIT_ALIASES.get(text.lower(), "")
 
 
-def _require_known(drop_labels: Sequence[str], rows: Sequence[Row], table: Path) -> None:
+def _require_known_labels(drop_labels: Sequence[str], rows: Sequence[Row], table: Path) -> None:
     classes = {row.label for row in rows}
     if unknown := [label for label in drop_labels if label not in classes]:
         raise DataError(f"{table} has no class {unknown[0]!r} to drop; its classes are {', '.join(sorted(classes))}.")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mnsa.data.images import SUFFIXES
-from mnsa.data.importers.common import SPLIT_NAMES, assemble
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.manifest import Manifest, Row
 from mnsa.errors import DataError
 
@@ -13,7 +13,7 @@ IMAGE_FOLDERS = frozenset({"images"})  # a level that says nothing: skipped
 
 
 def import_folders(
-    source: Path, *, mask_classes: Sequence[str] | None = None, validation_share: float = 0.2, seed: int = 1
+    source: Path, *, mask_classes: Sequence[str] | None = None, val_fraction: float = 0.2, seed: int = 1
 ) -> Manifest:
     """Read `[split/]class/image`, and masks of the same stem under masks/, mask/ or annotations/, mirrored or flat.
 
@@ -21,22 +21,22 @@ def import_folders(
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
-    visible = _visible_pictures(source)
-    masks = _Masks([path for path in visible if MASK_FOLDERS & set(path.parts[:-1])])
-    rows = [_row(path, masks) for path in visible if not MASK_FOLDERS & set(path.parts[:-1])]
-    _require_one_layout(rows, source)
+    visible = _list_images(source)
+    masks = _MaskMatcher([path for path in visible if MASK_FOLDERS & set(path.parts[:-1])])
+    rows = [_image_row(path, masks) for path in visible if not MASK_FOLDERS & set(path.parts[:-1])]
+    _require_consistent_splits(rows, source)
     if all(not row.split for row in rows):
         rows = [Row(row.image, row.mask, row.label, split="train") for row in rows]
-    return assemble(source, rows, mask_classes, validation_share, seed)
+    return build_manifest(source, rows, mask_classes, val_fraction, seed)
 
 
-def _visible_pictures(source: Path) -> list[PurePosixPath]:
+def _list_images(source: Path) -> list[PurePosixPath]:
     """List all image files, relative to `source`; what archivers and viewers leave behind (.x, __MACOSX) is skipped."""
     files = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES)
     return [PurePosixPath(file.as_posix()) for file in files if not any(p.startswith((".", "__")) for p in file.parts)]
 
 
-class _Masks:
+class _MaskMatcher:
     """Mask files by the place of the image they belong to; each is given to one image only."""
 
     def __init__(self, paths: Sequence[PurePosixPath]) -> None:
@@ -48,9 +48,9 @@ class _Masks:
             if other != path:
                 raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
 
-    def of(self, image: PurePosixPath, levels: Sequence[str]) -> str:
+    def find(self, image: PurePosixPath, levels: Sequence[str]) -> str:
         """Find the mask of an image: same split and class, then same class, then split alone, then flat."""
-        split, below = (levels[:1], levels[1:]) if levels and levels[0] in SPLIT_NAMES else ((), levels)
+        split, below = (levels[:1], levels[1:]) if levels and levels[0] in SPLIT_ALIASES else ((), levels)
         for place in ((*split, *below), tuple(below), tuple(split), ()):
             mask = self._by_place.get((*place, image.stem))
             if mask is None:
@@ -62,18 +62,18 @@ class _Masks:
         return ""
 
 
-def _row(image: PurePosixPath, masks: _Masks) -> Row:
+def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
     levels = [part for part in image.parts[:-1] if part not in IMAGE_FOLDERS]
-    split, below = (SPLIT_NAMES[levels[0]], levels[1:]) if levels and levels[0] in SPLIT_NAMES else ("", levels)
+    split, below = (SPLIT_ALIASES[levels[0]], levels[1:]) if levels and levels[0] in SPLIT_ALIASES else ("", levels)
     if len(below) > 1:
         raise DataError(f"{image} lies {len(levels)} folders deep; expected class/image or split/class/image.")
-    mask = masks.of(image, levels)
+    mask = masks.find(image, levels)
     if not below and not mask:
         raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
     return Row(str(image), mask, label="".join(below), split=split)
 
 
-def _require_one_layout(rows: Sequence[Row], source: Path) -> None:
+def _require_consistent_splits(rows: Sequence[Row], source: Path) -> None:
     """Refuse class folders beside split folders: nobody can say to which split their images belong."""
     stray = next((row for row in rows if not row.split), None)
     if stray and any(row.split for row in rows):

@@ -1,20 +1,30 @@
-"""A folder of images and a folder of masks, matched by their stems; with or without train/val/test below both."""
+"""Images and masks in two folders, by split or flat. Written with mnsa.json, which holds what these folders can't say."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from mnsa.data.decoding import SUFFIXES
-from mnsa.data.importers.common import SPLIT_NAMES, assemble
-from mnsa.data.importers.painted import described
-from mnsa.data.layouts.careful import read_json
-from mnsa.data.layouts.classes import foreground, mask_classes_of
-from mnsa.data.layouts.facts import FILE, parse_facts
+import numpy as np
+from PIL import Image
+
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.formats.common import (
+    SPLIT_ALIASES,
+    NamedRow,
+    build_manifest,
+    build_masked_manifest,
+    copy_upright,
+    read_row_mask,
+    write_json,
+)
+from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
+from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
 from mnsa.errors import DataError
 
-ENDINGS = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
+MASK_SUFFIXES = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
+
 _UNUSED = "unused"  # rows without a split, as mnsa writes them
 
 
@@ -23,7 +33,7 @@ def import_masks(
     masks: Path,
     *,
     mask_classes: Sequence[str] | None = None,
-    validation_share: float = 0.2,
+    val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
     """Read `images`/[split/]NAME.jpg and `masks`/[split/]NAME.png or NAME_mask.png; no file is touched.
@@ -35,16 +45,20 @@ def import_masks(
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder. Give the folder of images, then the folder of masks.")
     root = _common_root(images, masks)
-    pictures = _pictures(images)
-    mask_of = _Masks(masks, pictures)
-    _require_one_layout(pictures, images)
-    facts_file = images.resolve().parent / FILE
-    facts = parse_facts(read_json(facts_file), str(facts_file)) if facts_file.exists() else None
+    pictures = _list_images(images)
+    mask_of = _MaskMatcher(masks, pictures)
+    _require_consistent_splits(pictures, images)
+    sidecar_file = images.resolve().parent / SIDECAR_FILE
+    sidecar = parse_sidecar(read_json(sidecar_file), str(sidecar_file)) if sidecar_file.exists() else None
     rows = []
     for path in pictures:
         mask = mask_of.take(path)
-        row = Row(_below(root, images, path), _below(root, masks, mask) if mask else "", split=_split(path, images))
-        rows.append(facts.row(path.as_posix(), row) if facts else row)
+        row = Row(
+            _relative_to_root(root, images, path),
+            _relative_to_root(root, masks, mask) if mask else "",
+            split=_split_of_path(path, images),
+        )
+        rows.append(sidecar.complete_row(path.as_posix(), row) if sidecar else row)
     if mask_of.left:
         raise DataError(
             f"{masks / next(iter(mask_of.left.values()))} is the mask of no image in {images}. "
@@ -52,12 +66,12 @@ def import_masks(
         )
     if not any(row.mask for row in rows):
         raise DataError(f"No mask in {masks} has the name of an image in {images}; expected NAME.png or NAME_mask.png.")
-    if facts:
-        named = mask_classes_of(mask_classes or foreground(facts.mask_classes), facts, str(masks))
-        return described(root.name, root, rows, named, facts, validation_share, seed)
+    if sidecar:
+        named = resolve_mask_classes(mask_classes or foreground_names(sidecar.mask_classes), sidecar, str(masks))
+        return build_masked_manifest(root.name, root, rows, named, sidecar, val_fraction, seed)
     if not any(row.split for row in rows):
         rows = [replace(row, split="train") for row in rows]
-    return assemble(root, rows, mask_classes, validation_share, seed)
+    return build_manifest(root, rows, mask_classes, val_fraction, seed)
 
 
 def _common_root(images: Path, masks: Path) -> Path:
@@ -67,7 +81,7 @@ def _common_root(images: Path, masks: Path) -> Path:
     return root
 
 
-def _pictures(folder: Path) -> list[PurePosixPath]:
+def _list_images(folder: Path) -> list[PurePosixPath]:
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
     found = [PurePosixPath(path.as_posix()) for path in paths if not any(part.startswith(".") for part in path.parts)]
     places: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
@@ -77,17 +91,17 @@ def _pictures(folder: Path) -> list[PurePosixPath]:
     return found
 
 
-class _Masks:
+class _MaskMatcher:
     """Mask files by folder and stem; each is given to one image only."""
 
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
         self._images = {(path.parent, path.stem) for path in images}
-        self.left = {(path.parent, path.stem): path for path in _pictures(masks)}
+        self.left = {(path.parent, path.stem): path for path in _list_images(masks)}
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
         """Find the mask of an image: of its very stem, or with an ending, unless it is then that of another image."""
-        keys = [(image.parent, image.stem), *((image.parent, image.stem + ending) for ending in ENDINGS)]
+        keys = [(image.parent, image.stem), *((image.parent, image.stem + ending) for ending in MASK_SUFFIXES)]
         fitting = [key for key in keys if key in self.left and (key == keys[0] or key not in self._images)]
         if len(fitting) > 1:
             first, second = (self.left[key] for key in fitting[:2])
@@ -95,23 +109,38 @@ class _Masks:
         return self.left.pop(fitting[0]) if fitting else None
 
 
-def _require_one_layout(pictures: Sequence[PurePosixPath], images: Path) -> None:
+def _require_consistent_splits(pictures: Sequence[PurePosixPath], images: Path) -> None:
     """Refuse images beside split folders: nobody can say to which split they belong."""
     stray = next((path for path in pictures if len(path.parts) == 1), None)
     if stray and any(len(path.parts) > 1 for path in pictures):
         raise DataError(f"{images} has train/val/test folders, but {stray} lies in none. Move it into one.")
 
 
-def _split(path: PurePosixPath, images: Path) -> str:
+def _split_of_path(path: PurePosixPath, images: Path) -> str:
     if path.parts[:-1] in ((), (_UNUSED,)):
         return ""
-    if len(path.parts) > 2 or path.parts[0].lower() not in SPLIT_NAMES:
+    if len(path.parts) > 2 or path.parts[0].lower() not in SPLIT_ALIASES:
         raise DataError(
             f"{images / path}: expected train, val or test as the only level. "
             "Class folders are what `mnsa import folders` reads."
         )
-    return SPLIT_NAMES[path.parts[0].lower()]
+    return SPLIT_ALIASES[path.parts[0].lower()]
 
 
-def _below(root: Path, folder: Path, path: PurePosixPath) -> str:
+def _relative_to_root(root: Path, folder: Path, path: PurePosixPath) -> str:
     return (folder.resolve().relative_to(root) / path).as_posix()
+
+
+def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Fill a folder. Masks are gray PNGs: 0 and 255 where there is one class, else the class indices."""
+    scale = np.uint8(255 if len(manifest.mask_classes) == 1 else 1)
+    name_of = {}
+    for row, stem in entries:
+        place = row.split or "unused"
+        for kind in ("images", "masks"):
+            (folder / kind / place).mkdir(parents=True, exist_ok=True)
+        name_of[row.image] = f"{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            Image.fromarray(mask * scale).save(folder / "masks" / place / f"{stem}.png")
+    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)

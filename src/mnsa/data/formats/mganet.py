@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mnsa.data.images import SUFFIXES
-from mnsa.data.importers.common import assemble
-from mnsa.data.importers.labels import read_labels
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.formats.common import build_manifest
+from mnsa.data.formats.pickled_labels import read_pickled_labels
 from mnsa.data.manifest import Manifest, Row
 from mnsa.errors import DataError
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def import_mganet(
-    source: Path, *, mask_classes: Sequence[str] | None = None, validation_share: float = 0.2, seed: int = 1
+    source: Path, *, mask_classes: Sequence[str] | None = None, val_fraction: float = 0.2, seed: int = 1
 ) -> Manifest:
     """Read `{train,test}/<id>.<ext>`, `l2_mask/<id>.png` and labels.pkl of one set: soybean_2_1, btf, ...
 
@@ -36,26 +36,28 @@ def import_mganet(
     for name in SPLITS:
         if not (source / name).is_dir():
             raise DataError(f"{source} has no folder {name}. Give the folder of one set, such as data/soybean_2_1.")
-    labels = read_labels(source / LABELS)
-    key_of = _key_rule(labels, source / LABELS)
+    labels = read_pickled_labels(source / LABELS)
+    key_of = _key_function(labels, source / LABELS)
     images = _files_by_key(source, SPLITS, key_of)
     has_masks = (source / MASKS).is_dir()
     masks = _files_by_key(source, (MASKS,), key_of) if has_masks else None
-    rows = [_row(key, image, labels, masks, source) for key, image in images.items()]
+    rows = [_image_row(key, image, labels, masks, source) for key, image in images.items()]
     if unused := sorted(labels.keys() - images.keys()):
-        log.warning("%s labels of %s have no image and are left out: %s", len(unused), source / LABELS, _few(unused))
-    return assemble(source, rows, mask_classes or (("vein",) if has_masks else None), validation_share, seed)
+        log.warning(
+            "%s labels of %s have no image and are left out: %s", len(unused), source / LABELS, _preview(unused)
+        )
+    return build_manifest(source, rows, mask_classes or (("vein",) if has_masks else None), val_fraction, seed)
 
 
-def _key_rule(labels: Mapping[Key, int], path: Path) -> Callable[[str], Key]:
+def _key_function(labels: Mapping[Key, int], path: Path) -> Callable[[str], Key]:
     """How a file's name becomes its key in `labels`."""
     kinds = {type(key) for key in labels}
     if len(kinds) != 1:
         raise DataError(f"{path} holds {len(labels)} labels; expected one or more, by numbers alone or by names alone.")
-    return _number if kinds == {int} else str
+    return _number_key if kinds == {int} else str
 
 
-def _number(name: str) -> Key:
+def _number_key(name: str) -> Key:
     """7 for 7.tif and 007.tif; the name itself where it is no number, which then has no label."""
     stem = PurePosixPath(name).stem
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 19 else name
@@ -75,10 +77,10 @@ def _files_by_key(source: Path, folders: Sequence[str], key_of: Callable[[str], 
     return found
 
 
-def _row(key: Key, image: str, labels: Mapping[Key, int], masks: Mapping[Key, str] | None, source: Path) -> Row:
+def _image_row(key: Key, image: str, labels: Mapping[Key, int], masks: Mapping[Key, str] | None, source: Path) -> Row:
     if key not in labels:
         raise DataError(
-            f"{source / image} has no label: {LABELS} has no key {key!r}, but keys such as {_few(sorted(labels))}. "
+            f"{source / image} has no label: {LABELS} has no key {key!r}, but keys such as {_preview(sorted(labels))}. "
             "Add its label, or move it away."
         )
     if masks is not None and key not in masks:
@@ -90,5 +92,5 @@ def _row(key: Key, image: str, labels: Mapping[Key, int], masks: Mapping[Key, st
     return Row(image, mask, label=str(labels[key]), split=image.partition("/")[0])
 
 
-def _few(keys: Sequence[Key]) -> str:
+def _preview(keys: Sequence[Key]) -> str:
     return ", ".join(map(repr, keys[:3])) + (", ..." if len(keys) > 3 else "")

@@ -1,22 +1,38 @@
-"""nnU-Net, version 2, for natural images in two dimensions: dataset.json, imagesTr, labelsTr, imagesTs, labelsTs."""
+"""nnU-Net, version 2: images and labels in imagesTr, labelsTr, imagesTs and labelsTs; dataset.json; splits_final.json."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from mnsa.data.decoding import SUFFIXES, opened, raw_mask, resolve_inside
-from mnsa.data.images import mask_values
-from mnsa.data.importers.painted import Canvas, described
-from mnsa.data.layouts.careful import brief, mapping, read_json, read_json_list
-from mnsa.data.layouts.classes import BACKGROUND, mask_classes_of
-from mnsa.data.layouts.facts import KEY, Facts, parse_facts
-from mnsa.data.manifest import Manifest, Row, fresh_folder, write_manifest
+from mnsa.data.decode import SUFFIXES, open_image, raw_mask_values, resolve_inside
+from mnsa.data.formats.common import (
+    DatasetBuilder,
+    NamedRow,
+    build_masked_manifest,
+    read_row_mask,
+    write_json,
+    write_png,
+)
+from mnsa.data.formats.sidecar import (
+    BACKGROUND,
+    SIDECAR_KEY,
+    Sidecar,
+    build_sidecar,
+    foreground_names,
+    parse_sidecar,
+    resolve_mask_classes,
+)
+from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
+from mnsa.data.images import unique_mask_values
+from mnsa.data.manifest import Manifest, Row, new_folder, write_manifest
 from mnsa.errors import DataError
 
-IGNORE = "ignore"
+IGNORE_LABEL = "ignore"
 
 
 class _Case(NamedTuple):
@@ -28,53 +44,53 @@ class _Case(NamedTuple):
     split: str
 
 
-def import_nnunet(source: Path, out: Path, *, validation_share: float = 0.2, seed: int = 1) -> Manifest:
+def import_nnunet(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
     """Read a folder DatasetXXX_Name; images stay where they are, unless their channels are separate files.
 
     The first fold of splits_final.json, if the folder has one, says what is validation. Raises: DataError.
     """
     about = read_json(source / "dataset.json")
-    classes, ignored = _labels(about, source / "dataset.json")
-    facts = parse_facts(about.get(KEY), f"{source / 'dataset.json'}, {KEY}")
-    mask_classes = mask_classes_of(classes, facts, str(source / "dataset.json"))
-    cases = _cases(source, about)
+    classes, ignored = _parse_labels(about, source / "dataset.json")
+    sidecar = parse_sidecar(about.get(SIDECAR_KEY), f"{source / 'dataset.json'}, {SIDECAR_KEY}")
+    mask_classes = resolve_mask_classes(classes, sidecar, str(source / "dataset.json"))
+    cases = _list_cases(source, about)
     if ignored is not None:
-        _require_known(source, cases, ignored)
+        _reject_ignored_pixels(source, cases, ignored)
     if all(len(case.channels) == 1 for case in cases):
-        rows = [_row(case, facts) for case in cases]
-        manifest = described(source.resolve().name, source, rows, mask_classes, facts, validation_share, seed)
+        rows = [_case_row(case, sidecar) for case in cases]
+        manifest = build_masked_manifest(source.resolve().name, source, rows, mask_classes, sidecar, val_fraction, seed)
         write_manifest(manifest, out)
         return manifest
-    with fresh_folder(out) as folder:
-        canvas = Canvas(folder)
+    with new_folder(out) as folder:
+        builder = DatasetBuilder(folder)
         for case in cases:
-            _merge(source.resolve(), case, canvas, facts)
-        return canvas.finish(out, mask_classes, facts, validation_share, seed)
+            _merge_channels(source.resolve(), case, builder, sidecar)
+        return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
-def _labels(about: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
+def _parse_labels(about: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
     """Name the classes 1, 2, ..., and the value of pixels that nobody knows, if there is one."""
-    labels = mapping(about.get("labels"), f"{path}, labels")
+    labels = require_mapping(about.get("labels"), f"{path}, labels")
     if not all(type(value) is int for value in labels.values()):
-        raise DataError(f"{path}: labels is {brief(labels)}; expected a number per name (regions are not read).")
+        raise DataError(f"{path}: labels is {shorten(labels)}; expected a number per name (regions are not read).")
     named = {value: name for name, value in labels.items()}
     if labels.get(BACKGROUND) != 0 or sorted(named) != list(range(len(labels))):
-        raise DataError(f"{path}: labels is {brief(labels)}; expected background 0, and 1, 2, ... for the others.")
-    ignored = labels.get(IGNORE)
+        raise DataError(f"{path}: labels is {shorten(labels)}; expected background 0, and 1, 2, ... for the others.")
+    ignored = labels.get(IGNORE_LABEL)
     return tuple(named[value] for value in sorted(named) if value and value != ignored), ignored
 
 
-def _cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
+def _list_cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
     ending = about.get("file_ending")
     if ending not in SUFFIXES:
         raise DataError(
-            f"{source / 'dataset.json'}: file_ending is {brief(ending)}; "
+            f"{source / 'dataset.json'}: file_ending is {shorten(ending)}; "
             f"flat images are read: {', '.join(sorted(SUFFIXES))}."
         )
-    split_of = _folds(source / "splits_final.json") if (source / "splits_final.json").exists() else None
+    split_of = _read_first_fold(source / "splits_final.json") if (source / "splits_final.json").exists() else None
     cases = []
     for part in ("Tr", "Ts"):
-        for name, channels in sorted(_channels(source, part, ending).items()):
+        for name, channels in sorted(_group_channels(source, part, ending).items()):
             label = f"labels{part}/{name}{ending}"
             if not (source / label).exists():
                 label = ""
@@ -87,8 +103,8 @@ def _cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
     return cases
 
 
-def _channels(source: Path, part: str, ending: str) -> dict[str, tuple[str, ...]]:
-    """Find the files of each case: one in colour or grey, or three, red, green and blue."""
+def _group_channels(source: Path, part: str, ending: str) -> dict[str, tuple[str, ...]]:
+    """Find the files of each case: one in color or gray, or three, red, green and blue."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted((source / f"images{part}").glob(f"*{ending}")):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
@@ -97,52 +113,98 @@ def _channels(source: Path, part: str, ending: str) -> dict[str, tuple[str, ...]
         found[name].append(f"images{part}/{path.name}")
     for name, files in found.items():
         if len(files) not in (1, 3):
-            raise DataError(f"{source}: case {name} has {len(files)} channels; images have one, or three of colour.")
+            raise DataError(f"{source}: case {name} has {len(files)} channels; images have one, or three of color.")
     return {name: tuple(files) for name, files in found.items()}
 
 
-def _folds(path: Path) -> dict[str, str]:
+def _read_first_fold(path: Path) -> dict[str, str]:
     folds = read_json_list(path)
-    first = mapping(folds[0] if folds else None, f"{path}, fold 0")
+    first = require_mapping(folds[0] if folds else None, f"{path}, fold 0")
     split_of: dict[str, str] = {}
     for split in ("train", "val"):
         listed = first.get(split)
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise DataError(f"{path}: {split} of fold 0 is {brief(listed)}; expected a list of cases.")
+            raise DataError(f"{path}: {split} of fold 0 is {shorten(listed)}; expected a list of cases.")
         for name in listed:
             if split_of.setdefault(name, split) != split:
-                raise DataError(f"{path}: case {brief(name)} is in train and val of fold 0. Keep it in one.")
+                raise DataError(f"{path}: case {shorten(name)} is in train and val of fold 0. Keep it in one.")
     return split_of
 
 
-def _require_known(source: Path, cases: Sequence[_Case], ignored: int) -> None:
+def _reject_ignored_pixels(source: Path, cases: Sequence[_Case], ignored: int) -> None:
     """Refuse pixels that nobody knows: masks of a data set can't say so."""
     for case in cases:
-        if case.label and ignored in mask_values(resolve_inside(source.resolve(), case.label)):
+        if case.label and ignored in unique_mask_values(resolve_inside(source.resolve(), case.label)):
             raise DataError(
-                f"{source / case.label} has pixels of the label {IGNORE!r} ({ignored}), "
+                f"{source / case.label} has pixels of the label {IGNORE_LABEL!r} ({ignored}), "
                 "and masks of mnsa have no value for what nobody knows. Give them a class, or take the case out."
             )
 
 
-def _row(case: _Case, facts: Facts | None) -> Row:
+def _case_row(case: _Case, sidecar: Sidecar | None) -> Row:
     row = Row(case.channels[0], case.label, split=case.split)
-    return facts.row(case.name, row) if facts else row
+    return sidecar.complete_row(case.name, row) if sidecar else row
 
 
-def _merge(root: Path, case: _Case, canvas: Canvas, facts: Facts | None) -> None:
-    """Put a case's channels into one image. Raises: DataError for channels that are no grey images of one size."""
-    channels = [_grey(resolve_inside(root, name)) for name in case.channels]
+def _merge_channels(root: Path, case: _Case, builder: DatasetBuilder, sidecar: Sidecar | None) -> None:
+    """Put a case's channels into one image. Raises: DataError for channels that are no gray images of one size."""
+    channels = [_read_gray(resolve_inside(root, name)) for name in case.channels]
     if len({channel.shape for channel in channels}) > 1:
         raise DataError(f"{root}: the channels of case {case.name} are of different sizes. Make them anew.")
-    mask = _grey(resolve_inside(root, case.label)) if case.label else None
+    mask = _read_gray(resolve_inside(root, case.label)) if case.label else None
     pixels = np.stack(channels * (3 // len(channels)), axis=-1)
-    canvas.add_pixels(pixels, f"{case.name}.png", mask, _row(case, facts))
+    builder.add_pixels(pixels, f"{case.name}.png", mask, _case_row(case, sidecar))
 
 
-def _grey(path: Path) -> np.ndarray:
-    with opened(path) as image:
-        raw = raw_mask(image, path)
+def _read_gray(path: Path) -> np.ndarray:
+    with open_image(path) as image:
+        raw = raw_mask_values(image, path)
     if raw.max() > 255 or raw.min() < 0:
         raise DataError(f"{path} has values beyond 0 to 255. Save it with 8 bits.")
     return raw.astype(np.uint8)
+
+
+_FOLDER_SUFFIX = {"train": "Tr", "val": "Tr", "test": "Ts", "": "Tr"}
+
+
+def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
+    """Raises: DataError for a folder's name, a class or a row that nnU-Net doesn't know what to do with."""
+    if not re.fullmatch(r"Dataset\d{3}_\w+", out.name, re.ASCII):
+        raise DataError(
+            f"{out.name} is no name for nnU-Net; expected a number of three digits: --out Dataset101_leaves."
+        )
+    if taken := {BACKGROUND, IGNORE_LABEL} & set(foreground_names(manifest.mask_classes)):
+        raise DataError(f"{manifest.name}: nnU-Net uses the name {min(taken)!r} itself. Rename this mask class.")
+    bare = [row.image for row in manifest.rows if not row.mask and _FOLDER_SUFFIX[row.split] == "Tr"]
+    if bare:
+        raise DataError(
+            f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), "
+            "and nnU-Net learns from masks alone. Add --masked-only to leave them out."
+        )
+
+
+def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Fill a folder. Images are written anew, as 8-bit RGB; rows without a split are in imagesTr, but in no fold."""
+    folds: dict[str, list[str]] = {"train": [], "val": []}
+    for row, stem in entries:
+        part = _FOLDER_SUFFIX[row.split]
+        (folder / f"images{part}").mkdir(exist_ok=True)
+        write_png(manifest.image_path(row), folder / f"images{part}", f"{stem}_0000")
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            (folder / f"labels{part}").mkdir(exist_ok=True)
+            Image.fromarray(mask).save(folder / f"labels{part}" / f"{stem}.png")
+        if row.split in folds:
+            folds[row.split].append(stem)
+    if folds["val"] or any(not row.split for row, _ in entries):
+        write_json([folds], folder / "splits_final.json")
+    labels = {BACKGROUND: 0, **{name: value for value, name in enumerate(foreground_names(manifest.mask_classes), 1)}}
+    about = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": labels,
+        "numTraining": sum(_FOLDER_SUFFIX[row.split] == "Tr" for row, _ in entries),
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+        SIDECAR_KEY: build_sidecar(manifest, {row.image: stem for row, stem in entries}),
+    }
+    write_json(about, folder / "dataset.json")

@@ -1,26 +1,27 @@
-"""COCO's run lengths: pixels counted column by column, background first; plain numbers, or packed into text.
+"""COCO's run-length encoding: pixels counted column by column, background first; a list of numbers, or compressed text.
 
-H, W image size in pixels. Packed: five bits to a character (code 48 and up), the lowest first, 32 marks that more
-follow, the last one's 16 is the sign; from the fourth run on, the difference to the run two before stands in its place.
+H, W image size in pixels. Compressed: five bits to a character (code 48 and up), the lowest first; 32 marks that more
+follow; the last one's 16 is the sign; from the fourth run on, the difference to the run two before stands in its place.
 
-Source: the mask functions of COCO's own tools, whose text this is.
+Source: the mask functions of COCO's own tools, which define this text.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mnsa.data.layouts.regions import Region
+from mnsa.data.formats.polygons import Region
 
 _FIRST, _MORE, _SIGN = 48, 32, 16
-_LONGEST = 7  # characters of one number: 35 bits, more than any image has pixels
+
+_MAX_CHARACTERS = 7  # characters of one number: 35 bits, more than any image has pixels
 
 
-class BrokenRunsError(ValueError):
+class InvalidRleError(ValueError):
     """Runs that describe no mask of the size at hand; its text is read after the place."""
 
 
-def region_runs(region: Region, height: int, width: int) -> list[int]:
+def encode_region(region: Region, height: int, width: int) -> list[int]:
     """Count a region's runs in an image of (height, width)."""
     columns = np.pad(region.inside.T, ((0, 0), (1, 1))).astype(np.int8)
     column, row = np.nonzero(np.diff(columns, axis=1))  # begin, end, begin, end, ... down each column
@@ -34,20 +35,20 @@ def region_runs(region: Region, height: int, width: int) -> list[int]:
     return [*runs, rest] if rest else runs
 
 
-def paint_runs(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
+def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
     """Set the pixels of runs in a mask (H, W). Raises: BrokenRunsError unless they add up to H * W."""
     if len(runs) > mask.size + 1:
-        raise BrokenRunsError(f"has {len(runs):,} runs; an image of {mask.size:,} pixels has at most one more")
+        raise InvalidRleError(f"has {len(runs):,} runs; an image of {mask.size:,} pixels has at most one more")
     if not all(isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= mask.size for run in runs):
-        raise BrokenRunsError("has runs that are no pixel counts; expected whole numbers from 0 to the image's pixels")
+        raise InvalidRleError("has runs that are no pixel counts; expected whole numbers from 0 to the image's pixels")
     if sum(runs) != mask.size:
-        raise BrokenRunsError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
+        raise InvalidRleError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
     ends, lengths = np.cumsum(runs, dtype=np.int64)[1::2], np.array(runs[1::2], np.int64)
     place = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)  # counted down the columns
     mask[place % len(mask), place // len(mask)] = value
 
 
-def pack(runs: Sequence[int]) -> str:
+def compress_rle(runs: Sequence[int]) -> str:
     """Write runs as COCO's text."""
     letters = []
     for place, run in enumerate(runs):
@@ -61,14 +62,14 @@ def pack(runs: Sequence[int]) -> str:
     return "".join(letters)
 
 
-def unpack(text: str, pixels: int) -> list[int]:
+def parse_compressed_rle(text: str, pixels: int) -> list[int]:
     """Read COCO's text for an image of so many pixels. Raises: BrokenRunsError for what is no such text."""
     runs: list[int] = []
     value = length = 0
     for letter in text:
         code = ord(letter) - _FIRST
-        if not 0 <= code < 2 * _MORE or length == _LONGEST:
-            raise BrokenRunsError(f"has packed runs that can't be read (at {letter!r})")
+        if not 0 <= code < 2 * _MORE or length == _MAX_CHARACTERS:
+            raise InvalidRleError(f"has packed runs that can't be read (at {letter!r})")
         value |= (code & 31) << 5 * length
         length += 1
         if code & _MORE:
@@ -76,8 +77,8 @@ def unpack(text: str, pixels: int) -> list[int]:
         value -= (1 << 5 * length) if code & _SIGN else 0
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         if not 0 <= runs[-1] <= pixels:
-            raise BrokenRunsError(f"has a packed run of {runs[-1]:,} pixels; the image has {pixels:,}")
+            raise InvalidRleError(f"has a packed run of {runs[-1]:,} pixels; the image has {pixels:,}")
         value = length = 0
     if length:
-        raise BrokenRunsError("has packed runs that end too early")
+        raise InvalidRleError("has packed runs that end too early")
     return runs

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from mnsa.data.images import SUFFIXES
-from mnsa.data.importers.common import assemble
-from mnsa.data.manifest import SPLITS, Manifest, Row, checked_path
-from mnsa.data.table import MOST_BYTES
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.formats.common import build_manifest
+from mnsa.data.manifest import SPLITS, Manifest, Row, validate_path
+from mnsa.data.rows import MAX_TABLE_BYTES
 from mnsa.errors import DataError
-from mnsa.text_files import read_text
+from mnsa.io import read_text
 
 IMAGES = "images"
 LISTS = "anno"
@@ -23,7 +23,7 @@ STAGES = ("R1", "R3", "R4", "R5", "R6")  # of SoyAgeing; no other set's folders 
 log = logging.getLogger(__name__)
 
 
-class _Entry(NamedTuple):
+class _ListEntry(NamedTuple):
     """One line of a list: `where` names it in error messages, `file` lies below images/."""
 
     where: str
@@ -31,7 +31,7 @@ class _Entry(NamedTuple):
     label: str
 
 
-def import_ufg(source: Path, *, validation_share: float = 0.2, seed: int = 1) -> Manifest:
+def import_ufg(source: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
     """Read `images/<file>` and `anno/{train,val,test}.txt`, whose lines are `<file> <label>`; val.txt may be missing.
 
     Classes are named "1", "2", ... as the labels. A folder that holds SoyAgeing's stages R1, R3, ... gives them pooled:
@@ -41,17 +41,17 @@ def import_ufg(source: Path, *, validation_share: float = 0.2, seed: int = 1) ->
     Raises: DataError naming list and line: a file that is not there or is listed before, a label below 1.
     """
     if (source / LISTS).is_dir():
-        rows = list(_rows(source, ""))
+        rows = list(_read_rows(source, ""))
     elif stages := [stage for stage in STAGES if (source / stage / LISTS).is_dir()]:
-        rows = [row for stage in stages for row in _rows(source, stage)]
+        rows = [row for stage in stages for row in _read_rows(source, stage)]
         if missing := [stage for stage in STAGES if stage not in stages]:
             log.warning("%s has no stage %s; pooled are %s", source, ", ".join(missing), ", ".join(stages))
     else:
         raise DataError(f"{source} has no folder {LISTS}. Give the folder of one set, such as data/COTTON.")
-    return assemble(source, rows, None, validation_share, seed)
+    return build_manifest(source, rows, None, val_fraction, seed)
 
 
-def _rows(source: Path, stage: str) -> Iterator[Row]:
+def _read_rows(source: Path, stage: str) -> Iterator[Row]:
     """The rows of one images/ and anno/, which lie in `source`, or in its folder `stage`."""
     home = source / stage
     listed_at: dict[str, str] = {}
@@ -65,13 +65,15 @@ def _rows(source: Path, stage: str) -> Iterator[Row]:
                 raise DataError(f"{where}: there is no file {home / IMAGES / file}. Restore it, or drop the line.")
             image = str(PurePosixPath(stage, IMAGES, file))
             yield Row(image, label=label, split=split, extra={"stage": stage} if stage else {})
-    _warn_of_unlisted(home / IMAGES, set(listed_at))
+    _warn_about_unlisted(home / IMAGES, set(listed_at))
 
 
-def _read_list(path: Path) -> Iterator[_Entry]:
+def _read_list(path: Path) -> Iterator[_ListEntry]:
     """The lines `<file> <label>` of a list; the label is the last word, blank lines are skipped."""
     try:
-        text = read_text(path, most_bytes=MOST_BYTES).removeprefix("\ufeff")  # Windows likes to write a byte order mark
+        text = read_text(path, max_bytes=MAX_TABLE_BYTES).removeprefix(
+            "\ufeff"
+        )  # Windows likes to write a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from None
     except OSError as error:
@@ -80,17 +82,17 @@ def _read_list(path: Path) -> Iterator[_Entry]:
         ) from None
     for number, words in enumerate(text.split("\n"), 1):
         if words.strip():
-            yield _entry(words.strip(), f"{path}, line {number}")
+            yield _parse_entry(words.strip(), f"{path}, line {number}")
 
 
-def _entry(words: str, where: str) -> _Entry:
+def _parse_entry(words: str, where: str) -> _ListEntry:
     parts = re.fullmatch(r"(.*\S)\s+0*([1-9][0-9]{0,17})", words)
     if parts is None:
         raise DataError(f"{where} is {words!r}; expected `<file> <label>` with a label 1, 2, 3, ...")
-    return _Entry(where, str(PurePosixPath(checked_path(parts[1], where, "file"))), parts[2])
+    return _ListEntry(where, str(PurePosixPath(validate_path(parts[1], where, "file"))), parts[2])
 
 
-def _warn_of_unlisted(images: Path, listed: set[str]) -> None:
+def _warn_about_unlisted(images: Path, listed: set[str]) -> None:
     files = (path.relative_to(images) for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES)
     unlisted = [file.as_posix() for file in files if not file.name.startswith(".") and file.as_posix() not in listed]
     if unlisted:

@@ -1,24 +1,31 @@
-"""YOLO segmentation: images/ and labels/ beside a data.yaml, a polygon a line, in shares of width and height."""
+"""YOLO segmentation: images/ and labels/ by split beside a data.yaml, one polygon per line, in fractions of width and height."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from mnsa.data.decoding import SUFFIXES, resolve_inside
-from mnsa.data.importers.common import SPLIT_NAMES
-from mnsa.data.importers.painted import Canvas
-from mnsa.data.layouts.careful import brief, names, read_json, read_text, read_yaml
-from mnsa.data.layouts.classes import mask_classes_of
-from mnsa.data.layouts.facts import FILE, parse_facts
-from mnsa.data.layouts.pictures import checked_name, upright_size
-from mnsa.data.layouts.polygon import BrokenPolygonError, paint_polygons
-from mnsa.data.manifest import Manifest, Row, checked_path, fresh_folder
+from mnsa.data.decode import SUFFIXES, resolve_inside
+from mnsa.data.formats.common import (
+    SPLIT_ALIASES,
+    DatasetBuilder,
+    NamedRow,
+    copy_upright,
+    read_row_mask,
+    upright_size,
+    validate_image_name,
+    write_json,
+)
+from mnsa.data.formats.polygons import InvalidPolygonError, find_regions, paint_polygons, trace_outline
+from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
+from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
+from mnsa.data.manifest import SPLITS, Manifest, Row, new_folder, validate_path
 from mnsa.errors import DataError
 
 
-def import_yolo(source: Path, out: Path, *, validation_share: float = 0.2, seed: int = 1) -> Manifest:
+def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
     """Read a folder with data.yaml, or that file, into the new folder `out`, which appears whole or not at all.
 
     Lines are painted in the file's order. An image whose file of lines is empty has an empty mask, one without it none.
@@ -27,46 +34,54 @@ def import_yolo(source: Path, out: Path, *, validation_share: float = 0.2, seed:
     description = source / "data.yaml" if source.is_dir() else source
     tree = read_yaml(description)
     root = description.parent
-    classes = _names(tree.get("names"), description)
-    facts = parse_facts(read_json(root / FILE), str(root / FILE)) if (root / FILE).exists() else None
-    mask_classes = mask_classes_of(classes, facts, str(description))
-    with fresh_folder(out) as folder:
-        canvas = Canvas(folder)
-        for split, place in _places(tree, root, description):
-            for image in _images(root, place):
+    classes = _parse_class_names(tree.get("names"), description)
+    sidecar = (
+        parse_sidecar(read_json(root / SIDECAR_FILE), str(root / SIDECAR_FILE))
+        if (root / SIDECAR_FILE).exists()
+        else None
+    )
+    mask_classes = resolve_mask_classes(classes, sidecar, str(description))
+    with new_folder(out) as folder:
+        builder = DatasetBuilder(folder)
+        for split, place in _split_folders(tree, root, description):
+            for image in _list_images(root, place):
                 path = resolve_inside(root.resolve(), image)
-                labels = resolve_inside(root.resolve(), _labels_name(image))
-                mask = _painted(labels, path, len(classes)) if labels.exists() else None
+                labels = resolve_inside(root.resolve(), _label_file_name(image))
+                mask = _read_label_mask(labels, path, len(classes)) if labels.exists() else None
                 row = Row(image, split=split)
-                canvas.add(path, _plain_name(image), mask, facts.row(image, row) if facts else row)
-        if not any(row.mask for row in canvas.rows):
+                builder.add(
+                    path, _name_without_images_level(image), mask, sidecar.complete_row(image, row) if sidecar else row
+                )
+        if not any(row.mask for row in builder.rows):
             raise DataError(
                 f"{source}: no image has a file of labels; expected images/train/1.jpg and labels/train/1.txt."
             )
-        return canvas.finish(out, mask_classes, facts, validation_share, seed)
+        return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
-def _names(value: object, path: Path) -> tuple[str, ...]:
+def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
     """Read names, a list or a mapping from 0, 1, 2, ..."""
     if isinstance(value, Mapping):
         if set(value) != set(range(len(value))):
-            raise DataError(f"{path}: names has the keys {brief(list(value))}; expected 0, 1, 2, ...")
+            raise DataError(f"{path}: names has the keys {shorten(list(value))}; expected 0, 1, 2, ...")
         value = [value[index] for index in range(len(value))]
-    return names(value, f"{path}, names")
+    return require_names(value, f"{path}, names")
 
 
-def _places(tree: Mapping[str, Any], root: Path, description: Path) -> Iterator[tuple[str, str]]:
+def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> Iterator[tuple[str, str]]:
     """List splits with their folders of images: as data.yaml has them, else by custom. `path` is passed over."""
     found = {}
-    for key, split in SPLIT_NAMES.items():
+    for key, split in SPLIT_ALIASES.items():
         value = tree.get(key)
         if value in (None, ""):
             value = next((place for place in (f"images/{key}", f"{key}/images") if (root / place).is_dir()), None)
         if value is None or split in found:
             continue
         if not isinstance(value, str) or value.endswith(".txt"):
-            raise DataError(f"{description}: {key} is {brief(value)}; expected one folder of images, below data.yaml.")
-        found[split] = checked_path(value.removeprefix("./"), f"{description}, {key}", key)
+            raise DataError(
+                f"{description}: {key} is {shorten(value)}; expected one folder of images, below data.yaml."
+            )
+        found[split] = validate_path(value.removeprefix("./"), f"{description}, {key}", key)
     if (root / "images/unused").is_dir():
         found[""] = "images/unused"  # rows without a split, as mnsa writes them
     if not found:
@@ -77,25 +92,25 @@ def _places(tree: Mapping[str, Any], root: Path, description: Path) -> Iterator[
         yield split, place
 
 
-def _images(root: Path, place: str) -> list[str]:
+def _list_images(root: Path, place: str) -> list[str]:
     paths = sorted(resolve_inside(root.resolve(), place).rglob("*"))
     found = [path.relative_to(root.resolve()).as_posix() for path in paths if path.suffix.lower() in SUFFIXES]
-    return [checked_name(name, str(root)) for name in found]
+    return [validate_image_name(name, str(root)) for name in found]
 
 
-def _labels_name(image: str) -> str:
+def _label_file_name(image: str) -> str:
     """Name the file of lines: the last level called images becomes labels, the ending .txt."""
     before, _, after = f"/{image}".rpartition("/images/")
     return f"{before}/labels/{after.rpartition('.')[0]}.txt".removeprefix("/")
 
 
-def _plain_name(image: str) -> str:
+def _name_without_images_level(image: str) -> str:
     """Leave out the level that all images share."""
     before, _, after = f"/{image}".rpartition("/images/")
     return f"{before}/{after}".removeprefix("/")
 
 
-def _painted(labels: Path, image: Path, classes: int) -> np.ndarray:
+def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:
     height, width = upright_size(image)
     mask = np.zeros((height, width), np.uint8)
     for number, line in enumerate(read_text(labels).splitlines(), 1):
@@ -103,24 +118,52 @@ def _painted(labels: Path, image: Path, classes: int) -> np.ndarray:
             continue
         where = f"{labels}, line {number}"
         try:
-            index, corners = _parsed(cells, classes)
-            with np.errstate(over="ignore"):  # the infinite is refused with the other strangers
+            index, corners = _parse_line(cells, classes)
+            with np.errstate(over="ignore"):  # the infinite is refused with other invalid numbers
                 corners = corners * (width, height)
             paint_polygons(mask, [corners], index + 1)
-        except BrokenPolygonError as error:
+        except InvalidPolygonError as error:
             raise DataError(f"{where} {error}. Correct the line, or take it out.") from None
     return mask
 
 
-def _parsed(cells: list[str], classes: int) -> tuple[int, np.ndarray]:
+def _parse_line(cells: list[str], classes: int) -> tuple[int, np.ndarray]:
     if not (cells[0].isascii() and cells[0].isdigit() and len(cells[0]) < 5 and int(cells[0]) < classes):
-        raise BrokenPolygonError(f"begins with {brief(cells[0])}; expected a class from 0 to {classes - 1}")
+        raise InvalidPolygonError(f"begins with {shorten(cells[0])}; expected a class from 0 to {classes - 1}")
     if len(cells) == 5:
-        raise BrokenPolygonError("is a box of four numbers; expected a polygon, x y x y x y ...")
+        raise InvalidPolygonError("is a box of four numbers; expected a polygon, x y x y x y ...")
     try:
         numbers = np.array([float(cell) for cell in cells[1:]])
     except ValueError:
-        raise BrokenPolygonError("holds text that is no number") from None
+        raise InvalidPolygonError("holds text that is no number") from None
     if len(numbers) % 2:
-        raise BrokenPolygonError(f"holds {len(numbers)} numbers after the class; expected pairs of x and y")
+        raise InvalidPolygonError(f"holds {len(numbers)} numbers after the class; expected pairs of x and y")
     return int(cells[0]), numbers.reshape(-1, 2)
+
+
+def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Fill a folder. A region is a line: its outline along the pixels' edges, holes tied to it; nothing is lost."""
+    name_of = {}
+    for row, stem in entries:
+        place = row.split or "unused"
+        for kind in ("images", "labels"):
+            (folder / kind / place).mkdir(parents=True, exist_ok=True)
+        name_of[row.image] = f"images/{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            (folder / "labels" / place / f"{stem}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
+    used = {row.split for row in manifest.rows}
+    places = {split: f"images/{split}" for split in SPLITS if split in used}
+    tree = {**places, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
+    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
+
+
+def _label_lines(mask: np.ndarray) -> str:
+    size = mask.shape[::-1]
+    lines = []
+    for region in find_regions(mask):
+        shares = (trace_outline(region) / size).ravel()
+        lines.append(" ".join((str(region.value - 1), *(f"{share:.9g}" for share in shares))) + "\n")
+    return "".join(lines)

@@ -1,37 +1,91 @@
-"""Images out of a zip file that nobody vouches for: judged as a whole before a byte is written, then unpacked.
+"""Import class folders from an untrusted zip file: all members are validated before a byte is written, then images are unpacked.
 
-Refused are members that would be written elsewhere, that are no plain files, that other systems would take for one
-another, and more or larger ones than was agreed. Only image files are taken out.
+Refused are members that would be written elsewhere, that are no plain files, that other systems would confuse with one
+another, and archives that are too large or have too many members. The members are counted before zipfile makes an object of
+each. Sizes and offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.12 to 4.3.16; the directory is looked for where
+Python's zipfile looks for it, so that both find the same one.
 """
 
 import posixpath
 import shutil
 import stat
+import struct
 import sys
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from mnsa.data.check.names import folded
-from mnsa.data.decoding import SUFFIXES
-from mnsa.data.importers.common import SPLIT_NAMES
-from mnsa.data.importers.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
-from mnsa.data.importers.zip_directory import count_members
-from mnsa.data.manifest import Manifest, fresh_folder, write_files
+from mnsa.data.decode import SUFFIXES
+from mnsa.data.formats.common import SPLIT_ALIASES
+from mnsa.data.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
+from mnsa.data.manifest import Manifest, new_folder, write_manifest_files
+from mnsa.data.validation.consistency import casefold_name
 from mnsa.errors import DataError
-from mnsa.text_files import open_plain
+from mnsa.io import open_regular_file
+
+_END, _END_BYTES = b"PK\5\6", 22
+
+_LOCATOR, _LOCATOR_BYTES = b"PK\6\7", 20
+
+_END64, _END64_BYTES = b"PK\6\6", 56
+
+_MEMBER, _MEMBER_BYTES = b"PK\1\2", 46
+
+_MAX_COMMENT_BYTES = 65_535
+
+
+def count_members(file: BinaryIO, *, most: int) -> int:
+    """Count the members that a zip file's directory lists, up to `most` + 1; 0 where there is no directory.
+
+    Reads the last 64 KiB and 46 bytes a member, and keeps none of it.
+    """
+    start, end = _find_directory(file)
+    count = 0
+    while start < end and count <= most:
+        file.seek(start)
+        header = file.read(_MEMBER_BYTES)
+        if len(header) < _MEMBER_BYTES or not header.startswith(_MEMBER):
+            break
+        start += _MEMBER_BYTES + sum(struct.unpack_from("<3H", header, 28))  # name, extra field, comment
+        count += 1
+    return count
+
+
+def _find_directory(file: BinaryIO) -> tuple[int, int]:
+    """Where the directory begins and ends."""
+    size = file.seek(0, 2)
+    first = max(size - _MAX_COMMENT_BYTES - _END_BYTES - _LOCATOR_BYTES - _END64_BYTES, 0)
+    file.seek(first)
+    tail = file.read()
+    at = len(tail) - _END_BYTES
+    if at < 0 or not (tail[at:].startswith(_END) and tail.endswith(b"\0\0")):  # no comment is the rule
+        at = tail.rfind(_END)
+    if at < 0 or len(tail) - at < _END_BYTES:
+        return 0, 0
+    (length,) = struct.unpack_from("<I", tail, at + 12)
+    at64 = at - _LOCATOR_BYTES - _END64_BYTES
+    if at64 >= 0 and tail.startswith(_LOCATOR, at - _LOCATOR_BYTES) and tail.startswith(_END64, at64):
+        (length,) = struct.unpack_from("<Q", tail, at64 + 40)
+        at = at64
+    return max(first + at - length, 0), first + at
+
 
 _ENCRYPTED = 0x1
-_LONGEST_NAME = 200  # bytes of one level; file systems take 255
-_DEEPEST = 10
-_Named = tuple[zipfile.ZipInfo, str]
-_SMALL_BYTES = 1 << 20  # below it a member may shrink as it likes: a plain mask does
+
+_MAX_NAME_BYTES = 200  # bytes of one level; file systems take 255
+
+_MAX_DEPTH = 10
+
+_NamedMember = tuple[zipfile.ZipInfo, str]
+
+_RATIO_FREE_BYTES = 1 << 20  # below it a member may shrink as it likes: a plain mask does
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ZipLimits:
     """What an archive may become. ratio: unpacked to packed size of one member; images hardly shrink at all."""
 
     total_bytes: int = 20 * 10**9
@@ -43,34 +97,34 @@ def import_zip(
     archive: Path,
     out: Path,
     *,
-    limits: Limits = Limits(),
+    limits: ZipLimits = ZipLimits(),
     mask_classes: Sequence[str] | None = None,
-    validation_share: float = 0.2,
+    val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
     """Unpack class folders into the new folder `out`, which becomes the data set; it appears whole or not at all.
 
     The rest is `import_folders`'. Raises: DataError naming the member that is refused.
     """
-    with fresh_folder(out) as folder:
+    with new_folder(out) as folder:
         _unpack(archive, folder, limits)
-        manifest = import_folders(folder, mask_classes=mask_classes, validation_share=validation_share, seed=seed)
+        manifest = import_folders(folder, mask_classes=mask_classes, val_fraction=val_fraction, seed=seed)
         manifest = replace(manifest, name=out.name)
-        write_files(manifest, folder)
+        write_manifest_files(manifest, folder)
     return replace(manifest, root=out.resolve())
 
 
-def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
+def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
     try:
-        with open_plain(archive, most_bytes=sys.maxsize) as file:
+        with open_regular_file(archive, max_bytes=sys.maxsize) as file:
             if count_members(file, most=limits.files) > limits.files:  # before zipfile makes an object of each
                 raise _too_many(archive, limits)
             opened = zipfile.ZipFile(file)
-            pictures = _without_wrapper(_pictures(_judged(opened.infolist(), limits, archive)))
+            pictures = _strip_top_folder(_image_members(_validate_members(opened.infolist(), limits, archive)))
             if not pictures:
                 raise DataError(f"{archive} holds no images; expected .jpg, .png, .tif, .webp or .bmp files.")
             for member, name in pictures:
-                _write(opened, member, folder / name, archive)
+                _write_member(opened, member, folder / name, archive)
     except DataError:
         raise
     except FileNotFoundError:
@@ -79,18 +133,18 @@ def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
         raise DataError(f"{archive} can't be unpacked: {error}. Pack it anew, as a plain zip file.") from error
 
 
-def _too_many(archive: Path, limits: Limits) -> DataError:
+def _too_many(archive: Path, limits: ZipLimits) -> DataError:
     return DataError(f"{archive} holds too many members; at most {limits.files:,} are unpacked (--max-files).")
 
 
-def _judged(members: Sequence[zipfile.ZipInfo], limits: Limits, archive: Path) -> list[zipfile.ZipInfo]:
+def _validate_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, archive: Path) -> list[zipfile.ZipInfo]:
     """Pass on the members that are files. Raises: DataError for the first that must not be unpacked."""
     if len(members) > limits.files:
         raise _too_many(archive, limits)
-    names = _Names()
+    names = _SeenNames()
     total = 0
     for member in members:
-        if reason := _no_path(member) or _no_file(member, limits) or names.collision(member):
+        if reason := _path_refusal(member) or _member_refusal(member, limits) or names.collision(member):
             raise DataError(f"{archive}: member {member.orig_filename!r} {reason}. Nothing was unpacked.")
         total += member.file_size
     if total > limits.total_bytes:
@@ -100,7 +154,7 @@ def _judged(members: Sequence[zipfile.ZipInfo], limits: Limits, archive: Path) -
     return [member for member in members if not member.is_dir()]
 
 
-def _no_path(member: zipfile.ZipInfo) -> str:
+def _path_refusal(member: zipfile.ZipInfo) -> str:
     """Say why nothing must be written under a member's name; empty text: it may."""
     name = member.orig_filename  # as the archive has it: zipfile itself would cut it at a NUL
     levels = name.removesuffix("/").split("/")
@@ -108,12 +162,12 @@ def _no_path(member: zipfile.ZipInfo) -> str:
         return "leads out of the folder it is unpacked into"
     if {"", "."} & set(levels) or any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
         return "has a name that is no plain path"
-    if len(levels) > _DEEPEST or any(len(level.encode()) > _LONGEST_NAME for level in levels):
-        return f"has a name of more than {_DEEPEST} levels, or a level of more than {_LONGEST_NAME} bytes"
+    if len(levels) > _MAX_DEPTH or any(len(level.encode()) > _MAX_NAME_BYTES for level in levels):
+        return f"has a name of more than {_MAX_DEPTH} levels, or a level of more than {_MAX_NAME_BYTES} bytes"
     return ""
 
 
-def _no_file(member: zipfile.ZipInfo, limits: Limits) -> str:
+def _member_refusal(member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     """Say why a member is no plain file or folder of a likely size; empty text: it is."""
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device; expected files and folders"
@@ -121,12 +175,12 @@ def _no_file(member: zipfile.ZipInfo, limits: Limits) -> str:
         return "is encrypted; expected plain files"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is packed in a rare way; expected stored or deflated members"
-    if member.file_size > max(_SMALL_BYTES, limits.ratio * member.compress_size):
+    if member.file_size > max(_RATIO_FREE_BYTES, limits.ratio * member.compress_size):
         return f"grows more than {limits.ratio} times when unpacked; images don't"
     return ""
 
 
-class _Names:
+class _SeenNames:
     """The names met so far: each file once, no file a folder, each spelt in one way."""
 
     def __init__(self) -> None:
@@ -139,7 +193,7 @@ class _Names:
         path = member.filename.removesuffix("/")
         above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
         for part in (*above, path):
-            if (other := self._spelling.setdefault(folded(part), part)) != part:
+            if (other := self._spelling.setdefault(casefold_name(part), part)) != part:
                 return f"collides with {other!r} where upper and lower case are the same"
         self._folders.update((*above, path) if member.is_dir() else above)
         if path in self._files or not self._files.isdisjoint(above) or (path in self._folders and not member.is_dir()):
@@ -149,24 +203,24 @@ class _Names:
         return ""
 
 
-def _pictures(members: Sequence[zipfile.ZipInfo]) -> Iterator[_Named]:
+def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]:
     for member in members:
         hidden = any(level.startswith((".", "__")) for level in member.filename.split("/"))
         if posixpath.splitext(member.filename)[1].lower() in SUFFIXES and not hidden:
             yield member, member.filename
 
 
-def _without_wrapper(pictures: Iterator[_Named]) -> list[_Named]:
+def _strip_top_folder(pictures: Iterator[_NamedMember]) -> list[_NamedMember]:
     """Leave out the folder that archivers put around everything: one alone at the top, with folders below only."""
     found = list(pictures)
-    says_something = SPLIT_NAMES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
+    says_something = SPLIT_ALIASES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
     tops = {name.split("/")[0] for _, name in found}
     if len(tops) == 1 and not tops & says_something and all(name.count("/") >= 2 for _, name in found):
         return [(member, name.partition("/")[2]) for member, name in found]
     return found
 
 
-def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
+def _write_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
     """Write one member; zipfile reads no more bytes than the member claims, and `_judged` has added those up."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(member) as source, path.open("xb") as target:

@@ -1,19 +1,104 @@
-"""One leaf, from its cultivar to its picture, its masks and its true traits."""
+"""One leaf, from its cultivar to its photo, its masks and its true traits. Polygons and veins are drawn anti-aliased, by distance."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import label
 
-from mnsa.data.synthetic.appearance import Layers, photograph
-from mnsa.data.synthetic.cultivar import Cultivar, Habit, grow
-from mnsa.data.synthetic.network import Pieces, assemble
-from mnsa.data.synthetic.outline import Outline, Pose, draw_outline, draw_pose
-from mnsa.data.synthetic.raster import EDGE_PX, fill_polygon, vein_depth
-from mnsa.data.synthetic.reticulum import reticulum
-from mnsa.data.synthetic.traits import Traits, measure
-from mnsa.data.synthetic.venation import draw_ribs, midrib, secondaries
+from mnsa.data.synthetic.leaf_shape import (
+    Cultivar,
+    LeafOutline,
+    LeafParameters,
+    Pose,
+    draw_outline,
+    draw_pose,
+    sample_parameters,
+)
+from mnsa.data.synthetic.major_veins import draw_midrib, draw_secondaries, place_secondaries
+from mnsa.data.synthetic.minor_veins import VeinSegments, assemble_veins, draw_minor_veins
+from mnsa.data.synthetic.photo import LeafLayers, render_photo
 
-ORDER_TONE = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # how strongly the veins of each order stand out
+SUPERSAMPLING = 8
+
+EDGE_PX = 0.5  # half of the soft edge of a drawn vein
+
+
+def fill_polygon(polygon: np.ndarray, size_px: int) -> np.ndarray:
+    """Share of every pixel that the polygon covers, (size_px, size_px) in 0..1. polygon: (N, 2), in pixels."""
+    canvas = Image.new("L", (size_px * SUPERSAMPLING,) * 2)
+    ImageDraw.Draw(canvas).polygon([(x, y) for x, y in (polygon * SUPERSAMPLING - 0.5).tolist()], fill=255)
+    return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float64) / 255.0
+
+
+def vein_depth(pieces: VeinSegments, size_px: int) -> np.ndarray:
+    """How deep inside the nearest vein each pixel's center lies, in pixels, (size_px, size_px); negative outside.
+
+    Cut off at -EDGE_PX, where a vein covers nothing of the pixel any more. pieces: in pixels.
+    """
+    half = int(np.ceil(pieces.radius.max() + EDGE_PX + pieces.length.max() / 2.0))
+    window = np.stack(np.meshgrid(*[np.arange(-half, half + 1)] * 2)).reshape(2, 1, -1)
+    middle = 0.5 * (pieces.start + pieces.end)
+    columns, rows = np.floor(middle).T.astype(np.intp)[:, :, None] + window  # (N, window) each
+    depth = pieces.radius[:, None] - _distance(columns + 0.5, rows + 0.5, pieces)
+    near = (depth > -EDGE_PX) & (columns >= 0) & (columns < size_px) & (rows >= 0) & (rows < size_px)
+    deepest = np.full(size_px * size_px, -EDGE_PX)
+    np.maximum.at(deepest, (rows * size_px + columns)[near], depth[near])
+    return deepest.reshape(size_px, size_px)
+
+
+def _distance(x: np.ndarray, y: np.ndarray, pieces: VeinSegments) -> np.ndarray:
+    """Distance from the points x, y, (N, W) each, to the piece of the same row, (N, W)."""
+    start_x, start_y = pieces.start.T[:, :, None]
+    step_x, step_y = (pieces.end - pieces.start).T[:, :, None]
+    x, y = x - start_x, y - start_y
+    share = (x * step_x + y * step_y) / np.maximum(step_x**2 + step_y**2, 1e-12)
+    share = np.clip(share, 0.0, 1.0)
+    return np.asarray(np.sqrt((x - share * step_x) ** 2 + (y - share * step_y) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class TrueTraits:
+    """Lengths and areas in pixels of the drawn image.
+
+    leaf_area_px2: area of the outline polygon, without the petiole. vein_length_px: length of all vein centerlines
+    inside the outline, from the geometry. vein_density_px_per_px2: their ratio. areole_count: regions closed by veins,
+    that is 4-connected regions of the leaf mask minus the vein mask that have no 4-neighbor outside the leaf.
+    """
+
+    leaf_area_px2: float
+    vein_length_px: float
+    vein_density_px_per_px2: float
+    areole_count: int
+
+    def columns(self) -> dict[str, str]:
+        """As text for the manifest."""
+        return {name: f"{value:.6g}" for name, value in asdict(self).items()}
+
+
+def compute_true_traits(
+    polygon_px: np.ndarray, pieces_px: VeinSegments, leaf: np.ndarray, veins: np.ndarray
+) -> TrueTraits:
+    """Measure a leaf. polygon_px: (N, 2); leaf, veins: bool (H, W)."""
+    area = polygon_area(polygon_px)
+    length = float(pieces_px.length.sum())
+    return TrueTraits(area, length, length / area, count_areoles(leaf, veins))
+
+
+def polygon_area(polygon: np.ndarray) -> float:
+    """Area of a simple polygon (N, 2): the shoelace formula."""
+    x, y = polygon.T
+    return float(0.5 * abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()))
+
+
+def count_areoles(leaf: np.ndarray, veins: np.ndarray) -> int:
+    """Regions closed by veins. leaf, veins: bool (H, W)."""
+    regions, count = label(~(leaf & veins))  # 4-connected, as the veins are 8-connected
+    return int(count - len(np.setdiff1d(regions[~leaf], 0)))
+
+
+TONE_OF_ORDER = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # how strongly the veins of each order stand out
+
 PETIOLE_RADIUS = 0.0095  # in leaf lengths
 
 
@@ -27,52 +112,52 @@ class DrawnLeaf:
     image: np.ndarray
     vein_mask: np.ndarray
     leaf_mask: np.ndarray
-    traits: Traits
+    traits: TrueTraits
 
 
 def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> DrawnLeaf:
     """Draw one individual. The same state of rng gives the same leaf at every size_px, larger or smaller."""
-    habit = grow(cultivar, rng)
-    outline, pose = draw_outline(habit, rng), draw_pose(rng)
-    veins, petiole = _draw_veins(habit, outline, rng), _draw_petiole(rng)
+    parameters = sample_parameters(cultivar, rng)
+    outline, pose = draw_outline(parameters, rng), draw_pose(rng)
+    veins, petiole = _draw_veins(parameters, outline, rng), _draw_petiole(rng)
     veins_px, petiole_px = (_to_pixels(pieces, pose, size_px) for pieces in (veins, petiole))
     margin_px = pose.to_image(outline.polygon()) * size_px
 
     blade = fill_polygon(margin_px, size_px)
     leaf = blade >= 0.5
-    depths = {order: vein_depth(veins_px.of_order(order), size_px) for order in ORDER_TONE}
+    depths = {order: vein_depth(veins_px.of_order(order), size_px) for order in TONE_OF_ORDER}
     vein = leaf & (np.maximum.reduce(list(depths.values())) >= 0.0)
-    tone = np.maximum.reduce([ORDER_TONE[order] * _cover(depth) for order, depth in depths.items()])
-    centres = (np.arange(size_px) + 0.5) / size_px
-    along, across = pose.to_leaf(*np.meshgrid(centres, centres))
-    layers = Layers(blade, _cover(vein_depth(petiole_px, size_px)), tone, along, across)
-    image = photograph(layers, habit, rng)
-    return DrawnLeaf(image, _mask(vein), _mask(leaf), measure(margin_px, veins_px, leaf, vein))
+    tone = np.maximum.reduce([TONE_OF_ORDER[order] * _coverage(depth) for order, depth in depths.items()])
+    centers = (np.arange(size_px) + 0.5) / size_px
+    along, across = pose.to_leaf(*np.meshgrid(centers, centers))
+    layers = LeafLayers(blade, _coverage(vein_depth(petiole_px, size_px)), tone, along, across)
+    image = render_photo(layers, parameters, rng)
+    return DrawnLeaf(image, _to_mask(vein), _to_mask(leaf), compute_true_traits(margin_px, veins_px, leaf, vein))
 
 
-def _draw_veins(habit: Habit, outline: Outline, rng: np.random.Generator) -> Pieces:
-    sides = draw_ribs(habit, rng)
-    major = [midrib(sides), *(vein for ribs in sides for vein in secondaries(ribs, outline, rng))]
-    return assemble(major, reticulum(major, sides, outline, habit.areole_size, rng), outline)
+def _draw_veins(parameters: LeafParameters, outline: LeafOutline, rng: np.random.Generator) -> VeinSegments:
+    sides = place_secondaries(parameters, rng)
+    major = [draw_midrib(sides), *(vein for ribs in sides for vein in draw_secondaries(ribs, outline, rng))]
+    return assemble_veins(major, draw_minor_veins(major, sides, outline, parameters.areole_size, rng), outline)
 
 
-def _draw_petiole(rng: np.random.Generator) -> Pieces:
+def _draw_petiole(rng: np.random.Generator) -> VeinSegments:
     x = np.linspace(0.005, -rng.uniform(0.07, 0.13), 24)
     points = np.stack([x, rng.uniform(-2.0, 2.0) * x**2], axis=1)
-    return Pieces(points[:-1], points[1:], np.full(23, PETIOLE_RADIUS), np.zeros(23, dtype=int))
+    return VeinSegments(points[:-1], points[1:], np.full(23, PETIOLE_RADIUS), np.zeros(23, dtype=int))
 
 
-def _to_pixels(pieces: Pieces, pose: Pose, size_px: int) -> Pieces:
+def _to_pixels(pieces: VeinSegments, pose: Pose, size_px: int) -> VeinSegments:
     """In pixels; no vein is thinner than the thinnest digital line without gaps, 1 px along a row or column."""
     start, end = (pose.to_image(points) * size_px for points in (pieces.start, pieces.end))
     step = end - start
     thinnest = 0.5 * np.abs(step).max(axis=1) / np.maximum(np.hypot(*step.T), 1e-9)
-    return Pieces(start, end, np.maximum(pieces.radius * pose.length * size_px, thinnest), pieces.order)
+    return VeinSegments(start, end, np.maximum(pieces.radius * pose.length * size_px, thinnest), pieces.order)
 
 
-def _cover(depth: np.ndarray) -> np.ndarray:
+def _coverage(depth: np.ndarray) -> np.ndarray:
     return np.clip(depth + EDGE_PX, 0.0, 1.0)
 
 
-def _mask(inside: np.ndarray) -> np.ndarray:
+def _to_mask(inside: np.ndarray) -> np.ndarray:
     return np.where(inside, 255, 0).astype(np.uint8)

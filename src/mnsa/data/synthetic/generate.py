@@ -1,4 +1,4 @@
-"""A whole data set of drawn leaves, written by several processes; the result doesn't depend on how many."""
+"""A whole data set of synthetic leaves, written by several processes; the result doesn't depend on how many."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -10,18 +10,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.manifest import Manifest, Row, fresh_folder, read_manifest, write_files
-from mnsa.data.synthetic.cultivar import make_cultivar
-from mnsa.data.synthetic.leaf import draw_leaf
+from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest, write_manifest_files
+from mnsa.data.synthetic.drawn_leaf import draw_leaf
+from mnsa.data.synthetic.leaf_shape import make_cultivar
 from mnsa.errors import DataError
 
 IMAGE_SIDE_MM = 110.0  # makes the leaves 78 to 87 mm long
-LOWEST = {"size": 64, "seed": 0}  # every other number: 1
-LARGEST_PX = 2048
+
+MIN_VALUES = {"size": 64, "seed": 0}  # every other number: 1
+
+MAX_SIZE_PX = 2048
+
 FOLDERS = ("images", "vein_masks", "leaf_masks")
 
 
-class Plan(NamedTuple):
+class SynthesisPlan(NamedTuple):
     """How many leaves to draw, how large, and from which seed."""
 
     cultivars: int
@@ -30,24 +33,24 @@ class Plan(NamedTuple):
     seed: int
 
 
-def write_dataset(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, seed: int, workers: int) -> Manifest:
+def synthesize(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, seed: int, workers: int) -> Manifest:
     """Draw `cultivars` times `per_cultivar` leaves into a new folder, which appears whole or not at all.
 
     Of every cultivar the first 60 % are for training, the next 20 % for validation, the rest for testing.
     Raises: DataError when `out` exists or a number makes no sense.
     """
     _check_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
-    plan = Plan(cultivars, per_cultivar, size_px, seed)
-    with fresh_folder(out) as folder:
+    plan = SynthesisPlan(cultivars, per_cultivar, size_px, seed)
+    with new_folder(out) as folder:
         for name in FOLDERS:
             (folder / name).mkdir()
         classes = tuple(make_cultivar(seed, index).name for index in range(cultivars))
         manifest = Manifest(out.name, folder.resolve(), classes, ("vein",), _write_leaves(plan, folder, workers))
-        write_files(manifest, folder)
+        write_manifest_files(manifest, folder)
     return read_manifest(out)
 
 
-def _write_leaves(plan: Plan, folder: Path, workers: int) -> tuple[Row, ...]:
+def _write_leaves(plan: SynthesisPlan, folder: Path, workers: int) -> tuple[Row, ...]:
     write = partial(_write_leaf, plan, folder)
     jobs = product(range(plan.cultivars), range(plan.per_cultivar))
     if workers == 1:
@@ -57,7 +60,7 @@ def _write_leaves(plan: Plan, folder: Path, workers: int) -> tuple[Row, ...]:
         return tuple(pool.map(write, jobs, chunksize=4))
 
 
-def _write_leaf(plan: Plan, folder: Path, job: tuple[int, int]) -> Row:
+def _write_leaf(plan: SynthesisPlan, folder: Path, job: tuple[int, int]) -> Row:
     index, individual = job
     cultivar = make_cultivar(plan.seed, index)
     source = np.random.SeedSequence([plan.seed, index, individual])
@@ -71,21 +74,23 @@ def _write_leaf(plan: Plan, folder: Path, job: tuple[int, int]) -> Row:
         image=image,
         mask=vein_mask,
         label=cultivar.name,
-        split=_split(individual, plan.per_cultivar),
+        split=_split_of_individual(individual, plan.per_cultivar),
         px_per_mm=plan.size_px / IMAGE_SIDE_MM,
         extra={"leaf_mask": leaf_mask, **leaf.traits.columns()},
     )
 
 
-def _split(individual: int, per_cultivar: int) -> str:
+def _split_of_individual(individual: int, per_cultivar: int) -> str:
     share = (individual + 0.5) / per_cultivar
     return "train" if share < 0.6 else "val" if share < 0.8 else "test"
 
 
 def _check_numbers(**numbers: int) -> None:
     for name, number in numbers.items():
-        lowest = LOWEST.get(name, 1)
+        lowest = MIN_VALUES.get(name, 1)
         if number < lowest:
             raise DataError(f"--{name.replace('_', '-')} is {number}; expected {lowest} or more.")
-    if numbers["size"] > LARGEST_PX:
-        raise DataError(f"--size is {numbers['size']}; expected {LARGEST_PX} or less, as memory grows with its square.")
+    if numbers["size"] > MAX_SIZE_PX:
+        raise DataError(
+            f"--size is {numbers['size']}; expected {MAX_SIZE_PX} or less, as memory grows with its square."
+        )

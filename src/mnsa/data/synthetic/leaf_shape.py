@@ -1,18 +1,75 @@
-"""The blade's outline and its place in the image.
+"""Cultivars, and the outline and pose of a leaf. A cultivar is a point in a small space of leaf parameters; leaves scatter around it.
 
 Leaf frame: x along the midrib, 0 at the base and 1 at the tip; y across it; both in units of the leaf's length.
 Image frame: column and row, both 0..1 over the image, whatever its size in pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-from mnsa.data.synthetic.cultivar import Habit
+# Standard deviation of individuals around their cultivar, in units of each trait's range. Twelve cultivars lie at
+# least 0.8 apart in the unit cube of traits, thirteen times this: alike to a lay eye, yet separable.
+WITHIN_STD = 0.06
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class LeafParameters:
+    """The heritable traits of a leaf. Lengths are in units of the leaf's length, lightness is CIE L*."""
+
+    aspect: float  # width / length
+    widest_at: float  # where the blade is widest: 0 base, 1 tip
+    base_bluntness: float  # exponent of the outline at the base: small is round, large is wedge-shaped
+    crenation: float  # depth of the margin's teeth
+    vein_angle_deg: float  # of the secondary veins to the midrib
+    secondary_count: float  # per side
+    areole_size: float  # distance between neighboring areoles
+    vein_lightness: float  # how much lighter than the blade the veins are
+    puckering: float  # how far the blade bulges between its veins
+    hue_deg: float  # of the blade, in CIE Lab: 90 yellow, 180 green
+
+
+# The species: no cultivar leaves these ranges, so all of them pass for soybean leaflets.
+MIN_PARAMETERS = LeafParameters(0.49, 0.36, 0.44, 0.001, 42.0, 6.5, 0.059, 18.0, 0.6, 121.0)
+
+MAX_PARAMETERS = LeafParameters(0.64, 0.46, 0.62, 0.006, 60.0, 9.5, 0.078, 34.0, 2.2, 132.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cultivar:
+    """A name and a place in the unit cube of traits (one coordinate per field of `Habit`)."""
+
+    name: str
+    position: tuple[float, ...]
+
+
+def make_cultivar(seed: int, index: int) -> Cultivar:
+    """Cultivar `index` (from 0) of a seed; it doesn't depend on how many others there are.
+
+    The positions are a randomly shifted additive recurrence, whose points keep apart for any number of them.
+    Source: M. Roberts, The unreasonable effectiveness of quasirandom sequences (2018).
+    """
+    dimensions = len(fields(LeafParameters))
+    golden = 1.5
+    for _ in range(64):  # the positive root of golden**(dimensions + 1) = golden + 1
+        golden = (1.0 + golden) ** (1.0 / (dimensions + 1))
+    shift = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed]))).random(dimensions)
+    steps = golden ** -np.arange(1.0, dimensions + 1.0)
+    position = (shift + (index + 1) * steps) % 1.0
+    return Cultivar(f"cultivar_{index + 1:02d}", tuple(position.tolist()))
+
+
+def sample_parameters(cultivar: Cultivar, rng: np.random.Generator) -> LeafParameters:
+    """Vary the parameters of one individual: its cultivar's, and a little of its own."""
+    deviation = np.clip(rng.standard_normal(len(cultivar.position)), -2.0, 2.0)  # no freaks
+    position = np.asarray(cultivar.position) + WITHIN_STD * deviation
+    low, high = np.asarray(astuple(MIN_PARAMETERS)), np.asarray(astuple(MAX_PARAMETERS))
+    parameters = low + position * (high - low)
+    return LeafParameters(*np.maximum(parameters, 0.0).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class LeafOutline:
     """Half-width of the blade along the midrib: a beta curve, its sides slightly unlike, with teeth on the margin."""
 
     half_width: float
@@ -56,33 +113,33 @@ class Pose:
     bend: float  # sideways sag of the midrib's middle, in leaf lengths
     length: float  # of the leaf, in image sides
     angle: float  # radians, of the midrib to the vertical
-    centre: tuple[float, float]  # image frame, of the midrib's middle
+    center: tuple[float, float]  # image frame, of the midrib's middle
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
         """Leaf frame (N, 2) -> image frame (N, 2) of columns and rows."""
         along = points[:, 0] - 0.5
         across = points[:, 1] + self.bend * (1.0 - 4.0 * along**2)
         cos, sin = np.cos(self.angle), np.sin(self.angle)
-        column = self.centre[0] + self.length * (sin * along + cos * across)
-        row = self.centre[1] + self.length * (sin * across - cos * along)
+        column = self.center[0] + self.length * (sin * along + cos * across)
+        row = self.center[1] + self.length * (sin * across - cos * along)
         return np.stack([column, row], axis=1)
 
     def to_leaf(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Image frame -> x and y of the leaf frame, for arrays of any one shape."""
-        column, row = (columns - self.centre[0]) / self.length, (rows - self.centre[1]) / self.length
+        column, row = (columns - self.center[0]) / self.length, (rows - self.center[1]) / self.length
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         along, across = sin * column - cos * row, cos * column + sin * row
         return along + 0.5, across - self.bend * (1.0 - 4.0 * along**2)
 
 
-def draw_outline(habit: Habit, rng: np.random.Generator) -> Outline:
+def draw_outline(parameters: LeafParameters, rng: np.random.Generator) -> LeafOutline:
     """Draw the outline of one individual."""
     lean = 0.04 * rng.standard_normal()
-    return Outline(
-        half_width=habit.aspect / 2.0,
-        base_exponent=habit.base_bluntness,
-        tip_exponent=habit.base_bluntness * (1.0 - habit.widest_at) / habit.widest_at,
-        tooth_depth=habit.crenation,
+    return LeafOutline(
+        half_width=parameters.aspect / 2.0,
+        base_exponent=parameters.base_bluntness,
+        tip_exponent=parameters.base_bluntness * (1.0 - parameters.widest_at) / parameters.widest_at,
+        tooth_depth=parameters.crenation,
         teeth=int(rng.integers(17, 22)),
         side_widths=(1.0 + lean, 1.0 - lean),
         waves=0.018 * rng.standard_normal((2, 3)) / np.array([1.0, 2.0, 3.0]),
@@ -90,10 +147,10 @@ def draw_outline(habit: Habit, rng: np.random.Generator) -> Outline:
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """Lay the leaf down as a hand would: nearly upright, nearly centred, never quite straight."""
+    """Lay the leaf down as a hand would: nearly upright, nearly centerd, never quite straight."""
     return Pose(
         bend=float(np.clip(0.015 * rng.standard_normal(), -0.035, 0.035)),
         length=float(rng.uniform(0.71, 0.79)),
         angle=float(np.deg2rad(rng.uniform(-20.0, 20.0))),
-        centre=(float(rng.uniform(0.47, 0.53)), float(rng.uniform(0.46, 0.50))),
+        center=(float(rng.uniform(0.47, 0.53)), float(rng.uniform(0.46, 0.50))),
     )

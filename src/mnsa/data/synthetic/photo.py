@@ -1,16 +1,91 @@
-"""How the leaf looks in a photograph: pigment, relief, gloss, blemishes, shadow, and a camera that is not perfect."""
+"""How a leaf looks in a photo: background, pigment, relief, gloss, blemishes, shadow, and a camera that is not perfect.
+
+Colors are named in CIE Lab, light is linear RGB, (size_px, size_px, 3). Slow noise keeps surfaces from looking painted.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter
+from skimage.color import lab2rgb
 
-from mnsa.data.synthetic.background import draw_background
-from mnsa.data.synthetic.colour import GAMMA, layered_noise, linear, mix, smooth_noise
-from mnsa.data.synthetic.cultivar import Habit
+from mnsa.data.synthetic.leaf_shape import LeafParameters
+
+GAMMA = 2.2
 
 
-class Layers(NamedTuple):
+def lch_to_linear_rgb(lightness: float, chroma: float, hue_deg: float) -> np.ndarray:
+    """Linear RGB (3,) in 0..1 of a color in CIE LCh."""
+    hue = np.deg2rad(hue_deg)
+    lab = np.array([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
+    return np.asarray(lab2rgb(lab[None, None])[0, 0] ** GAMMA)
+
+
+def blend(under: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Lay `over` on `under`, both (H, W, 3) or (3,), where share (H, W) is 1."""
+    return np.asarray(under + share[..., None] * (over - under))
+
+
+def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size_px: int) -> np.ndarray:
+    """Noise of standard deviation about 1 with `cells` bumps across the rows and columns, (size_px, size_px).
+
+    The bumps are the same at every size_px.
+    """
+    grid = Image.fromarray(rng.standard_normal((cells[0] + 1, cells[1] + 1)).astype(np.float32))
+    noise = np.asarray(grid.resize((size_px, size_px), Image.Resampling.BICUBIC), dtype=np.float64)
+    return np.asarray(noise / 0.7)
+
+
+def layered_noise(rng: np.random.Generator, coarsest: int, octaves: int, size_px: int) -> np.ndarray:
+    """Fractal noise: every octave twice as fine and 0.6 times as strong as the one before, (size_px, size_px)."""
+    layers = [0.6**k * smooth_noise(rng, (coarsest << k, coarsest << k), size_px) for k in range(octaves)]
+    return np.asarray(np.sum(layers, axis=0))
+
+
+def draw_background(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """One of the four, evenly lit."""
+    draw = (_paper, _scanner, _wood, _soil)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
+    return np.asarray(np.clip(draw(rng, size_px), 0.0, 1.0))
+
+
+def _paper(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    sheet = lch_to_linear_rgb(rng.uniform(90.0, 96.0), rng.uniform(0.0, 4.0), rng.uniform(70.0, 100.0))
+    fibres = layered_noise(rng, 24, 3, size_px)
+    return np.asarray(sheet * (1.0 + 0.012 * fibres)[..., None])
+
+
+def _scanner(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    lid = lch_to_linear_rgb(rng.uniform(55.0, 82.0), rng.uniform(0.0, 3.0), rng.uniform(0.0, 360.0))
+    return np.asarray(lid * (1.0 + 0.01 * smooth_noise(rng, (2, 2), size_px))[..., None])
+
+
+def _wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Growth rings cut lengthwise: bands across a slow field that is much longer than wide."""
+    lightness, hue = rng.uniform(50.0, 72.0), rng.uniform(62.0, 76.0)
+    across = np.linspace(0.0, 1.0, size_px)[None, :]
+    rings = rng.uniform(9.0, 16.0) * across + 0.9 * smooth_noise(rng, (2, 6), size_px)
+    band = rings % 1.0
+    late = np.minimum(band**3 * 1.6, 1.0) * np.clip((1.0 - band) / 0.12, 0.0, 1.0)  # darkens slowly, then a sharp edge
+    pores = smooth_noise(rng, (10, 150), size_px)
+    board = blend(
+        lch_to_linear_rgb(lightness, 26.0, hue), lch_to_linear_rgb(lightness - 17.0, 30.0, hue - 8.0), 0.7 * late
+    )
+    return np.asarray(board * (1.0 + 0.05 * pores)[..., None])
+
+
+def _soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Crumbs of many sizes, each lit on one flank, with dark gaps between."""
+    crumbs = 0.4 * layered_noise(rng, 16, 4, size_px) + 0.4 * smooth_noise(rng, (128, 128), size_px)
+    height = np.abs(crumbs) - 0.5
+    slope = (np.roll(height, 1, axis=0) - height + np.roll(height, 1, axis=1) - height) * size_px / 256.0
+    tint = np.clip(0.5 + 0.2 * layered_noise(rng, 5, 3, size_px), 0.0, 1.0)
+    lightness = rng.uniform(24.0, 36.0)
+    earth = blend(lch_to_linear_rgb(lightness, 12.0, 60.0), lch_to_linear_rgb(lightness + 12.0, 18.0, 68.0), tint)
+    return np.asarray(earth * np.clip(0.9 + 0.6 * height + 0.9 * slope, 0.1, 2.2)[..., None])
+
+
+class LeafLayers(NamedTuple):
     """What the geometry says about every pixel, each (size_px, size_px).
 
     blade, stalk: share of the pixel covered, 0..1. tone: strength of the vein on it, 0..1 (1: the midrib).
@@ -24,34 +99,34 @@ class Layers(NamedTuple):
     across: np.ndarray
 
 
-def photograph(layers: Layers, habit: Habit, rng: np.random.Generator) -> np.ndarray:
+def render_photo(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
     """Take the picture: uint8 (size_px, size_px, 3), sRGB."""
     size_px = len(layers.blade)
     light = rng.uniform(0.0, 2.0 * np.pi)
     scene = _cast_shadow(draw_background(rng, size_px), layers, light, rng)
-    scene = mix(scene, _stalk(layers, habit, light), layers.stalk)
-    blade = _shade(_pigment(layers, habit, rng), layers, habit, light, rng)
-    scene = mix(scene, blade, layers.blade)
+    scene = blend(scene, _stalk(layers, parameters, light), layers.stalk)
+    blade = _shade(_pigment(layers, parameters, rng), layers, parameters, light, rng)
+    scene = blend(scene, blade, layers.blade)
     return _expose(scene, light, rng)
 
 
-def _pigment(layers: Layers, habit: Habit, rng: np.random.Generator) -> np.ndarray:
+def _pigment(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
     """Colour of the blade under even light: chlorophyll in patches, paler veins, a few blemishes."""
     size_px = len(layers.blade)
     lightness, chroma = rng.normal(40.0, 1.3), rng.normal(36.0, 1.2)
     patches = np.clip(0.5 + 0.22 * layered_noise(rng, 4, 4, size_px), 0.0, 1.0)
-    green = mix(
-        linear(lightness - 3.5, chroma - 2.0, habit.hue_deg + 2.0),
-        linear(lightness + 4.0, chroma + 3.0, habit.hue_deg - 2.5),
+    green = blend(
+        lch_to_linear_rgb(lightness - 3.5, chroma - 2.0, parameters.hue_deg + 2.0),
+        lch_to_linear_rgb(lightness + 4.0, chroma + 3.0, parameters.hue_deg - 2.5),
         patches,
     )
     halo = gaussian_filter(layers.tone, 0.012 * size_px)  # the blade is paler beside its veins
     paler = np.clip(layers.tone + 0.35 * halo, 0.0, 1.0)
-    pale = linear(min(lightness + habit.vein_lightness, 90.0), chroma - 6.0, habit.hue_deg - 10.0)
-    return _blemish(mix(green, pale, paler), layers, rng)
+    pale = lch_to_linear_rgb(min(lightness + parameters.vein_lightness, 90.0), chroma - 6.0, parameters.hue_deg - 10.0)
+    return _blemish(blend(green, pale, paler), layers, rng)
 
 
-def _blemish(green: np.ndarray, layers: Layers, rng: np.random.Generator) -> np.ndarray:
+def _blemish(green: np.ndarray, layers: LeafLayers, rng: np.random.Generator) -> np.ndarray:
     """Brown spots with a yellow rim, none or a few."""
     size_px = len(layers.blade)
     ragged = 1.0 + 0.25 * smooth_noise(rng, (40, 40), size_px)
@@ -59,17 +134,19 @@ def _blemish(green: np.ndarray, layers: Layers, rng: np.random.Generator) -> np.
         x, y = rng.uniform(0.1, 0.9), rng.uniform(-0.25, 0.25)
         radius = rng.uniform(0.006, 0.018)
         distance = np.hypot(layers.along - x, layers.across - y) * ragged / radius
-        green = mix(green, linear(62.0, 45.0, 100.0), 0.5 * np.exp(-((distance / 1.6) ** 2)))
-        green = mix(green, linear(34.0, 24.0, 62.0), np.clip(1.6 - 1.4 * distance, 0.0, 0.85))
+        green = blend(green, lch_to_linear_rgb(62.0, 45.0, 100.0), 0.5 * np.exp(-((distance / 1.6) ** 2)))
+        green = blend(green, lch_to_linear_rgb(34.0, 24.0, 62.0), np.clip(1.6 - 1.4 * distance, 0.0, 0.85))
     return green
 
 
-def _shade(pigment: np.ndarray, layers: Layers, habit: Habit, light: float, rng: np.random.Generator) -> np.ndarray:
+def _shade(
+    pigment: np.ndarray, layers: LeafLayers, parameters: LeafParameters, light: float, rng: np.random.Generator
+) -> np.ndarray:
     """Light on the blade: it is folded along the midrib, bulges between its veins, and shines a little."""
     size_px = len(layers.blade)
     valley = gaussian_filter(layers.tone, 0.006 * size_px) + gaussian_filter(layers.tone, 0.014 * size_px)
     waves = smooth_noise(rng, (3, 3), size_px)
-    height = -0.012 * habit.puckering * valley + 0.012 * waves
+    height = -0.012 * parameters.puckering * valley + 0.012 * waves
     height = height + 0.10 * np.abs(layers.across) * rng.uniform(0.3, 1.2) - 0.25 * layers.across**2
     down, right = (size_px * slope for slope in np.gradient(height))
     facing = -(np.cos(light) * right + np.sin(light) * down)
@@ -80,14 +157,16 @@ def _shade(pigment: np.ndarray, layers: Layers, habit: Habit, light: float, rng:
     return np.asarray(pigment * diffuse[..., None] + gloss * glint[..., None])
 
 
-def _stalk(layers: Layers, habit: Habit, light: float) -> np.ndarray:
+def _stalk(layers: LeafLayers, parameters: LeafParameters, light: float) -> np.ndarray:
     """Light the petiole: a round stem, a little yellower than the blade."""
     down, right = np.gradient(gaussian_filter(layers.stalk, 0.006 * len(layers.stalk)))
     facing = -(np.cos(light) * right + np.sin(light) * down) * 0.02 * len(layers.stalk)
-    return np.asarray(linear(52.0, 36.0, habit.hue_deg - 10.0) * np.clip(1.0 + facing, 0.5, 1.5)[..., None])
+    return np.asarray(
+        lch_to_linear_rgb(52.0, 36.0, parameters.hue_deg - 10.0) * np.clip(1.0 + facing, 0.5, 1.5)[..., None]
+    )
 
 
-def _cast_shadow(scene: np.ndarray, layers: Layers, light: float, rng: np.random.Generator) -> np.ndarray:
+def _cast_shadow(scene: np.ndarray, layers: LeafLayers, light: float, rng: np.random.Generator) -> np.ndarray:
     """Darken the ground beside the leaf: a soft shadow away from the light, and a tight one where the two touch."""
     size_px = len(layers.blade)
     solid = np.maximum(layers.blade, layers.stalk)

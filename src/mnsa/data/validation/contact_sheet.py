@@ -1,4 +1,4 @@
-"""A sheet of a data set's images with their masks outlined, for the eye: what no rule finds.
+"""A contact sheet: a data set's images with the outlines of their masks, to look at for what no rule finds.
 
 H, W image size; h, w tile size, in pixels.
 """
@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decoding import class_indices, opened, raw_mask, resolve_inside, upright_rgb
+from mnsa.data.decode import class_indices, open_image, raw_mask_values, resolve_inside, upright_rgb
 from mnsa.data.manifest import Manifest
 from mnsa.data.rows import SPLITS, Row
-from mnsa.data.sheet import COLOURS, write_sheet
 from mnsa.errors import DataError
+from mnsa.visualize.image_grid import MASK_COLORS, write_image_grid
 
 _TILES, _COLUMNS, _TILE_PX = 48, 6, (220, 260)
 
@@ -25,21 +25,21 @@ def write_contact_sheet(manifest: Manifest, path: Path) -> int:
     Returns how many were drawn: none, no file. Raises: DataError when `path` can't be written.
     """
     tiles = []
-    for row in _spread(manifest.rows, _TILES):
+    for row in _choose_rows(manifest.rows, _TILES):
         try:
-            tiles.append((_caption(row), _tile(manifest, row)))
+            tiles.append((_caption(row), _draw_tile(manifest, row)))
         except DataError:
             continue
     if tiles:
         try:
             tallest = max(pixels.shape[0] for _, pixels in tiles)
-            write_sheet(tiles, path, columns=_COLUMNS, tile_px=(tallest, _TILE_PX[1]))
+            write_image_grid(tiles, path, columns=_COLUMNS, tile_px=(tallest, _TILE_PX[1]))
         except OSError as error:
-            raise DataError(f"{path} can't be written: {error.strerror}. Choose another --sheet.") from None
+            raise DataError(f"{path} can't be written: {error.strerror}. Choose another --contact-sheet.") from None
     return len(tiles)
 
 
-def outlined(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def draw_mask_outlines(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Fit an RGB image into `size` (w, h) and draw the borders of its mask's classes: uint8 (h, w, 3).
 
     mask: class indices (H, W), of the image's size. When a large image is shrunk, so are the borders, which have been
@@ -51,13 +51,13 @@ def outlined(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.
         mask = np.array(Image.fromarray(mask).resize(fitted, Image.Resampling.NEAREST))
     pixels = np.array(image.resize(fitted, Image.Resampling.LANCZOS))
     for index in np.unique(mask[mask > 0]):
-        border = Image.fromarray((_border(mask == index) * 255).astype(np.uint8))
+        border = Image.fromarray((_region_border(mask == index) * 255).astype(np.uint8))
         share = np.asarray(border.resize(fitted, Image.Resampling.BOX))
-        pixels[share >= 128 * min(scale, 1)] = COLOURS[(index - 1) % len(COLOURS)]
+        pixels[share >= 128 * min(scale, 1)] = MASK_COLORS[(index - 1) % len(MASK_COLORS)]
     return pixels
 
 
-def _border(inside: np.ndarray) -> np.ndarray:
+def _region_border(inside: np.ndarray) -> np.ndarray:
     """The pixels of a region, bool (H, W), that touch its outside by a side."""
     core = inside.copy()
     core[1:] &= inside[:-1]
@@ -68,27 +68,27 @@ def _border(inside: np.ndarray) -> np.ndarray:
     return border
 
 
-def _tile(manifest: Manifest, row: Row) -> np.ndarray:
+def _draw_tile(manifest: Manifest, row: Row) -> np.ndarray:
     height, width = _TILE_PX
     path = resolve_inside(manifest.root, row.image)
-    with opened(path) as image:
+    with open_image(path) as image:
         upright = upright_rgb(image, path)
-    mask = _mask(manifest, row)
+    mask = _read_row_mask(manifest, row)
     if mask is None or mask.shape != (upright.height, upright.width):
         mask = np.zeros((upright.height, upright.width), np.uint8)
-    return outlined(upright, mask, (width, height))
+    return draw_mask_outlines(upright, mask, (width, height))
 
 
-def _mask(manifest: Manifest, row: Row) -> np.ndarray | None:
+def _read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
     if not row.mask or not manifest.mask_classes:
         return None
     path = resolve_inside(manifest.root, row.mask)
-    with opened(path) as image:
-        raw = raw_mask(image, path)
+    with open_image(path) as image:
+        raw = raw_mask_values(image, path)
     return class_indices(raw, len(manifest.mask_classes), path)
 
 
-def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+def _choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
     """Choose rows in turn from the splits and classes, evenly within each; in order of split, class and row."""
     kinds: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:

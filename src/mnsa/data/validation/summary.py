@@ -6,42 +6,42 @@ from typing import Any
 
 import numpy as np
 
-from mnsa.data.check.files import Seen
 from mnsa.data.manifest import Manifest
 from mnsa.data.rows import SPLITS, Row
+from mnsa.data.validation.inspect import Inspection
 
 Summary = dict[str, Any]
 
 
-def summarise(manifest: Manifest, seen: Sequence[Seen]) -> Summary:
+def summarize(manifest: Manifest, seen: Sequence[Inspection]) -> Summary:
     """Count rows, and measure the files that can be read; what nothing is known of is None."""
     return {
         "images": len(manifest.rows),
-        "splits": _by_split(manifest.rows),
-        "classes": _by_class(manifest),
+        "splits": _count_by_split(manifest.rows),
+        "classes": _count_by_class(manifest),
         "groups": len({row.group for row in manifest.rows if row.group}),
         "masks": sum(bool(row.mask) for row in manifest.rows),
-        "size": _sizes(seen),
-        "foreground": _shares(manifest.mask_classes, seen),
-        "px_per_mm": _scale(manifest.rows),
+        "size": _summarize_sizes(seen),
+        "foreground": _mask_class_fractions(manifest.mask_classes, seen),
+        "px_per_mm": _summarize_scales(manifest.rows),
     }
 
 
-def _by_split(rows: Sequence[Row]) -> dict[str, int]:
+def _count_by_split(rows: Sequence[Row]) -> dict[str, int]:
     counts = Counter(row.split if row.split in SPLITS else "unused" for row in rows)
     return {split: counts[split] for split in (*SPLITS, "unused")}
 
 
-def _by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
+def _count_by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
     rows: dict[str, list[Row]] = {name: [] for name in manifest.classes}
     for row in manifest.rows:
         if row.label in rows:
             rows[row.label].append(row)
-    return {name: _by_split(some) for name, some in rows.items()}
+    return {name: _count_by_split(some) for name, some in rows.items()}
 
 
-def _sizes(seen: Sequence[Seen]) -> Summary | None:
-    sizes = Counter(one.picture.size for one in seen if one.picture)
+def _summarize_sizes(seen: Sequence[Inspection]) -> Summary | None:
+    sizes = Counter(one.image.size for one in seen if one.image)
     if not sizes:
         return None
     by_area = sorted(sizes.elements(), key=lambda size: size[0] * size[1])
@@ -53,16 +53,16 @@ def _sizes(seen: Sequence[Seen]) -> Summary | None:
     }
 
 
-def _shares(mask_classes: Sequence[str], seen: Sequence[Seen]) -> Summary | None:
+def _mask_class_fractions(mask_classes: Sequence[str], seen: Sequence[Inspection]) -> Summary | None:
     """Mean share of each class in a mask's pixels; with one class the background goes without saying."""
-    shares = [np.array(one.truth.pixels) / sum(one.truth.pixels) for one in seen if one.truth]
+    shares = [np.array(one.mask.pixels) / sum(one.mask.pixels) for one in seen if one.mask]
     if not shares:
         return None
     mean = np.mean(shares, axis=0)
     return dict(zip(mask_classes, (mean[1:] if len(mask_classes) == 1 else mean).tolist(), strict=True))
 
 
-def _scale(rows: Sequence[Row]) -> Summary | None:
+def _summarize_scales(rows: Sequence[Row]) -> Summary | None:
     scales = [row.px_per_mm for row in rows if row.px_per_mm]
     if not scales:
         return None

@@ -25,7 +25,7 @@ class DeformConv2d(nn.Module):
 
     def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
         """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, (dy, dx) of the taps row by row -> (B, O, H, W)."""
-        sampled = deform_conv(features, offsets, self.weight)
+        sampled = deform_conv2d(features, offsets, self.weight)
         return sampled + self.bias.to(sampled.dtype).view(1, -1, 1, 1)
 
 
@@ -40,7 +40,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, C, H, W) -> (B, O, H, W)."""
-        return project(features, self.weight.flatten(1), self.bias)
+        return pointwise_conv2d(features, self.weight.flatten(1), self.bias)
 
 
 class OffsetPredictor(nn.Sequential):
@@ -54,13 +54,13 @@ class OffsetPredictor(nn.Sequential):
             nn.init.zeros_(parameter)
 
 
-def deform_conv(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+def deform_conv2d(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, weight (O, C, k, k) -> (B, O, H, W)."""
     projected = project_taps(features, weight)
     return sample_taps(projected, sampling_grid(offsets, weight.shape[-1]))
 
 
-def project(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def pointwise_conv2d(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply every pixel by a matrix. features (B, C, H, W), weight (O, C), bias (O,) -> (B, O, H, W)."""
     batch, _, height, width = features.shape
     matrices, columns = weight.expand(batch, -1, -1), features.flatten(2)
@@ -72,7 +72,7 @@ def project_taps(features: Tensor, weight: Tensor) -> Tensor:
     """Compute what each tap adds where it looks. features (B, C, H, W), weight (O, C, k, k) -> (B, T, O, H, W)."""
     out_channels, in_channels, k, _ = weight.shape
     per_tap = weight.permute(2, 3, 0, 1).reshape(k * k * out_channels, in_channels)
-    projected = project(features, per_tap)
+    projected = pointwise_conv2d(features, per_tap)
     return projected.view(projected.shape[0], k * k, out_channels, *projected.shape[2:])
 
 

@@ -15,7 +15,7 @@ export async function askFor(file, limits, signal) {
   if (limits && file.size + 2000 > limits.max_bytes) {
     throw new Error(`The file is larger than ${Math.floor(limits.max_bytes / 2 ** 20)} MiB, which is this server's limit.`);
   }
-  const query = new URLSearchParams(PARTS.map((part) => ["parts", part]));
+  const query = new URLSearchParams(PARTS.map((part) => ["include", part]));
   for (let attempt = 0; attempt < TRIES; attempt += 1) {
     const form = new FormData();
     form.append("images", file, file.name);
@@ -38,7 +38,7 @@ async function send(address, options) {
 async function read(response) {
   const said = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(said.detail ?? `The server answered ${response.status}.`);
-  return said.answers[0];
+  return said.results[0];
 }
 
 function pause(seconds, signal) {

@@ -131,13 +131,13 @@ function showClasses(answer) {
 }
 
 function showLegend(answer, model) {
-  const colours = Object.fromEntries(model.mask_classes.map(({ value, colour }) => [value, colour]));
+  const colors = Object.fromEntries(model.mask_classes.map(({ value, color }) => [value, color]));
   at("legend").replaceChildren(
-    ...(answer.mask?.shares ?? []).map(({ name, value, share }) => {
+    ...(answer.mask?.areas ?? []).map(({ name, value, fraction }) => {
       const swatch = make("i", "", { ariaHidden: "true" });
-      swatch.style.background = colours[value] ?? "transparent";
+      swatch.style.background = colors[value] ?? "transparent";
       const item = make("li");
-      item.append(swatch, `${name} `, make("b", `${short(share * 100)} %`), " of the picture");
+      item.append(swatch, `${name} `, make("b", `${short(fraction * 100)} %`), " of the picture");
       return item;
     }),
   );

@@ -19,7 +19,7 @@ function values({ answer }, pxPerMm) {
     row.probability = answer.classes[0].probability.toFixed(4);
     row.top5 = answer.classes.map(({ name, probability }) => `${name} ${probability.toFixed(4)}`).join("; ");
   }
-  for (const { name, share } of answer.mask?.shares ?? []) row[`share_${name}`] = share.toFixed(6);
+  for (const { name, fraction } of answer.mask?.areas ?? []) row[`area_fraction_${name}`] = fraction.toFixed(6);
   return { ...row, ...Object.fromEntries(inUnits(answer.traits, pxPerMm)) };
 }
 

@@ -16,12 +16,12 @@ const FIRST = [
   ["vein_length", "vein length in all"],
   ["vein_width_mean", "vein width, mean"],
   ["vein_distance_mean", "distance to a vein, mean"],
-  ["vein_area_share", "veins' share of area"],
+  ["vein_area_fraction", "veins' share of area"],
   ["vein_branch_count", "branching points"],
   ["areole_count", "areoles"],
   ["areole_area_mean", "areole area, mean"],
   ["lesion_count", "lesions"],
-  ["lesion_area_share", "lesions' share of the leaf"],
+  ["lesion_area_fraction", "lesions' share of the leaf"],
   ["lesion_area_mean", "lesion area, mean"],
 ];
 
@@ -46,7 +46,7 @@ export function headline(columns) {
     const found = split.find(([base]) => base === name);
     if (!found) return [];
     const [, value, unit] = found;
-    if (name.endsWith("_share") && typeof value === "number") return [[words, short(value * 100), "%"]];
+    if (name.endsWith("_fraction") && typeof value === "number") return [[words, short(value * 100), "%"]];
     return [[words, short(value), unit]];
   });
 }

@@ -1,0 +1,1 @@
+"""Prediction for many files: batching, prefetching, resuming, sharing between processes."""

@@ -1,1 +1,0 @@
-"""What other tools' layouts are made of, in and out: regions, run lengths, outlines, facts and careful files."""

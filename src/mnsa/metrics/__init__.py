@@ -1,0 +1,1 @@
+"""Scores of predictions against the ground truth. Needs no network."""

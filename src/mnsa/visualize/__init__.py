@@ -1,0 +1,1 @@
+"""Overlays, heat maps, image grids and panels."""
