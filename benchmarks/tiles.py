@@ -2,7 +2,8 @@
 
 Claim: `mnsa predict` answers for a scan of 12,000 x 9,000 px, mask, overlay, table and sheet included, in less than
 3 GB, whether the network sees images at their own scale (tiles) or stretched; and tiled and untiled answers are near.
-Command: `python benchmarks/tiles.py --run RUN --images IMAGES`; RUN: trained with data.resize_mode = "crop"; IMAGES: a folder
+Command: `python benchmarks/tiles.py --run RUN --images IMAGES`; RUN: trained with
+data.resize_mode = "crop"; IMAGES: a folder
 of square images of one size and of RUN's scale, of which mosaics are laid.
 Expect: the section of RESULTS.md. Peaks are those of whole processes, libraries and network included.
 """

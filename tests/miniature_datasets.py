@@ -1,4 +1,4 @@
-"""Miniatures of the published data sets, laid out like the real trees; any test may `from miniature_datasets import ...`.
+"""Miniatures of the published data sets, laid out like the real ones. Any test may import this module.
 
 A class is a hue, its veins are bright lines, and the masks are those lines: something that can be learnt.
 """

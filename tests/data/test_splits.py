@@ -147,7 +147,7 @@ plans = st.one_of(
 
 
 def split_or_assume(rows: list[Row], plan: SplitPlan, seed: int) -> tuple[Row, ...]:
-    """Deal, and pass over the drawn rows that can't be assigned."""
+    """Split, and skip drawn rows that can't be split."""
     try:
         return split_rows(rows, plan, seed=seed)[0]
     except DataError as error:

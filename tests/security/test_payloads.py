@@ -69,7 +69,8 @@ from pathlib import Path
 from mnsa.data.validation.inspect import inspect_files
 warnings.simplefilter("ignore")
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    assert any(finding.severity == "error" for finding in inspect_files(path.parent, 2, (path.name, path.name)).findings), path
+    findings = inspect_files(path.parent, 2, (path.name, path.name)).findings
+    assert any(finding.severity == 'error' for finding in findings), path
 """
 
 

@@ -31,7 +31,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and would r
 
 
 class BadFileError(DataError):
-    """A file that can't be used. kind: as in `findings.SEVERITY_BY_KIND`; reason and fix: what to say of it without its path."""
+    """A file that can't be used. kind: of `SEVERITY_BY_KIND`. reason, fix: what to say of it without its path."""
 
     def __init__(self, message: str, *, kind: str = "unreadable", reason: str = "", fix: str = DEFAULT_FIX) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The rows of a manifest: read from a CSV file with the line number of each, parsed and validated. No image file is touched.
+"""The rows of a manifest: read from a CSV file, parsed and validated. No image file is touched.
 
 The caller decides what happens with a finding: `raise_finding` stops at the first, a list's `append` collects them all.
 """

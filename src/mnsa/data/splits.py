@@ -15,7 +15,7 @@ from mnsa.errors import DataError
 
 
 def hold_out_validation(rows: Sequence[Row], *, fraction: float = 0.2, seed: int) -> tuple[Row, ...]:
-    """Move a fraction of the training rows to `val`; see `carve`."""
+    """Move a fraction of the training rows to `val`; see `hold_out`."""
     return hold_out(rows, source="train", target="val", fraction=fraction, seed=seed)
 
 
@@ -23,7 +23,8 @@ def hold_out(rows: Sequence[Row], *, source: str, target: str, fraction: float, 
     """Move about `fraction` of the rows of split `source` to split `target`; the order stays.
 
     Every class keeps at least one row in `source`; a class of a few images gives one as often as `fraction` allows.
-    Groups move whole, so their sizes decide how near the fraction is met. Raises: DataError for a fraction outside 0..1.
+    Groups move whole, so the fraction is met as far as their sizes allow.
+    Raises: DataError for a fraction outside 0..1.
     """
     if not 0 < fraction < 1:
         raise DataError(f"The fraction to hold out of {source} is {fraction}; expected a number between 0 and 1.")
@@ -82,11 +83,11 @@ DEFAULT_VAL_FRACTION = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """What to deal. None: not asked for.
+    """How to split. None: not asked for.
 
-    test: fraction of all rows; None: what is test stays test. val: fraction of what is assigned. folds, fold: fold number
-    `fold` of `folds`, counted from 0, becomes val. few_shot: training images per class that stay; the others are
-    kept and used nowhere.
+    test: fraction of all rows; None: what is test stays test. val: fraction of the rows that are assigned anew.
+    folds, fold: fold number `fold` of `folds`, counted from 0, becomes val. few_shot: training images per class that
+    stay; the others are kept and used nowhere.
     """
 
     val: float | None = None
@@ -130,7 +131,7 @@ def split_rows(rows: Sequence[Row], plan: SplitPlan, *, seed: int) -> tuple[tupl
 
 
 def _assign_test(rows: Sequence[Row], plan: SplitPlan, seed: int) -> tuple[Row, ...]:
-    """Deal the test rows or leave them; every other row is `train`, unless its group is in test: it is used nowhere."""
+    """Assign or keep the test rows. Every other row is `train`, or unused where its group is in test."""
     if plan.test is not None:
         mixed = [replace(row, split="train") for row in rows]
         return _require_split(hold_out(mixed, source="train", target="test", fraction=plan.test, seed=seed), "test")
@@ -161,9 +162,7 @@ def _assign_folds(rows: Sequence[Row], folds: int, seed: int) -> dict[str, int]:
     """Fold of each image, all classes spread alike; what would take the last of a class out of train is in no fold."""
     groups = group_rows(rows)
     random.Random(seed).shuffle(groups)  # noqa: S311 - a split is no secret
-    groups.sort(
-        key=lambda group: (-len(group), min(row.label for row in group))
-    )  # class by class: no fold falls behind
+    groups.sort(key=lambda group: (-len(group), min(row.label for row in group)))  # class by class
     pieces = Counter(label for group in groups for label in {row.label for row in group})
     held: list[Counter[str]] = [Counter() for _ in range(folds)]  # images of each class
     pieces_held: list[Counter[str]] = [Counter() for _ in range(folds)]

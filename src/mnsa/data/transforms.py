@@ -57,9 +57,9 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
 
 
 def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the evaluation recipe: the same resizing without randomness; with resize_mode `crop` the whole image at its own size.
+    """Build the evaluation recipe: resizing without randomness.
 
-    There an image of fewer than LEAST_INPUT_PX a side is padded as in training.
+    With resize_mode `crop` the image keeps its own size; one with a side under MIN_INPUT_PX is padded as in training.
     """
     resize = ResizeTo(data.size) if data.resize_mode == "resize" else PadTo((MIN_INPUT_PX, MIN_INPUT_PX))
     return Transform([resize], _normalize(mean, std))

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 
 class Recipe(NamedTuple):
-    """What to do to a data set; the kind of finding it must show; the file it must name; what else may follow from it."""
+    """What to do to a data set; the kind of finding it must show; the file it must name; what else may follow."""
 
     spoil: Callable[[LeafFiles], str]
     kind: str

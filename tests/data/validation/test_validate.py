@@ -58,7 +58,8 @@ def test_findings_do_not_depend_on_the_number_of_processes(own_dataset: Path, mo
 
 
 def test_processes_that_look_at_files_load_no_torch() -> None:
-    code = "import sys, mnsa.data.validation.validate, mnsa.cli.check_tables\nassert not {'torch', 'scipy'} & sys.modules.keys()"
+    code = "import sys, mnsa.data.validation.validate, mnsa.cli.check_tables\n"
+    code += "assert not {'torch', 'scipy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

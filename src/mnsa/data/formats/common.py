@@ -1,4 +1,4 @@
-"""What several formats share: image files, names of splits and classes, data sets that are made anew, and names for export.
+"""What several formats share: image files, names of splits and classes, new data sets, and names for export.
 
 H, W image size in pixels.
 """

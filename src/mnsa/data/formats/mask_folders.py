@@ -1,4 +1,4 @@
-"""Images and masks in two folders, by split or flat. Written with mnsa.json, which holds what these folders can't say."""
+"""Images and masks in two folders, by split or flat; mnsa.json beside them holds what folders can't say."""
 
 import os
 from collections.abc import Sequence
@@ -45,13 +45,13 @@ def import_masks(
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder. Give the folder of images, then the folder of masks.")
     root = _common_root(images, masks)
-    pictures = _list_images(images)
-    mask_of = _MaskMatcher(masks, pictures)
-    _require_consistent_splits(pictures, images)
+    image_paths = _list_images(images)
+    mask_of = _MaskMatcher(masks, image_paths)
+    _require_consistent_splits(image_paths, images)
     sidecar_file = images.resolve().parent / SIDECAR_FILE
     sidecar = parse_sidecar(read_json(sidecar_file), str(sidecar_file)) if sidecar_file.exists() else None
     rows = []
-    for path in pictures:
+    for path in image_paths:
         mask = mask_of.take(path)
         row = Row(
             _relative_to_root(root, images, path),
@@ -109,10 +109,10 @@ class _MaskMatcher:
         return self.left.pop(fitting[0]) if fitting else None
 
 
-def _require_consistent_splits(pictures: Sequence[PurePosixPath], images: Path) -> None:
+def _require_consistent_splits(image_paths: Sequence[PurePosixPath], images: Path) -> None:
     """Refuse images beside split folders: nobody can say to which split they belong."""
-    stray = next((path for path in pictures if len(path.parts) == 1), None)
-    if stray and any(len(path.parts) > 1 for path in pictures):
+    stray = next((path for path in image_paths if len(path.parts) == 1), None)
+    if stray and any(len(path.parts) > 1 for path in image_paths):
         raise DataError(f"{images} has train/val/test folders, but {stray} lies in none. Move it into one.")
 
 

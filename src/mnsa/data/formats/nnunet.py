@@ -1,4 +1,4 @@
-"""nnU-Net, version 2: images and labels in imagesTr, labelsTr, imagesTs and labelsTs; dataset.json; splits_final.json."""
+"""nnU-Net 2: images in imagesTr and imagesTs, masks in labelsTr and labelsTs, dataset.json, splits_final.json."""
 
 import re
 from collections import defaultdict

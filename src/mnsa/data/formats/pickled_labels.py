@@ -1,7 +1,8 @@
-"""Read an untrusted `labels.pkl` without unpickling it: an interpreter of the few pickle instructions that a dict of labels needs.
+"""Read an untrusted `labels.pkl` without unpickling it.
 
-A pickle is a program. Nothing is imported, called or looked up here: numpy's integers are recognized by their names and
-decoded by hand; every other instruction is refused; what remains builds dicts, tuples, text and whole numbers.
+A pickle is a program. This module interprets the few instructions that a dict of labels needs. Nothing is
+imported, called or looked up: numpy's integers are recognized by their names and decoded by hand; every other
+instruction is refused; what remains builds dicts, tuples, text and whole numbers.
 Source: Python's `pickletools`, which documents the instructions.
 """
 

@@ -1,9 +1,10 @@
-"""Masks as polygons and polygons as masks. A region's outline follows its pixels' edges, so it gives back exactly these pixels.
+"""Masks as polygons, and polygons as masks. A region's outline follows its pixels' edges: it gives back these pixels.
 
-A pixel is inside when a ray from its center crosses the outline an odd number of times. H, W image size in pixels. x runs
-right, y down, from the image's corner: pixel (row, column) covers [column, column + 1) x [row, row + 1). A pixel whose center
-is on the outline is inside where the outline is its left border. Holes are tied to the ring around them by a level line
-through the region; the outline follows it there and back, so it counts twice, thus not at all.
+A pixel is inside when a ray from its center crosses the outline an odd number of times. x runs right, y down, from the
+image's corner: pixel (row, column) covers [column, column + 1) x [row, row + 1). A pixel whose center is on the outline
+is inside where the outline is its left border. Holes are tied to the ring around them by a level line through the
+region; the outline follows it there and back, so it counts twice, thus not at all.
+H, W image size in pixels.
 """
 
 from collections import defaultdict

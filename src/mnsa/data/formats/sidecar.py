@@ -1,7 +1,7 @@
 """The sidecar: what another tool's format has no place for, and the names of mask classes across formats.
 
-It holds the data set's names, and each image's label, group, scale and other columns. mnsa writes it as one more entry of
-the format's own JSON, or as mnsa.json beside it; other tools ignore it.
+It holds the data set's names, and each image's label, group, scale and other columns. mnsa writes it as one more entry
+of the format's own JSON, or as mnsa.json beside it; other tools ignore it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Sidecar:
     images: Mapping[str, Mapping[str, Any]]
 
     def complete_row(self, name: str, row: Row) -> Row:
-        """Complete a row by what is known of the image of this name. Raises: DataError for sidecar of the wrong type."""
+        """Complete a row by what is known of the image of this name. Raises: DataError for a wrong type."""
         where = f"{self.where}, {name}"
         known = self.images.get(name, {})
         extra = require_mapping(known.get("extra", {}), where)
@@ -95,7 +95,8 @@ def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, where: s
     if sidecar:
         if foreground_names(sidecar.mask_classes) != tuple(found):
             raise DataError(
-                f"{where}: the classes are {', '.join(found)}, but {sidecar.where} has {', '.join(sidecar.mask_classes)}. "
+                f"{where}: the classes are {', '.join(found)}, "
+                f"but {sidecar.where} has {', '.join(sidecar.mask_classes)}. "
                 "Remove the latter, or make both agree."
             )
         return sidecar.mask_classes

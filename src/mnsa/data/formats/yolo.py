@@ -1,4 +1,7 @@
-"""YOLO segmentation: images/ and labels/ by split beside a data.yaml, one polygon per line, in fractions of width and height."""
+"""YOLO segmentation: images/ and labels/ by split beside a data.yaml.
+
+A line of a label file is a class and a polygon, in fractions of width and height.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Import class folders from an untrusted zip file: all members are validated before a byte is written, then images are unpacked.
+"""Import class folders from an untrusted zip file. All members are validated before a byte is written.
 
-Refused are members that would be written elsewhere, that are no plain files, that other systems would confuse with one
-another, and archives that are too large or have too many members. The members are counted before zipfile makes an object of
-each. Sizes and offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.12 to 4.3.16; the directory is looked for where
-Python's zipfile looks for it, so that both find the same one.
+Only images are unpacked. Refused are members that would be written elsewhere, that are no plain files, that other
+systems would confuse with one another, and archives that are too large or have too many members. The members are
+counted before zipfile makes an object of each. Sizes and offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.12 to
+4.3.16; the directory is looked for where Python's zipfile looks for it, so that both find the same one.
 """
 
 import posixpath
@@ -120,10 +120,10 @@ def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
             if count_members(file, most=limits.files) > limits.files:  # before zipfile makes an object of each
                 raise _too_many(archive, limits)
             opened = zipfile.ZipFile(file)
-            pictures = _strip_top_folder(_image_members(_validate_members(opened.infolist(), limits, archive)))
-            if not pictures:
+            images = _strip_top_folder(_image_members(_validate_members(opened.infolist(), limits, archive)))
+            if not images:
                 raise DataError(f"{archive} holds no images; expected .jpg, .png, .tif, .webp or .bmp files.")
-            for member, name in pictures:
+            for member, name in images:
                 _write_member(opened, member, folder / name, archive)
     except DataError:
         raise
@@ -210,9 +210,9 @@ def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]
             yield member, member.filename
 
 
-def _strip_top_folder(pictures: Iterator[_NamedMember]) -> list[_NamedMember]:
+def _strip_top_folder(images: Iterator[_NamedMember]) -> list[_NamedMember]:
     """Leave out the folder that archivers put around everything: one alone at the top, with folders below only."""
-    found = list(pictures)
+    found = list(images)
     says_something = SPLIT_ALIASES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
     tops = {name.split("/")[0] for _, name in found}
     if len(tops) == 1 and not tops & says_something and all(name.count("/") >= 2 for _, name in found):

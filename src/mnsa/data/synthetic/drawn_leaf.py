@@ -1,4 +1,7 @@
-"""One leaf, from its cultivar to its photo, its masks and its true traits. Polygons and veins are drawn anti-aliased, by distance."""
+"""One leaf, from its cultivar to its photo, its masks and its true traits.
+
+Polygons and veins are drawn anti-aliased, veins by their distance from the pixel.
+"""
 
 from dataclasses import asdict, dataclass
 

@@ -1,5 +1,6 @@
-"""Cultivars, and the outline and pose of a leaf. A cultivar is a point in a small space of leaf parameters; leaves scatter around it.
+"""Cultivars, and the outline and pose of a leaf.
 
+A cultivar is a point in a small space of leaf parameters; its leaves scatter closely around it.
 Leaf frame: x along the midrib, 0 at the base and 1 at the tip; y across it; both in units of the leaf's length.
 Image frame: column and row, both 0..1 over the image, whatever its size in pixels.
 """

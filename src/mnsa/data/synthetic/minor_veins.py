@@ -1,7 +1,8 @@
-"""The minor veins: Voronoi cells that fit the major veins, so that real veins close every areole; and all veins as one list.
+"""The minor veins, and all veins of a leaf as one list of short straight segments.
 
-Cells' seeds lie along the major veins, along the margin, and in between. The walls between a pair of seeds that flank a
-vein fall on that vein; the inner walls of the seeds along the margin are the marginal loops. Walls between two rungs of the
+Minor veins are the walls of Voronoi cells that fit the major veins, so that real veins close every areole. Seeds of the
+cells lie along the major veins, along the margin, and in between. The walls between a pair of seeds that flank a vein
+fall on that vein; the inner walls of the seeds along the margin are the marginal loops. Walls between two rungs of the
 ladder across an intercostal field are tertiaries, all others quaternaries. Leaf frame throughout.
 """
 

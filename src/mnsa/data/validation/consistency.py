@@ -30,7 +30,7 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
     for split in ("train", "val"):
         if not rows_of[split]:
             reason = f"has no row with split {split}, without which there is no training"
-            yield Finding("split-empty", "manifest.csv", reason, "Deal the rows with mnsa split")
+            yield Finding("split-empty", "manifest.csv", reason, "Split the rows with mnsa split")
     yield from _missing_class_findings(manifest)
 
 
@@ -118,12 +118,12 @@ _FIX_LABEL = "Look at both and correct one label"
 _FIX_MASK = "Look at both; one of the masks may be a copy made by mistake"
 
 
-def exact_duplicate_findings(rows: Sequence[Row], pictures: Sequence[ImageInfo | None]) -> Iterator[Finding]:
+def exact_duplicate_findings(rows: Sequence[Row], images: Sequence[ImageInfo | None]) -> Iterator[Finding]:
     """Report every image that has the bytes of an earlier one, once."""
     twins: dict[bytes, dict[tuple[str, str], Row]] = defaultdict(dict)  # of each split and label the first
-    for row, picture in zip(rows, pictures, strict=True):
-        if picture:
-            if earlier := twins[picture.digest]:
+    for row, image in zip(rows, images, strict=True):
+        if image:
+            if earlier := twins[image.digest]:
                 yield _exact_duplicate_finding(row, list(earlier.values()))
             earlier.setdefault((row.split, row.label), row)
 
@@ -140,9 +140,9 @@ def _exact_duplicate_finding(row: Row, twins: Sequence[Row]) -> Finding:
     return Finding("duplicate", row.image, f"is the same file as {twins[0].image}", "Drop one: it counts twice")
 
 
-def near_duplicate_findings(rows: Sequence[Row], pictures: Sequence[ImageInfo | None]) -> Iterator[Finding]:
+def near_duplicate_findings(rows: Sequence[Row], images: Sequence[ImageInfo | None]) -> Iterator[Finding]:
     """Report every image that looks like another of another split or label, once, with the one it is most like."""
-    together = zip(rows, pictures, strict=True)
+    together = zip(rows, images, strict=True)
     different = {(p.digest, row.split, row.label): (row, p) for row, p in together if p}
     kept = list(different.values())  # of the same file in one split and label, one speaks for all
     if not kept:
@@ -154,8 +154,8 @@ def near_duplicate_findings(rows: Sequence[Row], pictures: Sequence[ImageInfo | 
     told: set[tuple[str, int]] = set()
     for index in by_likeness:
         one, other = int(pairs.first[index]), int(pairs.second[index])
-        (row, picture), (twin, its_picture) = kept[other], kept[one]
-        if picture.digest == its_picture.digest:
+        (row, image), (twin, its_image) = kept[other], kept[one]
+        if image.digest == its_image.digest:
             continue  # reported as the same file
         likeness = f"cosine {pairs.cosine[index]:.2f}"
         if _differ(row.split, twin.split) and ("split", other) not in told:
@@ -169,14 +169,14 @@ def near_duplicate_findings(rows: Sequence[Row], pictures: Sequence[ImageInfo | 
 
 
 def shared_mask_findings(
-    rows: Sequence[Row], pictures: Sequence[ImageInfo | None], truths: Sequence[MaskInfo | None]
+    rows: Sequence[Row], images: Sequence[ImageInfo | None], masks: Sequence[MaskInfo | None]
 ) -> Iterator[Finding]:
-    """Report a mask that has the bytes of another picture's; masks of one class alone are all alike and don't count."""
+    """Report a mask that has the bytes of another image's; masks of one class alone are all alike and don't count."""
     first: dict[bytes, tuple[Row, ImageInfo]] = {}
-    for row, picture, truth in zip(rows, pictures, truths, strict=True):
-        if picture and truth and sum(count > 0 for count in truth.pixels) > 1:
-            owner, its_picture = first.setdefault(truth.digest, (row, picture))
-            if its_picture.digest != picture.digest:
+    for row, image, mask in zip(rows, images, masks, strict=True):
+        if image and mask and sum(count > 0 for count in mask.pixels) > 1:
+            owner, its_image = first.setdefault(mask.digest, (row, image))
+            if its_image.digest != image.digest:
                 reason = f"of {row.image} is the same as {owner.mask} of {owner.image}"
                 yield Finding("mask-shared", row.mask, reason, _FIX_MASK)
 

@@ -1,9 +1,9 @@
 """Pairs of similar images among many, without comparing each with each.
 
-Random planes through zero cut a hash. The sides it lies on are bits, and two hashes differ in a bit with the probability
-angle / 180 degrees (Charikar 2002, locality-sensitive hashing). 16 bits make a key. Images that share one of 48 keys are
-compared: two that are barely similar (cosine 0.94) are compared with a probability of 0.999, two that have nothing in
-common with one of 0.0007. So the work grows with the number of images, and no faster until tens of thousands are similar.
+Locality-sensitive hashing (Charikar 2002): random planes through zero give a bit each, the side a hash lies on. Two
+hashes differ in a bit with the probability angle / 180 degrees. 16 bits make a key. Images that share one of 48 keys
+are compared: two that are barely similar (cosine 0.94) with a probability of 0.999, two that have nothing in common
+with one of 0.0007. So the work grows with the number of images, and no faster until tens of thousands are similar.
 n images; F numbers in a hash.
 """
 
@@ -24,9 +24,9 @@ _LSH_TABLES, _LSH_BITS = 48, 16
 
 _MAX_HAMMING_DISTANCE = 130  # of 768: at 0.94 it is 85 +- 9
 
-_MAX_BUCKET_MATCHES = 256  # of one picture at one key: thousands of like pictures need not all meet each other
+_MAX_BUCKET_MATCHES = 256  # of one image at one key: thousands of like images need not all meet each other
 
-_MAX_PARTNERS = 64  # partners, after which a picture asks no more
+_MAX_PARTNERS = 64  # partners, after which a image asks no more
 
 _PAIRS_PER_CHUNK = 1 << 18  # pairs held in memory
 
@@ -34,7 +34,7 @@ _POPCOUNT = np.array([bin(number).count("1") for number in range(1 << _LSH_BITS)
 
 
 class SimilarPairs(NamedTuple):
-    """Like pictures: the first's index, the second's, which is larger, and their cosine; each (m,)."""
+    """Like images: the first's index, the second's, which is larger, and their cosine; each (m,)."""
 
     first: np.ndarray
     second: np.ndarray

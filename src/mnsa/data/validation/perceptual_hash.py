@@ -1,5 +1,6 @@
-"""A perceptual hash of an image. It survives recompression and resizing; mirroring and rotation by 90 degrees only permute it.
+"""A perceptual hash of an image.
 
+It survives recompression and resizing; mirroring and rotation by 90 degrees only permute it and flip its signs.
 The image is shrunk to 32 x 32 gray pixels. Of their cosine transform the 18 x 18 lowest frequencies are kept, each
 times its frequency squared: leaves of one cultivar share outline and light, and differ in finer structure.
 F numbers in a hash; G orientations.
@@ -46,9 +47,9 @@ _WEIGHTS = np.add.outer(np.arange(_KEPT_FREQUENCIES) ** 2, np.arange(_KEPT_FREQU
 ORIENTATION_INDICES, ORIENTATION_SIGNS = _orientations()
 
 
-def perceptual_hash(picture: Image.Image) -> np.ndarray:
+def perceptual_hash(image: Image.Image) -> np.ndarray:
     """Compute the hash of an image of any mode that becomes gray: int8 (F,); all 0 for a plain surface."""
-    gray = picture.convert("L")
+    gray = image.convert("L")
     # BILINEAR weighs pixels by their overlap, so that sizes that are no multiple of 32 leave no pattern
     small = gray.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=3.0)
     pixels = np.asarray(small, np.float32)
@@ -67,6 +68,6 @@ def normalize_hashes(hashes: np.ndarray) -> np.ndarray:
 
 
 def reorient_hashes(hashes: np.ndarray, orientation: int) -> np.ndarray:
-    """The hashes (n, F) of the same pictures, mirrored or turned; orientation: 0 (as it is) to 7."""
+    """The hashes (n, F) of the same images, mirrored or turned; orientation: 0 (as it is) to 7."""
     moved: np.ndarray = hashes[:, ORIENTATION_INDICES[orientation]] * ORIENTATION_SIGNS[orientation]
     return moved

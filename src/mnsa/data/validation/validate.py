@@ -118,13 +118,13 @@ def _silence_warnings() -> None:
 
 def _dataset_findings(manifest: Manifest, seen: Sequence[Inspection]) -> Iterator[Finding]:
     """Report what no file shows by itself."""
-    rows, pictures = manifest.rows, [one.image for one in seen]
+    rows, images = manifest.rows, [one.image for one in seen]
     yield from class_findings(manifest)
     yield from name_collision_findings(manifest)
     yield from unlisted_file_findings(manifest)
-    yield from exact_duplicate_findings(rows, pictures)
-    yield from near_duplicate_findings(rows, pictures)
-    yield from shared_mask_findings(rows, pictures, [one.mask for one in seen])
+    yield from exact_duplicate_findings(rows, images)
+    yield from near_duplicate_findings(rows, images)
+    yield from shared_mask_findings(rows, images, [one.mask for one in seen])
 
 
 _MAX_SHOWN = 10
