@@ -24,12 +24,14 @@ class Sample:
     """One image with what is known about it, as read from disk.
 
     image: uint8 (3, H, W), RGB. mask: uint8 (H, W), class indices, or None. label: class index, or NO_LABEL.
+    group: images of one plant share it, so they are not independent; None: the image is a group by itself.
     """
 
     path: str
     image: Tensor
     mask: Tensor | None
     label: int
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,11 @@ def test_whole_images_of_different_sizes_are_validated_one_by_one(leaves: Manife
     assert shapes == [(50, 60), (40, 40), (40, 40), (40, 40)]
 
 
+def test_a_sample_carries_the_group_of_its_row(leaves: Manifest) -> None:
+    assert read_sample(leaves, replace(leaves.rows[0], group="plant 1")).group == "plant 1"
+    assert read_sample(leaves, leaves.rows[0]).group is None
+
+
 def test_a_row_without_a_label_learns_from_its_mask_alone(leaves: Manifest) -> None:
     row = replace(leaves.rows[1], label="")
     sample = read_sample(leaves, row)

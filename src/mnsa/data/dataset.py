@@ -93,7 +93,7 @@ def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = No
     if mask is not None and mask.shape != image.shape[-2:]:
         sizes = f"{tuple(mask.shape)}, its image {row.image} {tuple(image.shape[-2:])}"
         raise DataError(f"Mask {row.mask} has (height, width) {sizes}. They must be equal.")
-    return Sample(row.image, image, mask, manifest.label_index(row))
+    return Sample(row.image, image, mask, manifest.label_index(row), row.group or None)
 
 
 class LeafDataset(Dataset[DatasetItem]):
