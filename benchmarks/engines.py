@@ -27,7 +27,7 @@ from mnsa.engines.spec import ENGINE_PRECISIONS, EngineName, ExportSpec, Precisi
 from mnsa.engines.torch_engine import output_names
 from mnsa.model.network import Network, build_network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 from mnsa.structures import NetworkOutputs
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
 

@@ -22,7 +22,7 @@ from PIL import Image
 from mnsa.batch.predict_files import find_images, predict_files
 from mnsa.data.images import read_image
 from mnsa.inference.predictor import Predictor, load
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 from peak_memory import peak_mb, print_peak
 from predict_scale import linked
 from timing import machine_facts

@@ -11,15 +11,14 @@ from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.inference.predictor import load
 from mnsa.model.network import build_network
+from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import (
     ModelSpec,
     create_run_folder,
     dataset_provenance,
-    load_network,
     open_run_folder,
     read_run_config,
     read_run_dataset,
-    save_network,
 )
 
 

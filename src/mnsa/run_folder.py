@@ -1,4 +1,4 @@
-"""What a run leaves behind, and the way back from it to a network. Nothing in `model/` is a pickle.
+"""The files of a run. `mnsa.model_folder` reads and writes the network; nothing here needs torch.
 
 config.toml        the whole config, every field spelled out
 provenance.json    versions, seed, git commit, command, data set and its digest
@@ -25,15 +25,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_config
 from mnsa.data.manifest import Manifest
-from mnsa.errors import ModelError, RunError
+from mnsa.errors import RunError
 from mnsa.io import read_json
-from mnsa.model.network import Network, build_network
 
 _RECORDED_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 
@@ -169,42 +164,11 @@ def read_run_dataset(run: RunFolder) -> tuple[Path, str]:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
 
 
-def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
-    """Write weights, config and card into `folder`; an interrupted call leaves the old files or the new ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    pending = folder / "model.safetensors.part"
-    save_file(weights, pending)
-    digest = hashlib.sha256(pending.read_bytes()).hexdigest()
-    atomic_write_text(folder / "config.json", spec.to_json())
-    atomic_write_text(folder / "README.md", _model_card(network, spec, digest))
-    pending.replace(folder / "model.safetensors")
-
-
-def load_network(run: Path) -> tuple[Network, ModelSpec]:
-    """The network of a run folder (or of its model/ folder), in eval mode, and its spec. Raises: RunError."""
+def weights_digest(run: Path) -> str:
+    """SHA-256 of the weights of a run folder (or of its model/ folder), hex."""
     folder = run / "model" if (run / "model").is_dir() else run
-    files = folder / "config.json", folder / "model.safetensors"
-    for file in files:
-        if not file.is_file():
-            raise RunError(
-                f"{run} has no finished network: {file.relative_to(run)} is missing. "
-                f"If training was interrupted, continue it: mnsa train --resume {run}"
-            )
-    try:
-        spec = ModelSpec.from_dict(read_json(files[0]))
-        weights = load_file(files[1])
-        # The weights come from the file, so nothing is fetched for the backbone.
-        blank = spec.model.model_copy(update={"pretrained": "none"})
-        with torch.device("meta"):  # first as shapes alone: a card must not ask for more than its weights bring
-            expected = build_network(blank, len(spec.classes), len(spec.mask_classes)).state_dict()
-        if {name: value.shape for name, value in expected.items()} != {name: w.shape for name, w in weights.items()}:
-            raise ValueError("config.json describes another network than model.safetensors holds")
-        network = build_network(blank, len(spec.classes), len(spec.mask_classes))
-        network.load_state_dict(weights, strict=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
-        raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
-    return network.eval(), spec
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -228,23 +192,3 @@ def _git_commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _model_card(network: Network, spec: ModelSpec, digest: str) -> str:
-    parameters = sum(p.numel() for p in network.parameters())
-    facts: dict[str, Any] = {
-        "backbone": spec.model.backbone,
-        "attention": spec.model.attention,
-        "parameters": f"{parameters:,}",
-        "classes": f"{len(spec.classes)}: {', '.join(spec.classes) or 'none'}",
-        "mask classes": f"{len(spec.mask_classes)}: {', '.join(spec.mask_classes) or 'none'}",
-        "training input": f"{spec.data.size[0]} x {spec.data.size[1]} px, {spec.data.resize_mode}",
-        "sha256 of model.safetensors": digest,
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    return (
-        "---\nlibrary_name: mnsa\ntags: [leaf, fine-grained-classification, segmentation]\n---\n"
-        "# A leaf network\n\nClassifies a leaf image and segments it, in one pass. Use it with\n\n"
-        "    import mnsa\n    prediction = mnsa.load(FOLDER).predict('leaf.jpg')\n\n"
-        f"| | |\n|---|---|\n{table}\n\nIt knows only the classes above: any image is given one of them.\n"
-    )

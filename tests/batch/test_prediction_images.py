@@ -12,7 +12,7 @@ from mnsa.data.images import read_image
 from mnsa.errors import ModelError, RunError
 from mnsa.inference.grad_cam import grad_cam
 from mnsa.inference.predictor import Predictor, load
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 from mnsa.structures import Prediction
 
 

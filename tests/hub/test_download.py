@@ -11,7 +11,7 @@ import mnsa
 from mnsa.errors import RunError
 from mnsa.hub.download import find_model_folder, hub_name
 from mnsa.inference.predictor import Predictor
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 
 
 def answer_of(status):

@@ -9,7 +9,7 @@ import mnsa
 from mnsa.errors import DataError, RunError
 from mnsa.hub.save import push_model, save_model
 from mnsa.inference.predictor import Predictor
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 
 NAMES = {"config.json", "model.safetensors", "README.md"}
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from mnsa.errors import ModelError
 from mnsa.inference.grad_cam import grad_cam
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 
 
 @pytest.fixture

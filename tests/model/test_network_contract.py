@@ -16,7 +16,8 @@ from mnsa.config import DataConfig, LossConfig, ModelConfig, StageConfig
 from mnsa.model import network as network_module
 from mnsa.model.backbone import Backbone
 from mnsa.model.network import Network, build_network
-from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.model_folder import load_network, save_network
+from mnsa.run_folder import ModelSpec
 from mnsa.structures import Batch, NetworkOutputs
 from mnsa.training.module import StageModule, _build_optimizer
 

@@ -9,7 +9,8 @@ import pytest
 
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance, save_network
+from mnsa.model_folder import save_network
+from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 

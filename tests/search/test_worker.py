@@ -14,7 +14,7 @@ from mnsa.data.manifest import read_manifest
 from mnsa.errors import StudyError
 from mnsa.metrics.functional import ValidationScores
 from mnsa.model.cost import network_cost
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 from mnsa.search import worker
 from mnsa.search.results import trial_records, write_best
 from mnsa.search.study import create_study, join_study

@@ -17,7 +17,8 @@ from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.prediction_table import prediction_row
 from mnsa.inference.predictor import load
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.model_folder import load_network, save_network
+from mnsa.run_folder import ModelSpec
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.fit_trees import extract_features

@@ -11,7 +11,8 @@ from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import load
-from mnsa.run_folder import ModelSpec, load_network, save_network
+from mnsa.model_folder import load_network, save_network
+from mnsa.run_folder import ModelSpec
 from mnsa.workflows.fit_trees import extract_features, fit_trees
 
 

@@ -7,7 +7,6 @@ export.json                                       the spec again, with the compa
 B batch; h, w network input size.
 """
 
-import hashlib
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from mnsa.engines.torch_engine import explain_export_errors, export_program
 from mnsa.errors import ModelError, RunError
 from mnsa.model.network import Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
-from mnsa.run_folder import RunFolder, atomic_write_text
+from mnsa.run_folder import RunFolder, atomic_write_text, weights_digest
 from mnsa.structures import NetworkOutputs
 
 
@@ -65,13 +64,6 @@ SPEC_FILE = "export.json"
 def export_folder(run: Path, engine: EngineName, precision: Precision) -> Path:
     """Where a run keeps its artifact of one kind."""
     return RunFolder(run).exports_folder / f"{engine}-{precision}"
-
-
-def weights_digest(run: Path) -> str:
-    """SHA-256 of the weights of a run folder (or of its model/ folder), hex."""
-    folder = run / "model" if (run / "model").is_dir() else run
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_artifact(folder: Path, network: Network, spec: ExportSpec, calibration: Iterable[np.ndarray]) -> None:

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mnsa.engines.artifact import weights_digest
 from mnsa.errors import RunError
 from mnsa.io import read_json
 from mnsa.metrics.calibration import ReliabilityBin
-from mnsa.run_folder import atomic_write_text
+from mnsa.run_folder import atomic_write_text, weights_digest
 
 CALIBRATION_FILE = "calibration.json"
 

@@ -33,7 +33,8 @@ from mnsa.inference.tiling import (
 from mnsa.inference.tta import View, build_views, predict_views
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
-from mnsa.run_folder import ModelSpec, load_network
+from mnsa.model_folder import load_network
+from mnsa.run_folder import ModelSpec
 from mnsa.structures import NetworkOutputs, Prediction
 from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.trees.boosted_trees import load_trees

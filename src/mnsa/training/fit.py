@@ -29,6 +29,7 @@ from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import MnsaError, RunError
 from mnsa.model.network import Network, build_network
+from mnsa.model_folder import save_network
 from mnsa.run_folder import (
     ModelSpec,
     RunFolder,
@@ -37,7 +38,6 @@ from mnsa.run_folder import (
     open_run_folder,
     read_run_config,
     read_run_dataset,
-    save_network,
 )
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule

@@ -10,7 +10,7 @@ from mnsa.model.heads import AttentionKind
 from mnsa.model.network import Network
 from mnsa.model.upstream import convert_upstream, is_upstream
 from mnsa.model.weights import read_state_dict
-from mnsa.run_folder import load_network
+from mnsa.model_folder import load_network
 
 StateDict = Mapping[str, Tensor]
 

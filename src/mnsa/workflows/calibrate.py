@@ -7,13 +7,13 @@ import numpy as np
 
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
-from mnsa.engines.artifact import weights_digest
 from mnsa.errors import DataError, ModelError
 from mnsa.inference.calibration_file import Calibration, save_calibration
 from mnsa.inference.predictor import Predictor
 from mnsa.metrics import calibration
 from mnsa.model.network import NO_CLASS_HEAD
-from mnsa.run_folder import load_network, open_run_folder, read_run_dataset
+from mnsa.model_folder import load_network
+from mnsa.run_folder import open_run_folder, read_run_dataset, weights_digest
 from mnsa.workflows.evaluate import require_same_classes
 from mnsa.workflows.fit_trees import extract_features
 

@@ -31,7 +31,8 @@ from mnsa.metrics.functional import UPSTREAM_BATCH_SIZE, iou_upstream
 from mnsa.metrics.per_image import ImageRow, image_columns, image_row, worst_and_best
 from mnsa.metrics.scoring import Scores, score_predictions
 from mnsa.model.network import Network, pad_to_stride
-from mnsa.run_folder import RunFolder, atomic_write_text, load_network, open_run_folder, read_run_dataset
+from mnsa.model_folder import load_network
+from mnsa.run_folder import RunFolder, atomic_write_text, open_run_folder, read_run_dataset
 from mnsa.structures import Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.visualize.panels import class_panels, mask_panels, write_panel

@@ -18,14 +18,15 @@ from torch import Tensor
 from mnsa.data.dataset import read_sample
 from mnsa.data.images import read_image
 from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest
-from mnsa.engines.artifact import export_folder, open_artifact, save_comparison, weights_digest, write_artifact
+from mnsa.engines.artifact import export_folder, open_artifact, save_comparison, write_artifact
 from mnsa.engines.spec import ENGINE_FILES, EngineName, ExportSpec, Precision, require_engine, require_precision
 from mnsa.engines.torch_engine import output_names
 from mnsa.errors import DataError, MnsaError, ModelError
 from mnsa.inference.predictor import Predictor
 from mnsa.metrics.functional import mask_counts, pooled_iou
 from mnsa.metrics.scoring import score_predictions
-from mnsa.run_folder import ModelSpec, RunFolder, load_network, package_version, read_run_dataset
+from mnsa.model_folder import load_network
+from mnsa.run_folder import ModelSpec, RunFolder, package_version, read_run_dataset, weights_digest
 from mnsa.structures import NetworkOutputs, Prediction, Sample
 from mnsa.workflows.evaluate import require_same_classes
 

@@ -12,7 +12,8 @@ from mnsa.model.heads import AttentionKind
 from mnsa.model.network import build_network
 from mnsa.model.upstream import UpstreamCheckpoint, convert_upstream, is_upstream
 from mnsa.model.weights import read_state_dict
-from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, save_network
+from mnsa.model_folder import save_network
+from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder
 
 UPSTREAM_DATA = DataConfig(size=(448, 448), resize_mode="crop")  # what the released code trains on
 
