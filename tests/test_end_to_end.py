@@ -105,7 +105,7 @@ def test_torchrun_trains_both_stages(run_to_end, two_stages, dataset, tmp_path):
 
 
 def test_the_drawn_leaves_can_be_learnt(run_to_end, config_file, tmp_path):
-    leaves, run, answers = (tmp_path / name for name in ("drawn", "run", "answers"))
+    leaves, run, answers = (tmp_path / name for name in ("drawn", "run", "predictions"))
     run_to_end(*MNSA, "synth", "--cultivars", 2, "--per-cultivar", 30, "--size", 96, leaves)
     options = ["--set", "stages.joint.epochs=15", "--set", "data.size=[96, 96]"]
     run_to_end(*MNSA, "train", config_file, "--data", leaves, "--out", run, *options)

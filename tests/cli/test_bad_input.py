@@ -182,9 +182,9 @@ def test_evaluating_an_incomplete_run(refused, own_run, missing):
 @pytest.mark.parametrize("missing", ["model/config.json", "model/model.safetensors"])
 def test_predicting_with_an_incomplete_run(refused, own_run, dataset, tmp_path, missing):
     (own_run.path / missing).unlink()
-    message = refused("predict", own_run.path, dataset / "images", "--out", tmp_path / "answers")
+    message = refused("predict", own_run.path, dataset / "images", "--out", tmp_path / "predictions")
     assert missing in message
-    assert not (tmp_path / "answers").exists()
+    assert not (tmp_path / "predictions").exists()
 
 
 @pytest.mark.parametrize("missing", ["config.toml", "provenance.json", "checkpoints/joint/best.ckpt"])
@@ -214,7 +214,7 @@ def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
     gone = tmp_path / "gone"
     arguments = {
         "evaluate": [gone],
-        "predict": [gone, dataset / "images", "--out", tmp_path / "answers"],
+        "predict": [gone, dataset / "images", "--out", tmp_path / "predictions"],
         "train": ["--resume", gone],
         "fit-trees": [gone],
     }
@@ -230,15 +230,17 @@ def test_evaluating_on_other_classes(refused, own_run, dataset, change):
 
 
 def test_predicting_nothing(refused, finished, tmp_path):
-    assert "names no image file" in refused("predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "answers")
-    assert not (tmp_path / "answers").exists()
+    assert "names no image file" in refused(
+        "predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "predictions"
+    )
+    assert not (tmp_path / "predictions").exists()
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_asking_trees_of_a_run_that_has_none(refused, finished, dataset, tmp_path, verb):
-    rest = [dataset / "images", "--out", tmp_path / "answers"] if verb == "predict" else []
+    rest = [dataset / "images", "--out", tmp_path / "predictions"] if verb == "predict" else []
     assert f"mnsa fit-trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
-    assert not (tmp_path / "answers").exists()
+    assert not (tmp_path / "predictions").exists()
 
 
 def test_growing_trees_where_some_stand(refused, grown):
@@ -262,7 +264,7 @@ def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
         (["--px-per-mm", "nan"], ["--px-per-mm is nan"]),
         (["--vein", "nerve"], ["no mask class 'nerve'", "foreground"]),
         (["--mask-class", "background", "--mask-class", "class1"], ["background, class1", "--vein NAME"]),
-        (["--mask-class", "leaf", "--leaf-masks", "."], ["show the leaf themselves", "Leave out --leaf-masks"]),
+        (["--mask-class", "leaf", "--leaf-masks", "."], ["already have a leaf class", "Leave out --leaf-masks"]),
     ],
 )
 def test_traits_of_what_nobody_named(refused, dataset, tmp_path, options, words):
@@ -273,12 +275,12 @@ def test_traits_of_what_nobody_named(refused, dataset, tmp_path, options, words)
 
 @pytest.mark.parametrize("options", [["--px-per-mm", 0], ["--vein", "vein"], ["--reference-area", "image"]])
 def test_predicting_with_options_of_traits_alone(refused, finished, dataset, tmp_path, options):
-    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "answers")
+    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "predictions")
     assert "Add --traits" in message
 
 
 def test_predicting_traits_of_a_class_that_the_run_does_not_know(refused, finished, dataset, tmp_path):
     options = ["--traits", "--leaf", "blade"]
-    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "answers")
+    message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "predictions")
     assert "no mask class 'blade'; the mask classes are: vein" in message
-    assert not (tmp_path / "answers").exists()
+    assert not (tmp_path / "predictions").exists()

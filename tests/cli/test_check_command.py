@@ -113,7 +113,7 @@ def test_import_zip_makes_a_data_set_that_checks_clean(mnsa, dataset, tmp_path):
         for row in read_manifest(dataset).rows:
             archive.write(dataset / row.image, f"photos/{row.label}/{row.image.rsplit('/', 1)[1]}")
     imported = mnsa("import", "zip", tmp_path / "leaves.zip", "--out", tmp_path / "set")
-    assert (imported.code, imported.out) == (0, f"18 images, 3 classes: {tmp_path / 'set'}\n")
+    assert (imported.code, imported.out) == (0, f"18 images, 3 classes, 0 mask classes: {tmp_path / 'set'}\n")
     assert mnsa("check", tmp_path / "set").code == 0
 
 

@@ -1,33 +1,35 @@
-"""The command line: one verb, one call, and an exit code that says how it went."""
+"""The verbs of the command line: output, exit code and help."""
 
 import csv
 import json
+import logging
 import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mnsa.cli.app import app
-from mnsa.cli.data import import_app
+from mnsa.cli.import_data import import_app
 from mnsa.data.manifest import read_manifest
 from mnsa.training.module import StageModule
 
-VERBS = [[command.name or command.callback.__name__] for command in app.registered_commands]
+VERBS = [[command.callback.__name__.replace("_", "-")] for command in app.registered_commands]
 VERBS += [["import", command.name] for command in import_app.registered_commands]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_every_verb_helps_with_an_example(mnsa, verb):
+def test_the_help_of_every_verb_has_an_example(mnsa, verb):
     help_of = mnsa(*verb, "--help")
     assert help_of.code == 0
     assert f"mnsa {' '.join(verb)} " in help_of.out.partition("Example:")[2]
 
 
-def test_the_help_of_all_ends_with_commands_from_photos_to_answers(mnsa):
+def test_the_main_help_shows_commands_from_photos_to_predictions(mnsa):
     examples = " ".join(mnsa("--help").out.partition("Example:")[2].split())
     places = [examples.index(f"mnsa {verb} ") for verb in ("import folders", "train", "predict")]
     assert places == sorted(places)
@@ -41,7 +43,7 @@ def test_a_shell_completes_verbs(mnsa, monkeypatch, typed, offered):
     assert mnsa().out.split() == [offered]
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys\nfrom mnsa.cli import main\n"
         f"for verb in {[[], *VERBS]!r}:\n"
@@ -52,15 +54,15 @@ def test_help_does_not_wait_for_torch():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_python_m_mnsa_is_the_same_command():
+def test_python_m_mnsa_runs_the_same_command():
     finished = subprocess.run([sys.executable, "-m", "mnsa", "--help"], check=True, capture_output=True, text=True)
     assert "synth" in finished.stdout
 
 
-def test_synth_draws_a_data_set(mnsa, tmp_path):
+def test_synth_generates_a_data_set(mnsa, tmp_path):
     out = tmp_path / "leaves"
-    drawn = mnsa("synth", "--cultivars", 2, "--per-cultivar", 5, "--size", 64, "--workers", 1, out)
-    assert (drawn.code, drawn.out) == (0, f"10 leaves of 2 cultivars in {out}\n")
+    generated = mnsa("synth", "--cultivars", 2, "--per-cultivar", 5, "--size", 64, "--workers", 1, out)
+    assert (generated.code, generated.out) == (0, f"10 leaves of 2 cultivars in {out}\n")
     assert len(read_manifest(out).rows) == 10
 
 
@@ -84,39 +86,39 @@ def test_import_csv_writes_a_manifest(mnsa, dataset, tmp_path):
 
 
 def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file, tmp_path):
-    run, answers = tmp_path / "run", tmp_path / "answers"
+    run, predictions = tmp_path / "run", tmp_path / "predictions"
     trained = mnsa("train", config_file, "--data", dataset, "--out", run, "--set", "stages.joint.epochs=1")
     assert trained.code == 0
-    assert trained.out.endswith(f"Trained: {run / 'model'}. Score it: mnsa evaluate {run}\n")
+    assert trained.out.endswith(f"Trained: {run / 'model'}. Evaluate it: mnsa evaluate {run}\n")
     evaluated = mnsa("evaluate", run, "--split", "val")
     assert evaluated.code == 0
     assert "leaves, split val, 3 images" in evaluated.out
-    predicted = mnsa("predict", run, dataset / "images", "--out", answers)
+    predicted = mnsa("predict", run, dataset / "images", "--out", predictions)
     assert predicted.code == 0
-    assert predicted.out.startswith(f"18 answered, 0 broken: {answers / 'predictions.csv'}\n")
-    assert len(list((answers / "overlays").iterdir())) == 18
+    assert predicted.out.startswith(f"18 predicted, 0 failed: {predictions / 'predictions.csv'}\n")
+    assert len(list((predictions / "overlays").iterdir())) == 18
 
 
-def test_trees_are_grown_scored_and_asked(mnsa, own_run, dataset, tmp_path):
-    grown = mnsa("fit-trees", own_run.path, "--trials", 2, "--seed", 3)
-    assert grown.code == 0
-    assert [line.split()[1] for line in grown.out.splitlines()[:2]] == ["1/2", "2/2"]
-    assert "leaves, split val, 3 images" in grown.out
-    assert grown.out.endswith(f"compare on test: mnsa evaluate {own_run.path} --head trees\n")
+def test_trees_are_fitted_evaluated_and_used_for_prediction(mnsa, own_run, dataset, tmp_path):
+    fitted = mnsa("fit-trees", own_run.path, "--trials", 2, "--seed", 3)
+    assert fitted.code == 0
+    assert [line.split()[1] for line in fitted.out.splitlines()[:2]] == ["1/2", "2/2"]
+    assert "leaves, split val, 3 images" in fitted.out
+    assert fitted.out.endswith(f"compare on test: mnsa evaluate {own_run.path} --head trees\n")
     evaluated = mnsa("evaluate", own_run.path, "--head", "trees")
     assert (evaluated.code, "leaves, split test/trees, 3 images" in evaluated.out) == (0, True)
     leaf = sorted((dataset / "images").iterdir())[0]
-    answers = {}
+    predictions = {}
     for head in ("network", "trees"):
         assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / head, "--head", head).code == 0
         with (tmp_path / head / "predictions.csv").open() as table:
-            answers[head] = next(csv.DictReader(table))
-    assert answers["trees"]["probability"] != answers["network"]["probability"]
-    assert answers["trees"]["area_fraction_vein"] == answers["network"]["area_fraction_vein"]
+            predictions[head] = next(csv.DictReader(table))
+    assert predictions["trees"]["probability"] != predictions["network"]["probability"]
+    assert predictions["trees"]["area_fraction_vein"] == predictions["network"]["area_fraction_vein"]
 
 
-def test_predict_and_evaluate_average_over_views_when_told_to(mnsa, refused, own_run, dataset, tmp_path):
-    leaf, folder = next((dataset / "images").iterdir()), tmp_path / "answers"
+def test_predict_and_evaluate_accept_test_time_augmentation(mnsa, refused, own_run, dataset, tmp_path):
+    leaf, folder = next((dataset / "images").iterdir()), tmp_path / "predictions"
     assert mnsa("predict", own_run.path, leaf, "--out", folder, "--tta", "flips", "--tta", "scales").code == 0
     assert "other network" in refused("predict", own_run.path, leaf, "--out", folder)
     assert mnsa("evaluate", own_run.path, "--tta", "rot90").code == 0
@@ -124,35 +126,35 @@ def test_predict_and_evaluate_average_over_views_when_told_to(mnsa, refused, own
     assert mnsa("evaluate", own_run.path, "--tta", "colours").code == 2
 
 
-def test_predict_ends_with_3_when_a_file_was_broken(mnsa, finished, dataset, tmp_path):
+def test_predict_exits_with_3_when_a_file_cannot_be_read(mnsa, finished, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
     (tmp_path / "empty.jpg").write_bytes(b"")
-    predicted = mnsa("predict", finished.path, leaf, tmp_path / "empty.jpg", "--out", tmp_path / "answers")
+    predicted = mnsa("predict", finished.path, leaf, tmp_path / "empty.jpg", "--out", tmp_path / "predictions")
     assert predicted.code == 3
-    assert "1 answered, 1 broken" in predicted.out
-    rows = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").read_text().splitlines()))
+    assert "1 predicted, 1 failed" in predicted.out
+    rows = list(csv.DictReader((tmp_path / "predictions" / "predictions.csv").read_text().splitlines()))
     assert [bool(row["error"]) for row in rows] == [False, True]
 
 
-def test_traits_measures_masks_in_millimetres(mnsa, dataset, tmp_path):
+def test_traits_measures_masks_in_millimeters(mnsa, dataset, tmp_path):
     out = tmp_path / "traits.csv"
     options = ["--px-per-mm", 20, "--leaf-masks", dataset / "leaf_masks"]
     measured = mnsa("traits", dataset / "vein_masks", *options, "--out", out)
-    assert (measured.code, measured.out) == (0, f"18 measured, 0 broken: {out}\n")
+    assert (measured.code, measured.out) == (0, f"18 measured, 0 failed: {out}\n")
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert {"leaf_area_mm2", "vein_density_mm_per_mm2", "areole_count"} <= rows[0].keys()
     assert all(float(row["vein_length_mm"]) > 0 for row in rows)
 
 
-def test_traits_ends_with_3_when_a_mask_was_broken(mnsa, dataset, tmp_path):
+def test_traits_exits_with_3_when_a_mask_cannot_be_read(mnsa, dataset, tmp_path):
     mask = sorted((dataset / "vein_masks").iterdir())[0]
     (tmp_path / "empty.png").write_bytes(b"")
     measured = mnsa("traits", mask, tmp_path / "empty.png", "--out", tmp_path / "traits.csv")
     assert measured.code == 3
-    assert "1 measured, 1 broken" in measured.out
+    assert "1 measured, 1 failed" in measured.out
 
 
-def test_named_mask_classes_have_their_traits(mnsa, tmp_path):
+def test_named_mask_classes_get_their_traits(mnsa, tmp_path):
     indices = np.zeros((40, 60), dtype=np.uint8)
     indices[5:35, 5:55], indices[10:14, 10:15] = 1, 2
     Image.fromarray(indices).save(tmp_path / "mask.png")
@@ -164,35 +166,35 @@ def test_named_mask_classes_have_their_traits(mnsa, tmp_path):
     assert "vein_length_px" not in row
 
 
-def test_the_same_predict_again_goes_on_also_when_its_answers_lie_among_the_images(mnsa, finished, dataset, tmp_path):
+def test_predict_continues_even_when_its_output_folder_is_among_the_images(mnsa, finished, dataset, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(dataset / "images", photos)
-    first = mnsa("predict", finished.path, photos, "--out", photos / "answers")
-    again = mnsa("predict", finished.path, photos, "--out", photos / "answers")
+    first = mnsa("predict", finished.path, photos, "--out", photos / "predictions")
+    again = mnsa("predict", finished.path, photos, "--out", photos / "predictions")
     assert (first.code, again.code) == (0, 0)
-    assert again.out == f"Finished before, nothing done anew: {first.out}"
-    other = mnsa("predict", finished.path, photos, "--out", photos / "answers", "--batch-size", 3)
+    assert again.out == f"Already complete, nothing to do: {first.out}"
+    other = mnsa("predict", finished.path, photos, "--out", photos / "predictions", "--batch-size", 3)
     assert (other.code, "was begun otherwise (other batch size)" in other.err) == (2, True)
 
 
-def test_predict_measures_traits_when_told_to(mnsa, finished, dataset, tmp_path):
+def test_predict_measures_traits_on_request(mnsa, finished, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
-    out = tmp_path / "answers"
+    out = tmp_path / "predictions"
     assert mnsa("predict", finished.path, leaf, "--traits", "--px-per-mm", 2, "--out", out).code == 0
     row = next(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
     assert float(row["vein_length_mm"]) >= 0
 
 
-def test_paths_with_brackets_are_shown_as_they_are(mnsa, finished, dataset, tmp_path):
+def test_paths_with_brackets_are_printed_unchanged(mnsa, finished, dataset, tmp_path):
     odd = tmp_path / "[red] [1]"
     odd.mkdir()
     shutil.copy(sorted((dataset / "images").iterdir())[0], odd)
-    predicted = mnsa("predict", finished.path, odd, "--out", odd / "answers")
-    assert str(odd / "answers" / "predictions.csv") in predicted.out
+    predicted = mnsa("predict", finished.path, odd, "--out", odd / "predictions")
+    assert str(odd / "predictions" / "predictions.csv") in predicted.out
     assert str(odd / "gone") in mnsa("evaluate", odd / "gone").err
 
 
-def test_ctrl_c_ends_with_130_and_resume_goes_on(mnsa, dataset, config_file, tmp_path, monkeypatch):
+def test_ctrl_c_exits_with_130_and_resume_continues(mnsa, dataset, config_file, tmp_path, monkeypatch):
     run, step, handler = tmp_path / "run", StageModule.training_step, signal.getsignal(signal.SIGINT)
 
     def interrupted_step(self, batch, index):
@@ -212,8 +214,10 @@ def test_ctrl_c_ends_with_130_and_resume_goes_on(mnsa, dataset, config_file, tmp
     assert (run / "model" / "model.safetensors").exists()
 
 
-def test_calibrate_says_on_how_many_images_it_rests_and_predict_obeys(mnsa, refused, own_run, own_dataset, tmp_path):
-    assert "3 labelled images with split `val`" in refused("calibrate", own_run.path)
+def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold(
+    mnsa, refused, own_run, own_dataset, tmp_path
+):
+    assert "3 labeled images with split `val`" in refused("calibrate", own_run.path)
     manifest = own_dataset / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("train", "val"))
     calibrated = mnsa("calibrate", own_run.path, "--data", own_dataset, "--target", 0.9)
@@ -223,8 +227,19 @@ def test_calibrate_says_on_how_many_images_it_rests_and_predict_obeys(mnsa, refu
     record = json.loads((own_run.path / "calibration.json").read_text())
     (own_run.path / "calibration.json").write_text(json.dumps(record | {"threshold": 1.0}))
     leaf = sorted((own_dataset / "images").iterdir())[0]
-    assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / "answers").code == 0
-    with (tmp_path / "answers" / "predictions.csv").open() as table:
+    assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / "predictions").code == 0
+    with (tmp_path / "predictions" / "predictions.csv").open() as table:
         row = next(csv.DictReader(table))
     assert row["class"] == "unknown"
     assert row["top5"].startswith("cultivar_")
+
+
+def test_log_messages_are_printed_once(mnsa, monkeypatch):
+    def log(*arguments, **options):
+        logging.getLogger("mnsa.data").info("images [1 of 2]")
+        logging.getLogger("mnsa.data").debug("a detail")
+        return SimpleNamespace(rows=())
+
+    monkeypatch.setattr("mnsa.data.synthetic.synthesize", log)
+    for _ in range(2):
+        assert mnsa("synth", "leaves").out == "images [1 of 2]\n0 leaves of 12 cultivars in leaves\n"

@@ -5,13 +5,13 @@ import io
 from rich.console import Console
 
 from mnsa.cli import progress
-from mnsa.cli.progress import format_pace, image_progress
+from mnsa.cli.progress import format_speed, image_progress
 
 
-def test_pace_tells_images_per_second_and_the_time_left():
-    assert format_pace(left=100, now=50, seconds=10.0) == "5 images/s, 0:00:20 left"
-    assert format_pace(left=36_000, now=20, seconds=10.0) == "2 images/s, 5:00:00 left"
-    assert format_pace(left=7, now=0, seconds=3.0) == ""
+def test_speed_has_images_per_second_and_the_time_left():
+    assert format_speed(remaining=100, finished=50, seconds=10.0) == "5 images/s, 0:00:20 left"
+    assert format_speed(remaining=36_000, finished=20, seconds=10.0) == "2 images/s, 5:00:00 left"
+    assert format_speed(remaining=7, finished=0, seconds=3.0) == ""
 
 
 def shown(monkeypatch, *, terminal):
@@ -24,12 +24,12 @@ def shown(monkeypatch, *, terminal):
     return text.getvalue()
 
 
-def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
+def test_without_a_terminal_a_line_is_printed_every_30_seconds(monkeypatch):
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert 1 <= len(lines) < 4
     assert lines[0].startswith("20 of 40 images, 0.")
     assert lines[0].endswith(" left")
 
 
-def test_a_terminal_has_a_bar_with_the_pace(monkeypatch):
+def test_a_terminal_shows_a_bar(monkeypatch):
     assert "40/40" in shown(monkeypatch, terminal=True)

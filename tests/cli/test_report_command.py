@@ -10,7 +10,7 @@ from mnsa.run_folder import RunFolder
 def test_a_run_is_scored_measured_and_reported(mnsa, own_run):
     scored = mnsa("evaluate", own_run.path, "--split", "val", "--traits")
     assert scored.code == 0
-    assert scored.out.endswith(f"On one page: mnsa report {own_run.path}\n")
+    assert scored.out.endswith(f"Report: mnsa report {own_run.path}\n")
     reported = mnsa("report", own_run.path)
     assert (reported.code, reported.out) == (0, f"Written to {own_run.report_file}\n")
     text = own_run.report_file.read_text()
@@ -20,7 +20,7 @@ def test_a_run_is_scored_measured_and_reported(mnsa, own_run):
 
 def test_a_folder_that_is_neither_run_nor_study_is_refused(refused, tmp_path, dataset):
     for folder in (tmp_path, tmp_path / "nowhere", dataset):
-        assert f"{folder} is no study and no run" in refused("report", folder)
+        assert f"{folder} is no run and no study" in refused("report", folder)
     assert not (dataset / "report.html").exists()
 
 
@@ -30,11 +30,11 @@ def test_half_a_run_is_refused_by_what_is_missing(refused, own_run):
 
 
 def test_a_run_has_no_storage(refused, finished):
-    assert "--storage is where a study's trials are" in refused("report", finished.path, "--storage", "sqlite:///a.db")
+    assert "--storage is an option of studies" in refused("report", finished.path, "--storage", "sqlite:///a.db")
 
 
 def test_a_run_needs_no_optuna(mnsa, own_run, monkeypatch):
-    monkeypatch.setattr("mnsa.cli.app.find_spec", lambda name: None if name == "optuna" else name)
+    monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda name: None if name == "optuna" else name)
     assert mnsa("report", own_run.path).code == 0
 
 

@@ -28,7 +28,7 @@ def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tm
         "search", search_file, "--data", dataset, "--out", study, "--trials", 2, "--set", "search.sampler=random"
     )
     assert begun.code == 0
-    assert "243 networks to choose from, 2 trials (random, pruner halving)" in begun.out
+    assert "243 possible networks, 2 trials (random, pruner halving)" in begun.out
     assert f"mnsa search --join {study}" in begun.out
     assert "2 of 2 done" in begun.out
     assert f"(best): {study / 'best.toml'}" in begun.out
@@ -47,7 +47,7 @@ def test_join_takes_no_config_and_a_new_study_needs_everything(refused, search_f
     assert "--join takes everything from the study's folder" in refused("search", search_file, "--join", tmp_path)
     assert "Give a config, --data, --out and --trials" in refused("search", search_file, "--data", dataset)
     assert f"{tmp_path} is no study" in refused("search", "--join", tmp_path)
-    assert f"{tmp_path} is no study" in refused("report", tmp_path)
+    assert f"{tmp_path} is no run and no study" in refused("report", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_bad_input_is_refused_and_leaves_no_study(refused, search_file, dataset,
 
 
 def test_without_optuna_or_matplotlib_the_way_to_have_them_is_named(refused, search_file, monkeypatch, tmp_path):
-    monkeypatch.setattr("mnsa.cli.app.find_spec", lambda _: None)
+    monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda _: None)
     assert "pip install 'mnsa[search]'" in refused("search", "--join", tmp_path)
     assert "pip install 'mnsa[report]'" in refused("report", tmp_path)

@@ -1,84 +1,66 @@
-"""What the verbs share: the app they hang on, their common options, and the way out for errors."""
+"""The `mnsa` command: all verbs in the order of the help, log messages on the terminal, exit codes for errors."""
 
+import logging
 import sys
-from enum import StrEnum
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mnsa.errors import ConfigError, MnsaError
+from mnsa.cli.calibrate import calibrate
+from mnsa.cli.check import check
+from mnsa.cli.convert import convert
+from mnsa.cli.evaluate import evaluate
+from mnsa.cli.export import export
+from mnsa.cli.fit_trees import fit_trees
+from mnsa.cli.import_checkpoint import import_checkpoint
+from mnsa.cli.import_data import import_app
+from mnsa.cli.predict import predict
+from mnsa.cli.report import report
+from mnsa.cli.search import search
+from mnsa.cli.serve import serve
+from mnsa.cli.shared import console
+from mnsa.cli.split import split
+from mnsa.cli.synth import synth
+from mnsa.cli.train import train
+from mnsa.cli.traits import traits
+from mnsa.errors import MnsaError
+
+VERBS = {
+    "Prepare data": (synth, check, split, convert),
+    "Train and evaluate": (train, evaluate, calibrate, fit_trees, search, import_checkpoint, export, report),
+    "Predict and measure": (predict, traits, serve),
+}
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Which cultivar is this leaf, and where are its veins: one network for both.",
+    help="Classify leaf images by cultivar and segment their veins, with one network.",
     epilog=(
         "Example: `mnsa import folders photos/ --out leaves`, then "
         "`mnsa train configs/small.toml --data leaves --out runs/first`, then "
-        "`mnsa predict runs/first new_photos/ --out answers`"
+        "`mnsa predict runs/first new_photos/ --out predictions`"
     ),
 )
-console = Console(soft_wrap=True, markup=False)  # a path may hold brackets
-
-HeadOption = Annotated[
-    Literal["network", "trees"],
-    typer.Option("--head", help="Who says the class: the network's own head, or its `mnsa fit-trees`."),
-]
-EngineOption = Literal["onnx", "openvino", "torch"]
-PrecisionOption = Annotated[
-    Literal["float32", "bfloat16", "int8"],
-    typer.Option("--precision", help="Of the exported network; bfloat16: openvino alone; int8: onnx and openvino."),
-]
+for _panel, _verbs in VERBS.items():
+    for _verb in _verbs:
+        app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(import_app, name="import", rich_help_panel="Prepare data")
 
 
-class TtaName(StrEnum):
-    """What `mnsa.load` knows as `tta`: typer takes a list of an enumeration, but not of a Literal."""
+class ConsoleHandler(logging.Handler):
+    """Prints log messages to standard output as plain lines; warnings are marked."""
 
-    flips = "flips"
-    rot90 = "rot90"
-    scales = "scales"
-
-
-TtaOption = Annotated[
-    list[TtaName] | None,
-    typer.Option("--tta", help="Average over views of each image: flips, rotations by 90 degrees, scales; repeat it."),
-]
-OutOption = Annotated[Path, typer.Option("--out", help="New folder; one that exists is never overwritten.")]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-MaskClassOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mask-class",
-        help="Name of a mask class. One is enough for a mask of 0 and 1; else repeat it, in order of pixel value, the "
-        "background (0) first.",
-    ),
-]
-PxPerMmOption = Annotated[
-    float | None, typer.Option(help="Scale, in pixels per millimetre; without it traits are in pixels.")
-]
-VeinOption = Annotated[
-    list[str] | None, typer.Option("--vein", help="Mask class that is vein, if not called so; repeat it.")
-]
-LeafOption = Annotated[
-    list[str] | None, typer.Option("--leaf", help="Mask class that is leaf, if not called so; repeat it.")
-]
-LesionOption = Annotated[
-    list[str] | None, typer.Option("--lesion", help="Mask class that is lesion, if not called so; repeat it.")
-]
-ReferenceAreaOption = Annotated[
-    Literal["hull", "image"],
-    typer.Option(help="What vein density relates to where no leaf is known: the veins' convex hull, or the image."),
-]
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        console.print(self.format(record), style=style, highlight=False)
 
 
 def main() -> None:
-    """Entry point of the `mnsa` command: a MnsaError becomes one paragraph and its exit code."""
+    """Run the command line. A MnsaError becomes one paragraph on standard error and its exit code."""
+    _show_log_messages()
     try:
         app(prog_name="mnsa")
     except MnsaError as error:
@@ -86,7 +68,8 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def require_extra(module: str, extra: str) -> None:
-    """Raises: ConfigError saying how to install what a verb needs beyond the basics."""
-    if find_spec(module) is None:
-        raise ConfigError(f"This needs {module}, which is missing: pip install 'mnsa[{extra}]'.")
+def _show_log_messages() -> None:
+    logger = logging.getLogger("mnsa")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(ConsoleHandler())

@@ -1,48 +1,53 @@
-"""The verb that finds out how sure a run really is."""
+"""`mnsa calibrate`: calibrate the class probabilities of a run."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.app import RunArgument, app, console
+from mnsa.cli.shared import OtherDataOption, RunArgument, console
 
 if TYPE_CHECKING:
     from mnsa.inference.calibration_file import Calibration
 
 
-@app.command()
 def calibrate(
     run: RunArgument,
-    data: Annotated[Path | None, typer.Option("--data", help="Another data set than the run's own.")] = None,
+    data: OtherDataOption = None,
     target: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of right answers among those that aren't `unknown`.")
+        float, typer.Option(min=0, max=1, help="Accuracy to reach on the images that are not `unknown`.")
     ] = 0.95,
 ) -> None:
-    """Make probabilities mean what they say, and find below which an answer is `unknown`; on validation alone.
+    """Calibrate class probabilities on validation images, and set the threshold below which a class is `unknown`.
 
-    Example: `mnsa calibrate runs/first`, then `mnsa predict runs/first photos/ --out answers`
+    Example: `mnsa calibrate runs/first`, then `mnsa predict runs/first photos/ --out predictions`
     """
     from mnsa.inference.calibration_file import CALIBRATION_FILE
     from mnsa.workflows.calibrate import calibrate_run
 
-    found = calibrate_run(run, target=target, dataset=data)
-    console.print(f"{found.dataset}, split {found.split}, {found.images} images, {found.correct} answers right")
-    console.print(_temperature_line(found))
-    console.print(_threshold_line(found))
-    console.print("The trees' head (--head trees) is not calibrated: temperature 1, no threshold.")
+    calibration = calibrate_run(run, target=target, dataset=data)
+    console.print(
+        f"{calibration.dataset}, split {calibration.split}, {calibration.images} images, {calibration.correct} correct"
+    )
+    console.print(_temperature_line(calibration))
+    console.print(_threshold_line(calibration))
+    console.print("The boosted trees (--head trees) are not calibrated: temperature 1, no threshold.")
     console.print(f"Written to {run / CALIBRATION_FILE}")
 
 
-def _temperature_line(found: "Calibration") -> str:
-    if not found.fitted:
-        return "Every answer is right, which says nothing of how sure is too sure: temperature 1, as it was."
-    before, after = found.ece["before"], found.ece["after"]
-    return f"Temperature {found.temperature:.3f}: calibration error {before:.3f} -> {after:.3f} ({found.bins} bins)"
+def _temperature_line(calibration: "Calibration") -> str:
+    if not calibration.fitted:
+        return "Every prediction is correct, so no temperature can be fitted: temperature 1."
+    before, after = calibration.ece["before"], calibration.ece["after"]
+    return (
+        f"Temperature {calibration.temperature:.3f}: expected calibration error {before:.3f} -> {after:.3f} "
+        f"({calibration.bins} bins)"
+    )
 
 
-def _threshold_line(found: "Calibration") -> str:
-    if found.threshold is None:
-        return f"No threshold: at none are {found.target:g} of the answers right. No answer becomes `unknown`."
-    accepted = f"{found.accepted} of {found.images} images reach it, {found.accepted_correct} of them answered right"
-    return f"`unknown` below {found.threshold:.4f}: {accepted} (target {found.target:g})"
+def _threshold_line(calibration: "Calibration") -> str:
+    if calibration.threshold is None:
+        return f"No threshold: none reaches an accuracy of {calibration.target:g}. No class becomes `unknown`."
+    return (
+        f"`unknown` below {calibration.threshold:.4f}: {calibration.accepted} of {calibration.images} images are above, "
+        f"{calibration.accepted_correct} of them correct (target {calibration.target:g})"
+    )

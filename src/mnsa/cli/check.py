@@ -1,49 +1,49 @@
-"""Verbs that look at a data set, deal it anew, or take one out of an archive."""
+"""`mnsa check`: validate a data set and list its findings."""
 
 import json
-import sys
 import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
-from mnsa.cli.app import MaskClassOption, OutOption, SeedOption, app, console
-from mnsa.cli.data import ValFractionOption, import_app
+from mnsa.cli.progress import image_progress
+from mnsa.cli.shared import DatasetArgument, console
 from mnsa.errors import DataError
 
-DataSetArgument = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
+if TYPE_CHECKING:
+    from mnsa.data.findings import Finding
+    from mnsa.data.validation.summary import Summary
+    from mnsa.data.validation.validate import ValidationReport
+
+_MAX_SHOWN_PER_KIND, _MAX_SHOWN_CLASSES = 10, 30
 
 
-@app.command()
 def check(
-    dataset: DataSetArgument,
+    dataset: DatasetArgument,
     json_file: Annotated[Path | None, typer.Option("--json", help="New file for all findings and the summary.")] = None,
     contact_sheet: Annotated[
-        Path | None, typer.Option(help="New PNG: images at a glance, their masks outlined.")
+        Path | None, typer.Option(help="New PNG with thumbnails of the images and the outlines of their masks.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the findings don't depend on it.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes. It does not change the findings.")] = 2,
 ) -> None:
-    """List every finding of a data set. Exit code 0 when there is none, 1 with warnings alone, 2 with errors.
+    """Validate a data set and list all findings. Exit code 0: no findings, 1: warnings only, 2: errors.
 
     Example: `mnsa check leaves --json findings.json --contact-sheet leaves.png`
     """
     for file in (json_file, contact_sheet):
         if file and (file.exists() or not file.absolute().parent.is_dir()):
-            raise DataError(f"{file} exists already, or its folder doesn't. Choose another file.")
-    from mnsa.cli.check_tables import findings_table, summary_tables
+            raise DataError(f"{file} exists already, or its folder doesn't exist. Choose another file.")
     from mnsa.data.validation.contact_sheet import write_contact_sheet
     from mnsa.data.validation.validate import validate_dataset
 
-    bar = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    task = bar.add_task("Looking at images", total=None)
-    with bar, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow mumbles about a file, its findings say
-        report = validate_dataset(
-            dataset, workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with image_progress() as show, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings about a file appear as findings
+        report = validate_dataset(dataset, workers=workers, progress=lambda done, total: show(done, total, done))
     if report.findings:
         console.print(findings_table(report))
     if report.summary:
@@ -52,68 +52,83 @@ def check(
     console.print(f"{report.errors} errors, {len(report.findings) - report.errors} warnings: {dataset}")
     if json_file:
         text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        json_file.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name need not be UTF-8
+        json_file.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be UTF-8
     if contact_sheet and report.manifest:
         write_contact_sheet(report.manifest, contact_sheet)
     raise typer.Exit(report.exit_code)
 
 
-@app.command()
-def split(
-    dataset: DataSetArgument,
-    out: OutOption,
-    val_fraction: Annotated[
-        float | None, typer.Option(min=0.01, max=0.9, help="Fraction of the rows that are split again; default 0.2.")
-    ] = None,
-    test_fraction: Annotated[
-        float | None, typer.Option(min=0.01, max=0.9, help="Fraction of all rows; without it the test rows stay test.")
-    ] = None,
-    num_folds: Annotated[int | None, typer.Option(min=2, help="How many folds.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="The fold that becomes val, counted from 0.")] = None,
-    train_per_class: Annotated[
-        int | None, typer.Option(min=1, help="Training images per class that stay; the others are used nowhere.")
-    ] = None,
-    seed: SeedOption = 1,
-) -> None:
-    """Split a data set again: by fractions, as one of several folds, or down to a few images per class.
+def findings_table(report: "ValidationReport") -> Table:
+    """Return the findings, errors first; at most ten of one kind."""
+    table = Table(title=_plain_text(f"{report.folder}: findings"), title_justify="left", show_lines=True)
+    for name in ("", "finding", "file"):
+        table.add_column(name, overflow="fold")
+    table.add_column("problem and fix", ratio=1, overflow="fold")
+    shown: Counter[str] = Counter()
+    total = Counter(finding.kind for finding in report.findings)
+    for finding in report.findings:
+        shown[finding.kind] += 1
+        if shown[finding.kind] <= _MAX_SHOWN_PER_KIND:
+            table.add_row(*_finding_cells(finding))
+        elif shown[finding.kind] == total[finding.kind]:
+            rest = f"... and {total[finding.kind] - _MAX_SHOWN_PER_KIND} more of this kind. --json writes all"
+            table.add_row(_severity_text(finding), finding.kind, rest, "")
+    return table
 
-    Classes are spread alike and groups stay whole. The images stay where they are.
 
-    Example: `mnsa split leaves --val-fraction 0.2 --test-fraction 0.2 --seed 1 --out leaves-split`
-    """
-    from dataclasses import replace
+def summary_tables(summary: "Summary") -> Iterator[Table]:
+    """Yield the image counts per class and split, then sizes, mask areas and scale."""
+    counts = Table(title="images", title_justify="left")
+    for name in ("class", *summary["splits"]):
+        counts.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
+    for number, (name, splits) in enumerate(summary["classes"].items()):
+        if number < _MAX_SHOWN_CLASSES:
+            counts.add_row(_plain_text(name), *map(str, splits.values()))
+    if (more := len(summary["classes"]) - _MAX_SHOWN_CLASSES) > 0:
+        counts.add_row(f"... and {more} more")
+    counts.add_row("all", *map(str, summary["splits"].values()), style="bold")
+    yield counts
+    lines = Table(show_header=False)
+    lines.add_column()
+    lines.add_column(overflow="fold")
+    for name, text in _summary_lines(summary).items():
+        lines.add_row(name, _plain_text(text))
+    yield lines
 
-    from mnsa.data.manifest import SPLITS, read_manifest, write_manifest
-    from mnsa.data.splits import SplitPlan, split_rows
 
-    manifest = read_manifest(dataset)
-    rows, notes = split_rows(
-        manifest.rows, SplitPlan(val_fraction, test_fraction, num_folds, fold, train_per_class), seed=seed
+def _summary_lines(summary: "Summary") -> dict[str, str]:
+    lines = {"images": f"{summary['images']}, of which {summary['masks']} with a mask; {summary['groups']} groups"}
+    if size := summary["size"]:
+        sizes = ", ".join(f"{name} {size[name][0]} x {size[name][1]}" for name in ("smallest", "median", "largest"))
+        lines["size in pixels"] = f"{sizes}; {size['different']} different"
+    if fractions := summary["foreground"]:
+        lines["mask area"] = ", ".join(f"{name} {fraction:.2%}" for name, fraction in fractions.items())
+    lines["scale"] = _scale_text(summary["px_per_mm"], summary["images"])
+    return lines
+
+
+def _scale_text(scale: Mapping[str, Any] | None, images: int) -> str:
+    if not scale:
+        return "unknown"
+    values = ", ".join(f"{name} {scale[name]:.4g}" for name in ("smallest", "median", "largest"))
+    return f"{values} px/mm; known for {scale['rows']} of {images} images"
+
+
+def _finding_cells(finding: "Finding") -> tuple[Text, str, Text, Text]:
+    line = finding.where.rpartition(", ")[2]
+    place = f"{line}: " if line.startswith("line ") else ""
+    return (
+        _severity_text(finding),
+        finding.kind,
+        _plain_text(finding.file),
+        _plain_text(f"{place}{finding.reason}. {finding.fix}."),
     )
-    write_manifest(replace(manifest, name=out.name, rows=rows), out)
-    for note in notes:
-        console.print(note)
-    counts = ", ".join(f"{sum(row.split == name for row in rows)} {name}" for name in SPLITS)
-    console.print(f"{counts}, {sum(not row.split for row in rows)} unused: {out}")
 
 
-@import_app.command("zip")
-def import_zip(
-    source: Annotated[Path, typer.Argument(help="Zip file of class folders, with or without train/val/test above.")],
-    out: OutOption,
-    mask_class: MaskClassOption = None,
-    max_gigabytes: Annotated[float, typer.Option(min=0.001, help="Largest size when unpacked.")] = 20,
-    max_files: Annotated[int, typer.Option(min=1, help="Most members.")] = 200_000,
-    val_fraction: ValFractionOption = 0.2,
-    seed: SeedOption = 1,
-) -> None:
-    """Class folders in a zip file, which is unpacked into the new data set; what is not safe to unpack is refused.
+def _severity_text(finding: "Finding") -> Text:
+    return Text(finding.severity, style="bold red" if finding.severity == "error" else "yellow")
 
-    Example: `mnsa import zip photos.zip --out leaves`
-    """
-    from mnsa.data.formats.zip_archive import ZipLimits
-    from mnsa.data.formats.zip_archive import import_zip as read
 
-    limits = ZipLimits(total_bytes=int(max_gigabytes * 10**9), files=max_files)
-    manifest = read(source, out, limits=limits, mask_classes=mask_class, val_fraction=val_fraction, seed=seed)
-    console.print(f"{len(manifest.rows)} images, {len(manifest.classes)} classes: {out}")
+def _plain_text(text: str) -> Text:
+    """Escape control characters, so that a file name can't send commands to the terminal."""
+    return Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, otherwise a line now and then, on standard error."""
+"""Progress of long commands on standard error: a bar on a terminal, otherwise a line every 30 seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,41 +12,43 @@ _LINE_INTERVAL_S = 30.0
 
 @contextmanager
 def image_progress(console: Console | None = None) -> Iterator[Callable[[int, int, int], None]]:
-    """Show (images finished, images in all, of these now): with images per second and the time left."""
+    """Yield a callback for (images finished, images in all, images finished by this call).
+
+    The first and the third number differ when work is resumed. The callback shows images per second and the time left.
+    """
     console = console or Console(stderr=True, soft_wrap=True)
     start = time.monotonic()
     if console.is_terminal:
-        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
+        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}")
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task("", total=None, pace="")
+            task = bar.add_task("", total=None, speed="")
 
-            def show(finished: int, total: int, now: int) -> None:
-                bar.update(task, completed=finished, total=total, pace=_current_pace(total - finished, now, start))
+            def show(finished: int, total: int, new: int) -> None:
+                bar.update(task, completed=finished, total=total, speed=_speed_since(start, total - finished, new))
 
             yield show
     else:
         last = start
 
-        def show(finished: int, total: int, now: int) -> None:
+        def show(finished: int, total: int, new: int) -> None:
             nonlocal last
             if time.monotonic() - last >= _LINE_INTERVAL_S:
                 last = time.monotonic()
-                console.print(
-                    f"{finished} of {total} images, {_current_pace(total - finished, now, start)}", highlight=False
-                )
+                speed = _speed_since(start, total - finished, new)
+                console.print(f"{finished} of {total} images, {speed}", highlight=False)
 
         yield show
 
 
-def format_pace(left: int, now: int, seconds: float) -> str:
-    """Images per second, and how long `left` images will take, from `now` images in `seconds`."""
-    if not now or seconds <= 0:
+def format_speed(remaining: int, finished: int, seconds: float) -> str:
+    """Format images per second and the remaining time, from `finished` images in `seconds`."""
+    if not finished or seconds <= 0:
         return ""
-    rate = now / seconds
-    minutes, rest = divmod(round(left / rate), 60)
+    rate = finished / seconds
+    minutes, rest = divmod(round(remaining / rate), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{rate:.3g} images/s, {hours}:{minutes:02}:{rest:02} left"
 
 
-def _current_pace(left: int, now: int, start: float) -> str:
-    return format_pace(left, now, time.monotonic() - start)
+def _speed_since(start: float, remaining: int, finished: int) -> str:
+    return format_speed(remaining, finished, time.monotonic() - start)

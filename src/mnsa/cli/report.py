@@ -1,28 +1,29 @@
-"""The verb that makes a page of what a folder holds."""
+"""`mnsa report`: write a run or a study as one HTML page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.app import app, console, require_extra
+from mnsa.cli.shared import console, require_extra
 from mnsa.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from mnsa.study_folder import StudyFolder
 
 
-@app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder, or study folder.")],
-    storage: Annotated[str | None, typer.Option(help="Where this machine reaches the study's storage.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Run folder or study folder.")],
+    storage: Annotated[
+        str | None, typer.Option(help="URL of the study's storage, if it differs on this machine.")
+    ] = None,
 ) -> None:
-    """Show a run or a study on one page that needs nothing else: FOLDER/report.html.
+    """Write a run or a study as one self-contained page: FOLDER/report.html.
 
-    A run: scores, curves, confusion matrix, classes, worst and best images, traits, reliability, config, provenance.
-    A study: its trials, the Pareto front, what IoU depends on, the winner and its rivals; report/*.png as well.
+    Run: scores, curves, confusion matrix, classes, worst and best images, traits, reliability, config, provenance.
+    Study: trials, Pareto front, effect of each parameter on IoU, selected trial. Figures also go to report/*.png.
 
-    Example: `mnsa report runs/first`, `mnsa report studies/leaves`. To watch a study while it runs:
+    Example: `mnsa report runs/first`, `mnsa report studies/leaves`. To watch a running study:
     `optuna-dashboard sqlite:///studies/leaves/study.db` (pip install optuna-dashboard).
     """
     require_extra("matplotlib", "report")
@@ -34,14 +35,14 @@ def report(
         _report_study(study, storage)
     elif run.provenance_file.is_file() or run.config_file.is_file():
         if storage is not None:
-            raise ConfigError(f"--storage is where a study's trials are, and {folder} is a run. Leave it out.")
+            raise ConfigError(f"--storage is an option of studies, and {folder} is a run. Leave it out.")
         from mnsa.report.run_page import write_run_report
 
         write_run_report(run)
     else:
         raise RunError(
-            f"{folder} is no study and no run: it holds neither study.toml nor config.toml and provenance.json. "
-            "Expected what `mnsa train --out` or `mnsa search --out` wrote."
+            f"{folder} is no run and no study: it has neither config.toml and provenance.json nor study.toml. "
+            "Expected a folder that `mnsa train --out` or `mnsa search --out` wrote."
         )
     console.print(f"Written to {folder / 'report.html'}")
 

@@ -1,31 +1,35 @@
-"""The verb that finds a network: a study, begun or joined."""
+"""`mnsa search`: search for an architecture, or join a running search."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.app import app, console, require_extra
+from mnsa.cli.shared import console, require_extra
 from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mnsa.search.study import Study
 
-@app.command()
+
 def search(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; [search] says what is varied.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data set; its test rows stay out of the study.")] = None,
-    out: Annotated[Path | None, typer.Option(help="New study folder, whose name the study bears.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="How many trials, by all workers together.")] = None,
-    join: Annotated[Path | None, typer.Option(help="Work on this study, or resume it, from any process.")] = None,
-    storage: Annotated[str | None, typer.Option(help="URL of the trials' storage; without: a file in --out.")] = None,
-    select: Annotated[str | None, typer.Option(help="best IoU, knee of the Pareto front, or under=GMACS.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeat it.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="TOML file. Its [search] section defines the space.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data set. The search never uses its test rows.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New study folder. Its name is the study's name.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials of all workers together.")] = None,
+    join: Annotated[Path | None, typer.Option(help="Study folder to join as a worker, or to resume.")] = None,
+    storage: Annotated[str | None, typer.Option(help="URL of the trial storage. Default: a file in --out.")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Rule: best (IoU), knee (of the Pareto front), or under=GMACS.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value. Repeat it.")] = None,
 ) -> None:
-    """Find the widths (and more) of a network, by its IoU on validation.
+    """Search for the widths (and other parameters) of a network by validation IoU.
 
     Example: `mnsa search configs/search.toml --data leaves --out studies/leaves --trials 40`
 
-    Storages: sqlite:///FILE, postgresql://..., mysql://..., journal:FILE (a shared disk), grpc://HOST:PORT.
+    Storages: sqlite:///FILE, postgresql://..., mysql://..., journal:FILE (shared disk), grpc://HOST:PORT.
     """
     require_extra("optuna", "search")
     if join is not None:
@@ -46,19 +50,22 @@ def search(
         from mnsa.search.study import create_study
 
         study = create_study(whole, data, out, trials=trials, storage=storage, rule=select or "best")
+    _run_study(study, select)
+
+
+def _run_study(study: "Study", select: str | None) -> None:
     from mnsa.search.results import write_best
     from mnsa.search.worker import run_worker
 
-    settings = study.config.search
+    settings, folder = study.config.search, study.folder
     console.print(
-        f"Study {study.name!r}: {study.space.num_points:,} networks to choose from, {study.queue.budget} trials "
-        f"({settings.sampler}, pruner {settings.pruner}), kept in {study.url}. "
-        f"More workers, or after an interruption: mnsa search --join {study.folder.path}"
+        f"Study {study.name!r}: {study.space.num_points:,} possible networks, {study.queue.budget} trials "
+        f"({settings.sampler}, pruner {settings.pruner}), storage {study.url}. "
+        f"To add a worker or to resume: mnsa search --join {folder.path}"
     )
     run_worker(study)
-    found = write_best(study, select)
-    path = study.folder.path
-    console.print(f"Selected trial {found.trial.number} ({found.study.selection_rule}): {study.folder.best_file}")
+    best = write_best(study, select)
+    console.print(f"Selected trial {best.trial.number} ({best.study.selection_rule}): {folder.best_file}")
     console.print(
-        f"Train it: mnsa train {study.folder.best_file} --data DATASET --out RUN. See all: mnsa report {path}"
+        f"Train it: mnsa train {folder.best_file} --data DATASET --out RUN. Report: mnsa report {folder.path}"
     )

@@ -1,40 +1,40 @@
-"""The verb that measures masks."""
+"""`mnsa traits`: measure traits of mask files."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnsa.cli.app import (
+from mnsa.cli.shared import (
     LeafOption,
     LesionOption,
     MaskClassOption,
     PxPerMmOption,
     ReferenceAreaOption,
     VeinOption,
-    app,
     console,
 )
 from mnsa.errors import ConfigError
 
 
-@app.command()
 def traits(
-    masks: Annotated[list[str], typer.Argument(help="Mask files, folders or globs.")],
-    out: Annotated[Path, typer.Option(help="New CSV file; one that exists is never overwritten.")],
+    masks: Annotated[list[str], typer.Argument(help="Mask files, folders or glob patterns.")],
+    out: Annotated[Path, typer.Option(help="New CSV file. An existing file is never overwritten.")],
     px_per_mm: PxPerMmOption = None,
     mask_class: MaskClassOption = None,
     vein: VeinOption = None,
     leaf: LeafOption = None,
     lesion: LesionOption = None,
     leaf_masks: Annotated[
-        Path | None, typer.Option(help="Folder of leaf masks (0 and 1 or 255), of the masks' names.")
+        Path | None, typer.Option(help="Folder of leaf masks (0 and 1 or 255) with the same file names.")
     ] = None,
     reference_area: ReferenceAreaOption = "hull",
 ) -> None:
-    """Measure masks: leaf, veins, areoles, lesions, a row each. Exit code 3 when a file was broken.
+    """Measure leaf, veins, areoles and lesions in masks: a CSV row per mask. Exit code 3 if a file could not be read.
 
-    Unnamed masks (0 and 1 or 255) show veins. Example: `mnsa traits answers/masks --px-per-mm 20 --out traits.csv`
+    Without --mask-class, masks of 0 and 1 or 255 show veins.
+
+    Example: `mnsa traits predictions/masks --px-per-mm 20 --out traits.csv`
     """
     from mnsa.traits import TraitMeasurer, find_roles
     from mnsa.traits.measurer import DEFAULT_MASK_CLASS
@@ -42,7 +42,7 @@ def traits(
     names = mask_class or [DEFAULT_MASK_CLASS]
     roles = find_roles(names, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
     if leaf_masks is not None and roles.leaf:
-        raise ConfigError("The masks show the leaf themselves. Leave out --leaf-masks, or don't name a class leaf.")
+        raise ConfigError("The masks already have a leaf class. Leave out --leaf-masks, or don't name a leaf class.")
     measurer = TraitMeasurer(
         roles, px_per_mm=px_per_mm, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
     )
@@ -50,6 +50,6 @@ def traits(
     from mnsa.workflows.measure_traits import measure_files
 
     measured = measure_files(measurer, find_images(masks), out, mask_classes=len(names), leaf_masks=leaf_masks)
-    console.print(f"{measured.done} measured, {measured.failed} broken: {out}")
+    console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
     if measured.failed:
         raise typer.Exit(3)

@@ -15,7 +15,7 @@ from leaf_files import LeafFiles
 from PIL import Image
 from rich.console import Console
 
-from mnsa.cli.check_tables import findings_table, summary_tables
+from mnsa.cli.check import findings_table, summary_tables
 from mnsa.data.manifest import Manifest, Row, read_manifest
 from mnsa.data.validation import validate
 from mnsa.data.validation.validate import find_errors, require_valid, validate_dataset
@@ -58,7 +58,7 @@ def test_findings_do_not_depend_on_the_number_of_processes(own_dataset: Path, mo
 
 
 def test_processes_that_look_at_files_load_no_torch() -> None:
-    code = "import sys, mnsa.data.validation.validate, mnsa.cli.check_tables\n"
+    code = "import sys, mnsa.data.validation.validate, mnsa.cli.check\n"
     code += "assert not {'torch', 'scipy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,0 +1,50 @@
+"""`mnsa evaluate`: compute the scores of a run on a split."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from mnsa.cli.shared import (
+    HeadOption,
+    LeafOption,
+    LesionOption,
+    OtherDataOption,
+    RunArgument,
+    TtaOption,
+    VeinOption,
+    console,
+)
+from mnsa.errors import ConfigError
+
+
+def evaluate(
+    run: RunArgument,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Split to evaluate on.")] = "test",
+    data: OtherDataOption = None,
+    head: HeadOption = "network",
+    tta: TtaOption = None,
+    iou_upstream: Annotated[
+        bool, typer.Option("--iou-upstream", help="Add the IoU of the published code, which is too high.")
+    ] = False,
+    traits: Annotated[
+        bool, typer.Option("--traits", help="Measure true and predicted masks, so that `mnsa report` compares them.")
+    ] = False,
+    vein: VeinOption = None,
+    leaf: LeafOption = None,
+    lesion: LesionOption = None,
+) -> None:
+    """Evaluate a run on a split, at the original image size. RUN/predictions gets a row per image.
+
+    Example: `mnsa evaluate runs/first --split test`
+    """
+    if not traits and (vein or leaf or lesion):
+        raise ConfigError("--vein, --leaf and --lesion are options of trait measurement. Add --traits.")
+    from mnsa.cli.tables import score_tables
+    from mnsa.workflows.evaluate import evaluate_run, scores_key
+
+    roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
+    views = tta or ()
+    scores = evaluate_run(run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles)
+    for table in score_tables(scores, scores_key(split, head, views)):
+        console.print(table)
+    console.print(f"Written to {run / 'evaluation.json'}. Report: mnsa report {run}")

@@ -1,0 +1,204 @@
+"""`mnsa import`: import data sets of other formats. One command per format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnsa.cli.shared import MaskClassOption, OutOption, SeedOption, console
+
+if TYPE_CHECKING:
+    from mnsa.data.manifest import Manifest
+
+import_app = typer.Typer(
+    no_args_is_help=True, help="Import a data set: image folders, tables, COCO, YOLO, nnU-Net, ... Files are not moved."
+)
+
+ValFractionOption = Annotated[
+    float,
+    typer.Option(min=0.01, max=0.9, help="Fraction of train that becomes val if the source has no validation split."),
+]
+
+
+@import_app.command("folders")
+def import_folders(
+    source: Annotated[Path, typer.Argument(help="Folder with a folder per class, with or without train/val/test.")],
+    out: OutOption,
+    mask_class: MaskClassOption = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import class folders, with or without a folder of masks.
+
+    Example: `mnsa import folders photos/ --out leaves`
+    """
+    from mnsa.data.formats.folders import import_folders as read
+
+    _write_manifest(read(source, mask_classes=mask_class, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("csv")
+def import_csv(
+    source: Annotated[Path, typer.Argument(help="CSV file with a row per image. Paths are relative to it.")],
+    out: OutOption,
+    image: Annotated[str, typer.Option(help="Column of image paths.")] = "image",
+    mask: Annotated[str | None, typer.Option(help="Column of mask paths.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of class names.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column of train/val/test.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of groups, such as plants. A group stays in one split.")
+    ] = None,
+    px_per_mm: Annotated[str | None, typer.Option(help="Column of scales, in pixels per millimeter.")] = None,
+    drop_label: Annotated[list[str] | None, typer.Option(help="Leave out rows of this class. Repeat it.")] = None,
+    mask_class: MaskClassOption = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import a table of images, masks and labels.
+
+    Example: `mnsa import csv labels.csv --image file --mask mask --label cultivar --out leaves`
+    """
+    from mnsa.data.formats.csv_table import import_csv as read
+
+    manifest = read(
+        source, image=image, mask=mask, label=label, split=split, group=group, px_per_mm=px_per_mm,
+        drop_labels=drop_label or [], mask_classes=mask_class, val_fraction=val_fraction, seed=seed,
+    )  # fmt: skip
+    _write_manifest(manifest, out)
+
+
+@import_app.command("masks")
+def import_masks(
+    images: Annotated[Path, typer.Argument(help="Folder of images, with or without train/val/test.")],
+    masks: Annotated[Path, typer.Argument(help="Folder of masks with the same layout: NAME.png or NAME_mask.png.")],
+    out: OutOption,
+    mask_class: MaskClassOption = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import a folder of images and a folder of masks, without class labels.
+
+    Example: `mnsa import masks photos/ veins/ --mask-class vein --out leaves`
+    """
+    from mnsa.data.formats.mask_folders import import_masks as read
+
+    _write_manifest(read(images, masks, mask_classes=mask_class, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("zip")
+def import_zip(
+    source: Annotated[Path, typer.Argument(help="Zip file of class folders, with or without train/val/test.")],
+    out: OutOption,
+    mask_class: MaskClassOption = None,
+    max_gigabytes: Annotated[float, typer.Option(min=0.001, help="Maximum unpacked size.")] = 20,
+    max_files: Annotated[int, typer.Option(min=1, help="Maximum number of files.")] = 200_000,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import class folders from a zip file. It is unpacked into the new data set; unsafe archives are refused.
+
+    Example: `mnsa import zip photos.zip --out leaves`
+    """
+    from mnsa.data.formats.zip_archive import ZipLimits
+    from mnsa.data.formats.zip_archive import import_zip as read
+
+    limits = ZipLimits(total_bytes=int(max_gigabytes * 10**9), files=max_files)
+    _print_manifest(
+        read(source, out, limits=limits, mask_classes=mask_class, val_fraction=val_fraction, seed=seed), out
+    )
+
+
+@import_app.command("coco")
+def import_coco(
+    source: Annotated[Path, typer.Argument(help="JSON file of annotations, or a folder with one file per split.")],
+    images: Annotated[Path, typer.Option(help="Folder that the file names of the annotations are relative to.")],
+    out: OutOption,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import COCO annotations: polygons and RLE become masks. The images are copied.
+
+    Example: `mnsa import coco annotations/ --images images/ --out leaves`
+    """
+    from mnsa.data.formats.coco import import_coco as read
+
+    _print_manifest(read(source, out, images=images, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("yolo")
+def import_yolo(
+    source: Annotated[Path, typer.Argument(help="Folder with data.yaml, images and labels, or the data.yaml.")],
+    out: OutOption,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import YOLO segmentation labels: polygons become masks. The images are copied.
+
+    Example: `mnsa import yolo leaves-seg/ --out leaves`
+    """
+    from mnsa.data.formats.yolo import import_yolo as read
+
+    _print_manifest(read(source, out, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("nnunet")
+def import_nnunet(
+    source: Annotated[Path, typer.Argument(help="Folder such as Dataset101_leaves, with dataset.json and imagesTr.")],
+    out: OutOption,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import a 2D data set of nnU-Net, version 2.
+
+    Example: `mnsa import nnunet Dataset101_leaves --out leaves`
+    """
+    from mnsa.data.formats.nnunet import import_nnunet as read
+
+    _print_manifest(read(source, out, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("mganet")
+def import_mganet(
+    source: Annotated[Path, typer.Argument(help="Folder of a data set: soybean_2_1, soybean_1_1, btf or hainan_leaf.")],
+    out: OutOption,
+    mask_class: MaskClassOption = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import a data set of MGANet and MNSA: train, test, l2_mask and labels.pkl.
+
+    Example: `mnsa import mganet data/soybean_2_1 --out soybean`
+    """
+    from mnsa.data.formats.mganet import import_mganet as read
+
+    _write_manifest(read(source, mask_classes=mask_class, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("ufg")
+def import_ufg(
+    source: Annotated[Path, typer.Argument(help="Folder with images and anno, or the folder of SoyAgeing's stages.")],
+    out: OutOption,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import a data set of the UFG benchmark: images, and lists of them in anno.
+
+    Example: `mnsa import ufg data/COTTON --out cotton`
+    """
+    from mnsa.data.formats.ufg import import_ufg as read
+
+    _write_manifest(read(source, val_fraction=val_fraction, seed=seed), out)
+
+
+def _write_manifest(manifest: "Manifest", out: Path) -> None:
+    from mnsa.data.manifest import write_manifest
+
+    write_manifest(manifest, out)
+    _print_manifest(manifest, out)
+
+
+def _print_manifest(manifest: "Manifest", out: Path) -> None:
+    console.print(
+        f"{len(manifest.rows)} images, {len(manifest.classes)} classes, {len(manifest.mask_classes)} mask classes: "
+        f"{out}"
+    )

@@ -1,0 +1,98 @@
+"""`mnsa predict`: predict classes and masks of image files."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnsa.cli.progress import image_progress
+from mnsa.cli.shared import (
+    EngineName,
+    HeadOption,
+    LeafOption,
+    LesionOption,
+    OutOption,
+    PrecisionOption,
+    PxPerMmOption,
+    ReferenceAreaOption,
+    RunArgument,
+    TtaOption,
+    VeinOption,
+    console,
+)
+from mnsa.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mnsa.batch.predict_files import PredictionSummary
+
+
+def predict(
+    run: RunArgument,
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    out: OutOption,
+    head: HeadOption = "network",
+    traits: Annotated[bool, typer.Option("--traits", help="Measure the masks, like `mnsa traits`.")] = False,
+    px_per_mm: PxPerMmOption = None,
+    vein: VeinOption = None,
+    leaf: LeafOption = None,
+    lesion: LesionOption = None,
+    reference_area: ReferenceAreaOption = "hull",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw attention and Grad-CAM of the predicted class over each image.")
+    ] = False,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Run the network that `mnsa export` wrote. Default: eager PyTorch.")
+    ] = None,
+    precision: PrecisionOption = "float32",
+    tta: TtaOption = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
+    ] = None,
+) -> None:
+    """Predict image files: classes as CSV, masks as PNG, overlays as JPEG. Exit code 3 if a file could not be read.
+
+    The same command continues an interrupted prediction. `torchrun` splits the images among processes and machines.
+
+    Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out predictions`
+    """
+    if not traits and (px_per_mm is not None or vein or leaf or lesion or reference_area != "hull"):
+        raise ConfigError(
+            "--px-per-mm, --vein, --leaf, --lesion and --reference-area are options of trait measurement. Add --traits."
+        )
+    if engine is None and precision != "float32":
+        raise ConfigError("--precision is an option of exported networks. Add --engine.")
+    from mnsa.batch.batching import local_device, shard_from_env
+    from mnsa.batch.predict_files import find_images, predict_files
+    from mnsa.batch.prediction_folder import is_prediction_folder
+    from mnsa.inference.predictor import load
+    from mnsa.traits import TraitMeasurer, find_roles
+
+    predictor = load(run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or ())
+    measurer = None
+    if traits:
+        roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
+        measurer = TraitMeasurer(roles, px_per_mm=px_per_mm, reference_area=reference_area)
+    shard = shard_from_env()
+    predictor.network.to(local_device())
+    with image_progress() if shard.rank == 0 else nullcontext() as progress:
+        summary = predict_files(
+            predictor, find_images(images, exclude=out if is_prediction_folder(out) else None), out, measurer=measurer,
+            batch_size=batch_size, shard=shard,
+            options={"head": head, "engine": f"{engine} {precision}" if engine else "none"}, progress=progress,
+        )  # fmt: skip
+    _print_summary(summary, out)
+    if not summary.missing and summary.failed:
+        raise typer.Exit(3)
+
+
+def _print_summary(summary: "PredictionSummary", out: Path) -> None:
+    if summary.missing:
+        console.print(
+            f"{summary.new} predicted. Other processes still work on {summary.missing} images and then write {out}."
+        )
+        return
+    earlier = "" if summary.new else "Already complete, nothing to do: "
+    console.print(f"{earlier}{summary.done} predicted, {summary.failed} failed: {summary.table}")
+    if summary.sheet:
+        console.print(f"Contact sheet: {summary.sheet}")

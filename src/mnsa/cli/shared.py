@@ -1,0 +1,69 @@
+"""What the verbs share: the console, the common arguments and options, and the check for optional packages."""
+
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from mnsa.errors import ConfigError
+
+console = Console(soft_wrap=True, markup=False)  # paths may contain brackets
+
+RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
+DatasetArgument = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
+
+OutOption = Annotated[Path, typer.Option("--out", help="New folder. An existing folder is never overwritten.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
+OtherDataOption = Annotated[
+    Path | None, typer.Option("--data", help="Data set to use instead of the run's training data set.")
+]
+HeadOption = Annotated[
+    Literal["network", "trees"],
+    typer.Option("--head", help="Class head: the network's own, or the boosted trees of `mnsa fit-trees`."),
+]
+EngineName = Literal["onnx", "openvino", "torch"]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16", "int8"],
+    typer.Option("--precision", help="Precision of the exported network. bfloat16: openvino. int8: onnx, openvino."),
+]
+
+
+class TtaName(StrEnum):
+    """Names for `tta` of `mnsa.load`. An enumeration, because Typer takes no list of a Literal."""
+
+    flips = "flips"
+    rot90 = "rot90"
+    scales = "scales"
+
+
+TtaOption = Annotated[
+    list[TtaName] | None,
+    typer.Option("--tta", help="Test-time augmentation: average over flips, 90-degree rotations or scales. Repeat it."),
+]
+MaskClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask-class",
+        help="Name of a mask class. One name is enough for masks of 0 and 1. Otherwise repeat it, in order of pixel "
+        "value, background (0) first.",
+    ),
+]
+PxPerMmOption = Annotated[
+    float | None, typer.Option(help="Scale, in pixels per millimeter. Default: traits in pixels.")
+]
+VeinOption = Annotated[list[str] | None, typer.Option("--vein", help="Mask class that shows veins. Repeat it.")]
+LeafOption = Annotated[list[str] | None, typer.Option("--leaf", help="Mask class that shows the leaf. Repeat it.")]
+LesionOption = Annotated[list[str] | None, typer.Option("--lesion", help="Mask class that shows lesions. Repeat it.")]
+ReferenceAreaOption = Annotated[
+    Literal["hull", "image"],
+    typer.Option(help="Area for vein density when no leaf mask exists: convex hull of the veins, or the whole image."),
+]
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Raise ConfigError with the install command when an optional package is missing."""
+    if find_spec(module) is None:
+        raise ConfigError(f"This needs {module}, which is missing: pip install 'mnsa[{extra}]'.")
