@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mnsa.data.decode import SUFFIXES
+from mnsa.data.paths import IMAGE_SUFFIXES, list_image_files
 from mnsa.errors import DataError
 
 
@@ -18,7 +18,7 @@ def find_images(patterns: Iterable[str], *, exclude: Path | None = None) -> list
         files = [path for path in _expand_pattern(pattern) if exclude is None or not _is_inside(path, exclude)]
         if not files:
             raise DataError(
-                f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(SUFFIXES))}."
+                f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         found.update(dict.fromkeys(files))
     return list(found)
@@ -47,7 +47,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def _expand_pattern(pattern: str) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        yield from (path / file for file in list_image_files(path))
     elif path.exists():
         yield path
     elif any(mark in pattern for mark in "*?["):

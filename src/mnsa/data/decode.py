@@ -16,8 +16,6 @@ from mnsa.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
-
 MAX_PIXELS = 20_000 * 20_000  # what a flatbed scanner yields at most; beyond it a small file could fill the memory
 
 DEFAULT_FIX = "Restore the file, or drop its row"

@@ -6,8 +6,8 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.images import read_mask
+from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.traits import TraitMeasurer
 
@@ -57,8 +57,8 @@ def _read_mask_array(path: Path, mask_classes: int) -> np.ndarray:
 
 def _find_leaf_mask(mask: Path, folder: Path) -> Path:
     """Find the leaf mask of a mask's name. Raises: DataError when there is none."""
-    found = [path for path in folder.glob(f"{mask.stem}.*") if path.suffix.lower() in SUFFIXES]
+    found = [path for path in list_image_files(folder, recursive=False) if path.stem == mask.stem]
     if len(found) != 1:
         there = ", ".join(sorted(path.name for path in found)) or "none"
         raise DataError(f"{folder} must have one leaf mask named {mask.stem}; there is {there}.")
-    return found[0]
+    return folder / found[0]

@@ -6,7 +6,6 @@ H, W image size in pixels.
 import json
 import posixpath
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import SUFFIXES, bad_file_error, open_image, read_pixels
+from mnsa.data.decode import bad_file_error, open_image, read_pixels
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.images import read_mask, unique_mask_values, write_mask
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
+from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
@@ -33,8 +33,10 @@ def validate_image_name(text: object, where: str) -> str:
     if not isinstance(text, str) or any(ord(char) < 32 for char in text):
         raise DataError(f"{where}: the image's name must be text on one line, got {ascii(text)[:80]}.")
     path = posixpath.normpath(validate_path(text, where, "image"))
-    if posixpath.splitext(path)[1].lower() not in SUFFIXES:
-        raise DataError(f"{where}: {path!r} is no image that can be read; expected {', '.join(sorted(SUFFIXES))}.")
+    if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+        raise DataError(
+            f"{where}: {path!r} is no image that can be read; expected {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
     return path
 
 
@@ -163,8 +165,8 @@ class DatasetBuilder:
     def _mask_name(self, image: str) -> str:
         """Name the mask after the image: a.png, or a.jpg.png when a.png is that of another image."""
         short = f"masks/{PurePosixPath(image).with_suffix('.png')}"
-        name = f"masks/{image}.png" if short.casefold() in self._taken else short
-        self._taken.add(name.casefold())
+        name = f"masks/{image}.png" if casefold_name(short) in self._taken else short
+        self._taken.add(casefold_name(name))
         return name
 
 
@@ -195,17 +197,17 @@ class NamedRow(NamedTuple):
 
 def name_rows(manifest: Manifest) -> list[NamedRow]:
     """Name each image by its own stem, or by its whole path when another has the same."""
-    stems = Counter(_casefold_stem(_safe_stem(PurePosixPath(row.image).stem)) for row in manifest.rows)
+    stems = Counter(casefold_name(_safe_stem(PurePosixPath(row.image).stem)) for row in manifest.rows)
     taken: set[str] = set()
     entries = []
     for row in manifest.rows:
         path = PurePosixPath(row.image)
         stem = _safe_stem(path.stem)
-        if stems[_casefold_stem(stem)] > 1:
+        if stems[casefold_name(stem)] > 1:
             stem = _safe_stem("_".join(part for part in path.with_suffix("").parts))
-        while _casefold_stem(stem) in taken:
+        while casefold_name(stem) in taken:
             stem += "_"
-        taken.add(_casefold_stem(stem))
+        taken.add(casefold_name(stem))
         entries.append(NamedRow(row, stem))
     return entries
 
@@ -230,7 +232,3 @@ def write_json(tree: Any, path: Path) -> None:
 def _safe_stem(stem: str) -> str:
     """Replace what other tools stumble over: blanks part the cells of a line, and some names hold more than text."""
     return "".join(char if char.isalnum() or char in "-_.+()" else "_" for char in stem).strip(".") or "_"
-
-
-def _casefold_stem(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()

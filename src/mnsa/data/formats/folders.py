@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.manifest import Manifest, Row
+from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError
 
 MASK_FOLDERS = frozenset({"masks", "mask", "annotations"})
@@ -21,19 +21,13 @@ def import_folders(
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
-    visible = _list_images(source)
+    visible = list_image_files(source)
     masks = _MaskMatcher([path for path in visible if MASK_FOLDERS & set(path.parts[:-1])])
     rows = [_image_row(path, masks) for path in visible if not MASK_FOLDERS & set(path.parts[:-1])]
     _require_consistent_splits(rows, source)
     if all(not row.split for row in rows):
         rows = [Row(row.image, row.mask, row.label, split="train") for row in rows]
     return build_manifest(source, rows, mask_classes, val_fraction, seed)
-
-
-def _list_images(source: Path) -> list[PurePosixPath]:
-    """List all image files, relative to `source`; what archivers and viewers leave behind (.x, __MACOSX) is skipped."""
-    files = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    return [PurePosixPath(file.as_posix()) for file in files if not any(p.startswith((".", "__")) for p in file.parts)]
 
 
 class _MaskMatcher:

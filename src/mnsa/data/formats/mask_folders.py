@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.formats.common import (
     SPLIT_ALIASES,
     NamedRow,
@@ -21,6 +20,7 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
+from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError
 
 MASK_SUFFIXES = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
@@ -82,8 +82,7 @@ def _common_root(images: Path, masks: Path) -> Path:
 
 
 def _list_images(folder: Path) -> list[PurePosixPath]:
-    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    found = [PurePosixPath(path.as_posix()) for path in paths if not any(part.startswith(".") for part in path.parts)]
+    found = list_image_files(folder)
     places: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
     for path in found:
         if (other := places.setdefault((path.parent, path.stem), path)) != path:

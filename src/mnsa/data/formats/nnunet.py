@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import SUFFIXES, open_image, raw_mask_values, resolve_inside
+from mnsa.data.decode import open_image, raw_mask_values, resolve_inside
 from mnsa.data.formats.common import (
     DatasetBuilder,
     NamedRow,
@@ -30,6 +30,7 @@ from mnsa.data.formats.sidecar import (
 from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
 from mnsa.data.images import unique_mask_values
 from mnsa.data.manifest import Manifest, Row, new_folder, write_manifest
+from mnsa.data.paths import IMAGE_SUFFIXES
 from mnsa.errors import DataError
 
 IGNORE_LABEL = "ignore"
@@ -82,10 +83,10 @@ def _parse_labels(about: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...]
 
 def _list_cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
     ending = about.get("file_ending")
-    if ending not in SUFFIXES:
+    if ending not in IMAGE_SUFFIXES:
         raise DataError(
             f"{source / 'dataset.json'}: file_ending is {shorten(ending)}; "
-            f"flat images are read: {', '.join(sorted(SUFFIXES))}."
+            f"flat images are read: {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     split_of = _read_first_fold(source / "splits_final.json") if (source / "splits_final.json").exists() else None
     cases = []

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.formats.common import build_manifest
 from mnsa.data.manifest import SPLITS, Manifest, Row, validate_path
+from mnsa.data.paths import list_image_files
 from mnsa.data.rows import MAX_TABLE_BYTES
 from mnsa.errors import DataError
 from mnsa.io import read_text
@@ -93,7 +93,6 @@ def _parse_entry(words: str, where: str) -> _ListEntry:
 
 
 def _warn_about_unlisted(images: Path, listed: set[str]) -> None:
-    files = (path.relative_to(images) for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    unlisted = [file.as_posix() for file in files if not file.name.startswith(".") and file.as_posix() not in listed]
+    unlisted = [str(file) for file in list_image_files(images) if str(file) not in listed]
     if unlisted:
         log.warning("%s files of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0])

@@ -4,13 +4,13 @@ A line of a label file is a class and a polygon, in fractions of width and heigh
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
 
-from mnsa.data.decode import SUFFIXES, resolve_inside
+from mnsa.data.decode import resolve_inside
 from mnsa.data.formats.common import (
     SPLIT_ALIASES,
     DatasetBuilder,
@@ -25,6 +25,7 @@ from mnsa.data.formats.polygons import InvalidPolygonError, find_regions, paint_
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
 from mnsa.data.manifest import SPLITS, Manifest, Row, new_folder, validate_path
+from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError
 
 
@@ -96,9 +97,9 @@ def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> It
 
 
 def _list_images(root: Path, place: str) -> list[str]:
-    paths = sorted(resolve_inside(root.resolve(), place).rglob("*"))
-    found = [path.relative_to(root.resolve()).as_posix() for path in paths if path.suffix.lower() in SUFFIXES]
-    return [validate_image_name(name, str(root)) for name in found]
+    folder = resolve_inside(root.resolve(), place)
+    above = PurePosixPath(folder.relative_to(root.resolve()).as_posix())
+    return [validate_image_name(str(above / path), str(root)) for path in list_image_files(folder)]
 
 
 def _label_file_name(image: str) -> str:

@@ -6,7 +6,6 @@ counted before zipfile makes an object of each. Sizes and offsets are those of P
 4.3.16; the directory is looked for where Python's zipfile looks for it, so that both find the same one.
 """
 
-import posixpath
 import shutil
 import stat
 import struct
@@ -18,11 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.formats.common import SPLIT_ALIASES
 from mnsa.data.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
 from mnsa.data.manifest import Manifest, new_folder, write_manifest_files
-from mnsa.data.validation.consistency import casefold_name
+from mnsa.data.paths import casefold_name, is_image_name
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
 
@@ -205,8 +203,7 @@ class _SeenNames:
 
 def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]:
     for member in members:
-        hidden = any(level.startswith((".", "__")) for level in member.filename.split("/"))
-        if posixpath.splitext(member.filename)[1].lower() in SUFFIXES and not hidden:
+        if is_image_name(member.filename):
             yield member, member.filename
 
 

@@ -1,8 +1,6 @@
 """What no file shows by itself: classes and splits, names, and images that occur twice."""
 
-import os
 import posixpath
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mnsa.data.decode import SUFFIXES
 from mnsa.data.findings import Finding
 from mnsa.data.manifest import Manifest
+from mnsa.data.paths import casefold_name, list_image_files
 from mnsa.data.rows import SPLITS, Row
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
 from mnsa.data.validation.near_duplicates import find_similar_pairs
@@ -53,11 +51,6 @@ def _missing_class_findings(manifest: Manifest) -> Iterator[Finding]:
                 )
 
 
-def casefold_name(name: str) -> str:
-    """Reduce a name to what is left where upper and lower case, and forms of one Unicode letter, are the same."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def name_collision_findings(manifest: Manifest) -> Iterator[Finding]:
     """Report file and class names that differ in case or Unicode form alone."""
     fix = "Rename one: some systems take both for the same"
@@ -72,12 +65,9 @@ def name_collision_findings(manifest: Manifest) -> Iterator[Finding]:
 def unlisted_file_findings(manifest: Manifest) -> Iterator[Finding]:
     """Report image files under the root that no cell of the table names; hidden ones are passed over."""
     named = {posixpath.normpath(cell) for row in manifest.rows for cell in _listed_files(row)}
-    for folder, folders, files in os.walk(manifest.root):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        for name in sorted(files):
-            path = (Path(folder) / name).relative_to(manifest.root).as_posix()
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith((".", "__")) and path not in named:
-                yield Finding("unnamed-file", path, "is named by no row", "Add a row for it, or move it away")
+    for path in map(str, list_image_files(manifest.root)):
+        if path not in named:
+            yield Finding("unnamed-file", path, "is named by no row", "Add a row for it, or move it away")
 
 
 def suggest_similar_names(findings: Sequence[Finding], root: Path) -> Iterator[Finding]:
