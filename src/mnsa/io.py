@@ -1,40 +1,135 @@
-"""Read files that nobody has checked: plain files only, of limited size and limited depth.
+"""Write files and folders as a whole, lock them, and read untrusted text files with limits.
 
-A file name may lead to a pipe or a device that never ends. A few thousand brackets exhaust the stack of a parser.
+Write: a reader sees the old content or the new content, never a part of it, also after a crash.
+Read: a path may name a pipe or a device that never ends, and a few thousand brackets exhaust the stack of a parser.
+So only regular files of limited size are read, and JSON and TOML of limited depth.
 """
 
 import errno
+import hashlib
 import json
+import logging
 import os
 import re
+import shutil
 import stat
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 MAX_BYTES = 1 << 20  # a config has 2,000 bytes, the names of 2,000 classes have 100,000
 
 MAX_DEPTH = 20
 
-_MAX_DOTS = 1000  # in a line, outside of quotes: the parser's time grows with the square of the parts of a key
+_MAX_DOTS = 1000  # per line, outside of quotes: the parser's time grows with the square of the number of key parts
 
 _QUOTED = re.compile(r"""\"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to. It replaces `path` on success and is removed on an error.
+
+    The temporary file is in the folder of `path`, with the same suffix and a name of its own, so several processes may
+    write at once: the last one wins. File and folder are flushed to the disk. Raises: OSError.
+    """
+    temporary = path.with_name(f".{token_hex(8)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        _sync_file(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of a file in one step. Raises: OSError."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Replace the content of a file by UTF-8 text in one step; newlines stay as they are. Raises: OSError."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by `value` as indented JSON. Raises: OSError; TypeError when a value has no JSON form."""
+    atomic_write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden temporary folder to fill. It becomes `path` on success and is removed on an error.
+
+    Missing parents of `path` are created. Raises: FileExistsError when `path` exists, before or after the folder was
+    filled; other OSErrors when it can't be written.
+    """
+    _require_absent(path)
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _require_absent(path)  # POSIX would replace an empty folder
+        try:
+            temporary.rename(path)
+        except OSError:
+            _require_absent(path)  # another process was faster
+            raise
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path, *, timeout_s: float | None = None, waiting: str = "") -> Iterator[None]:
+    """Hold the lock file `path`: one process and one thread at a time. The file is created and stays.
+
+    The kernel releases the lock of a process that was killed. timeout_s: seconds to wait, 0: not at all, None: without
+    a limit. waiting: this message is logged once if the lock is not free. Raises: TimeoutError; OSError.
+    """
+    file_lock = FileLock(path)
+    try:
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        if timeout_s == 0:
+            raise
+        if waiting:
+            logger.info(waiting)
+        file_lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+    try:
+        yield
+    finally:
+        file_lock.release()
+
+
+def sha256_file(path: Path) -> str:
+    """Compute the SHA-256 of a file, as 64 hexadecimal digits; the file is read in blocks. Raises: OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def open_regular_file(path: Path, *, max_bytes: int) -> BinaryIO:
-    """Open a plain file to read it. Raises: OSError, also for a pipe, a device, or a file of more bytes."""
+    """Open a regular file to read it. Raises: OSError, also for a pipe, a device, or a larger file."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a NUL in its name
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    about = os.fstat(number)  # what is looked at is what was opened: nothing can be put in its place
-    if stat.S_ISREG(about.st_mode) and about.st_size <= max_bytes:
+    status = os.fstat(number)  # of the file that is open, which nobody can exchange any more
+    if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
         return os.fdopen(number, "rb")
     os.close(number)
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "it is no file, but a folder, a pipe or a device")
-    raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes; at most {max_bytes:,} are read")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file, but a folder, a pipe or a device")
+    raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes; at most {max_bytes:,} are read")
 
 
 def read_text(path: Path, *, max_bytes: int) -> str:
@@ -45,24 +140,28 @@ def read_text(path: Path, *, max_bytes: int) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises: OSError, or ValueError that says what is wrong with the text."""
-    tree: dict[str, Any] = _parse_bounded(path, _parse_toml, MAX_BYTES)
+    """Read a TOML file. Raises: OSError, or ValueError with what is wrong in the text."""
+    tree: dict[str, Any] = _parse_limited(read_text(path, max_bytes=MAX_BYTES), _parse_toml)
     return tree
 
 
 def read_json(path: Path, *, max_bytes: int = 16 * MAX_BYTES) -> Any:
-    """Read a JSON file. Raises: OSError, or ValueError that says what is wrong with the text."""
-    return _parse_bounded(path, json.loads, max_bytes)
+    """Read a JSON file. Raises: OSError, or ValueError with what is wrong in the text."""
+    return parse_json(read_text(path, max_bytes=max_bytes))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON of limited depth. Raises: ValueError with what is wrong in the text."""
+    return _parse_limited(text, json.loads)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
     if any(line.count(".") > _MAX_DOTS for line in _QUOTED.sub("", text).split("\n")):
-        raise ValueError(f"it has a line of more than {_MAX_DOTS} dots, which a key does not have")
+        raise ValueError(f"it has a line with more than {_MAX_DOTS} dots; a key has fewer")
     return tomllib.loads(text)
 
 
-def _parse_bounded(path: Path, parse: Callable[[str], Any], max_bytes: int) -> Any:
-    text = read_text(path, max_bytes=max_bytes)
+def _parse_limited(text: str | bytes, parse: Callable[[Any], Any]) -> Any:
     try:
         tree = parse(text)
         too_deep = _is_deeper_than(tree, MAX_DEPTH)
@@ -74,7 +173,7 @@ def _parse_bounded(path: Path, parse: Callable[[str], Any], max_bytes: int) -> A
 
 
 def _is_deeper_than(tree: Any, levels: int) -> bool:
-    """Tell whether there are values below so many levels of tables and lists; no recursion, for it may be deep."""
+    """Return whether a table or list is below this many levels; without recursion, as the tree may be deep."""
     level = [tree]
     for _ in range(levels):
         level = [child for node in level for child in _children(node)]
@@ -85,3 +184,24 @@ def _children(node: Any) -> list[Any]:
     if isinstance(node, dict):
         return list(node.values())
     return node if isinstance(node, list) else []
+
+
+def _require_absent(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "it exists already", str(path))
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder. Windows can't open a folder and needs no flush."""
+    if os.name == "nt":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

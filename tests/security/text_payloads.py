@@ -115,7 +115,7 @@ def config(name: str, text: str, says: str, more: Callable[[Place], object] = la
 
 
 INSIDE = "expected a path inside the root"
-NO_FILE = "it is no file, but a folder, a pipe or a device"
+NO_FILE = "it is no regular file, but a folder, a pipe or a device"
 STAGE = '[[stages]]\nname="a"\ntasks=["classification"]\ntrainable=["class_head"]\nepochs=1\nbatch_size=2\nlr=0.1\n'
 NET = '[model]\nbackbone="{}"\npretrained="{}"\n'
 PAYLOADS = (
