@@ -15,6 +15,7 @@ from mnsa.data import decode, images
 from mnsa.data.decode import read_pixels
 from mnsa.data.images import DecodedCache, read_image, read_mask, unique_mask_values, write_mask
 from mnsa.errors import ConfigError, DataError
+from mnsa.visualize.palette import class_color
 
 RNG = np.random.default_rng(0)
 
@@ -178,6 +179,15 @@ def test_a_large_scan_within_the_limit_is_read_in_silence(tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert unique_mask_values(path) == {0}
+
+
+def test_a_written_mask_keeps_every_value_and_has_the_palettes_colors(tmp_path: Path) -> None:
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_mask(mask, tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as written:
+        assert np.array_equal(np.array(written), mask)
+        colors = np.array(written.convert("RGB")).reshape(256, 3)
+    assert [tuple(color) for color in colors] == [class_color(index) for index in range(256)]
 
 
 ENTRY_BYTES = 20 + 8 * 10 * 3

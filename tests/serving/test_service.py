@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from mnsa.data.images import read_mask
-from mnsa.serving.service import MAX_PREVIEW_PX, encode_attention, encode_mask, encode_preview, hex_color
-from mnsa.visualize.image_grid import MASK_COLORS
+from mnsa.serving.service import MAX_PREVIEW_PX, encode_attention, encode_mask, encode_preview
+from mnsa.visualize.palette import class_color
 
 
 def opened(data):
@@ -23,9 +23,8 @@ def test_a_mask_is_read_back_as_class_indices(tmp_path):
 def test_a_mask_shown_as_a_picture_is_the_overlay_and_its_background_is_see_through():
     shown = np.array(opened(encode_mask(np.array([[0, 1], [2, 1]], np.uint8))).convert("RGBA"))
     assert shown[..., 3].tolist() == [[0, 255], [255, 255]]
-    assert tuple(shown[0, 1, :3]) == MASK_COLORS[0]
-    assert hex_color(2) == "#" + shown[1, 0, :3].tobytes().hex()
-    assert hex_color(0) is None
+    assert tuple(shown[0, 1, :3]) == class_color(1)
+    assert tuple(shown[1, 0, :3]) == class_color(2)
 
 
 def test_attention_is_read_back_to_half_a_grey_level():

@@ -155,7 +155,7 @@ def test_the_model_says_what_it_answers_and_not_where_it_lies(client, predictor,
     response = client.get("/v1/model")
     about = response.json()
     assert about["classes"] == list(predictor.classes)
-    assert about["mask_classes"] == [{"name": "vein", "value": 1, "color": "#ffdc3c"}]
+    assert about["mask_classes"] == [{"name": "vein", "value": 1, "color": "#f0e442"}]
     assert about["limits"]["max_images"] == 16
     assert str(finished.path.parent) not in response.text
 

@@ -1,4 +1,4 @@
-"""An overlay tints what the mask marks and nothing else."""
+"""An overlay tints the pixels of the mask and no others; outlines follow the borders of the mask."""
 
 import io
 
@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnsa.visualize.overlay import draw_large_overlay, draw_overlay, write_overlay
+from mnsa.visualize.overlay import draw_large_overlay, draw_mask_outlines, draw_overlay, write_overlay
+from mnsa.visualize.palette import class_color
+
+GRAY = Image.new("RGB", (40, 20), (90, 90, 90))
 
 
-def test_the_background_is_left_as_it_is():
+def test_the_background_stays_unchanged() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     mask = np.zeros((5, 7), np.uint8)
     mask[2, 3] = 1
@@ -17,37 +20,76 @@ def test_the_background_is_left_as_it_is():
     np.testing.assert_array_equal(differs, mask == 1)
 
 
-def test_a_tint_of_full_strength_is_the_colour_itself_and_of_none_the_image():
+@pytest.mark.parametrize(("strength", "expected"), [(0.0, (0, 0, 0)), (0.5, (120, 114, 33)), (1.0, (240, 228, 66))])
+def test_the_strength_is_the_weight_of_the_palettes_color(strength: float, expected: tuple[int, int, int]) -> None:
     black, mask = np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.uint8)
-    np.testing.assert_array_equal(draw_overlay(black, mask, strength=0.0), black)
-    full = draw_overlay(black, mask, strength=1.0)
-    np.testing.assert_allclose(draw_overlay(black, mask, strength=0.5)[0, 1], full[0, 1] / 2, atol=0.5)
+    drawn = draw_overlay(black, mask, strength=strength)
+    assert tuple(drawn[0, 1]) == expected
+    assert tuple(drawn[0, 0]) == (0, 0, 0)
 
 
-def test_neighbouring_classes_have_different_colours_however_many_there_are():
+def test_every_class_has_the_palettes_color_even_the_twentieth() -> None:
     mask = np.arange(1, 21, dtype=np.uint8)[None]
-    (colours,) = draw_overlay(np.zeros((1, 20, 3), np.uint8), mask, strength=1.0)
-    assert (colours.sum(-1) > 0).all()
-    assert (np.abs(np.diff(colours.astype(int), axis=0)).sum(-1) > 0).all()
+    (colors,) = draw_overlay(np.zeros((1, 20, 3), np.uint8), mask, strength=1.0)
+    assert [tuple(color) for color in colors] == [class_color(index) for index in range(1, 21)]
 
 
-def test_a_tall_picture_made_in_bands_is_the_overlay():
+def test_a_tall_overlay_drawn_in_strips_equals_the_overlay_drawn_at_once() -> None:
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (700, 9, 3), np.uint8), rng.integers(0, 4, (700, 9), np.uint8)
     np.testing.assert_array_equal(np.array(draw_large_overlay(image, mask)), draw_overlay(image, mask))
 
 
-def test_a_vein_of_one_pixel_keeps_its_colour_in_the_file():
+def test_a_vein_of_one_pixel_keeps_its_color_in_the_file() -> None:
     leaf, mask = np.full((64, 64, 3), (60, 120, 40), np.uint8), np.zeros((64, 64), np.uint8)
     mask[:, 32] = 1
     file = io.BytesIO()
     write_overlay(leaf, mask, file)
     written = np.array(Image.open(file)).astype(int)
-    assert np.abs(written - draw_overlay(leaf, mask)).max() < 12  # with colours at half the resolution: 37
+    assert np.abs(written - draw_overlay(leaf, mask)).max() < 12  # with colors at half the resolution: 37
 
 
 @pytest.mark.parametrize(("given", "written"), [((16, 65_500), (16, 65_500)), ((32, 70_000), (30, 65_500))])
-def test_a_picture_that_no_jpeg_could_hold_is_shrunk(given, written):
+def test_an_overlay_that_is_too_large_for_a_jpeg_is_shrunk(given: tuple[int, int], written: tuple[int, int]) -> None:
     file = io.BytesIO()
     write_overlay(np.zeros((*given, 3), np.uint8), np.zeros(given, np.uint8), file)
     assert Image.open(file).size == written[::-1]
+
+
+def where_drawn(pixels: np.ndarray, index: int) -> np.ndarray:
+    found: np.ndarray = (pixels == class_color(index)).all(axis=-1)
+    return found
+
+
+def test_a_mask_is_outlined_and_not_filled() -> None:
+    mask = np.zeros((20, 40), np.uint8)
+    mask[5:15, 10:30] = 1
+    expected = mask.astype(bool)
+    expected[6:14, 11:29] = False
+    assert np.array_equal(where_drawn(draw_mask_outlines(GRAY, mask, (40, 20)), 1), expected)
+
+
+def test_every_class_has_its_own_color() -> None:
+    mask = np.zeros((20, 40), np.uint8)
+    mask[2:8, 2:8], mask[10:18, 20:30] = 1, 2
+    drawn = draw_mask_outlines(GRAY, mask, (40, 20))
+    assert where_drawn(drawn, 1)[2:8, 2:8].any()
+    assert where_drawn(drawn, 2)[10:18, 20:30].any()
+    assert not where_drawn(drawn, 2)[:9].any()
+
+
+def test_a_vein_of_one_pixel_stays_visible_when_the_image_is_shrunk_tenfold() -> None:
+    mask = np.zeros((400, 800), np.uint8)
+    mask[:, 333] = 1
+    drawn = draw_mask_outlines(GRAY.resize((800, 400)), mask, (80, 40))
+    assert drawn.shape == (40, 80, 3)
+    assert where_drawn(drawn, 1)[:, 33].all()
+    assert where_drawn(drawn, 1).sum() == 40
+
+
+def test_a_small_image_is_enlarged_and_its_outline_stays_thin() -> None:
+    mask = np.zeros((20, 40), np.uint8)
+    mask[5:15, 10:30] = 1
+    drawn = draw_mask_outlines(GRAY, mask, (400, 400))
+    assert drawn.shape == (200, 400, 3)
+    assert where_drawn(drawn, 1).sum() == 2 * (100 + 200) - 4

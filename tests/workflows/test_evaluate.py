@@ -174,6 +174,25 @@ def test_pictures_are_kept_of_the_worst_and_the_best_alone(train_rows, own_run):
             assert kept == {*found.worst, *found.best}
 
 
+def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs(own_run, predictor, dataset):
+    manifest = read_manifest(dataset).split("test")
+    record, sample = SplitRecorder(predictor, manifest), read_sample(manifest, manifest.rows[0])
+    answer = predictor.predict_image(sample.image)
+    predicted = int(answer.class_probs.argmax())
+    for label in range(3):
+        maps = record._compute_grad_cams(replace(sample, label=label), answer)
+        expected = [predicted] if label == predicted else [predicted, label]
+        assert list(maps) == ["grad_cam", "grad_cam_true"][: len(expected)]
+        for found, wanted in zip(maps.values(), predictor.compute_grad_cam(sample.image, expected), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_trees_are_not_explained_by_grad_cam(grown, dataset):
+    manifest, trees = read_manifest(dataset).split("test"), load(grown.path, head="trees")
+    sample = read_sample(manifest, manifest.rows[0])
+    assert SplitRecorder(trees, manifest)._compute_grad_cams(sample, trees.predict_image(sample.image)) == {}
+
+
 def test_trees_have_a_folder_of_their_own(own_run, grown, dataset):
     shutil.copytree(grown.trees_folder, own_run.trees_folder)
     for head in ("network", "trees"):

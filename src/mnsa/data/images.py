@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mnsa.data.decode import MAX_PIXELS, class_indices, open_image, raw_mask_values, read_pixels
 from mnsa.errors import ConfigError
+from mnsa.visualize.palette import mask_palette
 
 CACHE_VERSION = 1  # of the decoding: raise it when `decoding.read_pixels` gives other pixels for the same file
 
@@ -139,10 +140,6 @@ def _read_entry(entry: Path) -> np.ndarray | None:
     return pixels.reshape(height, width, 3) if zlib.crc32(pixels.data) == crc else None
 
 
-# Colours of mask classes 0, 1, 2, ... in written masks, for human eyes only.
-MASK_PALETTE = (0, 0, 0, 255, 255, 255, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66, 0, 114, 178, 213, 94, 0)
-
-
 def read_image(path: Path, cache: DecodedCache | None = None) -> Tensor:
     """Read an image, upright as its EXIF data say: uint8 (3, H, W), RGB; 16-bit gray is scaled to 8, alpha dropped.
 
@@ -173,6 +170,6 @@ def unique_mask_values(path: Path) -> frozenset[int]:
 def write_mask(mask: np.ndarray, path: Path) -> None:
     """Write class indices, uint8 (H, W), as an indexed PNG that `read_mask` gives back and a viewer shows in color."""
     image = Image.fromarray(mask)
-    image.putpalette(MASK_PALETTE)
+    image.putpalette(mask_palette())
     # Run lengths take a third of the time of Pillow's usual search for repeats, and less room.
     image.save(path, format="PNG", compress_level=1, compress_type=Z_RLE)

@@ -136,6 +136,17 @@ class Predictor:
         """Whether an image of (H, W) is answered tile by tile: one that keeps its scale and is large."""
         return self.keeps_scale and self.tiling.needs_tiling(size)
 
+    def compute_grad_cam(self, image: Tensor, classes: Sequence[int]) -> list[np.ndarray]:
+        """Compute Grad-CAM of some classes for an image uint8 (3, H, W): a float32 map (h, w), 0 or more, per class.
+
+        Raises: ModelError when the network can't be explained (`can_explain`); DataError for a small image.
+        """
+        inputs = self.preprocess(image)[None].to(self._device)
+        indices = torch.tensor(list(classes), device=inputs.device)
+        return [
+            _to_numpy(values) for values in grad_cam(self.network, inputs.expand(len(classes), -1, -1, -1), indices)
+        ]
+
     def preprocess(self, image: Tensor, path: str = "") -> Tensor:
         """What the network is shown of an image uint8 (3, H, W), RGB: float32 (3, h, w), normalized.
 

@@ -17,7 +17,7 @@ from mnsa.report.plotting import inline_svg
 from mnsa.report.run_figures import MAX_NAMED_CLASSES, plot_confusion_matrix, plot_reliability
 from mnsa.report.run_record import RunRecord, SplitScores
 from mnsa.report.trait_figures import compute_agreement, plot_by_class, plot_true_vs_predicted, read_trait_pairs
-from mnsa.visualize.panels import CORRECT_COLOR, FALSE_POSITIVE_COLOR, MISSED_COLOR, WRONG_CLASS_COLOR
+from mnsa.visualize.palette import CORRECT_COLOR, FALSE_POSITIVE_COLOR, MISSED_COLOR, WRONG_CLASS_COLOR
 
 
 class ClassScore(NamedTuple):

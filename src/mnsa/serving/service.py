@@ -25,8 +25,8 @@ from mnsa.serving.schemas import AttentionResult, ClassProbability, ImageResult,
 from mnsa.serving.upload import RequestLimits, Upload
 from mnsa.structures import Prediction
 from mnsa.traits import TraitMeasurer
-from mnsa.visualize.image_grid import MASK_COLORS
 from mnsa.visualize.overlay import write_overlay
+from mnsa.visualize.palette import hex_color, mask_palette
 
 MAX_PREVIEW_PX = 1280
 
@@ -39,9 +39,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
     Whoever reads the indices gets the mask; whoever shows the picture over the image gets the overlay.
     """
     image = Image.fromarray(mask)
-    image.putpalette(
-        [0, 0, 0, *(value for index in range(1, 256) for value in MASK_COLORS[(index - 1) % len(MASK_COLORS)])]
-    )
+    image.putpalette(mask_palette())
     return _encode_image(image, "PNG", transparency=0)
 
 
@@ -62,11 +60,6 @@ def encode_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
     data = io.BytesIO()
     write_overlay(pixels, mask, data)
     return data.getvalue()
-
-
-def hex_color(value: int) -> str | None:
-    """The color of a mask value in these pictures, as #rrggbb; None for the background."""
-    return "#{:02x}{:02x}{:02x}".format(*MASK_COLORS[(value - 1) % len(MASK_COLORS)]) if value else None
 
 
 def _encode_image(image: Image.Image, form: str, **options: int) -> bytes:
@@ -212,7 +205,10 @@ class ModelInfo(BaseModel):
 
 def make_model_info(name: str, names: OutputNames, measurer: TraitMeasurer | None, limits: RequestLimits) -> ModelInfo:
     """Say it. measurer: None where there is nothing to measure."""
-    masks = [MaskClassInfo(name=name, value=value, color=hex_color(value)) for value, name in names.mask_values()]
+    masks = [
+        MaskClassInfo(name=name, value=value, color=hex_color(value) if value else None)
+        for value, name in names.mask_values()
+    ]
     columns: Sequence[str] = measurer.columns if measurer else ()
     return ModelInfo(
         name=name,

@@ -1,1 +1,1 @@
-"""Overlays, heat maps, image grids and panels."""
+"""Drawings from arrays: the palette of mask classes, overlays, outlines, heatmaps, panels and image grids."""

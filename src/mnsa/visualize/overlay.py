@@ -1,4 +1,7 @@
-"""Draw a mask over its image."""
+"""Draw a mask on its image: as a tint of each class, or as the outlines of each class.
+
+H, W image size; h, w size of the drawing, in pixels.
+"""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -6,34 +9,71 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from mnsa.visualize.image_grid import MASK_COLORS
+from mnsa.visualize.palette import class_color
 
 _MAX_JPEG_PX = 65_500  # the longest side that a JPEG may have
 
-_STRIP_ROWS = 256  # of a scan: whole copies of it in other types would take gigabytes
+_STRIP_ROWS = 256  # rows that are drawn at once: float copies of a whole scan would need gigabytes
 
 
 def draw_overlay(image: np.ndarray, mask: np.ndarray, *, strength: float = 0.6) -> np.ndarray:
-    """Tint the mask's classes: image uint8 (H, W, 3), mask class indices (H, W) -> uint8 (H, W, 3)."""
+    """Tint each mask class with its color; the background stays unchanged.
+
+    image: uint8 (H, W, 3), RGB. mask: class indices (H, W). strength: 0 is the image, 1 the plain color.
+    Returns: uint8 (H, W, 3).
+    """
     tinted = image.astype(np.float32)
     for index in np.unique(mask[mask > 0]):
-        where, color = mask == index, MASK_COLORS[(index - 1) % len(MASK_COLORS)]
-        tinted[where] = (1 - strength) * tinted[where] + strength * np.array(color, np.float32)
+        inside, color = mask == index, np.array(class_color(int(index)), np.float32)
+        tinted[inside] = (1 - strength) * tinted[inside] + strength * color
     return tinted.round().astype(np.uint8)
 
 
 def draw_large_overlay(image: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """The same as a picture, made band by band."""
+    """Draw the same overlay as a PIL image, strip by strip, so that a scan needs little memory."""
     height, width = mask.shape
-    picture = Image.new("RGB", (width, height))
+    overlay = Image.new("RGB", (width, height))
     for top in range(0, height, _STRIP_ROWS):
         rows = slice(top, top + _STRIP_ROWS)
-        picture.paste(Image.fromarray(draw_overlay(image[rows], mask[rows])), (0, top))
-    return picture
+        overlay.paste(Image.fromarray(draw_overlay(image[rows], mask[rows])), (0, top))
+    return overlay
 
 
 def write_overlay(image: np.ndarray, mask: np.ndarray, file: Path | BinaryIO) -> None:
-    """The same as a JPEG, a tenth of the time of a PNG; shrunk where a side is longer than a JPEG's may be."""
-    picture = draw_large_overlay(image, mask)
-    picture.thumbnail((_MAX_JPEG_PX, _MAX_JPEG_PX))
-    picture.save(file, format="JPEG", quality=90, subsampling=0)  # veins are narrow: colors stay as sharp as the image
+    """Write the overlay as a JPEG, which takes a tenth of the time of a PNG.
+
+    An overlay with a side of more than 65,500 px, the limit of JPEG, is shrunk to it.
+    """
+    overlay = draw_large_overlay(image, mask)
+    overlay.thumbnail((_MAX_JPEG_PX, _MAX_JPEG_PX))
+    overlay.save(file, format="JPEG", quality=90, subsampling=0)  # full color resolution: veins are narrow
+
+
+def draw_mask_outlines(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fit an RGB image into `size` (w, h), in pixels, and draw the border of each mask class.
+
+    mask: class indices (H, W), of the image's size. The border is found at the original size and shrunk with the image,
+    so a vein of one pixel stays visible. A small image is enlarged first, so its borders stay thin.
+    Returns: uint8 (h, w, 3); h and w keep the proportions of the image.
+    """
+    scale = min(size[0] / image.width, size[1] / image.height)
+    fitted = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    if scale > 1:
+        mask = np.array(Image.fromarray(mask).resize(fitted, Image.Resampling.NEAREST))
+    pixels = np.array(image.resize(fitted, Image.Resampling.LANCZOS))
+    for index in np.unique(mask[mask > 0]):
+        border = Image.fromarray((_region_border(mask == index) * 255).astype(np.uint8))
+        fraction = np.asarray(border.resize(fitted, Image.Resampling.BOX))
+        pixels[fraction >= 128 * min(scale, 1)] = class_color(int(index))
+    return pixels
+
+
+def _region_border(inside: np.ndarray) -> np.ndarray:
+    """The pixels of a region, bool (H, W), that share a side with a pixel outside of it."""
+    core = inside.copy()
+    core[1:] &= inside[:-1]
+    core[:-1] &= inside[1:]
+    core[:, 1:] &= inside[:, :-1]
+    core[:, :-1] &= inside[:, 1:]
+    border: np.ndarray = inside & ~core
+    return border

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +34,7 @@ from mnsa.metrics.scoring import Scores, score_predictions
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder, atomic_write_text, open_run_folder, read_run_dataset
-from mnsa.structures import Prediction, Sample
+from mnsa.structures import NO_LABEL, Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.visualize.panels import class_panels, mask_panels, write_panel
 
@@ -111,11 +112,25 @@ class SplitRecorder:
         shown = {name: _worst_and_best(self.rows, name) for name in ("iou", "true_probability")}
         for index in sorted({place for places in shown.values() for place in places}):
             sample, prediction = self._predict(index)
-            panels = dict(mask_panels(sample, prediction)) if index in shown["iou"] else {}
+            image, panels = sample.image.permute(1, 2, 0).numpy(), dict[str, np.ndarray]()
+            if index in shown["iou"] and sample.mask is not None and prediction.mask is not None:
+                panels |= mask_panels(image, sample.mask.numpy(), prediction.mask)
             if index in shown["true_probability"]:
-                panels |= class_panels(self.predictor, sample, prediction)
+                maps = self._compute_grad_cams(sample, prediction)
+                panels |= class_panels(image, attention=prediction.attention, **maps)
             for panel, pixels in panels.items():
                 write_panel(pixels, folder.image_path(index, panel))
+
+    def _compute_grad_cams(self, sample: Sample, prediction: Prediction) -> dict[str, np.ndarray]:
+        """Grad-CAM of the predicted class (`grad_cam`), and of the true one where it differs (`grad_cam_true`)."""
+        if prediction.class_probs is None or not self.predictor.can_explain:
+            return {}
+        predicted = int(prediction.class_probs.argmax())
+        explained = {"grad_cam": predicted}
+        if sample.label not in (predicted, NO_LABEL):
+            explained["grad_cam_true"] = sample.label
+        maps = self.predictor.compute_grad_cam(sample.image, list(explained.values()))
+        return dict(zip(explained, maps, strict=True))
 
     def _predict(self, index: int) -> tuple[Sample, Prediction]:
         sample = read_sample(self.manifest, self.manifest.rows[index])

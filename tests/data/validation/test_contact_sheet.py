@@ -9,49 +9,13 @@ import pytest
 from PIL import Image
 
 from mnsa.data.manifest import Manifest, Row, read_manifest
-from mnsa.data.validation.contact_sheet import _choose_rows, draw_mask_outlines, write_contact_sheet
+from mnsa.data.validation.contact_sheet import _choose_rows, write_contact_sheet
 from mnsa.errors import DataError
-from mnsa.visualize.image_grid import MASK_COLORS
-
-GREY = Image.new("RGB", (40, 20), (90, 90, 90))
+from mnsa.visualize.palette import class_color
 
 
 def where_drawn(pixels: np.ndarray, index: int) -> np.ndarray:
-    return (pixels == MASK_COLORS[index - 1]).all(axis=-1)
-
-
-def test_a_mask_is_outlined_and_not_filled() -> None:
-    mask = np.zeros((20, 40), np.uint8)
-    mask[5:15, 10:30] = 1
-    expected = mask.astype(bool)
-    expected[6:14, 11:29] = False
-    assert np.array_equal(where_drawn(draw_mask_outlines(GREY, mask, (40, 20)), 1), expected)
-
-
-def test_every_class_has_its_own_colour() -> None:
-    mask = np.zeros((20, 40), np.uint8)
-    mask[2:8, 2:8], mask[10:18, 20:30] = 1, 2
-    drawn = draw_mask_outlines(GREY, mask, (40, 20))
-    assert where_drawn(drawn, 1)[2:8, 2:8].any()
-    assert where_drawn(drawn, 2)[10:18, 20:30].any()
-    assert not where_drawn(drawn, 2)[:9].any()
-
-
-def test_a_vein_of_one_pixel_is_seen_in_a_picture_shrunk_tenfold() -> None:
-    mask = np.zeros((400, 800), np.uint8)
-    mask[:, 333] = 1
-    drawn = draw_mask_outlines(GREY.resize((800, 400)), mask, (80, 40))
-    assert drawn.shape == (40, 80, 3)
-    assert where_drawn(drawn, 1)[:, 33].all()
-    assert where_drawn(drawn, 1).sum() == 40
-
-
-def test_a_small_picture_is_enlarged_and_its_outline_stays_thin() -> None:
-    mask = np.zeros((20, 40), np.uint8)
-    mask[5:15, 10:30] = 1
-    drawn = draw_mask_outlines(GREY, mask, (400, 400))
-    assert drawn.shape == (200, 400, 3)
-    assert where_drawn(drawn, 1).sum() == 2 * (100 + 200) - 4
+    return (pixels == class_color(index)).all(axis=-1)
 
 
 def test_a_few_rows_of_many_are_of_every_class_and_split() -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from mnsa.data.decode import class_indices, open_image, raw_mask_values, resolve_inside, upright_rgb
 from mnsa.data.manifest import Manifest
 from mnsa.data.rows import SPLITS, Row
 from mnsa.errors import DataError
-from mnsa.visualize.image_grid import MASK_COLORS, write_image_grid
+from mnsa.visualize.image_grid import write_image_grid
+from mnsa.visualize.overlay import draw_mask_outlines
 
 _TILES, _COLUMNS, _TILE_PX = 48, 6, (220, 260)
 
@@ -37,35 +37,6 @@ def write_contact_sheet(manifest: Manifest, path: Path) -> int:
         except OSError as error:
             raise DataError(f"{path} can't be written: {error.strerror}. Choose another --contact-sheet.") from None
     return len(tiles)
-
-
-def draw_mask_outlines(image: Image.Image, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Fit an RGB image into `size` (w, h) and draw the borders of its mask's classes: uint8 (h, w, 3).
-
-    mask: class indices (H, W), of the image's size. When a large image is shrunk, so are the borders, which have been
-    found before: a vein of one pixel stays. A small one is enlarged first, so that its borders are thin.
-    """
-    scale = min(size[0] / image.width, size[1] / image.height)
-    fitted = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-    if scale > 1:
-        mask = np.array(Image.fromarray(mask).resize(fitted, Image.Resampling.NEAREST))
-    pixels = np.array(image.resize(fitted, Image.Resampling.LANCZOS))
-    for index in np.unique(mask[mask > 0]):
-        border = Image.fromarray((_region_border(mask == index) * 255).astype(np.uint8))
-        share = np.asarray(border.resize(fitted, Image.Resampling.BOX))
-        pixels[share >= 128 * min(scale, 1)] = MASK_COLORS[(index - 1) % len(MASK_COLORS)]
-    return pixels
-
-
-def _region_border(inside: np.ndarray) -> np.ndarray:
-    """The pixels of a region, bool (H, W), that touch its outside by a side."""
-    core = inside.copy()
-    core[1:] &= inside[:-1]
-    core[:-1] &= inside[1:]
-    core[:, 1:] &= inside[:, :-1]
-    core[:, :-1] &= inside[:, 1:]
-    border: np.ndarray = inside & ~core
-    return border
 
 
 def _draw_tile(manifest: Manifest, row: Row) -> np.ndarray:
