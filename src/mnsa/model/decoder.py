@@ -80,7 +80,7 @@ class ConvBlock(nn.ModuleList):
         """Maps (B, C_i, H, W) and perhaps one from below, C channels in all -> (B, O, H, W)."""
         conv, norm, relu = self
         joined: Tensor = conv(*maps, coarse=coarse)
-        return batch_norm_relu(joined, norm) if can_recompute(norm) else relu(norm(joined))
+        return batch_norm_relu(joined, norm) if norm.training and can_recompute(norm) else relu(norm(joined))
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -1,46 +1,51 @@
-"""A convolution of joined maps, against torch's own on their concatenation."""
+"""`ConcatConv2d` equals its reference: a convolution of the concatenated maps."""
 
 from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mnsa.model.ops.concat_conv import ConcatConv2d, SplitKernel
+from mnsa.model.ops.concat_conv import ConcatConv2d, SplitKernel, concat_conv2d_reference
 
 CHANNELS = (3, 5, 2)
 
 MANY, FEW = (13, 9), (2, 3)  # pixels: more than the output channels, and fewer
 
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
+FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-def maps(size: tuple[int, int], *, frozen: int = 0) -> list[Tensor]:
+def make_maps(size: tuple[int, int], *, frozen: int = 0) -> list[Tensor]:
     torch.manual_seed(0)
     drawn = [torch.randn(2, c, *size, dtype=torch.float64) for c in CHANNELS]
     return [m.requires_grad_(i >= frozen) for i, m in enumerate(drawn)]
 
 
-def conv(dilation: int = 1, layout: torch.memory_format = torch.channels_last) -> ConcatConv2d:
+def make_conv(dilation: int = 1, memory_format: torch.memory_format = torch.channels_last) -> ConcatConv2d:
     torch.manual_seed(1)
-    return ConcatConv2d(sum(CHANNELS), 24, dilation).double().to(memory_format=layout)
+    return ConcatConv2d(sum(CHANNELS), 24, dilation).double().to(memory_format=memory_format)
 
 
-def reference(module: ConcatConv2d, joined: Sequence[Tensor]) -> Tensor:
-    reach = module.dilation[0]
-    return F.conv2d(torch.cat(list(joined), dim=1), module.weight, module.bias, padding=reach, dilation=reach)
+def reference(module: ConcatConv2d, maps: Sequence[Tensor]) -> Tensor:
+    return concat_conv2d_reference(maps, module.weight, module.bias, module.dilation[0])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+def test_the_reference_is_a_convolution_of_the_concatenated_maps() -> None:
+    module, maps = make_conv(2), make_maps(MANY)
+    plain = torch.nn.Conv2d(sum(CHANNELS), 24, 3, padding=2, dilation=2).double()
+    plain.load_state_dict(module.state_dict())
+    torch.testing.assert_close(reference(module, maps), plain(torch.cat(maps, dim=1)))
+
+
+@pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("size", [MANY, FEW, (1, 1)])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-def test_values_and_gradients_are_those_of_the_concatenation(
-    dilation: int, size: tuple[int, int], layout: torch.memory_format
+def test_values_and_gradients_equal_the_reference(
+    dilation: int, size: tuple[int, int], memory_format: torch.memory_format
 ) -> None:
-    module, joined = conv(dilation, layout), maps(size)
-    given = [*joined, module.weight, module.bias]
-    ours, theirs = module(*joined), reference(module, joined)
+    module, maps = make_conv(dilation, memory_format), make_maps(size)
+    given = [*maps, module.weight, module.bias]
+    ours, theirs = module(*maps), reference(module, maps)
     upstream = torch.randn_like(theirs)
     torch.testing.assert_close(ours, theirs)
     pairs = zip(torch.autograd.grad(ours, given, upstream), torch.autograd.grad(theirs, given, upstream), strict=True)
@@ -49,35 +54,36 @@ def test_values_and_gradients_are_those_of_the_concatenation(
 
 
 @pytest.mark.parametrize("size", [MANY, FEW])
-def test_a_frozen_map_gets_no_gradient_and_the_others_theirs(size: tuple[int, int]) -> None:
-    module, joined = conv(), maps(size, frozen=1)
-    module(*joined).square().sum().backward()
-    assert joined[0].grad is None
-    assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in joined[1:])
+def test_only_a_frozen_map_gets_no_gradient(size: tuple[int, int]) -> None:
+    module, maps = make_conv(), make_maps(size, frozen=1)
+    module(*maps).square().sum().backward()
+    assert maps[0].grad is None
+    assert all(m.grad is not None and m.grad.abs().sum() > 0 for m in maps[1:])
 
 
 @pytest.mark.parametrize("size", [MANY, FEW])
 def test_frozen_weights_get_no_gradient(size: tuple[int, int]) -> None:
-    module, joined = conv().requires_grad_(False), maps(size)
-    module(*joined).sum().backward()
+    module, maps = make_conv().requires_grad_(False), make_maps(size)
+    module(*maps).sum().backward()
     assert module.weight.grad is None
-    assert joined[0].grad is not None
+    assert maps[0].grad is not None
 
 
-def in_mixed_precision(module: ConcatConv2d, joined: Sequence[Tensor]) -> Tensor:
+def run_in_bfloat16(module: ConcatConv2d, maps: Sequence[Tensor]) -> Tensor:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded: Tensor = module(*joined)
+        rounded: Tensor = module(*maps)
     return rounded
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("size", [MANY, FEW])
-def test_mixed_precision_differs_by_no_more_than_its_rounding(
-    size: tuple[int, int], layout: torch.memory_format
-) -> None:
-    module, joined = conv(layout=layout).float(), [m.detach().float().requires_grad_() for m in maps(size)]
-    given = [*joined, module.weight, module.bias]
-    rounded, expected = in_mixed_precision(module, joined), reference(module, joined)
+def test_bfloat16_differs_only_by_its_rounding(size: tuple[int, int], memory_format: torch.memory_format) -> None:
+    module, maps = (
+        make_conv(memory_format=memory_format).float(),
+        [m.detach().float().requires_grad_() for m in make_maps(size)],
+    )
+    given = [*maps, module.weight, module.bias]
+    rounded, expected = run_in_bfloat16(module, maps), reference(module, maps)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), expected, atol=0.05, rtol=0.05)
     upstream = torch.randn_like(expected)
@@ -87,47 +93,53 @@ def test_mixed_precision_differs_by_no_more_than_its_rounding(
         assert (gradient - exact).norm() < 0.01 * exact.norm()
 
 
-def test_dilated_convolutions_of_few_channels_have_weight_gradients_in_mixed_precision() -> None:
+def test_dilated_convolutions_of_few_channels_have_correct_gradients_in_bfloat16() -> None:
     torch.manual_seed(0)
     module = ConcatConv2d(24, 3, dilation=2).to(memory_format=torch.channels_last)
     features = torch.randn(2, 24, 64, 64).to(memory_format=torch.channels_last)
-    (gradient,) = torch.autograd.grad(in_mixed_precision(module, [features]).float().square().mean(), module.weight)
+    (gradient,) = torch.autograd.grad(run_in_bfloat16(module, [features]).float().square().mean(), module.weight)
     (exact,) = torch.autograd.grad(reference(module, [features]).square().mean(), module.weight)
     assert (gradient - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize("size", [MANY, FEW])
-def test_an_activation_may_change_the_result_in_place(size: tuple[int, int]) -> None:
-    module, joined = conv(), maps(size)
-    in_place = torch.autograd.grad(module(*joined).relu_().sum(), joined)
-    for ours, theirs in zip(in_place, torch.autograd.grad(reference(module, joined).relu().sum(), joined), strict=True):
+def test_an_activation_can_change_the_result_in_place(size: tuple[int, int]) -> None:
+    module, maps = make_conv(), make_maps(size)
+    in_place = torch.autograd.grad(module(*maps).relu_().sum(), maps)
+    for ours, theirs in zip(in_place, torch.autograd.grad(reference(module, maps).relu().sum(), maps), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_few_pixels_are_multiplied_tap_by_tap_and_many_are_not() -> None:
-    module = conv()
-    assert "TapByTap" in module(*maps(FEW)).grad_fn.name()
-    assert "TapByTap" not in module(*maps(MANY)).grad_fn.name()
+def test_only_maps_of_few_pixels_are_convolved_per_tap() -> None:
+    module = make_conv()
+    assert "ConvPerTap" in module(*make_maps(FEW)).grad_fn.name()
+    assert "ConvPerTap" not in module(*make_maps(MANY)).grad_fn.name()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("size", [MANY, FEW])
-def test_the_gradient_lies_in_memory_as_the_weights_do(size: tuple[int, int], layout: torch.memory_format) -> None:
-    module = conv(layout=layout)
-    module(*maps(size)).sum().backward()
+def test_the_weight_gradient_has_the_memory_format_of_the_weight(
+    size: tuple[int, int], memory_format: torch.memory_format
+) -> None:
+    module = make_conv(memory_format=memory_format)
+    module(*make_maps(size)).sum().backward()
     assert module.weight.grad is not None
     assert module.weight.grad.stride() == module.weight.stride()
 
 
-def test_it_has_the_parameters_of_an_ordinary_convolution() -> None:
+def test_a_state_dict_of_a_plain_convolution_fits() -> None:
     ordinary = torch.nn.Conv2d(sum(CHANNELS), 24, 3)
-    conv().float().load_state_dict(ordinary.state_dict(), strict=True)
+    make_conv().float().load_state_dict(ordinary.state_dict(), strict=True)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
-def test_a_split_kernels_gradient_is_torchs_and_lies_as_the_kernel(layout: torch.memory_format) -> None:
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+)
+def test_a_split_kernel_has_the_gradient_of_torch_split_in_the_memory_format_of_the_kernel(
+    memory_format: torch.memory_format,
+) -> None:
     torch.manual_seed(0)
-    kernel = torch.randn(4, 7, 3, 3).to(memory_format=layout).requires_grad_()
+    kernel = torch.randn(4, 7, 3, 3).to(memory_format=memory_format).requires_grad_()
     upstream = torch.randn(4, 3, 3, 3), torch.randn(4, 4, 3, 3).to(memory_format=torch.channels_last)
     ours, theirs = SplitKernel.apply(kernel, 3), torch.split(kernel, [3, 4], dim=1)
     for own, expected in zip(ours, theirs, strict=True):

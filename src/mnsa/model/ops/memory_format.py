@@ -1,21 +1,26 @@
-"""The memory format of convolution weights. The format of a convolution's output follows it."""
+"""The memory format of convolution kernels. A convolution's output has the memory format of its kernel."""
 
 import torch
 from torch import Tensor, nn
 
 
 def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
-    """Lay every kernel out anew, in place.
+    """Store every kernel (O, C, k, k) of a network in this memory format, in place.
 
-    `Module.to(memory_format=...)` passes over 1x1 and depthwise kernels, which count as being in both layouts; but
-    their strides still say one, and the convolution's output follows them.
+    `Module.to(memory_format=...)` skips 1x1 and depthwise kernels, because they are valid in both formats. Their
+    strides still tell one format, and the convolution's output follows the strides.
     """
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.clone(memory_format=memory_format)
 
 
+def set_memory_format_reference(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """`set_memory_format` in plain PyTorch: the same values, but 1x1 and depthwise kernels keep their strides."""
+    network.to(memory_format=memory_format)
+
+
 def memory_format_of(features: Tensor) -> torch.memory_format:
-    """The layout that features (B, C, H, W) are in."""
+    """Return the memory format of features (B, C, H, W)."""
     channels_last = features.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format

@@ -1,8 +1,11 @@
-"""Recompute feature maps in the backward pass instead of keeping them in memory.
+"""Recompute feature maps in the backward pass instead of saving them in the forward pass.
 
-BatchNorm keeps its input, ReLU its output, and the next convolution keeps the same output again. One of them is enough:
-the others follow from it. `batch_norm_relu` keeps its input, and the operation that reads its result inside of
-`without_saving` keeps nothing. Idea: Rota Bulo et al. 2018, In-Place Activated BatchNorm, section 3.1.
+BatchNorm saves its input, ReLU its output, and the next convolution saves the same output again. One of them is enough.
+`batch_norm_relu` saves its input alone, and an operation that reads its result inside `without_saving` saves nothing.
+Idea: Rota Bulo et al. 2018, In-Place Activated BatchNorm, section 3.1.
+
+The autograd node that made a map knows how to make it again: its attribute `recompute` is a function of the node. So
+nothing is attached to tensors. A map from any other operation is saved as usual.
 
 B batch; C channels; H, W size of the map.
 """
@@ -20,51 +23,44 @@ from torch.nn import functional as F
 
 from mnsa.model.ops.upsample_conv import resize
 
-Recipe = Callable[[], Tensor]
-
 
 def batch_norm_relu(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """relu(norm(features)), (B, C, H, W) both; the norm's running statistics move as they do in its own forward."""
+    """Compute relu(norm(features)), (B, C, H, W) both, and update the norm's running statistics as its forward does."""
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     statistics = norm.running_mean, norm.running_var, norm.momentum, norm.eps
     activated: Tensor = _BatchNormReLU.apply(features, norm.weight, norm.bias, *statistics)
-    return activated if activated.grad_fn is None else _attach_recipe(activated, partial(_recompute, activated.grad_fn))
+    return activated
+
+
+def batch_norm_relu_reference(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """`batch_norm_relu` in plain PyTorch."""
+    return norm(features).relu()  # type: ignore[no-any-return]
 
 
 def resize_recomputed(x: Tensor, size: Sequence[int]) -> Tensor:
-    """`resize(x, size)`, to be made anew from x, or from what x is made of."""
-    source = _get_recipe(x) or x.detach
-    return _attach_recipe(resize(x, size), lambda: resize(source(), size))
+    """Compute `resize(x, size)`. The result can be recomputed from x, or from what x itself is recomputed from."""
+    if x.shape[-2:] == tuple(size) or not _is_recorded():
+        return resize(x, size)
+    with without_saving([x]):
+        resized: Tensor = _Resize.apply(x, tuple(size))
+    return resized
 
 
 def can_recompute(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether `normed_relu` can stand for this norm and a ReLU: a plain one, learning, outside of compilers."""
-    return type(norm) is nn.BatchNorm2d and norm.training and _is_training()
+    """Check whether `batch_norm_relu` can replace this norm and a ReLU: a plain BatchNorm in training, not compiled."""
+    return type(norm) is nn.BatchNorm2d and norm.training and _is_recorded()
 
 
 def without_saving(maps: Iterable[Tensor]) -> AbstractContextManager[Any]:
-    """Make a context in which operations keep recipes instead of maps, of those that have one."""
-    recipes = {_memory_key(m): recipe for m in maps if (recipe := _get_recipe(m))}
+    """Make a context in which operations save none of these maps that can be recomputed."""
+    recipes = {_memory_key(m): recipe for m in maps if (recipe := _recipe(m)) is not None}
     if not recipes:
         return nullcontext()
     return saved_tensors_hooks(
-        lambda kept: recipes.get(_memory_key(kept), kept), lambda kept: kept if isinstance(kept, Tensor) else kept()
+        lambda saved: recipes.get(_memory_key(saved), saved),
+        lambda saved: saved if isinstance(saved, Tensor) else saved(),
     )
-
-
-def _is_training() -> bool:
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
-def _attach_recipe(features: Tensor, recipe: Recipe) -> Tensor:
-    if _is_training():
-        features.recipe = recipe  # type: ignore[attr-defined]
-    return features
-
-
-def _get_recipe(features: Tensor) -> Recipe | None:
-    return getattr(features, "recipe", None) if _is_training() else None
 
 
 class _BatchNormReLU(torch.autograd.Function):
@@ -79,35 +75,66 @@ class _BatchNormReLU(torch.autograd.Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        normed, mean, inverse = torch.native_batch_norm(
+        normed, mean, inverse_std = torch.native_batch_norm(
             features, weight, bias, running_mean, running_var, True, momentum, eps
         )
-        ctx.save_for_backward(features, weight, bias, mean, inverse)
-        ctx.eps, ctx.recomputed = eps, None
+        ctx.save_for_backward(features, weight, bias, mean, inverse_std)
+        ctx.eps, ctx.recompute, ctx.recomputed = eps, _recompute_batch_norm_relu, None
         return normed.relu_()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, _, mean, inverse = ctx.saved_tensors
-        through_relu = torch.ops.aten.threshold_backward(gradient, _recompute(ctx), 0)
+        features, weight, _, mean, inverse_std = ctx.saved_tensors
+        through_relu = torch.ops.aten.threshold_backward(gradient, _recompute_batch_norm_relu(ctx), 0)
         ctx.recomputed = None
         gradients = torch.ops.aten.native_batch_norm_backward(
-            through_relu, features, weight, None, None, mean, inverse, True, ctx.eps, ctx.needs_input_grad[:3]
+            through_relu, features, weight, None, None, mean, inverse_std, True, ctx.eps, ctx.needs_input_grad[:3]
         )
         return (*gradients, None, None, None, None)
 
 
-def _recompute(made_by: Any) -> Tensor:
-    """What this node of the graph gave. It stays until the node's own turn comes, which is soon."""
-    if made_by.recomputed is None:
-        features, weight, bias, mean, inverse = made_by.saved_tensors
-        normed = F.batch_norm(features, mean, inverse.pow(-2), weight, bias, eps=0)
-        made_by.recomputed = normed.relu_()
-    recomputed: Tensor = made_by.recomputed
+def _recompute_batch_norm_relu(node: Any) -> Tensor:
+    """Recompute the output of this node once. It is cached until the node's own backward, which follows soon."""
+    if node.recomputed is None:
+        features, weight, bias, mean, inverse_std = node.saved_tensors
+        normed = F.batch_norm(features, mean, inverse_std.pow(-2), weight, bias, eps=0)
+        node.recomputed = normed.relu_()
+    recomputed: Tensor = node.recomputed
     return recomputed
 
 
+class _Resize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.shape, ctx.size, ctx.recompute = x.shape, size, _recompute_resize
+        return resize(x, size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        upsample_backward = torch.ops.aten.upsample_bilinear2d_backward
+        return upsample_backward(gradient, ctx.size, ctx.shape, True), None
+
+
+def _recompute_resize(node: Any) -> Tensor:
+    (x,) = node.saved_tensors
+    return resize(x.detach(), node.size)
+
+
+def _recipe(features: Tensor) -> Callable[[], Tensor] | None:
+    """How to recompute a map; None for a map that has to be saved."""
+    node = features.grad_fn if _is_recorded() else None
+    recompute = getattr(node, "recompute", None)
+    return None if recompute is None else partial(recompute, node)
+
+
+def _is_recorded() -> bool:
+    """Check whether autograd records operations, outside compilers."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 def _memory_key(features: Tensor) -> tuple[object, ...]:
-    """Where features lie, and how: the same for a tensor and for what an operation is about to keep of it."""
+    """Address and layout of a map: the same for a tensor and for what an operation saves of it."""
     return features.data_ptr(), features.dtype, features.shape, features.stride()
