@@ -1,35 +1,45 @@
-"""Decode image and mask files safely: a few formats, a limit of pixels, and errors that name the file.
+"""Decode image and mask files of unknown origin: a few formats, a limit of pixels, errors that name the file.
 
-H, W image size in pixels. This module imports no torch: a process that only reads files starts quickly and stays small.
+Only `read_image` and `read_mask` import torch, so a process that just reads files starts fast and uses little memory.
+H, W image size in pixels.
 """
+
+from __future__ import annotations
 
 import io
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnsa.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
-MAX_PIXELS = 20_000 * 20_000  # what a flatbed scanner yields at most; beyond it a small file could fill the memory
+MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a limit a small file can fill the memory
 
-DEFAULT_FIX = "Restore the file, or drop its row"
+DEFAULT_FIX = "Restore the file, or remove its row"
 
+_BAND_ROWS = 1024  # large images are copied in bands, because a second copy of a whole scan takes 1.2 GB
 
-# Of each 16-bit gray its 8-bit one, rounded.
+# Maps each 16-bit gray value to its 8-bit value, rounded.
 _UINT8_OF_UINT16 = ((np.arange(65_536, dtype=np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
 
-
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and would refuse honest scans
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and refuses large scans
 
 
 class BadFileError(DataError):
-    """A file that can't be used. kind: of `SEVERITY_BY_KIND`. reason, fix: what to say of it without its path."""
+    """A file that can't be used.
+
+    kind: a key of `SEVERITY_BY_KIND`. reason: what is wrong, without the path ("is empty"). fix: what to do.
+    """
 
     def __init__(self, message: str, *, kind: str = "unreadable", reason: str = "", fix: str = DEFAULT_FIX) -> None:
         super().__init__(message)
@@ -39,54 +49,151 @@ class BadFileError(DataError):
 
 
 def bad_file_error(path: Path, kind: str, reason: str, fix: str = DEFAULT_FIX) -> BadFileError:
-    """Say of `path` what is wrong with it (`reason`: "is empty") and what to do."""
+    """Create the error for a file. reason: what is wrong ("is empty"). fix: what to do ("Restore the file")."""
     return BadFileError(f"{path} {reason}. {fix}.", kind=kind, reason=reason, fix=fix)
 
 
 def resolve_inside(root: Path, relative: str) -> Path:
-    """Follow a path below the root to its file. Raises: BadFileError when a link leads out of the root, or nowhere."""
+    """Follow the links of a path below the root. Raises: BadFileError when the target is outside, or a link is broken.
+
+    root: absolute and resolved.
+    """
     try:
         path = (root / relative).resolve()
-    except (OSError, RuntimeError):  # links that lead to each other
-        raise bad_file_error(root / relative, "missing", "is a link that leads nowhere") from None
+    except (OSError, RuntimeError):  # links that point to each other
+        raise bad_file_error(root / relative, "missing", "is a broken link") from None
     if not path.is_relative_to(root):
-        reason, fix = f"leads to {path}, outside the data set's root {root}", "Copy the file into the root"
+        reason, fix = f"is a link to {path}, outside the data set's root {root}", "Copy the file into the root"
         raise BadFileError(f"{relative} {reason}. {fix}.", kind="outside-root", reason=reason, fix=fix)
     return path
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; its pixels are decoded when first used. Raises: BadFileError, also for errors inside `with`."""
-    with _convert_errors(path):
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+    """Open an image file; its pixels are decoded on first use.
+
+    Raises: BadFileError, also for errors of Pillow inside the `with` block.
+    """
+    with _bad_file_errors(path):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
             raise bad_file_error(path, "unreadable", "is not an image, but a folder or a device")
-        if about.st_size == 0:
+        if status.st_size == 0:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(image, path, MAX_PIXELS)
+            _require_size(image, path, MAX_PIXELS)
             yield image
 
 
 @contextmanager
 def open_image_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """Open an image that came as bytes, by the rules of `opened`; `name` is what errors call it, and is never opened.
+    """Open an encoded image in memory, by the rules of `open_image`. name: for error messages; it is never opened.
 
-    Raises: BadFileError, also for errors inside `with`.
+    Raises: BadFileError, also for errors of Pillow inside the `with` block.
     """
     path = Path(name)
-    with _convert_errors(path):
+    with _bad_file_errors(path):
         if not data:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image, path, max_pixels)
+            _require_size(image, path, max_pixels)
             yield image
 
 
+def read_image(path: Path) -> Tensor:
+    """Read an image: uint8 (3, H, W), converted as by `to_upright_rgb`. Raises: BadFileError."""
+    import torch  # noqa: PLC0415 - see the module's docstring
+
+    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read an image: uint8 (H, W, 3), converted as by `to_upright_rgb`. Raises: BadFileError."""
+    with open_image(path) as image:
+        return _to_array(to_upright_rgb(image, path))
+
+
+def to_upright_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Apply the EXIF orientation and convert to RGB: 16-bit gray is scaled to 8 bits, alpha is dropped.
+
+    Raises: BadFileError for 32-bit pixels.
+    """
+    image = _apply_exif_orientation(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
+    if image.mode in ("I", "F"):
+        reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
+        raise bad_file_error(path, "pixel-type", reason, "Save it with 8 bits per channel")
+    if "transparency" in image.info:  # Pillow can't drop the transparency of a palette in one step
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def read_mask(path: Path, mask_classes: int) -> Tensor:
+    """Read a mask as class indices: uint8 (H, W); see `read_mask_indices`."""
+    import torch  # noqa: PLC0415 - see the module's docstring
+
+    return torch.from_numpy(read_mask_indices(path, mask_classes))
+
+
+def read_mask_indices(path: Path, mask_classes: int) -> np.ndarray:
+    """Read a mask as class indices, with its EXIF orientation applied: uint8 (H, W).
+
+    mask_classes: number of classes. 1: pixel 0 is background, 1 or 255 is the class. M >= 2: pixels are 0..M-1.
+    Raises: BadFileError, also for pixel values that are no class.
+    """
+    with open_image(path) as image:
+        values = read_mask_values(image, path)
+    return to_class_indices(values, mask_classes, path)
+
+
+def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
+    """Read the pixel values of an open mask as stored, with its EXIF orientation applied: integers (H, W).
+
+    Raises: BadFileError for colors and for fractions.
+    """
+    image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
+    values = np.array(image)  # indices of a palette image, booleans of a 1-bit image
+    if values.ndim == 3:
+        values = values[..., : len(image.getbands()) - ("A" in image.getbands())]
+        if not (values == values[..., :1]).all():
+            reason = "has colors; expected class indices: an indexed or gray PNG"
+            raise bad_file_error(path, "mask-format", reason, "Save the class index of each pixel")
+        values = values[..., 0]
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind not in "ui":
+        reason = f"has {values.dtype} pixels; expected integers: an indexed or gray PNG"
+        raise bad_file_error(path, "mask-format", reason, "Save the class index of each pixel")
+    return values
+
+
+def unique_mask_values(path: Path) -> frozenset[int]:
+    """Collect the different pixel values of a mask file, as stored. Raises: BadFileError."""
+    with open_image(path) as image:
+        return frozenset(int(value) for value in np.unique(read_mask_values(image, path)))
+
+
+def to_class_indices(values: np.ndarray, mask_classes: int, path: Path) -> np.ndarray:
+    """Convert stored mask values (H, W) to class indices, uint8 (H, W); mask_classes as for `read_mask_indices`.
+
+    Raises: BadFileError that lists the values without a class.
+    """
+    indices = np.where(values == 255, 1, values) if mask_classes == 1 else values
+    count = max(mask_classes, 2)
+    if indices.max() >= count or indices.min() < 0:
+        unknown = [str(value) for value in np.unique(indices) if not 0 <= value < count]
+        expected = "0 and 1 (or 255)" if mask_classes == 1 else f"0 to {mask_classes - 1}"
+        listed = ", ".join(unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+        reason = f"has pixel values {listed}; expected {expected}"
+        fix = "Name every value in mask_classes of dataset.toml, background (0) first; save masks as PNG, not as JPEG"
+        raise bad_file_error(path, "mask-values", reason, fix)
+    return indices.astype(np.uint8)
+
+
 @contextmanager
-def _convert_errors(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with an image into a BadFileError."""
+def _bad_file_errors(path: Path) -> Iterator[None]:
+    """Convert every error about an image into a BadFileError."""
     try:
         yield
     except DataError:
@@ -94,98 +201,43 @@ def _convert_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise bad_file_error(path, "missing", "does not exist") from None
     except UnidentifiedImageError:
-        reason = f"is not an image that can be read; expected {', '.join(FORMATS)}"
+        reason = f"is not an image in a supported format; expected {', '.join(FORMATS)}"
         raise bad_file_error(path, "unreadable", reason) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow may be first to notice
-        raise _too_large(path, f"has too many pixels: {error}") from None
-    except Exception as error:  # a decoder meets hostile bytes: what it raises is not bounded by any list
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large_error(path, f"has too many pixels: {error}") from None
+    except Exception as error:  # decoders raise many different errors for damaged files
         kind = "truncated" if "truncated" in str(error) else "unreadable"
-        raise bad_file_error(path, kind, f"is broken: {error}") from error
+        raise bad_file_error(path, kind, f"is damaged: {error}") from error
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """Read an image, upright, as `upright_rgb` has it: uint8 (H, W, 3). Raises: BadFileError."""
-    with open_image(path) as image:
-        return _to_array(upright_rgb(image, path))
+def _require_size(image: Image.Image, path: Path, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise _too_large_error(path, f"has {image.width} x {image.height} pixels; the limit is {max_pixels:,}")
 
 
-def upright_rgb(image: Image.Image, path: Path) -> Image.Image:
-    """Turn an image as its EXIF data say, into RGB; 16-bit gray is scaled to 8, alpha dropped. Raises: BadFileError."""
-    image = _apply_exif_orientation(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
-    if image.mode in ("I", "F"):
-        reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
-        raise bad_file_error(path, "pixel-type", reason, "Save it with 8 bits per channel")
-    if "transparency" in image.info:  # Pillow can't drop a palette's transparency in one step
-        image = image.convert("RGBA")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def raw_mask_values(image: Image.Image, path: Path) -> np.ndarray:
-    """Take a mask's pixel values before any meaning is given to them: whole numbers (H, W). Raises: BadFileError."""
-    image = _apply_exif_orientation(image)  # an editor that keeps the photo's orientation gives it to the mask as well
-    raw = np.array(image)  # palette images give their indices, 1-bit images booleans
-    if raw.ndim == 3:
-        raw = raw[..., : len(image.getbands()) - ("A" in image.getbands())]
-        if not (raw == raw[..., :1]).all():
-            reason = "is colored; expected class indices: an indexed or a gray PNG"
-            raise bad_file_error(path, "mask-format", reason, "Save the index of each pixel's class")
-        raw = raw[..., 0]
-    if raw.dtype == np.bool_:
-        return raw.astype(np.uint8)
-    if raw.dtype.kind not in "ui":
-        reason = f"holds {raw.dtype} pixels; expected whole numbers: an indexed or a gray PNG"
-        raise bad_file_error(path, "mask-format", reason, "Save the index of each pixel's class")
-    return raw
-
-
-def class_indices(raw: np.ndarray, mask_classes: int, path: Path) -> np.ndarray:
-    """Give a mask's values (H, W) their meaning: class indices, uint8 (H, W).
-
-    mask_classes: 1 reads 0 as background and 1 or 255 as the class; M >= 2 reads 0..M-1.
-    Raises: BadFileError naming every value that stands for no class.
-    """
-    mask = np.where(raw == 255, 1, raw) if mask_classes == 1 else raw
-    declared = max(mask_classes, 2)
-    if mask.max() >= declared or mask.min() < 0:
-        unknown = [str(value) for value in np.unique(mask) if not 0 <= value < declared]
-        expected = "0 and 1 (or 255)" if mask_classes == 1 else f"0 to {mask_classes - 1}"
-        values = ", ".join(unknown[:8]) + (", ..." if len(unknown) > 8 else "")
-        reason = f"has pixel values {values}; expected {expected}"
-        fix = "Name every value in dataset.toml's mask_classes, 0 (background) first; save masks as PNG, not as JPEG"
-        raise bad_file_error(path, "mask-values", reason, fix)
-    return mask.astype(np.uint8)
+def _too_large_error(path: Path, reason: str) -> BadFileError:
+    return bad_file_error(path, "decompression-bomb", reason, "Resize or crop the image, or remove its row")
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Decode a picture and turn it, in place: a copy of the largest one would take 1.2 GB more."""
+    """Decode an image and rotate it in place; a rotated copy of the largest scan would take 1.2 GB more."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
-    """The pixels of an RGB image, uint8 (H, W, 3); band by band, as numpy would take one more copy of the whole."""
+    """Convert an RGB image to uint8 (H, W, 3), in bands."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, 1024):
-        bottom = min(top + 1024, image.height)
+    for top in range(0, image.height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, image.height)
         pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return pixels
 
 
-def _to_uint8(wide: np.ndarray) -> np.ndarray:
-    """16-bit grays (H, W) -> uint8 (H, W); by a few rows at a time, as the largest picture has no room for copies."""
-    narrow = np.empty(wide.shape, np.uint8)
-    for top in range(0, len(wide), 64):
-        narrow[top : top + 64] = _UINT8_OF_UINT16[wide[top : top + 64]]
-    return narrow
-
-
-def _check_size(image: Image.Image, path: Path, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise _too_large(path, f"has {image.width} x {image.height} pixels; at most {max_pixels:,} are read")
-
-
-def _too_large(path: Path, reason: str) -> BadFileError:
-    return bad_file_error(path, "decompression-bomb", reason, "Shrink or cut the picture, or drop its row")
+def _to_uint8(gray: np.ndarray) -> np.ndarray:
+    """Scale 16-bit gray (H, W) to uint8 (H, W), in bands."""
+    scaled = np.empty(gray.shape, np.uint8)
+    for top in range(0, len(gray), _BAND_ROWS):
+        scaled[top : top + _BAND_ROWS] = _UINT8_OF_UINT16[gray[top : top + _BAND_ROWS]]
+    return scaled
