@@ -17,8 +17,8 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from mnsa.config import AugmentConfig, DataConfig
+from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import LeafDataModule
-from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, Row, read_manifest
 from mnsa.data.synthetic import synthesize
 from peak_memory import peak_mb, print_peak

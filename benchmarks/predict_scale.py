@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from mnsa.batch.predict_files import find_images, predict_files
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.inference.predictor import Predictor, load
 from peak_memory import peak_mb, print_peak
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from mnsa.batch.predict_files import find_images, predict_files
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.inference.predictor import Predictor, load
 from mnsa.model_folder import load_network
 from peak_memory import peak_mb, print_peak

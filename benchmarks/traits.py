@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.data.manifest import Manifest, Row, read_manifest
 from mnsa.inference.predictor import load
 from mnsa.traits import Roles, TraitMeasurer

@@ -12,7 +12,7 @@ from mnsa.batch import pipeline
 from mnsa.batch.batching import Shard
 from mnsa.batch.predict_files import PredictionInterruptedError, find_images, predict_files
 from mnsa.config import DataConfig
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.errors import RunError
 from mnsa.inference.predictor import Predictor, load
 from mnsa.model.network import build_network

@@ -8,7 +8,7 @@ from PIL import Image
 from mnsa.batch.predict_files import find_images, predict_files
 from mnsa.batch.prediction_folder import PredictionFolder
 from mnsa.batch.prediction_images import EXPLANATION_PX, write_explanation
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.errors import ModelError, RunError
 from mnsa.inference.grad_cam import grad_cam
 from mnsa.inference.predictor import Predictor, load

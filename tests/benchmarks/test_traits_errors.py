@@ -1,6 +1,6 @@
 import numpy as np
 
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.data.manifest import read_manifest
 from traits import errors, markdown, summary
 

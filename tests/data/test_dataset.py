@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.data import dataset
+from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import (
     EpochSampler,
     LeafDataModule,
@@ -20,7 +21,6 @@ from mnsa.data.dataset import (
     sample_seed,
     seed_cpu_generator,
 )
-from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, Row
 from mnsa.data.transforms import eval_transform
 from mnsa.errors import DataError

@@ -137,7 +137,7 @@ def test_a_link_out_of_the_root_is_refused_when_it_is_followed(tmp_path: Path) -
     root.mkdir()
     (root / "link.png").symlink_to(tmp_path / "secret.png")
     manifest = Manifest("n", root.resolve(), (), (), (Row("link.png"),))
-    with pytest.raises(DataError, match=r"link\.png leads to .*secret\.png, outside"):
+    with pytest.raises(DataError, match=r"link\.png is a link to .*secret\.png, outside"):
         manifest.image_path(manifest.rows[0])
 
 

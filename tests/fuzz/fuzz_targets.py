@@ -34,8 +34,8 @@ def image(data: bytes, folder: Path) -> object:
     assert (seen.image is None or seen.mask is None) == bool(errors), "a file is used, or named as faulty"
     try:
         with decode.open_image(path) as opened:
-            raw = decode.raw_mask_values(opened, path)
-        assert decode.class_indices(raw, 1, path).max() <= 1
+            raw = decode.read_mask_values(opened, path)
+        assert decode.to_class_indices(raw, 1, path).max() <= 1
     except MnsaError:
         pass
     pixels = decode.read_pixels(path)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from mnsa.config import DataConfig
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, DataError, ModelError
 from mnsa.inference.predictor import Predictor, load

@@ -65,16 +65,16 @@ BOMB = b"\0\0" + zlib.compress(bytes(1 << 26), 9)
 SIZE = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1))
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 7\n(ran) (w) file closefile\n"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/hostname"/></svg>'
-NO_FORMAT = "is not an image that can be read"
+NO_FORMAT = "is not an image in a supported format"
 PICTURES = {
     "2^31 pixels wide": (png(2**31 - 1, 2**31 - 1), "too many pixels"),
     "one row too many": (png(20_000, 20_001), "pixels"),
     "a bitmap of 60 GB": (bmp(200_000, 100_000), "pixels"),
     "a TIFF of 4 billion rows": (tiff((256, 4, 1, 2**31), (257, 4, 1, 2**31), *SIZE[2:]), "is"),
     "no width": (png(0, 5), NO_FORMAT),
-    "a bomb in zTXt": (png(4, 4, chunk(b"zTXt", b"a" + BOMB)), "is broken"),
-    "a bomb in iTXt": (png(4, 4, chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB[2:])), "is broken"),
-    "a bomb in iCCP": (png(4, 4, chunk(b"iCCP", b"a" + BOMB), chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB[2:])), "is broken"),
+    "a bomb in zTXt": (png(4, 4, chunk(b"zTXt", b"a" + BOMB)), "is damaged"),
+    "a bomb in iTXt": (png(4, 4, chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB[2:])), "is damaged"),
+    "a bomb in iCCP": (png(4, 4, chunk(b"iCCP", b"a" + BOMB), chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB[2:])), "is damaged"),
     "fewer pixels than claimed": (png(9999, 9999), "truncated"),
     "a chunk without an end": (b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIDAT", "is"),
     "a tag of 4 billion numbers": (tiff(*SIZE, (273, 4, 2**32 - 1, 8)), "is"),

@@ -151,7 +151,7 @@ PAYLOADS = (
     linked("a", "{elsewhere}", "a/secret.png,", "outside the data set's root"),
     linked("b.png", "../elsewhere/secret.png", "a.png,b.png", "outside the data set's root"),
     linked("a.png", "/dev/zero", "a.png,", "outside the data set's root"),
-    linked("a.png", "a.png", "a.png,", "leads nowhere"),
+    linked("a.png", "a.png", "a.png,", "is a broken link"),
     linked("a.png", "pipe", "a.png,", "is not an image, but a folder or a device"),
     *(instead(name, target, NO_FILE) for name in ("manifest.csv", "dataset.toml") for target in ("pipe", "/dev/zero")),
     *(instead(name, "sparse", "1,073,741,824 bytes") for name in ("manifest.csv", "dataset.toml")),

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.serving.service import MAX_PREVIEW_PX, encode_attention, encode_mask, encode_preview
 from mnsa.visualize.palette import class_color
 

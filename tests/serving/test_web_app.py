@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 
 
 def ask(client, *photos, **query):

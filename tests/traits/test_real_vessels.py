@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.traits import Roles, TraitMeasurer
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "chase_db1"

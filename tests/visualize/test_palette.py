@@ -1,12 +1,14 @@
 """Every class has one fixed color that people with color blindness can tell apart from the others."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.color import rgb2lab
 
-from mnsa.visualize.palette import PALETTE, class_color, hex_color, mask_palette
+from mnsa.visualize.palette import PALETTE, class_color, hex_color, mask_palette, write_mask
 
 # Machado et al. 2009, severity 1.0; applied to linear RGB.
 DEFICIENCIES = {
@@ -69,3 +71,12 @@ def test_hex_colors_and_the_png_palette_hold_the_same_colors() -> None:
     for index in (0, 1, 2, 7, 8, 255):
         assert tuple(flat[3 * index : 3 * index + 3]) == class_color(index)
         assert bytes.fromhex(hex_color(index)[1:]) == bytes(class_color(index))
+
+
+def test_a_written_mask_keeps_every_value_and_has_the_palettes_colors(tmp_path: Path) -> None:
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_mask(mask, tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as written:
+        assert np.array_equal(np.array(written), mask)
+        colors = np.array(written.convert("RGB")).reshape(256, 3)
+    assert [tuple(color) for color in colors] == [class_color(index) for index in range(256)]

@@ -11,7 +11,7 @@ from skimage.measure import block_reduce
 from torchmetrics.functional import classification as theirs
 
 from mnsa.data.dataset import read_sample
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import ConfigError, DataError, ModelError, RunError
 from mnsa.inference.predictor import load

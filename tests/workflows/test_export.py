@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.engines.artifact import open_artifact
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import Predictor, load

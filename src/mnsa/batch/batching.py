@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.errors import ConfigError, MnsaError
 from mnsa.inference.predictor import Predictor
 from mnsa.structures import Prediction

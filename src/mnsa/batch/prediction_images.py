@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image
 
 from mnsa.batch.prediction_folder import PredictionFolder
-from mnsa.data.decode import open_image, upright_rgb
-from mnsa.data.images import write_mask
+from mnsa.data.decode import open_image, to_upright_rgb
 from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import prediction_caption
 from mnsa.structures import Prediction
 from mnsa.visualize.heatmap import draw_heatmap, normalize_by_max, normalize_min_max
 from mnsa.visualize.image_grid import write_image_grid
 from mnsa.visualize.overlay import write_overlay
+from mnsa.visualize.palette import write_mask
 
 EXPLANATION_PX = 1024
 
@@ -80,7 +80,7 @@ def _sheet_tile(image: Path, picture: Path) -> np.ndarray:
 
 def _read_thumbnail(path: Path, width: int) -> np.ndarray:
     with open_image(path) as image:
-        upright = upright_rgb(image, path)
+        upright = to_upright_rgb(image, path)
         upright.thumbnail((width, _TILE_PX[0]))
         return np.array(upright)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mnsa.data.decode import MAX_PIXELS, read_pixels
 from mnsa.errors import ConfigError
-from mnsa.io import atomic_write_text, lock, sha256_file
+from mnsa.io import atomic_path, lock, sha256_file
 
 CACHE_VERSION = 1  # raise it when `decode.read_pixels` returns different pixels for the same file
 
@@ -101,12 +101,13 @@ class DecodedCache:
             return sum(file.stat().st_size for file in self.folder.glob("??/*"))
 
     def _save_total(self, total: int) -> None:
-        atomic_write_text(self._total_file, str(total))
+        with atomic_path(self._total_file, durable=False) as temporary:
+            temporary.write_text(str(total), encoding="ascii")
 
 
 def _write_entry(entry: Path, pixels: np.ndarray) -> None:
     data = np.ascontiguousarray(pixels).data
-    with atomic_path(entry) as temporary, temporary.open("wb") as file:
+    with atomic_path(entry, durable=False) as temporary, temporary.open("wb") as file:
         file.write(_HEADER.pack(_MAGIC, *pixels.shape[:2], zlib.crc32(data)))
         file.write(data)
 

@@ -14,7 +14,8 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnsa.config import AugmentConfig, DataConfig
-from mnsa.data.images import DecodedCache, read_image, read_mask
+from mnsa.data.cache import DecodedCache
+from mnsa.data.decode import read_mask, read_pixels
 from mnsa.data.manifest import Manifest, Row
 from mnsa.data.transforms import Transform, eval_transform, train_transform
 from mnsa.errors import DataError
@@ -88,7 +89,9 @@ def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = No
 
     Raises: DataError naming the file, also when mask and image differ in size.
     """
-    image = read_image(manifest.image_path(row), cache)
+    path = manifest.image_path(row)
+    pixels = read_pixels(path) if cache is None else cache.read(path)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     mask = read_mask(manifest.mask_path(row), len(manifest.mask_classes)) if row.mask else None
     if mask is not None and mask.shape != image.shape[-2:]:
         sizes = f"{tuple(mask.shape)}, its image {row.image} {tuple(image.shape[-2:])}"

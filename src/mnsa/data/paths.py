@@ -28,7 +28,7 @@ def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixP
 
     recursive: list the folders below it as well. A folder that does not exist has no images.
     """
-    found = []
+    found: list[PurePosixPath] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if recursive and not is_ignored(name)]
         below = PurePosixPath(Path(parent).relative_to(folder).as_posix())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 import mnsa
-from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, upright_rgb
+from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, to_upright_rgb
 from mnsa.errors import MnsaError
 from mnsa.inference.predictor import Predictor
 from mnsa.serving.schemas import AttentionResult, ClassProbability, ImageResult, MaskArea, MaskResult, OutputKind
@@ -156,7 +156,7 @@ def _decode_upload(upload: Upload, max_pixels: int) -> np.ndarray:
     """Read an image, upright: uint8 (H, W, 3). What the decoder says of a hostile file stays here."""
     try:
         with open_image_bytes(upload.data, upload.name, max_pixels=max_pixels) as image:
-            return np.array(upright_rgb(image, Path(upload.name)))
+            return np.array(to_upright_rgb(image, Path(upload.name)))
     except BadFileError as error:
         status, reason = _REJECTIONS.get(error.kind, _UNREADABLE_REJECTION)
         raise HTTPException(status, f"{upload.name} {reason.format(max_pixels=max_pixels)}.") from None

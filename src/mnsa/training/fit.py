@@ -23,8 +23,8 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 
 from mnsa.config import Config, StageConfig
+from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import LeafDataModule, class_weights
-from mnsa.data.images import DecodedCache
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import MnsaError, RunError

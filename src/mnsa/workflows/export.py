@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mnsa.data.dataset import read_sample
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest
 from mnsa.engines.artifact import export_folder, open_artifact, save_comparison, write_artifact
 from mnsa.engines.spec import ENGINE_FILES, EngineName, ExportSpec, Precision, require_engine, require_precision

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.data.images import read_image
+from mnsa.data.decode import read_image
 from mnsa.data.manifest import Manifest, new_folder, read_manifest
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError, RunError

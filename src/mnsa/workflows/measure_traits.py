@@ -4,9 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import numpy as np
-
-from mnsa.data.images import read_mask
+from mnsa.data.decode import read_mask_indices
 from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.traits import TraitMeasurer
@@ -33,8 +31,8 @@ def measure_files(
         table.writeheader()
         for path in masks:
             try:
-                leaf = None if leaf_masks is None else _read_mask_array(_find_leaf_mask(path, leaf_masks), 1)
-                row = measurer.measure_row(_read_mask_array(path, mask_classes), leaf)
+                leaf = None if leaf_masks is None else read_mask_indices(_find_leaf_mask(path, leaf_masks), 1)
+                row = measurer.measure_row(read_mask_indices(path, mask_classes), leaf)
             except MnsaError as error:
                 row = {"error": str(error)}
                 broken += 1
@@ -49,10 +47,6 @@ def _create_file(out: Path) -> TextIO:
     except OSError as error:
         reason = "exists and is left as it is" if out.exists() else f"can't be written: {error.strerror}"
         raise RunError(f"{out} {reason}. Choose another --out.") from None
-
-
-def _read_mask_array(path: Path, mask_classes: int) -> np.ndarray:
-    return read_mask(path, mask_classes).numpy()
 
 
 def _find_leaf_mask(mask: Path, folder: Path) -> Path:

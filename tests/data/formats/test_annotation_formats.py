@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnsa.data.decode import read_mask
 from mnsa.data.formats.coco import import_coco
 from mnsa.data.formats.mask_folders import import_masks
 from mnsa.data.formats.nnunet import import_nnunet
 from mnsa.data.formats.yolo import import_yolo
-from mnsa.data.images import read_mask
 from mnsa.data.manifest import Manifest
 from mnsa.errors import DataError
 

@@ -13,13 +13,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_tools
 
-from mnsa.data.decode import read_pixels
+from mnsa.data.decode import read_mask, read_pixels
 from mnsa.data.formats.coco import import_coco
 from mnsa.data.formats.convert import WRITERS, convert_dataset
 from mnsa.data.formats.mask_folders import import_masks
 from mnsa.data.formats.nnunet import import_nnunet
 from mnsa.data.formats.yolo import import_yolo
-from mnsa.data.images import read_mask
 from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest
 from mnsa.errors import DataError
 

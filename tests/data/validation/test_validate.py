@@ -163,7 +163,7 @@ def test_every_fault_is_found_in_one_pass_in_the_order_of_the_rows(leaves: Manif
     reasons = {
         "0.png": "0 bytes",
         "1_mask.png": "does not exist",
-        "2.png": "is broken",
+        "2.png": "is damaged",
         "3_mask.png": "is 39 x 40 pixels, but its image 3.png is 40 x 40",
         "5_mask.png": "pixel values 17",
         "link.png": "outside the data set's root",

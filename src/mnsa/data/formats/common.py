@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import bad_file_error, open_image, read_pixels
+from mnsa.data.decode import bad_file_error, open_image, read_mask_indices, read_pixels, unique_mask_values
 from mnsa.data.formats.sidecar import Sidecar
-from mnsa.data.images import read_mask, unique_mask_values, write_mask
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
 from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
+from mnsa.visualize.palette import write_mask
 
 _EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 5 to 8 swap width and height
 
@@ -217,7 +217,7 @@ def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
     if not row.mask:
         return None
     path = manifest.mask_path(row)
-    mask: np.ndarray = read_mask(path, len(manifest.mask_classes)).numpy()
+    mask = read_mask_indices(path, len(manifest.mask_classes))
     if mask.shape != (expected := upright_size(manifest.image_path(row))):
         sizes = f"is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is {expected[1]} x {expected[0]}"
         raise bad_file_error(path, "mask-size", sizes, "Make the mask anew at the image's own size")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import open_image, raw_mask_values, resolve_inside
+from mnsa.data.decode import open_image, read_mask_values, resolve_inside, unique_mask_values
 from mnsa.data.formats.common import (
     DatasetBuilder,
     NamedRow,
@@ -28,7 +28,6 @@ from mnsa.data.formats.sidecar import (
     resolve_mask_classes,
 )
 from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
-from mnsa.data.images import unique_mask_values
 from mnsa.data.manifest import Manifest, Row, new_folder, write_manifest
 from mnsa.data.paths import IMAGE_SUFFIXES
 from mnsa.errors import DataError
@@ -159,7 +158,7 @@ def _merge_channels(root: Path, case: _Case, builder: DatasetBuilder, sidecar: S
 
 def _read_gray(path: Path) -> np.ndarray:
     with open_image(path) as image:
-        raw = raw_mask_values(image, path)
+        raw = read_mask_values(image, path)
     if raw.max() > 255 or raw.min() < 0:
         raise DataError(f"{path} has values beyond 0 to 255. Save it with 8 bits.")
     return raw.astype(np.uint8)

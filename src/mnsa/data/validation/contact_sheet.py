@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mnsa.data.decode import class_indices, open_image, raw_mask_values, resolve_inside, upright_rgb
+from mnsa.data.decode import open_image, read_mask_indices, resolve_inside, to_upright_rgb
 from mnsa.data.manifest import Manifest
 from mnsa.data.rows import SPLITS, Row
 from mnsa.errors import DataError
@@ -43,7 +43,7 @@ def _draw_tile(manifest: Manifest, row: Row) -> np.ndarray:
     height, width = _TILE_PX
     path = resolve_inside(manifest.root, row.image)
     with open_image(path) as image:
-        upright = upright_rgb(image, path)
+        upright = to_upright_rgb(image, path)
     mask = _read_row_mask(manifest, row)
     if mask is None or mask.shape != (upright.height, upright.width):
         mask = np.zeros((upright.height, upright.width), np.uint8)
@@ -54,9 +54,7 @@ def _read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
     if not row.mask or not manifest.mask_classes:
         return None
     path = resolve_inside(manifest.root, row.mask)
-    with open_image(path) as image:
-        raw = raw_mask_values(image, path)
-    return class_indices(raw, len(manifest.mask_classes), path)
+    return read_mask_indices(path, len(manifest.mask_classes))
 
 
 def _choose_rows(rows: Sequence[Row], count: int) -> list[Row]:

@@ -11,7 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import BadFileError, class_indices, open_image, raw_mask_values, resolve_inside, upright_rgb
+from mnsa.data.decode import (
+    BadFileError,
+    open_image,
+    read_mask_values,
+    resolve_inside,
+    to_class_indices,
+    to_upright_rgb,
+)
 from mnsa.data.findings import Finding, OnFinding
 from mnsa.data.validation.perceptual_hash import perceptual_hash
 
@@ -75,7 +82,7 @@ def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | 
             for finding in [*_file_findings(image, name), *_lossy_findings(image, name)]:
                 on_finding(finding)
             stored, orientation = image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
-            upright = upright_rgb(image, path)
+            upright = to_upright_rgb(image, path)
             return ImageInfo(upright.size, stored, orientation, _sha256(path), perceptual_hash(upright).tobytes())
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
@@ -89,8 +96,8 @@ def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFindin
             for finding in _file_findings(image, name):
                 on_finding(finding)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            raw, digest = raw_mask_values(image, path), _sha256(path)
-        indices = class_indices(raw, mask_classes, path)
+            raw, digest = read_mask_values(image, path), _sha256(path)
+        indices = to_class_indices(raw, mask_classes, path)
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
         return None
