@@ -45,10 +45,10 @@ def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos,
     answers = predict_files(predictor, find_images([str(photos)]), tmp_path / "answers")
     rows = table_of(answers)
     assert (answers.done, answers.failed) == (3, 0)
-    assert list(rows[0]) == ["image", "class", "probability", "top5", "area_fraction_vein", "error"]
+    assert list(rows[0]) == ["image", "predicted", "probability", "top5", "area_fraction_vein", "error"]
     for row in rows:
         answer = predictor.predict(row["image"])
-        assert row["class"] == predictor.classes[answer.class_probs.argmax()]
+        assert row["predicted"] == predictor.classes[answer.class_probs.argmax()]
         assert float(row["probability"]) == pytest.approx(answer.class_probs.max(), abs=1e-4)
         ranking = dict(pair.rsplit(" ", 1) for pair in row["top5"].split("; "))
         assert ranking.keys() == set(predictor.classes)
@@ -61,14 +61,22 @@ def test_a_ruler_adds_a_column_per_trait_measured_on_the_answers_mask(photos, pr
     measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=4.0)
     (photos / "empty.png").write_bytes(b"")
     rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "answers", measurer=measurer))
-    assert list(rows[0]) == ["image", "class", "probability", "top5", "area_fraction_vein", *measurer.columns, "error"]
+    assert list(rows[0]) == [
+        "image",
+        "predicted",
+        "probability",
+        "top5",
+        "area_fraction_vein",
+        *measurer.columns,
+        "error",
+    ]
     for row in rows:
         measured = {name: row[name] for name in measurer.columns}
         if row["error"]:
             assert set(measured.values()) == {""}
         else:
             assert measured == measurer.measure_row(predictor.predict(row["image"]).mask)
-            assert float(row["vein_ground_area_mm2"]) >= 0
+            assert float(row["vein_reference_area_mm2"]) >= 0
 
 
 def test_masks_read_back_equal_and_overlays_have_the_images_size(photos, predictor, tmp_path):
@@ -209,7 +217,7 @@ def test_a_disk_that_cannot_be_written_ends_the_call_and_keeps_what_is_finished(
     dataset, predictor, tmp_path, monkeypatch
 ):
     images, out = find_images([str(dataset / "images")]), tmp_path / "answers"
-    real = pipeline.write_pictures
+    real = pipeline.write_mask_and_overlay
 
     def full(mask, pixels, folder, name):
         if name == images[5].stem:

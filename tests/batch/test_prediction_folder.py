@@ -14,6 +14,7 @@ from mnsa.batch.prediction_folder import (
     write_prediction_table,
 )
 from mnsa.errors import RunError
+from mnsa.inference.prediction_table import PredictionTable
 
 ORIGIN = {"network": "abc", "images": 4}
 
@@ -43,7 +44,7 @@ def test_rows_of_all_parts_come_in_the_images_order(folder):
             part.add(index, {"image": f'leaf\n{index}, "quoted" \udcff.jpg'})
     assert list(find_finished(folder, 4)) == [1, 1, 1, 1]
     assert [row["image"][5] for row in merge_rows(folder, 4)] == ["0", "1", "2", "3"]
-    write_prediction_table(folder, ["image"], merge_rows(folder, 4))
+    write_prediction_table(folder, PredictionTable((), ()), merge_rows(folder, 4))
     with folder.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert [row["image"][4:8] for row in csv.DictReader(file)] == [f"\n{n}, " for n in range(4)]
     assert not folder.parts.exists()

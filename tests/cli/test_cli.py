@@ -230,7 +230,7 @@ def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold
     assert mnsa("predict", own_run.path, leaf, "--out", tmp_path / "predictions").code == 0
     with (tmp_path / "predictions" / "predictions.csv").open() as table:
         row = next(csv.DictReader(table))
-    assert row["class"] == "unknown"
+    assert row["predicted"] == "unknown"
     assert row["top5"].startswith("cultivar_")
 
 

@@ -14,7 +14,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from mnsa.batch.predict_files import predictor_digest
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.inference.prediction_table import prediction_row
 from mnsa.inference.predictor import load
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network, save_network
@@ -81,8 +80,8 @@ def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_n
 ):
     loaded = load(calibrated(threshold=threshold))
     answer = loaded.predict(next((dataset / "images").iterdir()))
-    row, best = prediction_row(loaded, answer), loaded.classes[answer.class_probs.argmax()]
-    assert row["class"] == ("unknown" if unknown else best)
+    row, best = loaded.prediction_table().row(answer, ""), loaded.classes[answer.class_probs.argmax()]
+    assert row["predicted"] == ("unknown" if unknown else best)
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
 

@@ -26,7 +26,6 @@ from mnsa.batch.batching import (
 from mnsa.batch.image_files import unique_names
 from mnsa.batch.prediction_folder import PredictionFolder, ResultsLog, find_finished
 from mnsa.batch.prediction_images import write_explanation, write_mask_and_overlay
-from mnsa.inference.prediction_table import prediction_row
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.traits.process_pool import Measure, measurement_pool
@@ -206,12 +205,13 @@ def _make_writer(
     measure: Measure | None,
 ) -> Callable[[PredictedImage], None]:
     """What writes an image's pictures and then its row: an image with a row is finished."""
+    table = predictor.prediction_table()
 
     def write(one: PredictedImage) -> None:
         if one.prediction is None or one.pixels is None:
-            results_log.add(one.index, {"image": one.path, "error": one.error})
+            results_log.add(one.index, table.error_row(one.path, one.error))
             return
-        row, mask = prediction_row(predictor, one.prediction), one.prediction.mask
+        row, mask = table.row(one.prediction, one.path), one.prediction.mask
         if mask is not None:
             write_mask_and_overlay(mask, one.pixels, folder, names[one.index])
             if measure is not None:

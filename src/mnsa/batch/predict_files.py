@@ -26,7 +26,6 @@ from mnsa.batch.prediction_folder import (
 )
 from mnsa.batch.prediction_images import sheet_indices, write_overview_sheet
 from mnsa.errors import MnsaError, RunError
-from mnsa.inference.prediction_table import prediction_columns
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.trees.boosted_trees import BoostedTrees
@@ -139,7 +138,7 @@ def _write_table_when_complete(
         )
         write_overview_sheet(folder, rows)
         write_prediction_table(
-            folder, prediction_columns(predictor, measurer.columns if measurer else []), merge_rows(folder, count)
+            folder, predictor.prediction_table(measurer.columns if measurer else ()), merge_rows(folder, count)
         )
 
 

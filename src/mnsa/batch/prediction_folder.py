@@ -12,7 +12,7 @@ import fcntl
 import json
 import shutil
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -21,7 +21,8 @@ from typing import NamedTuple, Self
 
 from mnsa.batch.batching import Shard
 from mnsa.errors import RunError
-from mnsa.run_folder import atomic_write_text
+from mnsa.inference.prediction_table import PredictionTable
+from mnsa.io import atomic_path, atomic_write_text
 
 Origin = Mapping[str, str | int]
 
@@ -132,15 +133,14 @@ def merge_rows(folder: PredictionFolder, count: int) -> Iterator[dict[str, str]]
             yield row
 
 
-def write_prediction_table(folder: PredictionFolder, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Write the table and take the parts away: from now on the folder is finished."""
-    pending = folder.table.with_name("predictions.csv.part")
-    # A file's name may be no text in any encoding: its bytes are kept.
-    with pending.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    pending.replace(folder.table)
+def write_prediction_table(folder: PredictionFolder, table: PredictionTable, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write predictions.csv, then remove the parts; from then on the folder is finished."""
+    # The name of a file may be no text in any encoding: `surrogateescape` keeps its bytes.
+    with (
+        atomic_path(folder.table) as pending,
+        pending.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        table.write_csv(file, rows)
     shutil.rmtree(folder.parts, ignore_errors=True)
 
 

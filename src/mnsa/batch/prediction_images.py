@@ -10,7 +10,7 @@ from PIL import Image
 from mnsa.batch.prediction_folder import PredictionFolder
 from mnsa.data.decode import open_image, to_upright_rgb
 from mnsa.errors import MnsaError
-from mnsa.inference.prediction_table import prediction_caption
+from mnsa.inference.prediction_table import caption
 from mnsa.structures import Prediction
 from mnsa.visualize.heatmap import draw_heatmap, normalize_by_max, normalize_min_max
 from mnsa.visualize.image_grid import write_image_grid
@@ -52,9 +52,7 @@ def write_overview_sheet(folder: PredictionFolder, rows: Iterable[tuple[dict[str
     tiles = []
     for row, name in rows:
         try:
-            tiles.append(
-                (prediction_caption(row), _sheet_tile(Path(row["image"]), folder.image_path("overlays", name)))
-            )
+            tiles.append((caption(row), _sheet_tile(Path(row["image"]), folder.image_path("overlays", name))))
         except MnsaError:
             continue
     if tiles:

@@ -1,35 +1,120 @@
-"""The columns and rows of predictions.csv."""
+"""The table of predictions: one row per image, as `mnsa predict`, the server and `Prediction.to_row` write it.
 
-from collections.abc import Mapping
+K classes; M mask classes; H, W image size in pixels.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TextIO
 
-from mnsa.inference.predictor import Predictor
-from mnsa.structures import Prediction
+import numpy as np
 
+UNKNOWN = "unknown"  # the predicted class where the highest probability is below the threshold
 
-def prediction_columns(predictor: Predictor, traits: list[str]) -> list[str]:
-    """The table's columns, in order. traits: the names of a measurer's."""
-    classes = ["class", "probability", "top5"] if predictor.classes else []
-    return ["image", *classes, *(f"area_fraction_{name}" for name in predictor.mask_classes), *traits, "error"]
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that starts with one of them
 
 
-def prediction_row(predictor: Predictor, prediction: Prediction) -> dict[str, str]:
-    """Class (or `unknown`), the likeliest ones by name, and the share of each mask class, by column."""
-    row = {"image": prediction.path}
-    if prediction.class_probs is not None:
-        best = prediction.class_probs.argsort()[::-1][:5]
-        row["class"] = predictor.class_name(prediction.class_probs)
-        row["probability"] = f"{prediction.class_probs[best[0]]:.4f}"
-        row["top5"] = "; ".join(f"{predictor.classes[k]} {prediction.class_probs[k]:.4f}" for k in best)
-    if prediction.mask is not None:
-        first = 1 if len(predictor.mask_classes) == 1 else 0
-        for index, name in enumerate(predictor.mask_classes, start=first):
-            row[f"area_fraction_{name}"] = f"{float((prediction.mask == index).mean()):.6f}"
-    return row
+class PredictedArrays(Protocol):
+    """The arrays of a prediction: class probabilities float (K,) and mask uint8 (H, W), or None."""
+
+    @property
+    def class_probs(self) -> np.ndarray | None: ...
+
+    @property
+    def mask(self) -> np.ndarray | None: ...
 
 
-def prediction_caption(row: Mapping[str, str]) -> str:
-    """What is written below an image's picture: its class, or its name where there are no classes."""
-    if not row.get("class"):
+class PredictionTable:
+    """The columns and rows of predictions.csv for one network.
+
+    top_k: number of classes in the column `top5` (or `top3`, ...), the most probable first. threshold: the calibrated
+    confidence; below it, `predicted` is UNKNOWN. trait_columns: names of the measured traits.
+    escape_formulas: put an apostrophe before names and errors that a spreadsheet would run as a formula.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        mask_classes: Sequence[str],
+        *,
+        top_k: int = 5,
+        threshold: float | None = None,
+        trait_columns: Sequence[str] = (),
+        escape_formulas: bool = False,
+    ) -> None:
+        self.classes, self.mask_classes = tuple(classes), tuple(mask_classes)
+        self.top_k, self.threshold, self.escape_formulas = top_k, threshold, escape_formulas
+        class_columns = ["predicted", "probability", f"top{top_k}"] if classes else []
+        areas = [f"area_fraction_{name}" for name in mask_classes]
+        self.columns: list[str] = ["image", *class_columns, *areas, *trait_columns, "error"]
+
+    def values(self, prediction: PredictedArrays, name: str) -> dict[str, str | float]:
+        """The row of one prediction, with numbers as floats; it has no traits and no error.
+
+        predicted: the most probable class, or UNKNOWN. probability: of the most probable class. area_fraction_NAME:
+        fraction of the image's pixels that have the mask class NAME.
+        """
+        values: dict[str, str | float] = {"image": self._escape(name)}
+        if prediction.class_probs is not None:
+            top = top_classes(prediction.class_probs, self.classes, self.top_k)
+            values["predicted"] = predicted_class(prediction.class_probs, self.classes, self.threshold)
+            values["probability"] = float(prediction.class_probs.max())
+            values[f"top{self.top_k}"] = "; ".join(f"{label} {probability:.4f}" for label, probability in top)
+        if prediction.mask is not None:
+            fractions = area_fractions(prediction.mask, self.mask_classes)
+            values |= {f"area_fraction_{label}": fraction for label, fraction in fractions.items()}
+        return values
+
+    def row(self, prediction: PredictedArrays, name: str, traits: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The row of one prediction as text by column: probability with 4 decimals, area fractions with 6.
+
+        name: the image's path or name. traits: measured values by column, see `TraitMeasurer.measure_row`.
+        """
+        row = {
+            column: value if isinstance(value, str) else f"{value:.{4 if column == 'probability' else 6}f}"
+            for column, value in self.values(prediction, name).items()
+        }
+        return {**row, **(traits or {})}
+
+    def error_row(self, name: str, error: str) -> dict[str, str]:
+        """The row of an image that can't be predicted."""
+        return {"image": self._escape(name), "error": self._escape(error)}
+
+    def write_csv(self, file: TextIO, rows: Iterable[Mapping[str, str]]) -> None:
+        """Write header and rows as CSV, lines ending with a line feed; a missing value becomes an empty cell."""
+        writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+    def _escape(self, text: str) -> str:
+        return f"'{text}" if self.escape_formulas and text.startswith(_FORMULA_PREFIXES) else text
+
+
+def predicted_class(class_probs: np.ndarray, classes: Sequence[str], threshold: float | None) -> str:
+    """The most probable class of probabilities (K,); UNKNOWN when its probability is below the threshold."""
+    best = int(class_probs.argmax())
+    return UNKNOWN if threshold is not None and class_probs[best] < threshold else classes[best]
+
+
+def top_classes(class_probs: np.ndarray, classes: Sequence[str], top_k: int) -> list[tuple[str, float]]:
+    """The `top_k` most probable classes of probabilities (K,) with their probabilities, highest first."""
+    best = class_probs.argsort()[::-1][:top_k]
+    return [(classes[index], float(class_probs[index])) for index in best]
+
+
+def mask_values(mask_classes: Sequence[str]) -> list[tuple[int, str]]:
+    """The pixel value of each mask class: a single class has value 1, several are counted from 0."""
+    return list(enumerate(mask_classes, start=1 if len(mask_classes) == 1 else 0))
+
+
+def area_fractions(mask: np.ndarray, mask_classes: Sequence[str]) -> dict[str, float]:
+    """The fraction of the pixels of a mask (H, W) that have each mask class, by name."""
+    return {name: float((mask == value).mean()) for value, name in mask_values(mask_classes)}
+
+
+def caption(row: Mapping[str, str]) -> str:
+    """A short caption of a row: the predicted class and its probability, or the image's name without classes."""
+    if not row.get("predicted"):
         return Path(row["image"]).stem
-    return f"{row['class']} {float(row['probability']):.0%}"
+    return f"{row['predicted']} {float(row['probability']):.0%}"

@@ -20,6 +20,7 @@ from mnsa.hub.download import find_model_folder
 from mnsa.hub.save import push_model, save_model
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.inference.grad_cam import grad_cam, require_explainable
+from mnsa.inference.prediction_table import PredictionTable, predicted_class
 from mnsa.inference.tiling import (
     Engine,
     TiledOutputs,
@@ -40,8 +41,6 @@ from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.trees.boosted_trees import load_trees
 
 Head = Literal["network", "trees"]
-
-UNKNOWN = "unknown"  # stands for the class where no class is likely enough
 
 MIN_SIDE_PX = 16  # a side of an image; below, there is nothing to see
 
@@ -157,10 +156,12 @@ class Predictor:
         return inputs
 
     def class_name(self, class_probs: np.ndarray) -> str:
-        """The most probable class of probabilities (K,), or UNKNOWN where they stay below the threshold."""
-        best = int(class_probs.argmax())
-        sure = self.threshold is None or class_probs[best] >= self.threshold
-        return self.classes[best] if sure else UNKNOWN
+        """The most probable class of probabilities (K,); `unknown` when its probability is below the threshold."""
+        return predicted_class(class_probs, self.classes, self.threshold)
+
+    def prediction_table(self, trait_columns: Sequence[str] = ()) -> PredictionTable:
+        """The table that holds predictions of this network; trait_columns: names of the measured traits."""
+        return PredictionTable(self.classes, self.mask_classes, threshold=self.threshold, trait_columns=trait_columns)
 
     def predict_batch(self, inputs: Tensor, sizes: Sequence[tuple[int, int]], paths: Sequence[str]) -> list[Prediction]:
         """Answer for prepared images (B, 3, h, w); sizes: each one's own (H, W), which its mask will have."""
