@@ -1,9 +1,9 @@
-"""The lines that docs/python.md begins with are run as they stand."""
+"""The lines that docs/how-to/python.md begins with are run as they stand."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 
 
 def test_five_lines_load_predict_and_measure(finished, dataset, tmp_path, monkeypatch, capsys):
