@@ -1,10 +1,11 @@
-# make demo: everything once, on drawn leaves. make test: every test. Both make the environment first if it is missing.
+# make demo: everything once, on synthetic leaves. make test: every test. make docs: the site, in site/.
+# Each creates the environment first, if there is none.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint docs clean
 
 demo: $(READY)
 	rm -rf demo
@@ -25,8 +26,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY)
+	$(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

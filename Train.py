@@ -4,7 +4,7 @@ python -u Train.py --mmanet --cls_ild --dataparallel --data_dir ./data --backbon
 python -u Train.py --mmanet --seg_ild --freeze_all --dataparallel --data_dir ./data --backbone_class 'densenet161' \
     --model_path ./best_model.pth --unet --transfer_to 0.250
 
-The first writes ./best_model.pth, which the second reads. docs/reproducing.md says what each option means here.
+The first writes ./best_model.pth, which the second reads. docs/background/reproducing.md says what each option means here.
 """
 
 import argparse
@@ -79,9 +79,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--batch_size", type=int, help="images in a step over all GPUs: 32 in stage 1, else 8")
     switch("--amp", "mixed precision: float16 on GPUs, bfloat16 without")
     switch("--dataparallel", "all GPUs, a process each")
-    add("--deform_expan", type=float, help="refused: see docs/reproducing.md")
-    add("--att_from", type=int, help="refused: see docs/reproducing.md")
-    add("--local_train", type=int, default=0, help="only 0; 1 is refused: see docs/reproducing.md")
+    add("--deform_expan", type=float, help="refused: see docs/background/reproducing.md")
+    add("--att_from", type=int, help="refused: see docs/background/reproducing.md")
+    add("--local_train", type=int, default=0, help="only 0; 1 is refused: see docs/background/reproducing.md")
     options = parser.parse_args(argv)
     if fault := fault_of(options):
         parser.error(fault)

@@ -178,7 +178,7 @@ PAYLOADS = (
     config("a base with a NUL", f'base = "a\\u0000"\n{STAGE}', "base is"),
     config("a base that never ends", f'base = "/dev/zero"\n{STAGE}', NO_FILE),
     config("a base that waits", f'base = "pipe"\n{STAGE}', NO_FILE, lambda place: place.leads_to("pipe", "pipe")),
-    config("itself as base", f'base = "config.toml"\n{STAGE}', "a circle"),
+    config("itself as base", f'base = "config.toml"\n{STAGE}', "form a circle"),
     config("a model of the hub", NET.format("hf-hub:stranger/net", "none") + STAGE, "timm has no model"),
     config("a model in a folder", NET.format("local-dir:/tmp", "none") + STAGE, "timm has no model"),
     config("a model with a path", NET.format("resnet18.a/../../b", "none") + STAGE, "can't be a backbone"),

@@ -7,10 +7,10 @@ from mnsa.config.schema import (
     DataConfig,
     LossConfig,
     ModelConfig,
-    SearchConfig,
     StageConfig,
     TrainConfig,
 )
+from mnsa.config.search_config import SearchConfig
 
 __all__ = [
     "AugmentConfig",

@@ -20,19 +20,40 @@ from mnsa.config.schema import Config, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.io import read_toml
 
+_MAX_BASES = 20
+_MAX_PATH_LENGTH = 4096  # characters
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML config and its bases, and apply overrides.
+
+    path: the TOML file. It may begin with `base = "other.toml"`, a path relative to itself.
+    overrides: texts of the form `section.key=value`; a stage is given by its name: `stages.joint.epochs=3`.
+
+    Raises: ConfigError that names the file, the key and the fix.
+    """
+    chain = [path]
+    tree = _read_with_bases(chain)
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, source=_format_chain(chain))
+
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """Validate a config given as nested dicts. Raises: ConfigError naming `source`, the key and the fix."""
+    """Validate a config given as nested dicts.
+
+    Raises: ConfigError that names `source`, the key and the fix.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        # A list that is too short only because its items are wrong says nothing new.
+        # A list whose items are invalid is also reported as too short.
         problems = [e for e in error.errors() if e["type"] != "too_short"] or error.errors()
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem) for problem in problems) + ".") from None
 
 
 def dump_config(config: Config) -> str:
-    """The config as TOML, every field spelled out, so that a later default can't change an old run."""
+    """Return the config as TOML with every field, so that new defaults don't change an old run."""
     return tomli_w.dumps(_without_none(config.model_dump(mode="python")))
 
 
@@ -53,7 +74,7 @@ def _explain(error: Any) -> str:
         return f"unknown key {where!r}; {hint}"
     if error["type"] == "missing":
         return f"{where!r} is missing"
-    if error["type"] == "value_error":  # our own rules between fields say everything themselves
+    if error["type"] == "value_error":  # raised by the validators of the schema
         return str(error["ctx"]["error"])
     return f"{where!r} is {error['input']!r}: {error['msg']}"
 
@@ -66,31 +87,14 @@ def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(section.model_fields)
 
 
-_MAX_BASES = 20
-
-_MAX_PATH_LENGTH = 4096  # characters
-
-
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML config and its bases, apply `section.key=value` overrides (stages by name: `stages.joint.epochs=3`).
-
-    Raises: ConfigError naming the file, the key and the fix.
-    """
-    chain = [path]
-    tree = _read_with_bases(chain)
-    for override in overrides:
-        _apply_override(tree, override)
-    return parse_config(tree, source=_format_chain(chain))
-
-
 def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
-    """The last file of `chain`, merged with its bases, which join the chain."""
+    """Read the last file of `chain` and merge it with its bases, which are appended to `chain`."""
     path = chain[-1]
     try:
         tree = read_toml(path)
     except FileNotFoundError:
         missing = ", the base of ".join(map(str, reversed(chain)))
-        raise ConfigError(f"There is no config file {missing}. `configs/` holds ready ones.") from None
+        raise ConfigError(f"There is no config file {missing}. The folder `configs` has ready ones.") from None
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
     base = tree.pop("base", None)
@@ -100,9 +104,9 @@ def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
         raise ConfigError(f"{path}: base is {base!r}; expected the path of another config, relative to this file.")
     chain.append(path.parent / base)
     if len(chain) > _MAX_BASES:
-        raise ConfigError(f"{path}: more than {_MAX_BASES} configs are based on one another. Merge some of them.")
+        raise ConfigError(f"{path}: the chain of bases is longer than {_MAX_BASES} files. Merge some of them.")
     if chain[-1].resolve() in [file.resolve() for file in chain[:-1]]:
-        raise ConfigError(f"{_format_chain(chain)}: a circle. Take `base` out of one of these files.")
+        raise ConfigError(f"{_format_chain(chain)}: these files form a circle. Remove `base` from one of them.")
     return _merge(_read_with_bases(chain), tree)
 
 
@@ -113,12 +117,12 @@ def _format_chain(chain: list[Path]) -> str:
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     tree = dict(base)
     for key, value in own.items():
-        beneath = base.get(key)
-        if isinstance(value, dict) and isinstance(beneath, dict):
-            tree[key] = {**beneath, **value}
-        elif key == "stages" and _is_list_of_tables(value) and _is_list_of_tables(beneath):
-            named = {str(stage.get("name")): stage for stage in beneath}
-            tree[key] = [{**named.get(str(stage.get("name")), {}), **stage} for stage in value]
+        base_value = base.get(key)
+        if isinstance(value, dict) and isinstance(base_value, dict):
+            tree[key] = {**base_value, **value}
+        elif key == "stages" and _is_list_of_tables(value) and _is_list_of_tables(base_value):
+            base_stages = {str(stage.get("name")): stage for stage in base_value}
+            tree[key] = [{**base_stages.get(str(stage.get("name")), {}), **stage} for stage in value]
         else:
             tree[key] = value
     return tree
@@ -137,7 +141,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         node = _child(node, key, override)
     if not isinstance(node, dict):
-        raise ConfigError(f"--set {override!r} names a stage but none of its keys, such as stages.{keys[-1]}.epochs=3.")
+        raise ConfigError(f"--set {override!r} names a stage but no key. Example: stages.{keys[-1]}.epochs=3.")
     node[keys[-1]] = _parse_value(text.strip())
 
 

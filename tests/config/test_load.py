@@ -8,7 +8,7 @@ import pytest
 from mnsa.config import Config, ModelConfig, dump_config, load_config, parse_config
 from mnsa.errors import ConfigError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STAGE = {
     "name": "joint",
     "tasks": ["classification"],
@@ -44,7 +44,7 @@ def minimal(**sections: object) -> dict[str, object]:
         ),
         (
             minimal(model={"attention": "none"}, loss={"mask_guidance": 0.1}),
-            "loss.mask_guidance guides the attention, but model.attention is 'none'; choose 'mean' or 'mean_max'",
+            "loss.mask_guidance trains the attention, but model.attention is 'none'; choose 'mean' or 'mean_max'",
         ),
     ],
 )
@@ -177,8 +177,8 @@ def test_overrides_win_over_the_file_and_its_base(write):
     ("base", "message"),
     [
         ('"gone.toml"', r"There is no config file .*gone\.toml, the base of .*a\.toml"),
-        ('"a.toml"', r"a\.toml, based on .*a\.toml: a circle"),
-        ('"b.toml"', r"a\.toml, based on .*b\.toml, based on .*a\.toml: a circle"),
+        ('"a.toml"', r"a\.toml, based on .*a\.toml: these files form a circle"),
+        ('"b.toml"', r"a\.toml, based on .*b\.toml, based on .*a\.toml: these files form a circle"),
         ("3", r"a\.toml: base is 3; expected the path"),
         ('"odd.toml"', r"odd\.toml can't be read as TOML"),
         ('"misspelt.toml"', r"a\.toml, based on .*misspelt\.toml: unknown key 'trian'"),

@@ -1,0 +1,80 @@
+"""The site: its generated pages, and the build without warnings."""
+
+import sys
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from mnsa.config import Config
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    """The module that makes the generated pages."""
+    spec = util.spec_from_file_location("reference_pages", ROOT / "docs" / "hooks" / "reference_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sections() -> list[tuple[str, type[BaseModel]]]:
+    found = []
+    for name, field in Config.model_fields.items():
+        parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        found.append((name, next(part for part in parts if issubclass(part, BaseModel))))
+    return found
+
+
+@pytest.mark.parametrize(("name", "section"), sections())
+def test_the_config_page_lists_every_key_with_its_description(hook, name, section):
+    page = hook.config_page().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    for key, field in section.model_fields.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
+        assert field.description.replace("|", "\\|") in row
+
+
+def test_the_config_page_gives_bounds_choices_and_defaults(hook):
+    page = hook.config_page()
+    assert '| `precision` | `float32`, `bfloat16`, `float16` | `"float32"` |' in page
+    assert "| `size` | 2 of: whole number ≥ 32 ≤ 20000 | `[256, 256]` |" in page
+    assert "| `epochs` | whole number ≥ 1 | required |" in page
+
+
+def test_the_command_page_lists_every_verb_and_its_options(hook):
+    page = hook.cli_page()
+    for verb in ("train", "evaluate", "predict", "import folders", "import coco", "serve", "search", "calibrate"):
+        assert f"\n## mnsa {verb}\n" in page
+    predict = page.split("\n## mnsa predict\n")[1].split("\n## ")[0]
+    assert "| `--engine` | `onnx`, `openvino`, `torch` |" in predict
+    assert "| `IMAGES` |  | required |" in predict
+
+
+def test_pages_from_the_root_link_to_pages_and_to_nothing_else(hook):
+    text = hook.root_page("background/security.md")
+    assert "](docs/" not in text
+    assert "](benchmarks/" not in text
+
+
+def test_the_site_is_built_without_warnings(tmp_path, monkeypatch):
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # hooks may extend it
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site")))  # strict: a warning is an error
+    for page in (
+        "index.html",
+        "reference/config/index.html",
+        "reference/api/index.html",
+        "background/benchmarks/index.html",
+    ):
+        assert (tmp_path / "site" / page).is_file()
+    assert "read_manifest" in (tmp_path / "site" / "reference" / "api" / "index.html").read_text(encoding="utf-8")
