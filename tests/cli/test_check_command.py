@@ -33,7 +33,7 @@ def test_check_ends_with_1_for_warnings_and_2_for_errors(mnsa, own_dataset, tmp_
     assert "zero-byte" in failed.out
     assert "Restore the file" in failed.out
     kinds = [finding["kind"] for finding in json.loads((tmp_path / "findings.json").read_text())["findings"]]
-    assert kinds == ["zero-byte", "unnamed-file"]
+    assert kinds == ["zero-byte", "unlisted-file"]
 
 
 def test_check_of_what_is_no_data_set_says_so(mnsa, tmp_path):

@@ -91,7 +91,7 @@ def test_the_digest_follows_the_content_and_not_the_place(leaves: Manifest) -> N
         ("image\na/../../x.png\n", "line 2: image is 'a/../../x.png'"),
         ("image\na\\x.png\n", "line 2: image is"),
         ("image,mask\nx.png,../m.png\n", "line 2: mask is '../m.png'"),
-        ("image,label\nx.png,c\n", "line 2: label 'c' is not among the classes"),
+        ("image,label\nx.png,c\n", "line 2: label 'c' is not in the classes"),
         ("image,split\nx.png,train\ny.png,dev\n", "line 3: split is 'dev'"),
         ("image,px_per_mm\nx.png,wide\n", "line 2: px_per_mm is 'wide'"),
         ("image,px_per_mm\nx.png,-3\n", "line 2: px_per_mm is '-3'"),
@@ -122,7 +122,7 @@ def test_a_bad_description_is_named(tmp_path: Path, toml: str, reason: str) -> N
 
 
 def test_masks_without_mask_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="names no mask_classes"):
+    with pytest.raises(DataError, match="has no mask_classes"):
         read_manifest(written(tmp_path, "image,mask\nx.png,m.png\n", ""))
 
 

@@ -12,7 +12,7 @@ def test_a_row_knows_its_line_even_after_a_cell_with_a_line_break(tmp_path: Path
     columns, lines = read_csv(path)
     assert columns == ("image", "note")
     assert [line.cells["image"] for line in lines] == ["a.png", "b.png"]
-    assert lines[1].where == f"{path}, line 5"
+    assert lines[1].location == f"{path}, line 5"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"image,image\n", "must differ"),
-        (b"image,\n", "non-empty"),
+        (b"image,image\n", "must be different"),
+        (b"image,\n", "not empty"),
         (b"image,label\na.png\n", "line 2: has 1 cells; the header has 2"),
         (b"image,label\na.png,x,y\n", "line 2: has 3 cells"),
         (b"image\n\xff\xfe\n", "not UTF-8"),

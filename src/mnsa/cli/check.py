@@ -115,7 +115,7 @@ def _scale_text(scale: Mapping[str, Any] | None, images: int) -> str:
 
 
 def _finding_cells(finding: "Finding") -> tuple[Text, str, Text, Text]:
-    line = finding.where.rpartition(", ")[2]
+    line = finding.location.rpartition(", ")[2]
     place = f"{line}: " if line.startswith("line ") else ""
     return (
         _severity_text(finding),

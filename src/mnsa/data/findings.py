@@ -1,7 +1,4 @@
-"""What can be wrong with a data set: every kind of finding, its severity, and its text.
-
-An error stops training, or makes its scores wrong. A warning does neither, but deserves a look.
-"""
+"""Findings of the validation of a data set: their kinds, severities and texts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +8,9 @@ from mnsa.errors import DataError
 
 Severity = Literal["error", "warning"]
 
-
+# An error stops training or makes scores wrong. A warning does neither, but should be looked at.
 SEVERITY_BY_KIND: Mapping[str, Severity] = {
-    # the two files of the data set
+    # manifest.csv and dataset.toml
     "manifest": "error",
     "bad-row": "error",
     "bad-path": "error",
@@ -44,12 +41,12 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "mask-full": "warning",
     "mask-shared": "warning",
     # classes and splits
-    "nothing-to-learn": "error",
-    "class-untrained": "error",
+    "no-target": "error",
+    "class-not-in-train": "error",
     "class-not-in-split": "warning",
     "class-small": "warning",
     "split-empty": "warning",
-    # the same picture twice
+    # images that occur more than once
     "duplicate-across-splits": "error",
     "duplicate-across-labels": "error",
     "duplicate": "warning",
@@ -57,34 +54,35 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "near-duplicate-across-labels": "warning",
     # names
     "name-collision": "warning",
-    "unnamed-file": "warning",
+    "unlisted-file": "warning",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. file: as the manifest names it; where: file and line of the table, if it is a row's.
+    """One problem of a data set.
 
-    reason goes on after the file's name ("is empty"); fix is an order ("Restore the file").
+    kind: a key of `SEVERITY_BY_KIND`. file: path as in the manifest, or `manifest.csv` or `dataset.toml`.
+    reason: what is wrong; it continues the file name ("is empty"). fix: what to do ("Restore the file").
+    location: CSV file and line, for a problem of a row.
     """
 
     kind: str
     file: str
     reason: str
     fix: str
-    where: str = ""
+    location: str = ""
 
     @property
     def severity(self) -> Severity:
-        """How bad it is: a matter of the kind alone."""
+        """Severity of the finding's kind."""
         return SEVERITY_BY_KIND[self.kind]
 
 
 OnFinding = Callable[[Finding], None]
-
-"""What is done with a finding that is met on the way: `refuse` it, or append it to a list and go on."""
+"""Called with each finding: `raise_finding` stops at the first, the `append` of a list collects all."""
 
 
 def raise_finding(finding: Finding) -> None:
-    """Stop at a finding. Raises: DataError with place, reason and fix."""
-    raise DataError(f"{finding.where or finding.file}: {finding.reason}. {finding.fix}.")
+    """Raise a finding as an error. Raises: DataError with location (or file), reason and fix."""
+    raise DataError(f"{finding.location or finding.file}: {finding.reason}. {finding.fix}.")

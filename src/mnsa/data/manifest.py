@@ -161,7 +161,9 @@ def _read_manifest_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest,
         raise DataError(f"{path} has no column 'image'; its columns are {', '.join(columns)}.")
     if not lines:
         raise DataError(f"{path} lists no images.")
-    return replace(described, rows=tuple(parse_row(line, on_finding) for line in lines)), [line.where for line in lines]
+    return replace(described, rows=tuple(parse_row(line, on_finding) for line in lines)), [
+        line.location for line in lines
+    ]
 
 
 def _read_dataset_toml(path: Path, home: Path) -> Manifest:

@@ -1,6 +1,7 @@
-"""The rows of a manifest: read from a CSV file, parsed and validated. No image file is touched.
+"""The rows of a manifest: read from CSV, parsed and validated. No image file is opened.
 
-The caller decides what happens with a finding: `raise_finding` stops at the first, a list's `append` collects them all.
+Functions that take `on_finding` report problems to it: `raise_finding` stops at the first, a list's `append` collects
+all.
 """
 
 import csv
@@ -18,76 +19,33 @@ from mnsa.data.findings import Finding, OnFinding, raise_finding
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
 
-MAX_TABLE_BYTES = 1 << 28  # a million rows have about 100 million
-
-MAX_COLUMNS = 200
-
-
-class CsvRow(NamedTuple):
-    """One row of a table: `where` names file and line for error messages, `cells` maps column to text."""
-
-    where: str
-    cells: Mapping[str, str]
-
-
-def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[str, ...], list[CsvRow]]:
-    """Column names and lines of a CSV file; blank lines are skipped, and so are lines of another width, once reported.
-
-    Raises: DataError naming the file, and the line where there is one.
-    """
-    try:
-        with open_regular_file(path, max_bytes=MAX_TABLE_BYTES) as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
-            reader = csv.reader(text, strict=True)
-            columns = _parse_header(next(reader, []), path)
-            lines = (_parse_line(cells, columns, path, reader.line_num, on_finding) for cells in reader if cells)
-            return columns, [line for line in lines if line]
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as CSV in UTF-8.") from None
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{path} can't be read as CSV: {error}.") from None
-
-
-def _parse_header(columns: list[str], path: Path) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in columns)
-    if not names:
-        raise DataError(f"{path} is empty. Expected a header line with column names.")
-    if len(names) > MAX_COLUMNS:
-        raise DataError(f"{path} has {len(names):,} columns; at most {MAX_COLUMNS} are read. Take some out.")
-    if len(set(names)) < len(names) or "" in names:
-        raise DataError(f"{path}: column names must differ and be non-empty, got {', '.join(names)}.")
-    return names
-
-
-def _parse_line(
-    cells: list[str], columns: tuple[str, ...], path: Path, number: int, on_finding: OnFinding
-) -> CsvRow | None:
-    where = f"{path}, line {number}"
-    if len(cells) != len(columns):
-        reason = f"has {len(cells)} cells; the header has {len(columns)} columns"
-        on_finding(Finding("bad-row", path.name, reason, "Quote cells that hold a comma", where))
-        return None
-    return CsvRow(where, dict(zip(columns, cells, strict=True)))
-
-
 COLUMNS = ("image", "mask", "label", "split", "group", "px_per_mm")
 
 SPLITS = ("train", "val", "test")
 
-MAX_PATH_LENGTH = 4096  # characters; systems take no more, and following it takes time
+MAX_PATH_LENGTH = 4096  # characters; operating systems allow no more
 
-_FORBIDDEN_IN_PATH = re.compile(
-    r"[\x00-\x1f\x7f\\]|^[A-Za-z]:"
-)  # control characters, what Windows divides by, its drives
+MAX_TABLE_BYTES = 1 << 28  # a million rows need about 100 million bytes
+
+MAX_COLUMNS = 200
+
+# Control characters, the path separator of Windows, and its drive letters.
+_FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+
+
+class CsvRow(NamedTuple):
+    """One row of a CSV file. location: file and line, for error messages. cells: column name -> text."""
+
+    location: str
+    cells: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image. Empty text: not known. Paths are POSIX, relative to the manifest's root.
+    """One image of a data set. An empty text means unknown. Paths are POSIX, relative to the manifest's root.
 
-    group: images of one plant share it and stay in one split. extra: every other column, kept as text.
+    split: `train`, `val`, `test`, or empty for an unused image. group: images of one plant share a group, and a group
+    is never divided between splits. px_per_mm: scale in pixels per millimeter. extra: all other columns, as text.
     """
 
     image: str
@@ -99,88 +57,133 @@ class Row:
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def parse_row(line: CsvRow, on_finding: OnFinding) -> Row:
-    """Take a row's known columns and its extras; a scale that is none is reported and left out."""
-    cells = {name: line.cells.get(name, "") for name in COLUMNS}
-    extra = {name: text for name, text in line.cells.items() if name not in cells}
-    px_per_mm = parse_px_per_mm(cells.pop("px_per_mm"), line.where, on_finding)
+def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[str, ...], list[CsvRow]]:
+    """Read the column names and rows of a CSV file. Blank lines are skipped.
+
+    on_finding: gets a finding for each row with a wrong number of cells; the row is then skipped.
+    Raises: DataError with the file, and the line if there is one.
+    """
+    try:
+        with open_regular_file(path, max_bytes=MAX_TABLE_BYTES) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
+            reader = csv.reader(text, strict=True)
+            columns = _parse_header(next(reader, []), path)
+            rows = (_parse_cells(cells, columns, path, reader.line_num, on_finding) for cells in reader if cells)
+            return columns, [row for row in rows if row]
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as CSV in UTF-8.") from None
+    except (csv.Error, OSError) as error:
+        raise DataError(f"{path} can't be read as CSV: {error}.") from None
+
+
+def parse_row(row: CsvRow, on_finding: OnFinding) -> Row:
+    """Convert a CSV row to a Row. An invalid scale is reported and becomes None."""
+    cells = {name: row.cells.get(name, "") for name in COLUMNS}
+    extra = {name: text for name, text in row.cells.items() if name not in cells}
+    px_per_mm = parse_px_per_mm(cells.pop("px_per_mm"), row.location, on_finding)
     return Row(**cells, px_per_mm=px_per_mm, extra=extra)
 
 
-def parse_px_per_mm(text: str, where: str, on_finding: OnFinding = raise_finding) -> float | None:
-    """Read a scale in pixels per millimeter; empty text is None."""
+def parse_px_per_mm(text: str, location: str, on_finding: OnFinding = raise_finding) -> float | None:
+    """Parse a scale in pixels per millimeter; an empty text is None. An invalid one is reported and becomes None."""
     try:
         value = float(text) if text else None
     except ValueError:
         value = math.nan
     if value is not None and not (math.isfinite(value) and value > 0):
-        reason = f"px_per_mm is {text!r}; expected a positive number, or nothing"
-        on_finding(Finding("bad-scale", "manifest.csv", reason, "Correct it, or leave it empty", where))
+        reason = f"px_per_mm is {text!r}; expected a positive number, or an empty cell"
+        on_finding(Finding("bad-scale", "manifest.csv", reason, "Correct it, or leave it empty", location))
         return None
     return value
 
 
-def validate_path(text: str, where: str, column: str) -> str:
-    """Pass on a path that is inside the root by its wording. Raises: DataError beginning with `where`."""
-    if finding := _path_finding(text, where, column):
+def validate_path(text: str, location: str, column: str) -> str:
+    """Return a path if its text stays inside the root; links are not followed. Raises: DataError with the location."""
+    if finding := _path_finding(text, location, column):
         raise_finding(finding)
     return text
 
 
 def is_inside_root(path: str) -> bool:
-    """Tell whether a path is inside the root by its wording; a link may still lead out of it."""
+    """Whether the text of a path stays inside the root. A link on the way may still point outside."""
     return _path_finding(path, "", "") is None
 
 
 def validate_rows(
     rows: Sequence[Row],
-    places: Sequence[str],
+    locations: Sequence[str],
     classes: Sequence[str],
     mask_classes: Sequence[str],
     on_finding: OnFinding,
 ) -> None:
-    """Check what holds between rows and names. places: file and line of each row, for the reports."""
-    seen: dict[str, str] = {}
+    """Validate rows, one by one and together. locations: file and line of each row, for messages."""
+    first_location: dict[str, str] = {}
     split_of_group: dict[str, str] = {}
-    known = frozenset(classes)
-    for row, where in zip(rows, places, strict=True):
-        _validate_row(row, where, known, mask_classes, on_finding)
-        if seen.setdefault(posixpath.normpath(row.image), where) != where:
-            reason = f"image {row.image!r} is listed before, at {seen[posixpath.normpath(row.image)]}"
-            on_finding(Finding("listed-twice", row.image, reason, "List it once", where))
+    known_classes = frozenset(classes)
+    for row, location in zip(rows, locations, strict=True):
+        _validate_row(row, location, known_classes, mask_classes, on_finding)
+        first = first_location.setdefault(posixpath.normpath(row.image), location)
+        if first != location:
+            reason = f"image {row.image!r} is listed before, at {first}"
+            on_finding(Finding("listed-twice", row.image, reason, "Remove one of the two rows", location))
         if row.group and row.split and split_of_group.setdefault(row.group, row.split) != row.split:
             reason = f"group {row.group!r} is in {split_of_group[row.group]} and {row.split}"
-            on_finding(Finding("group-leak", row.image, reason, "Keep it in one split, or leave group empty", where))
+            fix = "Move the group to one split, or leave group empty"
+            on_finding(Finding("group-leak", row.image, reason, fix, location))
+
+
+def _parse_header(cells: list[str], path: Path) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in cells)
+    if not names:
+        raise DataError(f"{path} is empty. Expected a header line with column names.")
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{path} has {len(names):,} columns; the limit is {MAX_COLUMNS}. Remove some.")
+    if len(set(names)) < len(names) or "" in names:
+        raise DataError(f"{path}: column names must be different and not empty, got {', '.join(names)}.")
+    return names
+
+
+def _parse_cells(
+    cells: list[str], columns: tuple[str, ...], path: Path, line: int, on_finding: OnFinding
+) -> CsvRow | None:
+    location = f"{path}, line {line}"
+    if len(cells) != len(columns):
+        reason = f"has {len(cells)} cells; the header has {len(columns)} columns"
+        on_finding(Finding("bad-row", path.name, reason, "Quote cells that contain a comma", location))
+        return None
+    return CsvRow(location, dict(zip(columns, cells, strict=True)))
 
 
 def _validate_row(
-    row: Row, where: str, classes: frozenset[str], mask_classes: Sequence[str], on_finding: OnFinding
+    row: Row, location: str, classes: frozenset[str], mask_classes: Sequence[str], on_finding: OnFinding
 ) -> None:
-    if finding := _path_finding(row.image, where, "image"):
+    if finding := _path_finding(row.image, location, "image"):
         on_finding(finding)
     if row.mask:
-        if finding := _path_finding(row.mask, where, "mask"):
+        if finding := _path_finding(row.mask, location, "mask"):
             on_finding(finding)
         if not mask_classes:
-            reason = "a mask is given, but dataset.toml names no mask_classes"
-            on_finding(Finding("mask-undeclared", row.mask, reason, "Name them there", where))
+            reason = "the row has a mask, but dataset.toml has no mask_classes"
+            on_finding(Finding("mask-undeclared", row.mask, reason, "Name the mask classes there", location))
     if row.label and row.label not in classes:
-        reason = f"label {row.label!r} is not among the classes of dataset.toml"
-        on_finding(Finding("label-unknown", row.image, reason, "Add it there", where))
+        reason = f"label {row.label!r} is not in the classes of dataset.toml"
+        on_finding(Finding("label-unknown", row.image, reason, "Add it there, or correct the label", location))
     if row.split and row.split not in SPLITS:
-        reason = f"split is {row.split!r}; expected {', '.join(SPLITS)} or nothing"
-        on_finding(Finding("split-unknown", row.image, reason, "Correct it", where))
+        reason = f"split is {row.split!r}; expected {', '.join(SPLITS)} or an empty cell"
+        on_finding(Finding("split-unknown", row.image, reason, "Correct it", location))
 
 
-def _path_finding(text: str, where: str, column: str) -> Finding | None:
+def _path_finding(text: str, location: str, column: str) -> Finding | None:
     if not text:
         reason = f"{column} is empty; expected a path relative to the root"
-        return Finding("bad-path", "manifest.csv", reason, "Name the file", where)
-    # what some systems take for another form of one letter must not lead out either
+        return Finding("bad-path", "manifest.csv", reason, "Write the path of the file", location)
+    # Some file systems normalize Unicode, so the normalized path must stay inside too.
     if _escapes_root(text) or (not text.isascii() and _escapes_root(unicodedata.normalize("NFKC", text))):
         shown = text if len(text) <= MAX_PATH_LENGTH else f"{text[:80]}..."
-        reason = f"{column} is {shown!r}; expected a path inside the root, with / and without `..`"
-        return Finding("bad-path", shown, reason, "Copy the file into the root and name it there", where)
+        reason = f"{column} is {shown!r}; expected a path inside the root, with `/` and without `..`"
+        return Finding("bad-path", shown, reason, "Copy the file into the root and use its path there", location)
     return None
 
 

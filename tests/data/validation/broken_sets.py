@@ -68,7 +68,7 @@ def a_table_in_another_encoding(leaves):
     return str(leaves.folder)
 
 
-@recipe("bad-row", "unnamed-file")
+@recipe("bad-row", "unlisted-file")
 def a_line_with_a_cell_too_many(leaves):
     table = leaves.folder / "manifest.csv"
     lines = table.read_text().splitlines()
@@ -88,7 +88,7 @@ def an_absolute_path(leaves):
     return "/etc/passwd"
 
 
-@recipe("bad-path", "unnamed-file")
+@recipe("bad-path", "unlisted-file")
 def a_mask_with_backslashes(leaves):
     leaves.rows[0]["mask"] = leaves.rows[0]["mask"].replace("/", "\\")
     return leaves.rows[0]["mask"]
@@ -151,7 +151,7 @@ def an_image_that_is_gone(leaves):
     return leaves.rows[0]["image"]
 
 
-@recipe("missing", "unnamed-file")
+@recipe("missing", "unlisted-file")
 def an_image_whose_case_is_another_on_disk(leaves):
     path = leaves.image(leaves.rows[0])
     path.rename(path.with_name(path.name.upper()))
@@ -395,14 +395,14 @@ def the_mask_of_another_leaf(leaves):
 # classes and splits
 
 
-@recipe("nothing-to-learn")
+@recipe("no-target")
 def a_row_that_says_nothing(leaves):
     leaves.mask(leaves.rows[0]).unlink()
     leaves.rows[0].update(mask="", label="")
     return leaves.rows[0]["image"]
 
 
-@recipe("class-untrained")
+@recipe("class-not-in-train")
 def a_class_to_test_with_that_nobody_teaches(leaves):
     label = leaves.rows[0]["label"]
     for row in leaves.rows:
@@ -410,7 +410,7 @@ def a_class_to_test_with_that_nobody_teaches(leaves):
     return "manifest.csv"
 
 
-@recipe("class-untrained")
+@recipe("class-not-in-train")
 def a_class_without_images(leaves):
     classes = sorted({row["label"] for row in leaves.rows})
     leaves.describe(classes=[*classes, "unseen"])
@@ -526,7 +526,7 @@ def classes_that_differ_in_case_alone(leaves):
     return "dataset.toml"
 
 
-@recipe("unnamed-file")
+@recipe("unlisted-file")
 def an_image_that_no_row_names(leaves):
     shutil.copy(leaves.image(leaves.rows[0]), leaves.folder / "images" / "forgotten.jpg")
     return "images/forgotten.jpg"

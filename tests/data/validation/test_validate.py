@@ -41,7 +41,7 @@ def test_faults_of_all_kinds_are_listed_in_one_pass_errors_first(own_dataset: Pa
           "an_image_that_counts_twice", "an_image_that_no_row_names", "half_a_png")  # fmt: skip
     report = validate_dataset(own_dataset)
     assert [finding.kind for finding in report.findings] == [
-        "bad-path", "bad-scale", "group-leak", "truncated", "duplicate", "unnamed-file"
+        "bad-path", "bad-scale", "group-leak", "truncated", "duplicate", "unlisted-file"
     ]  # fmt: skip
     assert (report.errors, report.exit_code) == (4, 2)
     text = shown(findings_table(report))
@@ -111,7 +111,7 @@ def test_the_tree_is_json_and_names_place_and_fix(own_dataset: Path) -> None:
     tree = json.loads(json.dumps(validate_dataset(own_dataset).to_dict()))
     (finding,) = tree["findings"]
     assert (tree["errors"], tree["warnings"], finding["severity"], finding["kind"]) == (1, 0, "error", "label-unknown")
-    assert finding["where"].endswith("manifest.csv, line 4")
+    assert finding["location"].endswith("manifest.csv, line 4")
     assert finding["file"] == LeafFiles(own_dataset).rows[2]["image"]
     assert finding["fix"] == "Add it there"
 

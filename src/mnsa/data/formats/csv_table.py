@@ -43,12 +43,12 @@ def _parse_row(line: CsvRow, meaning: Mapping[str, str]) -> Row:
     known = {key: line.cells[column].strip() for column, key in meaning.items()}
     extra = {_extra_name(column): text for column, text in line.cells.items() if column not in meaning}
     return Row(
-        image=validate_path(known["image"], line.where, "image"),
-        mask=validate_path(known["mask"], line.where, "mask") if known.get("mask") else "",
+        image=validate_path(known["image"], line.location, "image"),
+        mask=validate_path(known["mask"], line.location, "mask") if known.get("mask") else "",
         label=known.get("label", ""),
-        split=_parse_split(known["split"], line.where) if "split" in known else "train",
+        split=_parse_split(known["split"], line.location) if "split" in known else "train",
         group=known.get("group", ""),
-        px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.where),
+        px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.location),
         extra=extra,
     )
 

@@ -23,7 +23,7 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
     for row in manifest.rows:
         if row.split and not row.label and not row.mask:
             reason = f"({row.split}) has neither label nor mask; there is nothing to learn"
-            yield Finding("nothing-to-learn", row.image, reason, "Add one, or empty its split")
+            yield Finding("no-target", row.image, reason, "Add one, or empty its split")
     rows_of = Counter(row.split for row in manifest.rows)
     for split in ("train", "val"):
         if not rows_of[split]:
@@ -39,7 +39,9 @@ def _missing_class_findings(manifest: Manifest) -> Iterator[Finding]:
         total = sum(count[name, split] for split in ("", *SPLITS))
         if "train" in used and not count[name, "train"]:
             reason = f"has {total or 'no'} images of class {name!r}, and none with split train"
-            yield Finding("class-untrained", "manifest.csv", reason, "Add some, or take the class out of dataset.toml")
+            yield Finding(
+                "class-not-in-train", "manifest.csv", reason, "Add some, or take the class out of dataset.toml"
+            )
         if 0 < total < _MIN_CLASS_IMAGES:
             reason = f"has {total} images of class {name!r}; {_MIN_CLASS_IMAGES} are needed to have one in each split"
             yield Finding("class-small", "manifest.csv", reason, "Add images, or merge the class with another")
@@ -67,7 +69,7 @@ def unlisted_file_findings(manifest: Manifest) -> Iterator[Finding]:
     named = {posixpath.normpath(cell) for row in manifest.rows for cell in _listed_files(row)}
     for path in map(str, list_image_files(manifest.root)):
         if path not in named:
-            yield Finding("unnamed-file", path, "is named by no row", "Add a row for it, or move it away")
+            yield Finding("unlisted-file", path, "is named by no row", "Add a row for it, or move it away")
 
 
 def suggest_similar_names(findings: Sequence[Finding], root: Path) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ class ValidationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the rows, for JSON."""
-        names = ("kind", "file", "reason", "fix", "where")
+        names = ("kind", "file", "reason", "fix", "location")
         return {
             "dataset": str(self.folder),
             "errors": self.errors,
