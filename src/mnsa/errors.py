@@ -1,4 +1,8 @@
-"""What can go wrong, in words a user can act on: what came, what was expected, what to do."""
+"""Errors that a user can act on: a message says what was found, what was expected and what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _MAX_CHARACTERS = 10_000  # characters
 
@@ -9,7 +13,7 @@ class MnsaError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        """The paragraph; its middle is left out where a file would speak for pages through it."""
+        """Return the message. A very long one, which quotes a file, loses its middle."""
         text = super().__str__()
         return (
             text
@@ -36,3 +40,14 @@ class RunError(MnsaError):
 
 class StudyError(MnsaError):
     """A study that is in the way, can't be joined, or holds nothing to select."""
+
+
+@contextmanager
+def output_errors(path: Path, kind: type[MnsaError]) -> Iterator[None]:
+    """Raise OSErrors from writing a new file or folder `path` as errors of `kind`."""
+    try:
+        yield
+    except FileExistsError:
+        raise kind(f"{path} exists already and is not changed. Choose another path, or remove it first.") from None
+    except OSError as error:
+        raise kind(f"{path} can't be written: {error}. Choose a path that can be written.") from error

@@ -1,6 +1,5 @@
 """RUN/model: the weights and the spec of a network. The weights are a safetensors file, never a pickle."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mnsa.errors import ModelError, RunError
-from mnsa.io import read_json
+from mnsa.io import atomic_path, atomic_write_text, read_json, sha256_file
 from mnsa.model.network import Network, build_network
-from mnsa.run_folder import ModelSpec, atomic_write_text
+from mnsa.run_folder import ModelSpec
 
 
 def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
     """Write weights, config and card into `folder`; an interrupted call leaves the old files or the new ones."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    pending = folder / "model.safetensors.part"
-    save_file(weights, pending)
-    digest = hashlib.sha256(pending.read_bytes()).hexdigest()
-    atomic_write_text(folder / "config.json", spec.to_json())
-    atomic_write_text(folder / "README.md", _model_card(network, spec, digest))
-    pending.replace(folder / "model.safetensors")
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+        digest = sha256_file(temporary)
+        atomic_write_text(folder / "config.json", spec.to_json())
+        atomic_write_text(folder / "README.md", _model_card(network, spec, digest))
 
 
 def load_network(run: Path) -> tuple[Network, ModelSpec]:

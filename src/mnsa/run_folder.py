@@ -13,7 +13,6 @@ exports/           networks for other engines, written by `mnsa export`
 trees/             boosted trees in XGBoost's own format and their spec, written by `mnsa fit-trees`
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ from typing import Any
 from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_config
 from mnsa.data.manifest import Manifest
 from mnsa.errors import RunError
-from mnsa.io import read_json
+from mnsa.io import atomic_write_text, new_folder, read_json, sha256_file, write_json
 
 _RECORDED_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 
@@ -120,10 +119,10 @@ def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> 
         "git_commit": _git_commit(),
     }
     try:
-        path.mkdir(parents=True)
-        run = RunFolder(path)
-        atomic_write_text(run.config_file, dump_config(config))
-        atomic_write_text(run.provenance_file, json.dumps(provenance, indent=2) + "\n")
+        with new_folder(path) as folder:
+            run = RunFolder(folder)
+            atomic_write_text(run.config_file, dump_config(config))
+            write_json(run.provenance_file, provenance)
     except FileExistsError:
         raise RunError(
             f"{path} exists and nothing in it was touched. Choose another --out, "
@@ -131,7 +130,7 @@ def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> 
         ) from None
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
-    return run
+    return RunFolder(path)
 
 
 def dataset_provenance(manifest: Manifest, dataset: Path) -> dict[str, str]:
@@ -167,15 +166,7 @@ def read_run_dataset(run: RunFolder) -> tuple[Path, str]:
 def weights_digest(run: Path) -> str:
     """SHA-256 of the weights of a run folder (or of its model/ folder), hex."""
     folder = run / "model" if (run / "model").is_dir() else run
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file's text in one step, so that a crash leaves the old text or the new, never half."""
-    pending = path.with_name(path.name + ".part")
-    pending.write_text(text, encoding="utf-8")
-    pending.replace(path)
+    return sha256_file(folder / "model.safetensors")
 
 
 def package_version(package: str) -> str:

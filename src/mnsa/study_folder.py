@@ -11,14 +11,12 @@ best.toml         the config that was found, ready for `mnsa train`
 report.html        and report/*.png, written by `mnsa report`
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mnsa.io import read_json
-from mnsa.run_folder import atomic_write_text
+from mnsa.io import read_json, write_json
 
 TrialStatus = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -128,7 +126,7 @@ class StudyRecord:
 
 def write_study_record(folder: StudyFolder, record: StudyRecord) -> None:
     """Replace trials.json."""
-    atomic_write_text(folder.trials_file, json.dumps(asdict(record), indent=1) + "\n")
+    write_json(folder.trials_file, asdict(record))
 
 
 def read_study_record(folder: StudyFolder) -> StudyRecord:

@@ -55,7 +55,7 @@ def test_a_line_that_was_cut_short_anywhere_is_dropped_and_written_anew(folder, 
     with ResultsLog(folder, Shard()) as part:
         part.add(0, {"image": "a"})
         part.add(1, {"image": "b"})
-    (file,) = folder.parts.iterdir()
+    (file,) = folder.parts.glob("*.jsonl")
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
     assert list(find_finished(folder, 4)) == [1, 0, 0, 0]

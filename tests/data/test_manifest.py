@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest, write_manifest, write_manifest_files
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, read_manifest, write_manifest, write_manifest_files
 from mnsa.data.rows import is_inside_root
 from mnsa.errors import DataError
 from mnsa.structures import NO_LABEL
@@ -159,7 +159,7 @@ def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path, l
 
 
 def test_a_fresh_folder_appears_whole_with_its_own_root(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "deep" / "set") as folder:
+    with new_dataset_folder(tmp_path / "deep" / "set") as folder:
         (folder / "x.png").touch()
         write_manifest_files(Manifest("n", folder.resolve(), (), (), (Row("x.png"),)), folder)
         assert not (tmp_path / "deep" / "set").exists()

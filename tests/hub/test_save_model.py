@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 import mnsa
-from mnsa.errors import DataError, RunError
+from mnsa.errors import RunError
 from mnsa.hub.save import push_model, save_model
 from mnsa.inference.predictor import Predictor
 from mnsa.model_folder import load_network
@@ -61,7 +61,7 @@ def test_a_model_without_its_run_keeps_its_card(predictor, tmp_path):
 
 def test_what_exists_is_left_as_it_is(predictor, tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(DataError, match="exists already and is left as it is"):
+    with pytest.raises(RunError, match="exists already and is not changed"):
         predictor.save_pretrained(tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
 

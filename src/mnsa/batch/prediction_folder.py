@@ -8,21 +8,19 @@ masks/, overlays/   images, and with --explain attention/ and grad_cam/; each is
 """
 
 import csv
-import fcntl
 import json
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from secrets import token_hex
 from threading import Lock
 from typing import NamedTuple, Self
 
 from mnsa.batch.batching import Shard
 from mnsa.errors import RunError
 from mnsa.inference.prediction_table import PredictionTable
-from mnsa.io import atomic_path, atomic_write_text
+from mnsa.io import atomic_path, lock, new_folder, parse_json, read_json, write_json
 
 Origin = Mapping[str, str | int]
 
@@ -81,12 +79,12 @@ class ResultsLog:
     def __init__(self, folder: PredictionFolder, shard: Shard) -> None:
         folder.parts.mkdir(exist_ok=True)
         path = folder.parts / f"{shard.rank}-of-{shard.world_size}.jsonl"
-        self._file = path.open("ab+")
+        self._resources = ExitStack()
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
+            self._resources.enter_context(lock(path.with_suffix(".lock"), timeout_s=0))
+        except TimeoutError:
             raise RunError(f"{folder.path}: another process is at work on {path.name}. Wait until it ends.") from None
+        self._file = self._resources.enter_context(path.open("ab+"))
         self._lock = Lock()
         self._truncate_partial_line()
 
@@ -101,7 +99,7 @@ class ResultsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._resources.close()
 
     def _truncate_partial_line(self) -> None:
         """What a killed process was just writing."""
@@ -129,7 +127,7 @@ def merge_rows(folder: PredictionFolder, count: int) -> Iterator[dict[str, str]]
         opened = [stack.enter_context(file.open("rb")) for file in files]
         for owner, offset in zip(owners, offsets, strict=True):
             opened[owner].seek(offset)
-            row: dict[str, str] = json.loads(opened[owner].readline())[1]
+            row: dict[str, str] = parse_json(opened[owner].readline())[1]
             yield row
 
 
@@ -147,8 +145,7 @@ def write_prediction_table(folder: PredictionFolder, table: PredictionTable, row
 @contextmanager
 def completion_lock(folder: PredictionFolder) -> Iterator[None]:
     """One process at a time looks whether all is finished."""
-    with folder.origin_file.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock(folder.path / ".lock"):
         yield
 
 
@@ -160,21 +157,17 @@ def read_prediction_table(folder: PredictionFolder) -> Iterator[dict[str, str]]:
 
 def _create_folder(path: Path, origin: Origin) -> None:
     """The folder appears with its origin in it; when another process was first, its folder stays."""
-    unfinished = path.with_name(f".{path.name}.{token_hex(4)}")
-    unfinished.mkdir(parents=True)
     try:
-        atomic_write_text(unfinished / "predictions.json", json.dumps(origin, indent=2) + "\n")
-        unfinished.rename(path)
-    except OSError:
+        with new_folder(path) as unfinished:
+            write_json(PredictionFolder(unfinished).origin_file, origin)
+    except FileExistsError:
         if not path.is_dir():
             raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _require_same_origin(folder: PredictionFolder, origin: Origin) -> None:
     try:
-        known = json.loads(folder.origin_file.read_text(encoding="utf-8"))
+        known = read_json(folder.origin_file)
         differs = [name for name in {**origin, **known} if known.get(name) != origin.get(name)]
     except (ValueError, AttributeError, TypeError):
         differs = ["damaged predictions.json"]
@@ -200,7 +193,7 @@ def _scan_lines(folder: PredictionFolder, count: int) -> Iterator[tuple[Path, in
 def _parse_index(line: bytes) -> int | None:
     """The image of a line; None for one that is half or damaged: its image isn't finished."""
     try:
-        index, row = json.loads(line)
+        index, row = parse_json(line)
     except (ValueError, TypeError):
         return None
     return index if line.endswith(b"\n") and isinstance(index, int) and isinstance(row, dict) else None

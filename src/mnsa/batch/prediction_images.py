@@ -11,6 +11,7 @@ from mnsa.batch.prediction_folder import PredictionFolder
 from mnsa.data.decode import open_image, to_upright_rgb
 from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import caption
+from mnsa.io import atomic_path
 from mnsa.structures import Prediction
 from mnsa.visualize.heatmap import draw_heatmap, normalize_by_max, normalize_min_max
 from mnsa.visualize.image_grid import write_image_grid
@@ -85,6 +86,5 @@ def _read_thumbnail(path: Path, width: int) -> np.ndarray:
 
 def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(exist_ok=True)
-    pending = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(pending)
-    pending.replace(path)
+    with atomic_path(path, durable=False) as temporary:
+        write(temporary)

@@ -10,7 +10,7 @@ from mnsa.config import load_config
 from mnsa.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mnsa.search.study import Study
+    from mnsa.search.study import SearchStudy
 
 
 def search(
@@ -53,7 +53,7 @@ def search(
     _run_study(study, select)
 
 
-def _run_study(study: "Study", select: str | None) -> None:
+def _run_study(study: "SearchStudy", select: str | None) -> None:
     from mnsa.search.results import write_best
     from mnsa.search.worker import run_worker
 

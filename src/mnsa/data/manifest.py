@@ -4,13 +4,11 @@ import csv
 import hashlib
 import io
 import posixpath
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import tomli_w
@@ -29,8 +27,8 @@ from mnsa.data.rows import (
     validate_path,
     validate_rows,
 )
-from mnsa.errors import DataError
-from mnsa.io import read_toml
+from mnsa.errors import DataError, output_errors
+from mnsa.io import new_folder, read_toml
 from mnsa.structures import NO_LABEL
 
 __all__ = [
@@ -118,12 +116,12 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
     Raises: DataError when the folder exists or the manifest could not be read back.
     """
-    with new_folder(folder) as unfinished:
+    with new_dataset_folder(folder) as unfinished:
         write_manifest_files(manifest, unfinished)
 
 
 def write_manifest_files(manifest: Manifest, folder: Path) -> None:
-    """Write `manifest.csv` and `dataset.toml` into `folder`, for those who fill a `fresh_folder` themselves."""
+    """Write `manifest.csv` and `dataset.toml` into `folder`, for those who fill a `new_dataset_folder` themselves."""
     if not manifest.rows:
         raise DataError(f"{manifest.name} lists no images.")
     places = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
@@ -134,22 +132,10 @@ def write_manifest_files(manifest: Manifest, folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Make a hidden sibling to fill, renamed to `folder` on success and removed on failure.
-
-    Raises: DataError when `folder` exists or can't be made.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise DataError(f"{folder} exists already and is left as it is. Choose another folder, or remove it first.")
-    unfinished = folder.with_name(f".{folder.name}.{token_hex(4)}")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(folder)
-    except OSError as error:
-        raise DataError(f"{folder} can't be written: {error}. Choose a folder that can be.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def new_dataset_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill, as `mnsa.io.new_folder` does. Raises: DataError."""
+    with output_errors(folder, DataError), new_folder(folder) as temporary:
+        yield temporary
 
 
 def _read_manifest_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest, list[str]]:

@@ -28,9 +28,10 @@ from mnsa.engines.spec import (
 )
 from mnsa.engines.torch_engine import explain_export_errors, export_program
 from mnsa.errors import ModelError, RunError
+from mnsa.io import atomic_write_text
 from mnsa.model.network import Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
-from mnsa.run_folder import RunFolder, atomic_write_text, weights_digest
+from mnsa.run_folder import RunFolder, weights_digest
 from mnsa.structures import NetworkOutputs
 
 

@@ -1,6 +1,5 @@
 """Convert an ONNX file to OpenVINO (.xml and .bin), and load and run it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from mnsa.engines.spec import METADATA_KEY, Precision, RunFunction
+from mnsa.io import parse_json
 
 # OpenVINO chooses bfloat16 by itself where the processor has it, so float32 has to be said. What int8 leaves as it is
 # may be rounded to bfloat16, which is finer than int8, where that is fast.
@@ -32,7 +32,7 @@ def open_openvino(path: Path) -> tuple[RunFunction, str]:
     spec = model.get_rt_info([METADATA_KEY]).astype(str)
     settings = {
         "INFERENCE_PRECISION_HINT": _precision_hint(
-            json.loads(spec)["precision"], core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            parse_json(spec)["precision"], core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         ),
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnsa.errors import ConfigError, ModelError
+from mnsa.io import parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,7 @@ class ExportSpec:
     @classmethod
     def from_json(cls, text: str) -> "ExportSpec":
         """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no spec."""
-        tree = json.loads(text)
+        tree = parse_json(text)
         known = {name: tree[name] for name in cls.__dataclass_fields__}
         lists = ("outputs", "classes", "mask_classes", "mean", "std", "size")
         return cls(**{**known, **{name: tuple(tree[name]) for name in lists}})

@@ -1,6 +1,5 @@
 """The model card: what the network is, its training data, its scores and its limits. All numbers are read from the run."""
 
-import hashlib
 import html
 from collections import Counter
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from mnsa.data.manifest import SPLITS, Manifest, read_manifest
 from mnsa.errors import DataError, MnsaError, RunError
-from mnsa.io import read_json
+from mnsa.io import read_json, sha256_file
 from mnsa.run_folder import ModelSpec, RunFolder, read_run_dataset
 
 
@@ -105,8 +104,6 @@ def _front_matter(card: ModelSpec, license: str | None) -> str:
 
 
 def _network_section(model: Path, card: ModelSpec) -> str:
-    with (model / "model.safetensors").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {
         "backbone": escape_markdown(card.model.backbone),
         "attention": card.model.attention,
@@ -114,7 +111,7 @@ def _network_section(model: Path, card: ModelSpec) -> str:
         "classes": f"{len(card.classes)}: {', '.join(map(escape_markdown, card.classes)) or 'none'}",
         "mask classes": f"{len(card.mask_classes)}: {', '.join(map(escape_markdown, card.mask_classes)) or 'none'}",
         "training input": f"{card.data.size[0]} x {card.data.size[1]} px, {card.data.resize_mode}",
-        "sha256 of model.safetensors": digest,
+        "sha256 of model.safetensors": sha256_file(model / "model.safetensors"),
     }
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items())
 

@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mnsa.data.manifest import new_folder
-from mnsa.errors import RunError
+from mnsa.errors import RunError, output_errors
 from mnsa.hub.download import CARD_FILE, MODEL_FILES, hub_errors
 from mnsa.hub.model_card import render_model_card
+from mnsa.io import new_folder
 from mnsa.run_folder import RunFolder
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -19,7 +19,7 @@ def save_model(source: Path, folder: Path, *, license: str | None = None) -> Pat
 
     The weights are the run's own, to the bit. A model's folder without its run keeps the card it has, as nothing
     more is known of it. license: of the weights, as the hub names it (`cc-by-4.0`); None: nobody named one.
-    Raises: RunError when there is no network or the license is no name; DataError when `folder` exists.
+    Raises: RunError when there is no network or the license is no name; also when `folder` exists.
     """
     if license is not None and not _LICENSE.fullmatch(license):
         raise RunError(f"{license!r} is no license as the hub names them. Give one such as cc-by-4.0 or apache-2.0.")
@@ -29,7 +29,7 @@ def save_model(source: Path, folder: Path, *, license: str | None = None) -> Pat
         raise RunError(f"{source} has no finished network: {missing[0]} is missing. Train it first, or copy it again.")
     if run is None and license is not None and (model / CARD_FILE).is_file():
         raise RunError(f"{source} has no run, so its card stays as it is. Write the license into {model / CARD_FILE}.")
-    with new_folder(folder) as unfinished:
+    with output_errors(folder, RunError), new_folder(folder) as unfinished:
         for name in MODEL_FILES:
             shutil.copyfile(model / name, unfinished / name)
         if run is None and (model / CARD_FILE).is_file():

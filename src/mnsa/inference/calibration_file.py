@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mnsa.errors import RunError
-from mnsa.io import read_json
+from mnsa.io import atomic_write_text, read_json
 from mnsa.metrics.calibration import ReliabilityBin
-from mnsa.run_folder import atomic_write_text, weights_digest
+from mnsa.run_folder import weights_digest
 
 CALIBRATION_FILE = "calibration.json"
 

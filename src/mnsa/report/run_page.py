@@ -6,12 +6,13 @@ from html import escape
 from typing import Any
 
 from mnsa.errors import RunError
+from mnsa.io import atomic_write_text
 from mnsa.report.html_page import format_interval, format_score, html_table, missing_note, render_page, svg_figure
 from mnsa.report.plotting import inline_svg
 from mnsa.report.run_figures import plot_losses, plot_scores
 from mnsa.report.run_record import RunRecord, SplitScores, read_run_record
 from mnsa.report.split_sections import calibration_section, split_sections
-from mnsa.run_folder import RunFolder, atomic_write_text
+from mnsa.run_folder import RunFolder
 
 _SUMMARY_HEADER = ("split", "score", "value", "95 % interval", "images")
 

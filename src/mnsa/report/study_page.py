@@ -10,9 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mnsa.io import atomic_write_text
 from mnsa.report.html_page import image_figure, render_page
 from mnsa.report.plotting import BLUE, GRAY, GREEN, RED, add_legend, new_axes
-from mnsa.run_folder import atomic_write_text
 from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord
 
 COST_UNITS = {"macs": ("multiply-adds, G", 1e9), "parameters": ("parameters, M", 1e6), "latency": ("latency, ms", 1.0)}

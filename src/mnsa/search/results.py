@@ -9,7 +9,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.config import dump_config
-from mnsa.run_folder import atomic_write_text
+from mnsa.io import atomic_write_text
 from mnsa.search.file_lock import file_lock
 from mnsa.search.selection import pareto_front, parse_rule, select_trial
 from mnsa.search.space import apply_point

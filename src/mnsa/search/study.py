@@ -17,10 +17,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from mnsa.config import Config, dump_config, load_config, parse_config
-from mnsa.data.manifest import Manifest, new_folder, read_manifest, write_manifest_files
+from mnsa.data.manifest import Manifest, read_manifest, write_manifest_files
 from mnsa.data.validation.validate import require_valid
-from mnsa.errors import DataError, StudyError
-from mnsa.io import read_toml
+from mnsa.errors import DataError, StudyError, output_errors
+from mnsa.io import new_folder, read_toml
 from mnsa.model.cost import network_cost
 from mnsa.search.file_lock import file_lock
 from mnsa.search.sampling import SamplingPlan, make_pruner, make_sampling_plan
@@ -212,7 +212,7 @@ def _require_reachable_budget(config: Config, manifest: Manifest, space: SearchS
 
 def _write_study_folder(folder: StudyFolder, config: Config, manifest: Manifest, settings: StudySettings) -> None:
     try:
-        with new_folder(folder.path) as path:
+        with output_errors(folder.path, StudyError), new_folder(folder.path) as path:
             unfinished = StudyFolder(path)
             unfinished.data_folder.mkdir()
             write_manifest_files(manifest, unfinished.data_folder)

@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from mnsa.config import Config
 from mnsa.errors import ConfigError, RunError
-from mnsa.run_folder import RunFolder, atomic_write_text
+from mnsa.io import atomic_write_text
+from mnsa.run_folder import RunFolder
 
 
 class CSVMetricsLogger(Callback):

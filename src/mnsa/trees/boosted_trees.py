@@ -6,7 +6,6 @@ trees/trees.json    the spec: training parameters, validation scores, and the di
 B batch; C_5 channels of level 5; K classes.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.errors import ModelError, RunError
-from mnsa.io import read_json
+from mnsa.io import read_json, sha256_file
 from mnsa.run_folder import package_version
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def save_trees(folder: Path, booster: "Booster", spec: TreesSpec) -> TreesSpec:
     """Write trees and spec into `folder`. Returns: the spec, with the digest."""
     model = folder / "model.ubj"
     booster.save_model(model)
-    spec = replace(spec, sha256=_sha256(model))
+    spec = replace(spec, sha256=sha256_file(model))
     (folder / "trees.json").write_text(spec.to_json(), encoding="utf-8")
     return spec
 
@@ -119,12 +118,8 @@ def load_trees(run: Path, classes: tuple[str, ...], features: int, *, threads: i
 
 
 def _read_booster(path: Path, sha256: str, threads: int) -> "Booster":
-    if _sha256(path) != sha256:  # checked first: XGBoost's parser may abort the process over a damaged file
+    if sha256_file(path) != sha256:  # checked first: XGBoost's parser may abort the process over a damaged file
         raise ValueError(f"{path.name} is not the file that trees.json describes")
     from xgboost import Booster
 
     return Booster({"nthread": threads}, model_file=path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -21,7 +21,7 @@ from mnsa.data.transforms import center_crop_transform
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import Head, Predictor, load
-from mnsa.io import read_json
+from mnsa.io import atomic_write_text, read_json
 from mnsa.metrics.evaluation_folder import (
     EvaluationFolder,
     evaluation_folder,
@@ -33,7 +33,7 @@ from mnsa.metrics.per_image import ImageRow, image_columns, image_row, worst_and
 from mnsa.metrics.scoring import Scores, score_predictions
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model_folder import load_network
-from mnsa.run_folder import RunFolder, atomic_write_text, open_run_folder, read_run_dataset
+from mnsa.run_folder import RunFolder, open_run_folder, read_run_dataset
 from mnsa.structures import NO_LABEL, Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.visualize.panels import class_panels, mask_panels, write_panel

@@ -4,7 +4,6 @@ Compared on random images and on validation images, never on test images.
 B batch; h, w network input size; M mask classes.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ from torch import Tensor
 
 from mnsa.data.dataset import read_sample
 from mnsa.data.decode import read_image
-from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest
+from mnsa.data.manifest import Manifest, Row, read_manifest
 from mnsa.engines.artifact import export_folder, open_artifact, save_comparison, write_artifact
 from mnsa.engines.spec import ENGINE_FILES, EngineName, ExportSpec, Precision, require_engine, require_precision
 from mnsa.engines.torch_engine import output_names
-from mnsa.errors import DataError, MnsaError, ModelError
+from mnsa.errors import DataError, MnsaError, ModelError, RunError, output_errors
 from mnsa.inference.predictor import Predictor
+from mnsa.io import new_folder, read_json
 from mnsa.metrics.functional import mask_counts, pooled_iou
 from mnsa.metrics.scoring import score_predictions
 from mnsa.model_folder import load_network
@@ -194,7 +194,7 @@ def export_run(
     card = _build_card(path, eager, model_card, engine, precision)
     folder = out or export_folder(path, engine, precision)
     try:
-        with new_folder(folder) as unfinished:
+        with output_errors(folder, RunError), new_folder(folder) as unfinished:
             write_artifact(unfinished, network, card, _calibration_inputs(eager, manifest))
             exported = Predictor(network, model_card, engine=open_artifact(unfinished, engine))
             found = compare_exported(
@@ -239,7 +239,7 @@ def evenly_spaced(rows: tuple[Row, ...], at_most: int) -> list[Row]:
 
 def _build_card(path: Path, eager: Predictor, card: ModelSpec, engine: EngineName, precision: Precision) -> ExportSpec:
     try:
-        provenance = json.loads(RunFolder(path).provenance_file.read_text(encoding="utf-8"))
+        provenance = read_json(RunFolder(path).provenance_file)
     except (OSError, ValueError):  # a model/ folder alone has none
         provenance = {}
     backbone = eager.network.backbone

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnsa.data.decode import read_image
-from mnsa.data.manifest import Manifest, new_folder, read_manifest
+from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
-from mnsa.errors import DataError, ModelError, RunError
+from mnsa.errors import DataError, ModelError, RunError, output_errors
 from mnsa.inference.predictor import Predictor, load
+from mnsa.io import new_folder
 from mnsa.metrics import functional
 from mnsa.model.network import NO_CLASS_HEAD, pad_to_stride
 from mnsa.run_folder import open_run_folder, read_run_dataset
@@ -55,7 +56,7 @@ def fit_trees(
     require_same_classes(predictor, learned)
     for rows in (learned, chosen_by):
         require_valid(rows)
-    with new_folder(run.trees_folder) as folder:
+    with output_errors(run.trees_folder, RunError), new_folder(run.trees_folder) as folder:
         train, val = extract_features(predictor, learned), extract_features(predictor, chosen_by)
         tuned = tune_trees(
             _examples(train), _examples(val), len(manifest.classes),

@@ -3,11 +3,11 @@
 `mnsa.load` then gives the same outputs as the upstream network.
 """
 
-import hashlib
 from pathlib import Path
 
 from mnsa.config import Config, DataConfig, StageConfig
 from mnsa.errors import ModelError, RunError
+from mnsa.io import sha256_file
 from mnsa.model.heads import AttentionKind
 from mnsa.model.network import build_network
 from mnsa.model.upstream import UpstreamCheckpoint, convert_upstream, is_upstream
@@ -50,7 +50,7 @@ def import_checkpoint(file: Path, out: Path, *, attention: AttentionKind | None 
     network.load_state_dict(found.state, strict=True)
     tasks = ("classification", "segmentation") if found.mask_classes else ("classification",)
     config = Config(data=UPSTREAM_DATA, model=found.model, stages=tuple(UPSTREAM_STAGES[task] for task in tasks))
-    run = create_run_folder(out, config, {"checkpoint": str(file.resolve()), "checkpoint_sha256": _sha256(file)})
+    run = create_run_folder(out, config, {"checkpoint": str(file.resolve()), "checkpoint_sha256": sha256_file(file)})
     save_network(run.model_folder, network, card)
     return run
 
@@ -59,8 +59,3 @@ def _build_card(found: UpstreamCheckpoint) -> ModelSpec:
     classes = tuple(str(label) for label in range(1, found.classes + 1))
     names = ("vein",) if found.mask_classes == 1 else tuple(f"class{index}" for index in range(found.mask_classes))
     return ModelSpec(found.model, UPSTREAM_DATA, classes, names)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -36,7 +36,7 @@ from mnsa.data.formats.sidecar import (
     resolve_mask_classes,
 )
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
-from mnsa.data.manifest import Manifest, Row, new_folder
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder
 from mnsa.errors import DataError
 
 Record = Mapping[str, Any]
@@ -65,7 +65,7 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         raise DataError(f"{source} holds no .json file. Give COCO's file of annotations, or the folder of them.")
     if not images.is_dir():
         raise DataError(f"{images} is no folder. Give the folder where the images' file names start (--images).")
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         builder = DatasetBuilder(folder)
         files = [_read_annotation_file(path) for path in paths]
         categories = _merge_categories(files)

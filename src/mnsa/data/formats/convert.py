@@ -9,7 +9,7 @@ from mnsa.data.formats.common import NamedRow, name_rows
 from mnsa.data.formats.mask_folders import write_mask_folders
 from mnsa.data.formats.nnunet import require_nnunet_compatible, write_nnunet
 from mnsa.data.formats.yolo import write_yolo
-from mnsa.data.manifest import Manifest, new_folder
+from mnsa.data.manifest import Manifest, new_dataset_folder
 from mnsa.errors import DataError
 
 WRITERS: Mapping[str, Callable[[Manifest, list[NamedRow], Path], None]] = {
@@ -33,6 +33,6 @@ def convert_dataset(manifest: Manifest, target: str, out: Path, *, masked_only: 
         raise DataError(f"{manifest.name}: no image has a mask, and {target} is a format of masks.")
     if target == "nnunet":
         require_nnunet_compatible(manifest, out)
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         WRITERS[target](manifest, name_rows(manifest), folder)
     return len(manifest.rows)

@@ -28,7 +28,7 @@ from mnsa.data.formats.sidecar import (
     resolve_mask_classes,
 )
 from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
-from mnsa.data.manifest import Manifest, Row, new_folder, write_manifest
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, write_manifest
 from mnsa.data.paths import IMAGE_SUFFIXES
 from mnsa.errors import DataError
 
@@ -61,7 +61,7 @@ def import_nnunet(source: Path, out: Path, *, val_fraction: float = 0.2, seed: i
         manifest = build_masked_manifest(source.resolve().name, source, rows, mask_classes, sidecar, val_fraction, seed)
         write_manifest(manifest, out)
         return manifest
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         builder = DatasetBuilder(folder)
         for case in cases:
             _merge_channels(source.resolve(), case, builder, sidecar)

@@ -24,7 +24,7 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.polygons import InvalidPolygonError, find_regions, paint_polygons, trace_outline
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
-from mnsa.data.manifest import SPLITS, Manifest, Row, new_folder, validate_path
+from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, validate_path
 from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError
 
@@ -45,7 +45,7 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
         else None
     )
     mask_classes = resolve_mask_classes(classes, sidecar, str(description))
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         builder = DatasetBuilder(folder)
         for split, place in _split_folders(tree, root, description):
             for image in _list_images(root, place):

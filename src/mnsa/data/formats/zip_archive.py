@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from mnsa.data.formats.common import SPLIT_ALIASES
 from mnsa.data.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
-from mnsa.data.manifest import Manifest, new_folder, write_manifest_files
+from mnsa.data.manifest import Manifest, new_dataset_folder, write_manifest_files
 from mnsa.data.paths import casefold_name, is_image_name
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
@@ -104,7 +104,7 @@ def import_zip(
 
     The rest is `import_folders`'. Raises: DataError naming the member that is refused.
     """
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         _unpack(archive, folder, limits)
         manifest = import_folders(folder, mask_classes=mask_classes, val_fraction=val_fraction, seed=seed)
         manifest = replace(manifest, name=out.name)

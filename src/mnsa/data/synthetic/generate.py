@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.manifest import Manifest, Row, new_folder, read_manifest, write_manifest_files
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, read_manifest, write_manifest_files
 from mnsa.data.synthetic.drawn_leaf import draw_leaf
 from mnsa.data.synthetic.leaf_shape import make_cultivar
 from mnsa.errors import DataError
@@ -41,7 +41,7 @@ def synthesize(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, se
     """
     _check_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
     plan = SynthesisPlan(cultivars, per_cultivar, size_px, seed)
-    with new_folder(out) as folder:
+    with new_dataset_folder(out) as folder:
         for name in FOLDERS:
             (folder / name).mkdir()
         classes = tuple(make_cultivar(seed, index).name for index in range(cultivars))

@@ -3,7 +3,6 @@
 H, W image size in pixels; M mask classes.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from mnsa.data.decode import (
 )
 from mnsa.data.findings import Finding, OnFinding
 from mnsa.data.validation.perceptual_hash import perceptual_hash
+from mnsa.io import sha256_file
 
 _EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 keep the size, 5 to 8 swap width and height
 
@@ -83,7 +83,9 @@ def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | 
                 on_finding(finding)
             stored, orientation = image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
             upright = to_upright_rgb(image, path)
-            return ImageInfo(upright.size, stored, orientation, _sha256(path), perceptual_hash(upright).tobytes())
+            return ImageInfo(
+                upright.size, stored, orientation, bytes.fromhex(sha256_file(path)), perceptual_hash(upright).tobytes()
+            )
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
         return None
@@ -96,7 +98,7 @@ def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFindin
             for finding in _file_findings(image, name):
                 on_finding(finding)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            raw, digest = read_mask_values(image, path), _sha256(path)
+            raw, digest = read_mask_values(image, path), bytes.fromhex(sha256_file(path))
         indices = to_class_indices(raw, mask_classes, path)
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
@@ -151,8 +153,3 @@ def _alignment_findings(image: str, mask: str, picture: ImageInfo, truth: MaskIn
         reason = f"fits its image {image}, {turned}, upright and as stored; the file can't tell which is meant"
         fix = "Look at both (--contact-sheet); save the image upright without EXIF orientation"
         yield Finding("mask-rotation-unclear", mask, reason, fix)
-
-
-def _sha256(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
