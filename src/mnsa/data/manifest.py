@@ -36,7 +36,7 @@ __all__ = [
     "SPLITS",
     "Manifest",
     "Row",
-    "new_folder",
+    "new_dataset_folder",
     "parse_px_per_mm",
     "read_manifest",
     "scan_manifest",
