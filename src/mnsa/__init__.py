@@ -1,29 +1,57 @@
-"""mnsa: which cultivar is this leaf, and where are its veins - one network for both."""
+"""mnsa: which cultivar is this leaf, and where are its veins. One network for both.
+
+Every public name is imported when it is first used, so `import mnsa` loads no PyTorch.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mnsa.config import Config, load_config
-from mnsa.errors import ConfigError, DataError, MnsaError, ModelError, RunError
+from mnsa.errors import ConfigError, DataError, MnsaError, ModelError, RunError, StudyError
 
 if TYPE_CHECKING:
+    from mnsa.api import (
+        calibrate,
+        evaluate,
+        export,
+        import_folders,
+        predict_files,
+        resume,
+        synthesize,
+        train,
+        write_report,
+    )
     from mnsa.data.manifest import Manifest, read_manifest
     from mnsa.inference.predictor import Predictor, load
     from mnsa.model.network import Network, build_network
-    from mnsa.training.fit import train
+    from mnsa.run_folder import RunFolder
+    from mnsa.structures import Prediction
+    from mnsa.traits import TraitMeasurer, find_roles
+    from mnsa.visualize.overlay import draw_overlay
 
 __version__ = "0.1.0"
 
-# Imported on first use, so that `import mnsa` and the command line's help don't wait for torch.
-_LAZY = {
-    "Manifest": "mnsa.data.manifest",
-    "read_manifest": "mnsa.data.manifest",
-    "Network": "mnsa.model.network",
-    "build_network": "mnsa.model.network",
-    "Predictor": "mnsa.inference.predictor",
-    "load": "mnsa.inference.predictor",
-    "train": "mnsa.training.fit",
+_MODULES = {
+    "mnsa.api": (
+        "calibrate",
+        "evaluate",
+        "export",
+        "import_folders",
+        "predict_files",
+        "resume",
+        "synthesize",
+        "train",
+        "write_report",
+    ),
+    "mnsa.data.manifest": ("Manifest", "read_manifest"),
+    "mnsa.inference.predictor": ("Predictor", "load"),
+    "mnsa.model.network": ("Network", "build_network"),
+    "mnsa.run_folder": ("RunFolder",),
+    "mnsa.structures": ("Prediction",),
+    "mnsa.traits": ("TraitMeasurer", "find_roles"),
+    "mnsa.visualize.overlay": ("draw_overlay",),
 }
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Config",
@@ -33,13 +61,27 @@ __all__ = [
     "MnsaError",
     "ModelError",
     "Network",
+    "Prediction",
     "Predictor",
     "RunError",
+    "RunFolder",
+    "StudyError",
+    "TraitMeasurer",
     "build_network",
+    "calibrate",
+    "draw_overlay",
+    "evaluate",
+    "export",
+    "find_roles",
+    "import_folders",
     "load",
     "load_config",
+    "predict_files",
     "read_manifest",
+    "resume",
+    "synthesize",
     "train",
+    "write_report",
 ]
 
 
@@ -47,3 +89,7 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'mnsa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,7 +24,7 @@ _MAX_BASES = 20
 _MAX_PATH_LENGTH = 4096  # characters
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML config and its bases, and apply overrides.
 
     path: the TOML file. It may begin with `base = "other.toml"`, a path relative to itself.
@@ -32,7 +32,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises: ConfigError that names the file, the key and the fix.
     """
-    chain = [path]
+    chain = [Path(path)]
     tree = _read_with_bases(chain)
     for override in overrides:
         _apply_override(tree, override)

@@ -84,12 +84,12 @@ class Manifest:
         return {name: index for index, name in enumerate(self.classes)}
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: str | Path) -> Manifest:
     """Read a data set's two files; no image is touched: a manifest of 24,000 rows must load in a moment.
 
     Raises: DataError naming file, line and fix.
     """
-    manifest, places = _read_manifest_files(folder, raise_finding)
+    manifest, places = _read_manifest_files(Path(folder), raise_finding)
     validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, raise_finding)
     return manifest
 

@@ -1,0 +1,202 @@
+"""The functions of `import mnsa` that wrap a workflow: paths may be text, and data sets and runs are given as folders."""
+
+from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+
+from torch import nn
+
+from mnsa.batch import predict_files as batch
+from mnsa.batch.batching import local_device
+from mnsa.batch.pipeline import Progress
+from mnsa.batch.prediction_folder import is_prediction_folder
+from mnsa.config import Config, load_config
+from mnsa.data.formats.folders import import_folders as read_folders
+from mnsa.data.manifest import Manifest, read_manifest, write_manifest
+from mnsa.data.synthetic import synthesize as draw_leaves
+from mnsa.engines.spec import EngineName, Precision
+from mnsa.inference.calibration_file import Calibration
+from mnsa.inference.predictor import Head, Predictor, load
+from mnsa.metrics.scoring import Scores
+from mnsa.run_folder import RunFolder
+from mnsa.training import fit
+from mnsa.traits import TraitMeasurer, find_roles
+from mnsa.workflows.calibrate import calibrate_run
+from mnsa.workflows.evaluate import evaluate_run
+from mnsa.workflows.export import ExportResult, export_run
+
+AnyPath = str | PathLike[str]
+
+
+def synthesize(
+    out: AnyPath, *, cultivars: int = 12, per_cultivar: int = 20, size: int = 256, seed: int = 1, workers: int = 1
+) -> Manifest:
+    """Draw a data set of synthetic leaves, with vein masks and true traits, into a new folder.
+
+    cultivars: number of classes. per_cultivar: leaves of each; 60 % are for training, 20 % for validation, 20 % for
+    testing. size: side of an image, in pixels. workers: processes; they don't change the images.
+
+    Raises: DataError if `out` exists or a number is out of range.
+    """
+    return draw_leaves(
+        Path(out), cultivars=cultivars, per_cultivar=per_cultivar, size_px=size, seed=seed, workers=workers
+    )
+
+
+def import_folders(
+    source: AnyPath,
+    out: AnyPath,
+    *,
+    mask_classes: Sequence[str] | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 1,
+) -> Manifest:
+    """Make a data set from a folder of class folders. The images stay where they are.
+
+    source: `[train|val|test/]CLASS/IMAGE`, with masks of the same file stem in `masks/`. out: new folder for
+    manifest.csv and dataset.toml. mask_classes: names in order of pixel value; None: from the masks. val_fraction:
+    fraction of the training images that becomes validation, if the source has no validation split.
+
+    Raises: DataError that names the file to fix.
+    """
+    manifest = read_folders(Path(source), mask_classes=mask_classes, val_fraction=val_fraction, seed=seed)
+    write_manifest(manifest, Path(out))
+    return read_manifest(Path(out))
+
+
+def train(
+    config: Config | AnyPath, data: AnyPath, out: AnyPath, *, overrides: Iterable[str] = (), devices: int = 1
+) -> RunFolder:
+    """Train a network on a data set, and return its run folder.
+
+    config: a Config, or a TOML file. data: data set folder. out: new run folder. overrides: texts of the form
+    `section.key=value`, for a TOML file. devices: number of processes, one GPU each if there are GPUs.
+
+    Raises: ConfigError, DataError, ModelError, RunError for bad input, before training starts.
+    """
+    if not isinstance(config, Config):
+        config = load_config(Path(config), overrides)
+    return fit.train(config, Path(data), Path(out), devices=devices)
+
+
+def resume(run: AnyPath, *, devices: int = 1) -> RunFolder:
+    """Continue an interrupted training run.
+
+    Raises: RunError if `run` is no run folder, or its data set has changed.
+    """
+    return fit.resume(Path(run), devices=devices)
+
+
+def evaluate(
+    run: AnyPath | RunFolder,
+    *,
+    split: str = "test",
+    data: AnyPath | None = None,
+    head: Head = "network",
+    tta: Sequence[str] = (),
+    traits: bool = False,
+) -> Scores:
+    """Evaluate a run on one split, at the original image size, and return the scores.
+
+    The scores are also written to RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val`
+    or `test`. data: another data set than the run's own. head: `network`, or the boosted `trees`. tta: test-time
+    augmentation, of `flips`, `rot90`, `scales`. traits: also measure the true and the predicted masks.
+
+    Raises: RunError, DataError, ModelError, ConfigError.
+    """
+    roles = {"vein": (), "leaf": (), "lesion": ()} if traits else None
+    return evaluate_run(
+        _run_path(run), split=split, dataset=None if data is None else Path(data), head=head, tta=tta, traits=roles
+    )
+
+
+def calibrate(run: AnyPath | RunFolder, *, target: float = 0.95, data: AnyPath | None = None) -> Calibration:
+    """Fit the temperature and the threshold for `unknown` on the validation split, and write RUN/calibration.json.
+
+    target: fraction of correct predictions among those that are not `unknown`. data: another data set than the run's.
+
+    Raises: RunError, DataError, ModelError.
+    """
+    return calibrate_run(_run_path(run), target=target, dataset=None if data is None else Path(data))
+
+
+def export(
+    run: AnyPath | RunFolder,
+    engine: EngineName,
+    *,
+    precision: Precision = "float32",
+    out: AnyPath | None = None,
+    data: AnyPath | None = None,
+    agreement: float | None = None,
+) -> ExportResult:
+    """Export the network of a run for `onnx`, `openvino` or `torch`, after comparing it with the original.
+
+    precision: `float32`, `bfloat16` (openvino) or `int8` (onnx, openvino). out: new folder; None: in RUN/exports.
+    data: another data set than the run's own. agreement: smallest fraction of equal labels, and mask IoU, that is
+    accepted for bfloat16 (default 0.97) and int8 (0.9).
+
+    Raises: ModelError if the exported network differs too much; RunError, DataError.
+    """
+    return export_run(
+        _run_path(run), engine, precision=precision, out=None if out is None else Path(out),
+        dataset=None if data is None else Path(data), agreement=agreement,
+    )  # fmt: skip
+
+
+def predict_files(
+    model: Predictor | RunFolder | AnyPath,
+    images: AnyPath | Iterable[AnyPath],
+    out: AnyPath,
+    *,
+    traits: bool = False,
+    px_per_mm: float | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> batch.PredictionSummary:
+    """Predict image files into a folder: predictions.csv, masks/, overlays/ and a contact sheet.
+
+    model: a Predictor, or what `mnsa.load` takes. images: files, folders or globs. out: new folder, or one that an
+    interrupted call with the same arguments left. traits: measure the masks, one column per trait. px_per_mm: scale in
+    pixels per millimeter; None: traits are in pixels. batch_size: images per batch; None: 4 on a CPU, 32 on a GPU.
+    progress: called with (finished, all, finished by this call).
+    A file that can't be read has its reason in the column `error`; the others are predicted.
+
+    Raises: DataError if no image is found; RunError if `out` is something else.
+    """
+    predictor = model if isinstance(model, Predictor) else load(_run_path(model))
+    if not isinstance(model, Predictor):
+        predictor.network.to(local_device())
+    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=px_per_mm) if traits else None
+    patterns = [images] if isinstance(images, str | PathLike) else list(images)
+    folder = Path(out)
+    found = batch.find_images(
+        [fspath(pattern) for pattern in patterns], exclude=folder if is_prediction_folder(folder) else None
+    )
+    return batch.predict_files(
+        predictor, found, folder, measurer=measurer, batch_size=batch_size, options=_options(predictor),
+        progress=progress,
+    )  # fmt: skip
+
+
+def write_report(run: AnyPath | RunFolder) -> Path:
+    """Write RUN/report.html, one page with scores, curves, images and provenance. Needs the extra `report`.
+
+    Raises: RunError if `run` is no run folder.
+    """
+    from mnsa.report.run_page import write_run_report
+
+    folder = RunFolder(_run_path(run))
+    write_run_report(folder)
+    return folder.report_file
+
+
+def _run_path(run: AnyPath | RunFolder) -> Path:
+    return run.path if isinstance(run, RunFolder) else Path(run)
+
+
+def _options(predictor: Predictor) -> dict[str, str]:
+    """What `mnsa predict` records of a prediction folder beside the network: another head or engine is refused."""
+    head = predictor.network.class_head
+    is_linear = head is None or isinstance(head.classifier, nn.Linear)
+    engine = "none" if predictor.engine is predictor.network else repr(predictor.engine)
+    return {"head": "network" if is_linear else "trees", "engine": engine}
