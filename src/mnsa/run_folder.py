@@ -80,6 +80,11 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def evaluation_lock_file(self) -> Path:
+        """Locked by whoever changes evaluation.json."""
+        return self.path / ".evaluation.lock"
+
+    @property
     def predictions_folder(self) -> Path:
         return self.path / "predictions"
 

@@ -21,7 +21,7 @@ from mnsa.data.transforms import center_crop_transform
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import Head, Predictor, load
-from mnsa.io import atomic_write_text, read_json
+from mnsa.io import atomic_write_text, lock, read_json
 from mnsa.metrics.evaluation_folder import (
     EvaluationFolder,
     evaluation_folder,
@@ -201,10 +201,11 @@ def evaluate_run(
     )
     scores["dataset"] = manifest.name
     scores.get("segmentation", {}).update(released)
-    earlier = read_scores(run)
-    with replace_evaluation_folder(evaluation_folder(run, key)) as folder:
-        record.write(folder)
-        atomic_write_text(run.evaluation_file, _format_json({**earlier, key: scores}))
+    with lock(run.evaluation_lock_file):  # another process may evaluate another split
+        earlier = read_scores(run)
+        with replace_evaluation_folder(evaluation_folder(run, key)) as folder:
+            record.write(folder)
+            atomic_write_text(run.evaluation_file, _format_json({**earlier, key: scores}))
     return scores
 
 
