@@ -12,7 +12,7 @@ import torch
 from mnsa.config import Config, StageConfig, load_config
 from mnsa.model.network import Network
 from mnsa.structures import Batch
-from mnsa.training.fit import _PRECISIONS, _quiet_lightning
+from mnsa.training.fit import PRECISIONS, quiet_lightning
 from mnsa.training.module import StageModule, _build_optimizer
 from mnsa.training.optimizers import disable_malloc_trim
 
@@ -49,11 +49,11 @@ class StageSteps:
 
 
 def _bare_trainer(config: Config, device: torch.device) -> lightning.Trainer:
-    with _quiet_lightning():
+    with quiet_lightning():
         return lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
-            precision=_PRECISIONS[config.train.precision],
+            precision=PRECISIONS[config.train.precision],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

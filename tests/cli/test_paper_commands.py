@@ -171,7 +171,7 @@ def test_both_commands_run_one_after_the_other(train_py, tmp_path, backbone):
 
     second = train_py(*SEG[:7], backbone, *SEG[8:], *QUICK)
     assert second.returncode == 0, second.stderr
-    assert "Started from ./best_model.pth: backbone, attention, class_head; new: enhancer, decoder" in second.stdout
+    assert "Loaded from ./best_model.pth: backbone, attention, class_head; new: enhancer, decoder" in second.stdout
     run = tmp_path / "runs" / f"soybean_2_1-{backbone}-segmentation"
     outputs = mnsa.load(run)(torch.randn(1, 3, 64, 64))
     assert (outputs.class_logits.shape, outputs.mask_logits.shape) == ((1, 3), (1, 1, 64, 64))

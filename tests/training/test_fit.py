@@ -1,9 +1,12 @@
-"""Training from start to finish: what each setting does, and that an interruption leaves no trace."""
+"""Training from start to end: the effect of each setting, and a resumed run equals an uninterrupted one."""
 
 import csv
+import logging
 import math
 import signal
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.metrics.functional import ValidationScores
 from mnsa.model.network import build_network
+from mnsa.training import fit
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
 
@@ -27,11 +31,11 @@ def trained(dataset, make_config, tmp_path):
 
 @pytest.fixture
 def script_scores(monkeypatch):
-    """Let validation find these scores, epoch by epoch."""
+    """Replace the validation scores by these, epoch by epoch."""
 
     def script(*scores):
-        coming = iter(scores)
-        monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(coming))})
+        next_scores = iter(scores)
+        monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(next_scores))})
 
     return script
 
@@ -75,7 +79,7 @@ def equal(some, others):
     return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
 
 
-def test_a_joint_run_leaves_a_row_per_epoch_with_every_loss_and_score(finished):
+def test_a_joint_run_writes_a_row_per_epoch_with_every_loss_and_score(finished):
     rows = rows_of(finished)
     assert [(row["stage"], row["epoch"]) for row in rows] == [("joint", "1"), ("joint", "2")]
     losses = ["loss", "loss_classification", "loss_dice", "loss_segmentation"]
@@ -85,7 +89,7 @@ def test_a_joint_run_leaves_a_row_per_epoch_with_every_loss_and_score(finished):
         assert 0 <= float(row["val_score"]) <= 1
 
 
-def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_what_it_freezes(trained):
+def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_frozen_parts(trained):
     run = trained("run", FIRST, SECOND)
     assert [row["stage"] for row in rows_of(run)] == ["first", "first", "second", "second"]
     before, after = (network_state(checkpoint(run, name, "best")["state_dict"]) for name in ("first", "second"))
@@ -94,7 +98,7 @@ def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_wh
     assert equal(weights_of(run), after)
 
 
-def test_the_network_kept_is_that_of_the_best_validation_epoch(trained, script_scores):
+def test_the_saved_network_is_that_of_the_best_validation_epoch(trained, script_scores):
     script_scores(0.2, 0.9, 0.1)
     run = trained("run", {"epochs": 3})
     best, last = (checkpoint(run, "joint", name) for name in ("best", "last"))
@@ -109,7 +113,7 @@ def test_patience_stops_a_stage_that_no_longer_improves(trained, script_scores):
     assert [row["val_score"] for row in rows_of(run)] == ["0.3", "0.5", "0.4", "0.5"]
 
 
-def test_the_moving_average_of_the_weights_is_what_is_scored_and_kept(trained):
+def test_the_moving_average_of_the_weights_is_validated_and_saved(trained):
     run = trained("run", train={"ema_decay": 0.9})
     best = checkpoint(run, "joint", "best")
     averaged, current = (network_state(best[key]) for key in ("state_dict", "current_model_state"))
@@ -117,14 +121,14 @@ def test_the_moving_average_of_the_weights_is_what_is_scored_and_kept(trained):
     assert not equal(averaged, current)
 
 
-def test_same_seed_same_network_other_seed_other_network(trained, finished):
+def test_the_seed_determines_the_network(trained, finished):
     again, other = trained("again"), trained("other", train={"seed": 2})
     assert again.metrics_file.read_text() == finished.metrics_file.read_text()
     assert equal(weights_of(again), weights_of(finished))
     assert not equal(weights_of(other), weights_of(finished))
 
 
-def test_workers_change_nothing(trained, finished):
+def test_the_number_of_workers_does_not_change_the_network(trained, finished):
     assert equal(weights_of(trained("run", train={"workers": 1})), weights_of(finished))
 
 
@@ -132,11 +136,11 @@ def test_bfloat16_trains(trained, finished):
     run = trained("run", train={"precision": "bfloat16"})
     losses = [float(row["loss"]) for row in rows_of(run)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert losses[0] == pytest.approx(float(rows_of(finished)[0]["loss"]), rel=0.05)  # 8 bits of mantissa
+    assert losses[0] == pytest.approx(float(rows_of(finished)[0]["loss"]), rel=0.05)  # bfloat16 has 8 bits of mantissa
     assert all(value.dtype in (torch.float32, torch.int64) for value in weights_of(run).values())
 
 
-def test_a_gradient_clipped_to_nothing_moves_no_weight(trained, make_config):
+def test_a_gradient_clipped_to_almost_zero_changes_no_weight(trained, make_config):
     stage = {"optimizer": "sgd", "weight_decay": 0.0, "epochs": 1}
     config = make_config()
     torch.manual_seed(config.train.seed)
@@ -145,12 +149,12 @@ def test_a_gradient_clipped_to_nothing_moves_no_weight(trained, make_config):
         weights_of(trained("clipped", stage, train={"gradient_clip": 1e-9})),
         weights_of(trained("free", stage)),
     )
-    moved = {name: (free[name] - start[name]).abs().max().item() for name in start}
+    changes = {name: (free[name] - start[name]).abs().max().item() for name in start}
     assert max((clipped[name] - start[name]).abs().max().item() for name in start) < 1e-6
-    assert max(moved.values()) > 1e-3
+    assert max(changes.values()) > 1e-3
 
 
-def test_balanced_class_weights_change_the_loss_where_a_class_is_rare(own_dataset, make_config, tmp_path):
+def test_balanced_class_weights_change_the_loss_of_a_rare_class(own_dataset, make_config, tmp_path):
     manifest = read_manifest(own_dataset)
     rare = [row for row in manifest.split("train").rows if row.label == manifest.classes[0]][1:]
     write_manifest(replace(manifest, rows=tuple(row for row in manifest.rows if row not in rare)), tmp_path / "rare")
@@ -163,7 +167,7 @@ def test_balanced_class_weights_change_the_loss_where_a_class_is_rare(own_datase
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])
-def test_a_resumed_run_equals_one_that_was_never_interrupted(trained, interrupt, stage):
+def test_a_resumed_run_equals_an_uninterrupted_one(trained, interrupt, stage):
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
     options = {"train": {"ema_decay": 0.9}, "augment": {"random_erasing": 0.5, "vertical_flip": 0.5}}
     whole = trained("whole", *stages, **options)
@@ -181,3 +185,31 @@ def test_resuming_a_finished_run_changes_nothing(own_run, finished):
     resume(own_run.path)
     assert own_run.metrics_file.read_text() == finished.metrics_file.read_text()
     assert equal(weights_of(own_run), weights_of(finished))
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_progress_bar_can_be_switched_on_and_off(dataset, make_config, tmp_path, capfd, progress):
+    train(make_config({"epochs": 1}), dataset, tmp_path / "run", progress=progress)
+    printed = "".join(capfd.readouterr())
+    assert ("Epoch 0" in printed) == progress
+    if not progress:
+        assert printed == ""
+
+
+@pytest.mark.parametrize(("terminal", "notebook"), [(False, False), (True, False), (False, True)])
+def test_the_default_is_a_progress_bar_on_a_terminal_and_in_a_notebook(monkeypatch, terminal, notebook):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    assert fit._shows_progress_bar(None) == (terminal or notebook)
+    assert fit._shows_progress_bar(True)
+    assert not fit._shows_progress_bar(False)
+
+
+def test_lightnings_messages_are_hidden_only_during_training():
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    with fit.quiet_lightning():
+        assert not lightning_logger.isEnabledFor(logging.WARNING)
+    assert lightning_logger.level == level

@@ -1,6 +1,7 @@
-"""metrics.csv holds each epoch once, whatever was interrupted."""
+"""metrics.csv has one row per epoch, also after an interruption; other loggers write only if the config names them."""
 
 import csv
+import logging
 import os
 import struct
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from mnsa.training.preflight import require_trainable
 
 @pytest.fixture
 def record(tmp_path):
-    """Let a stage end an epoch (counted from 0); the table's rows afterwards."""
+    """End an epoch (counted from 0) of a stage, and return the rows of metrics.csv."""
     file = tmp_path / "metrics.csv"
 
     def end(stage, epoch, *, first_process=True, **scores):
@@ -43,14 +44,14 @@ def test_each_epoch_is_a_row_counted_from_one(record):
     ]
 
 
-def test_an_epoch_that_is_run_again_replaces_its_row_and_those_after_it(record):
+def test_a_repeated_epoch_replaces_its_row_and_the_later_rows(record):
     for epoch in range(3):
         record("joint", epoch, loss=float(epoch))
     rows = record("joint", 1, loss=7.0)
     assert [(row["epoch"], row["loss"]) for row in rows] == [("1", "0"), ("2", "7")]
 
 
-def test_stages_stand_below_each_other_with_all_columns(record):
+def test_rows_of_all_stages_have_the_columns_of_all_stages(record):
     record("first", 0, loss=1.0, val_accuracy=0.5)
     first, second = record("second", 0, loss=2.0, val_iou=0.25)
     assert list(first) == ["stage", "epoch", "loss", "val_accuracy", "val_iou"]
@@ -61,14 +62,21 @@ def test_only_the_first_process_writes(record):
     assert record("joint", 0, first_process=False, loss=1.0) == []
 
 
-def test_each_epoch_is_told_in_one_line(record, capsys):
+def test_each_epoch_is_one_log_message_and_nothing_is_printed(record, caplog, capsys):
+    caplog.set_level(logging.INFO, logger="mnsa")
     record("joint", 2, loss=0.5, loss_dice=0.25, val_score=0.125)
-    assert capsys.readouterr().out == "joint 3/9  loss 0.5  val_score 0.125\n"
+    assert caplog.messages == ["joint 3/9  loss 0.5  val_score 0.125"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_stage_name_with_a_comma_is_quoted(record):
+    record("head, then body", 0, loss=1.0)
+    assert [row["stage"] for row in record("head, then body", 1, loss=1.0)] == ["head, then body"] * 2
 
 
 NAMES = ("tensorboard", "mlflow", "wandb")
 
-SQLALCHEMY = "ignore:.*noload:DeprecationWarning"  # what MLflow 3.17 asks of SQLAlchemy 2.1
+SQLALCHEMY = "ignore:.*noload:DeprecationWarning"  # MLflow 3.17 uses a deprecated option of SQLAlchemy 2.1
 
 needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb isn't installed: pip install 'mnsa[wandb]'")
 
@@ -95,28 +103,28 @@ def mlflow_runs(run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_logger_that_is_not_installed_is_named(dataset, make_config, monkeypatch, name):
+def test_a_logger_that_is_not_installed_is_an_error(dataset, make_config, monkeypatch, name):
     monkeypatch.setattr(loggers, "find_spec", lambda module: None if module == name else find_spec(module))
-    with pytest.raises(ConfigError, match=rf"asks for {name}.*pip install 'mnsa\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"names {name}.*pip install 'mnsa\[{name}\]'"):
         require_trainable(make_config(train={"loggers": (name,)}), read_manifest(dataset))
 
 
-def test_nobody_is_told_anything_unasked(finished):
+def test_without_loggers_in_the_config_there_is_no_log_folder(finished):
     assert not finished.logs_folder.exists()
 
 
-def test_tensorboard_shows_every_epoch(dataset, make_config, tmp_path):
+def test_tensorboard_has_every_epoch(dataset, make_config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(make_config(train={"loggers": ("tensorboard",)}), dataset, tmp_path / "run")
-    shown = EventAccumulator(str(run.logs_folder / "tensorboard" / "joint")).Reload()
-    assert [event.value for event in shown.Scalars("loss")] == pytest.approx(losses_in_table(run), rel=1e-4)
-    assert {"val_iou", "val_accuracy"} <= set(shown.Tags()["scalars"])
+    events = EventAccumulator(str(run.logs_folder / "tensorboard" / "joint")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses_in_table(run), rel=1e-4)
+    assert {"val_iou", "val_accuracy"} <= set(events.Tags()["scalars"])
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_mlflow_keeps_the_config_and_every_epoch_of_every_stage(dataset, make_config, tmp_path):
+def test_mlflow_has_the_config_and_every_epoch_of_every_stage(dataset, make_config, tmp_path):
     stages = [{"name": "first", "epochs": 2, "lr": 0.02}, {"name": "second", "epochs": 1}]
     run = train(make_config(*stages, train={"loggers": ("mlflow",)}), dataset, tmp_path / "run")
     (first, losses), (second, more) = mlflow_runs(run)
@@ -128,7 +136,7 @@ def test_mlflow_keeps_the_config_and_every_epoch_of_every_stage(dataset, make_co
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_a_resumed_stage_goes_on_in_its_own_mlflow_run(make_config, tmp_path):
+def test_a_resumed_stage_continues_its_mlflow_run(make_config, tmp_path):
     run, config = RunFolder(tmp_path), make_config(train={"loggers": ("mlflow",)})
     for step, (loss, ending) in enumerate([(3.0, "failed"), (2.0, "success")]):
         with open_loggers(run, config, "joint", first_process=True) as (logger,):
@@ -139,7 +147,7 @@ def test_a_resumed_stage_goes_on_in_its_own_mlflow_run(make_config, tmp_path):
 
 
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_a_store_that_refuses_is_named(make_config, tmp_path, monkeypatch):
+def test_a_server_that_cannot_be_reached_is_an_error(make_config, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at.all")
     run = RunFolder(tmp_path)
     config = make_config(train={"loggers": ("mlflow",)})
@@ -151,18 +159,18 @@ def test_a_store_that_refuses_is_named(make_config, tmp_path, monkeypatch):
 
 
 def wandb_records(file):
-    """What a .wandb file holds: LevelDB's log format (blocks of 32 KiB; checksum, length, kind before each piece)."""
+    """Read the records of a .wandb file: LevelDB's log format, blocks of 32 KiB, each piece after a header of 7 bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, record = file.read_bytes(), 7, b""
     while at < len(data):
-        if 2**15 - at % 2**15 < 7:  # no room for a head: padding
+        if 2**15 - at % 2**15 < 7:  # too short for a header: padding
             at += 2**15 - at % 2**15
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in {1, 4}:  # a whole one, or the last piece
+        if kind in {1, 4}:  # a complete record, or its last piece
             yield Record.FromString(record)
             record = b""
 

@@ -1,4 +1,4 @@
-"""What an epoch draws depends on seed, epoch and process, and on nothing that came before."""
+"""Losses, scores, gradients and schedules of a stage; random numbers depend on seed, epoch and process alone."""
 
 from types import SimpleNamespace
 
@@ -18,18 +18,18 @@ from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimize
 
 
 def draw(seed, epoch, process=0):
-    torch.rand(epoch + 1)  # an earlier epoch's use of the generator
+    torch.rand(epoch + 1)  # an earlier epoch has used the generator
     EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
     return torch.rand(3).tolist()
 
 
-def test_an_epoch_draws_the_same_however_it_was_reached():
+def test_an_epoch_has_the_same_random_numbers_after_any_history():
     draws = [draw(1, 0), draw(1, 1), draw(1, 2)]
     assert draw(1, 1) == draws[1]
     assert draw(1, 0) == draws[0]
 
 
-def test_another_seed_epoch_or_process_draws_otherwise():
+def test_another_seed_epoch_or_process_has_other_random_numbers():
     draws = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1, 0, process=1)]
     assert len(set(map(tuple, draws))) == 4
 
@@ -38,7 +38,7 @@ STAGE_2 = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder")}
 
 UNKNOWN = torch.full((4, 64, 64), IGNORE_INDEX)
 
-UNLABELLED = torch.full((4,), NO_LABEL)
+UNLABELED = torch.full((4,), NO_LABEL)
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def make_module(make_config, monkeypatch):
         module = StageModule(
             network, config.stages[0], config.loss, mask_classes=mask_classes, class_weights=weights
         ).train()
-        monkeypatch.setattr(module, "log", lambda *_, **__: None)  # there is no trainer to log to
+        monkeypatch.setattr(module, "log", lambda *_, **__: None)  # without a trainer, logging fails
         return module
 
     return make
 
 
 def gradient_norms(module, batch):
-    """The norm of each part's gradient after one step."""
+    """Compute the norm of each part's gradient after one step."""
     loss = module.training_step(batch, 0)
     assert loss.isfinite()
     loss.backward()
@@ -72,33 +72,33 @@ def gradient_norms(module, batch):
     return {name: sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for name, part in parts}
 
 
-def test_images_without_a_mask_train_the_classifier_alone(make_module, batch):
+def test_images_without_a_mask_train_only_the_classifier(make_module, batch):
     norms = gradient_norms(make_module(), Batch(batch.images, UNKNOWN, batch.labels))
     assert norms["class_head"] > 0
     assert norms["backbone"] > 0
     assert norms["enhancer"] == norms["decoder"] == 0
 
 
-def test_images_without_a_label_train_the_decoder_alone(make_module, batch):
-    norms = gradient_norms(make_module(), Batch(batch.images, batch.masks, UNLABELLED))
+def test_images_without_a_label_train_only_the_decoder(make_module, batch):
+    norms = gradient_norms(make_module(), Batch(batch.images, batch.masks, UNLABELED))
     assert norms["decoder"] > 0
     assert norms["enhancer"] > 0
     assert norms["class_head"] == norms["attention"] == 0
 
 
-def test_a_batch_without_any_truth_has_no_gradient(make_module, batch):
-    norms = gradient_norms(make_module(loss={"mask_guidance": 0.1}), Batch(batch.images, UNKNOWN, UNLABELLED))
+def test_a_batch_without_labels_and_masks_has_zero_gradients(make_module, batch):
+    norms = gradient_norms(make_module(loss={"mask_guidance": 0.1}), Batch(batch.images, UNKNOWN, UNLABELED))
     assert set(norms.values()) == {0}
 
 
-def test_mask_guidance_trains_the_attention_of_unlabelled_images(make_module, batch):
+def test_mask_guidance_trains_the_attention_of_unlabeled_images(make_module, batch):
     stage = {"tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
     module = make_module(stage, loss={"mask_guidance": 0.1})
-    assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELLED))["attention"] > 0
+    assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELED))["attention"] > 0
 
 
 @pytest.mark.parametrize("mask_classes", [1, 2])
-def test_the_loss_is_pytorchs_with_the_configs_weights(make_module, batch, mask_classes):
+def test_the_loss_is_the_weighted_sum_of_the_losses_of_pytorch(make_module, batch, mask_classes):
     loss = {"classification": 2.0, "segmentation": 3.0, "dice": 0.0, "label_smoothing": 0.1}
     class_weights = torch.tensor([0.5, 1.0, 1.5])
     module = make_module(mask_classes=mask_classes, loss=loss, weights=class_weights, model={"dropout": 0.0})
@@ -114,13 +114,13 @@ def test_the_loss_is_pytorchs_with_the_configs_weights(make_module, batch, mask_
 
 @pytest.mark.parametrize("mask_classes", [1, 3])
 @pytest.mark.parametrize("mask_resolution", ["half", "full"])
-def test_deep_supervision_weighs_the_output_and_the_sides(make_module, batch, mask_classes, mask_resolution):
+def test_deep_supervision_weights_the_output_and_the_sides(make_module, batch, mask_classes, mask_resolution):
     model = {"mask_resolution": mask_resolution}
     module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
     logits, sides = module.network.segment_with_side_logits(module.network.features(batch.images), batch.images)
     assert [side.shape[-1] for side in sides] == [32, 16, 8, 4]
-    targets, known = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)
-    output = 2 * losses.pixel_loss(logits, targets, known) + losses.dice_loss(logits, targets, known)
+    targets, valid = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)
+    output = 2 * losses.pixel_loss(logits, targets, valid) + losses.dice_loss(logits, targets, valid)
     expected = 0.95 * output + 2 * 0.1 * losses.side_loss(sides, batch.masks)
     torch.testing.assert_close(module.training_step(batch, 0), expected)
 
@@ -143,14 +143,14 @@ def test_mask_guidance_adds_its_weight_times_the_mse(make_module, batch, attenti
         module.network.class_head.dropout.p = 0.0
     plain, guided = (module.training_step(batch, 0) for module in modules)
     network = modules[0].network
-    seen = network.attention(network.features(batch.images).level5)[1]
+    attention_map = network.attention(network.features(batch.images).level5)[1]
     pooled = F.avg_pool2d(batch.masks[:, None].float(), 32)
-    mse = F.mse_loss(seen, pooled / pooled.amax((1, 2, 3), keepdim=True))
+    mse = F.mse_loss(attention_map, pooled / pooled.amax((1, 2, 3), keepdim=True))
     torch.testing.assert_close(guided - plain, 0.1 * mse, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_validation_scores_are_torchmetrics_of_the_networks_answers(make_module, batch, tmp_path, monkeypatch):
+def test_validation_scores_equal_torchmetrics(make_module, batch, tmp_path, monkeypatch):
     module = make_module(model={"mask_resolution": "half"})
     monkeypatch.undo()
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
@@ -163,7 +163,7 @@ def test_validation_scores_are_torchmetrics_of_the_networks_answers(make_module,
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*in eval mode at the start")
-def test_gradients_are_let_go_as_soon_as_the_weights_have_moved(make_module, batch, tmp_path, monkeypatch):
+def test_gradients_are_freed_after_the_optimizer_step(make_module, batch, tmp_path, monkeypatch):
     module = make_module()
     monkeypatch.undo()
     before = [p.detach().clone() for p in module.network.parameters()]
@@ -180,7 +180,7 @@ def test_gradients_are_let_go_as_soon_as_the_weights_have_moved(make_module, bat
     assert any((p != old).any() for p, old in zip(module.network.parameters(), before, strict=True))
 
 
-def test_the_cosine_schedule_is_pytorchs():
+def test_the_cosine_schedule_equals_that_of_pytorch():
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     theirs = CosineAnnealingLR(optimizer, T_max=10)
     for step in range(10):
@@ -189,13 +189,13 @@ def test_the_cosine_schedule_is_pytorchs():
         theirs.step()
 
 
-def test_the_warm_up_is_linear_and_then_the_schedule_begins():
+def test_the_schedule_begins_after_a_linear_warm_up():
     assert [_lr_factor(step, 8, 4, "constant") for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert _lr_factor(4, 8, 4, "cosine") == 1
     assert _lr_factor(6, 8, 4, "cosine") == pytest.approx(0.5)
 
 
-def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_none(make_module):
+def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_have_none(make_module):
     module = make_module(
         {"optimizer": "sgd", "lr": 0.1, "backbone_lr": 0.01, "trainable": ("backbone_deep", "decoder")}
     )
@@ -207,8 +207,8 @@ def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_none(make_modul
         assert given.get(id(parameter)) == (expected if parameter.requires_grad else None)
 
 
-def test_what_a_batch_is_padded_with_teaches_nothing(make_module, batch):
-    module = make_module().eval()  # statistics of a batch would see the border
+def test_padding_does_not_change_the_loss(make_module, batch):
+    module = make_module().eval()  # the statistics of a batch would include the padding
     odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels)
     losses_of_odd = module.training_step(odd, 0)
     masks = torch.full_like(batch.masks, IGNORE_INDEX)

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""The optimizers equal torch's own and copy no weights; freed memory stays in the process."""
 
 import platform
 import subprocess
@@ -29,11 +29,11 @@ print(disable_malloc_trim(), usual, (faults(), faults())[1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the switch")
-def test_memory_that_is_taken_again_costs_no_page_faults() -> None:
-    said = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout.split()
-    assert said[0] == "True"
-    assert int(said[2]) < int(said[1]) / 10
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
+def test_allocating_again_causes_no_page_faults() -> None:
+    printed = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[0] == "True"
+    assert int(printed[2]) < int(printed[1]) / 10
 
 
 PAIRS = [
@@ -54,8 +54,8 @@ def channels_last() -> nn.Sequential:
     return layers().to(memory_format=torch.channels_last)
 
 
-def learn(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
-    """As Lightning does it: the gradients are computed inside of `step`."""
+def fit(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
+    """Train as Lightning does: the gradients are computed inside `step`."""
     images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(network[0].weight.dtype)
 
     def closure() -> torch.Tensor:
@@ -69,19 +69,19 @@ def learn(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int =
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_weights_learn_as_by_torch_s_optimiser_in_contiguous_memory(theirs, ours, more):
+def test_steps_equal_those_of_torch_in_contiguous_memory(theirs, ours, more):
     expected, found = layers().double(), channels_last().double()
-    learn(expected, theirs(expected.parameters(), **OPTIONS, **more))
-    learn(found, ours(found.parameters(), **OPTIONS))
+    fit(expected, theirs(expected.parameters(), **OPTIONS, **more))
+    fit(found, ours(found.parameters(), **OPTIONS))
     for weight, other in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(weight, other)
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_weights_gradients_and_moments_keep_their_shape_and_layout(theirs, ours, more):
+def test_weights_gradients_and_moments_keep_shape_and_memory_format(theirs, ours, more):
     network = channels_last()
     optimizer = ours(network.parameters(), **OPTIONS)
-    learn(network, optimizer)
+    fit(network, optimizer)
     kernel = network[0].weight
     moments = [value for value in optimizer.state[kernel].values() if value.dim()]
     assert len(moments) >= 1
@@ -94,26 +94,26 @@ def test_weights_gradients_and_moments_keep_their_shape_and_layout(theirs, ours,
 def test_a_step_copies_no_weight(theirs, ours, more):
     network = channels_last()
     optimizer = ours(network.parameters(), **OPTIONS)
-    learn(network, optimizer)
+    fit(network, optimizer)
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
         optimizer.step()
     copied = [event.input_shapes[0] for event in recorded.events() if event.name == "aten::copy_"]
-    assert not [shape for shape in copied if shape]  # AdamW copies numbers, which count its steps
+    assert not [shape for shape in copied if shape]  # AdamW copies scalars, its step counts
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_what_it_remembers_can_be_saved_and_loaded(theirs, ours, more):
+def test_the_optimizer_state_can_be_saved_and_loaded(theirs, ours, more):
     network, again = channels_last(), channels_last()
     optimizer, resumed = ours(network.parameters(), **OPTIONS), ours(again.parameters(), **OPTIONS)
-    learn(network, optimizer, steps=2)
+    fit(network, optimizer, steps=2)
     again.load_state_dict(network.state_dict())
     resumed.load_state_dict(deepcopy(optimizer.state_dict()))
-    learn(network, optimizer, steps=1)
-    learn(again, resumed, steps=1)
+    fit(network, optimizer, steps=1)
+    fit(again, resumed, steps=1)
     assert all(torch.equal(*pair) for pair in zip(network.parameters(), again.parameters(), strict=True))
 
 
-def test_weights_come_back_when_a_step_fails():
+def test_weights_have_their_shape_after_a_failed_step():
     network = channels_last()
     optimizer = ChannelsLastSGD(network.parameters(), lr=0.001, fused=True)
     network(torch.zeros(1, 3, 6, 6)).sum().backward()

@@ -1,4 +1,4 @@
-"""What would fail hours later, or mislead, is refused before anything is opened or built."""
+"""Configs and data sets that don't fit together are an error before any image is opened."""
 
 from dataclasses import replace
 
@@ -15,12 +15,12 @@ def manifest(dataset):
 
 
 def without(manifest, split, column):
-    """The manifest whose rows of a split have lost what a column says."""
+    """Return the manifest with a column emptied in one split."""
     rows = (replace(row, **{column: ""}) if row.split == split else row for row in manifest.rows)
     return replace(manifest, rows=tuple(rows))
 
 
-def test_a_sound_pair_is_let_through(make_config, manifest):
+def test_a_config_that_fits_the_data_is_accepted(make_config, manifest):
     require_trainable(make_config(), manifest)
 
 
@@ -29,26 +29,26 @@ def test_a_sound_pair_is_let_through(make_config, manifest):
     [
         ("train", "mask", "no masks in split `train`"),
         ("val", "mask", "no masks in split `val`"),
-        ("val", "label", "nothing can choose the best epoch"),
+        ("val", "label", "the best epoch can't be selected"),
         ("train", "label", "3 of them have no training image"),
     ],
 )
-def test_a_task_needs_its_truth_to_learn_from_and_to_choose_by(make_config, manifest, split, column, reason):
+def test_a_task_needs_labels_or_masks_in_train_and_val(make_config, manifest, split, column, reason):
     with pytest.raises(DataError, match=reason):
         require_trainable(make_config(), without(manifest, split, column))
 
 
-def test_a_task_that_no_stage_has_needs_nothing(make_config, manifest):
+def test_a_task_without_a_stage_needs_no_labels(make_config, manifest):
     stage = {"tasks": ("segmentation",), "trainable": ("backbone", "enhancer", "decoder")}
     require_trainable(make_config(stage), without(without(manifest, "train", "label"), "val", "label"))
 
 
-def test_the_config_may_insist_on_a_number_of_classes(make_config, manifest):
+def test_model_classes_must_equal_the_number_in_the_data(make_config, manifest):
     require_trainable(make_config(model={"classes": 3}), manifest)
     with pytest.raises(DataError, match="expects 200 classes"):
         require_trainable(make_config(model={"classes": 200}), manifest)
 
 
-def test_a_batch_of_one_image_is_refused(make_config, manifest):
+def test_a_batch_of_one_image_is_an_error(make_config, manifest):
     with pytest.raises(ConfigError, match="batch_size = 1"):
         require_trainable(make_config({"batch_size": 1}), manifest)

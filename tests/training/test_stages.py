@@ -1,4 +1,4 @@
-"""What a stage opens learns; what it leaves out stays as it was, bit for bit, in a training by Lightning."""
+"""Lightning trains exactly the parts of a stage; all other tensors stay equal bit for bit."""
 
 import lightning
 import pytest
@@ -26,9 +26,9 @@ def network(make_config):
 
 @pytest.fixture
 def changed(network, make_config, tmp_path):
-    """Train a stage for two short epochs with validation; the names of the tensors that have changed."""
+    """Train a stage for two short epochs with validation, and return the names of the changed tensors."""
 
-    def learn(**stage):
+    def fit(**stage):
         config = make_config(stage)
         module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
         trainer = lightning.Trainer(
@@ -41,14 +41,14 @@ def changed(network, make_config, tmp_path):
         trainer.fit(module, loader, loader)
         return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
 
-    return learn
+    return fit
 
 
 def parts_of(names):
     return {name.split(".")[0] for name in names}
 
 
-def test_all_parts_of_a_joint_stage_learn(network, changed):
+def test_all_parts_of_a_joint_stage_are_trained(network, changed):
     names = changed()
     assert names >= {name for name, _ in network.named_parameters() if name.endswith("weight")}
     assert parts_of(names) == {"backbone", "attention", "class_head", "enhancer", "decoder", "mask_head"}
@@ -62,18 +62,18 @@ def test_all_parts_of_a_joint_stage_learn(network, changed):
         ("segmentation", ("decoder",), {"decoder", "mask_head"}),
     ],
 )
-def test_frozen_parts_stay_bit_for_bit_with_their_statistics(changed, task, trainable, parts):
+def test_frozen_parts_and_their_statistics_stay_equal_bit_for_bit(changed, task, trainable, parts):
     assert parts_of(changed(tasks=(task,), trainable=trainable)) == parts
 
 
-def test_frozen_statistics_move_where_the_stage_says_so(changed):
+def test_frozen_bn_train_updates_the_statistics_of_a_frozen_backbone(changed):
     names = changed(tasks=("classification",), trainable=("class_head",), frozen_bn="train")
     in_backbone = {name for name in names if name.startswith("backbone.")}
     assert {name.rsplit(".", 1)[1] for name in in_backbone} == set(STATISTICS)
 
 
 @pytest.mark.parametrize("statistics", ["eval", "train"])
-def test_backbone_deep_leaves_the_shallow_modules_alone(network, changed, statistics):
+def test_backbone_deep_does_not_train_the_shallow_modules(network, changed, statistics):
     shallow = {id(t) for module in network.backbone.shallow_modules() for t in module.parameters()}
     frozen = {name for name, tensor in network.named_parameters() if id(tensor) in shallow}
     names = changed(trainable=("backbone_deep", "class_head"), frozen_bn=statistics)
@@ -84,12 +84,12 @@ def test_backbone_deep_leaves_the_shallow_modules_alone(network, changed, statis
     assert bool(shallow_statistics) == (statistics == "train")
 
 
-def test_a_second_stage_opens_what_the_first_had_closed(changed):
+def test_a_second_stage_unfreezes_parts_that_the_first_has_frozen(changed):
     assert "decoder" not in parts_of(changed(tasks=("classification",), trainable=("class_head",)))
     assert parts_of(changed(tasks=("segmentation",), trainable=("decoder",))) == {"decoder", "mask_head"}
 
 
-def test_freezing_survives_train(network, make_config):
+def test_frozen_parts_stay_in_eval_mode_after_train(network, make_config):
     config = make_config({"tasks": ("classification",), "trainable": ("class_head",)})
     module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
     module.eval()
@@ -98,9 +98,9 @@ def test_freezing_survives_train(network, make_config):
     assert not any(part.training for part in network.backbone.modules())
 
 
-def test_a_part_the_network_lacks_is_refused_with_those_it_has(make_config):
+def test_a_missing_part_is_an_error_that_names_the_parts_of_the_network(make_config):
     classifier = build_network(make_config().model, 3, 0)
     stage = make_config().stages[0]
     for use in (set_trainable_parts, set_train_modes):
-        with pytest.raises(ConfigError, match="'enhancer', which this network lacks; it has backbone, attention"):
+        with pytest.raises(ConfigError, match=r"'enhancer', which this network lacks\. It has backbone, attention"):
             use(classifier, stage)

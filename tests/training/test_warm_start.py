@@ -1,4 +1,6 @@
-"""A run may start from what another has learnt: each part whole, or not at all, and said aloud."""
+"""A run can be initialized with the weights of another: each part completely or not at all, and reported."""
+
+import logging
 
 import pytest
 import torch
@@ -20,18 +22,20 @@ def equal_parts(state, other, *prefixes):
     return bool(keys) and all(torch.equal(state[key], other[key]) for key in keys)
 
 
-def test_a_segmentation_stage_keeps_the_class_head_it_starts_from(finished, dataset, make_config, tmp_path, capsys):
+def test_a_segmentation_stage_keeps_the_class_head_of_the_initial_weights(
+    finished, dataset, make_config, tmp_path, caplog, capsys
+):
+    caplog.set_level(logging.INFO, logger="mnsa")
     config = make_config(SEGMENTATION, train={"init_from": str(finished.path)})
     run = train(config, dataset, tmp_path / "second")
     before, after = (load_file(folder / "model.safetensors") for folder in (finished.model_folder, run.model_folder))
     assert equal_parts(before, after, "backbone.", "attention.", "class_head.")
     assert not equal_parts(before, after, "decoder.")
-    assert (
-        f"Started from {finished.path}: backbone, attention, class_head, enhancer, decoder" in capsys.readouterr().out
-    )
+    assert f"Loaded from {finished.path}: backbone, attention, class_head, enhancer, decoder" in caplog.messages
+    assert capsys.readouterr().out == ""
 
 
-def test_weights_files_of_both_kinds_serve(finished, make_config, tmp_path):
+def test_both_kinds_of_weights_files_can_be_read(finished, make_config, tmp_path):
     state = load_file(finished.model_folder / "model.safetensors")
     save_file(state, tmp_path / "ours.safetensors")
     torch.save({"net": state}, tmp_path / "ours.pth")
@@ -41,7 +45,7 @@ def test_weights_files_of_both_kinds_serve(finished, make_config, tmp_path):
     )
 
 
-def test_a_released_checkpoint_serves(tmp_path):
+def test_an_upstream_checkpoint_can_be_read(tmp_path):
     config = ModelConfig(preset="paper", backbone="resnet18", pretrained="none", attention="mean")
     network, other = (build_network(config, 3, 0) for _ in range(2))
     torch.save(upstream_state(network), tmp_path / "upstream.pth")
@@ -49,22 +53,22 @@ def test_a_released_checkpoint_serves(tmp_path):
     assert equal_parts(network.state_dict(), other.state_dict(), "backbone.", "class_head.")
 
 
-def test_a_head_for_other_classes_begins_anew(finished, dataset, make_config):
-    start = read_init_weights(finished.path, "mean_max")
+def test_a_head_for_other_classes_keeps_its_new_weights(finished, dataset, make_config):
+    weights = read_init_weights(finished.path, "mean_max")
     network = build_network(make_config().model, len(read_manifest(dataset).classes) + 1, 0)
     head = network.class_head.classifier.weight.clone()
-    said = load_matching_parts(network, start, "a run")
-    assert said == "Started from a run: backbone, attention; new: class_head"
+    message = load_matching_parts(network, weights, "a run")
+    assert message == "Loaded from a run: backbone, attention; new: class_head"
     assert torch.equal(network.class_head.classifier.weight, head)
 
 
-def test_another_backbone_is_refused(finished):
+def test_another_backbone_is_an_error(finished):
     network = build_network(ModelConfig(preset="paper", backbone="resnet18", pretrained="none"), 3, 0)
-    with pytest.raises(ModelError, match="no weights of resnet18"):
+    with pytest.raises(ModelError, match="no weights of the backbone resnet18"):
         load_matching_parts(network, read_init_weights(finished.path, "mean_max"), "a run")
 
 
-def test_a_missing_start_is_refused_before_anything_is_made(dataset, make_config, tmp_path):
+def test_a_missing_weights_file_is_an_error_before_the_run_folder_is_created(dataset, make_config, tmp_path):
     with pytest.raises(MnsaError, match=r"gone\.pth"):
         train(make_config(train={"init_from": str(tmp_path / "gone.pth")}), dataset, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Training from start to finish: check, build, run the stages, save. `train` is the table of contents."""
+"""Train a network: validate config and data, build the network, run the stages, save. Start reading at `train`."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +20,7 @@ from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
+    TQDMProgressBar,
 )
 from lightning.pytorch.loggers import Logger
 
@@ -45,186 +47,226 @@ from mnsa.training.preflight import require_trainable
 from mnsa.training.stages import set_trainable_parts
 from mnsa.training.warm_start import has_class_head, has_mask_head, load_matching_parts, read_init_weights
 
-_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
     "bfloat16": "bf16-mixed",
     "float16": "16-mixed",
 }
+_NETWORK_PREFIX = "network."  # of the network's weights in a checkpoint of `StageModule`
+# Parts of Lightning's warnings that a user can't act on: about its loaders, its own deprecations, its defaults.
+_LIGHTNING_ADVICE = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingInterruptedError(MnsaError):
-    """Ctrl-C: what was learnt up to the last whole epoch is kept."""
+    """Training was interrupted by Ctrl-C. The weights of the last complete epoch are saved."""
 
     exit_code = 130
 
 
-def train(config: Config, dataset: Path, out: Path, *, devices: int = 1) -> RunFolder:
+def train(config: Config, dataset: Path, out: Path, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
     """Train a network on a data set into a new run folder.
 
-    Raises: ConfigError, DataError, ModelError, RunError for bad input, before anything is trained;
+    devices: number of processes, one GPU each if available. progress: show a progress bar; None: on a terminal and in a
+    notebook. The scores of each epoch are log messages of `mnsa.training` (level INFO); nothing is printed.
+    Raises: ConfigError, DataError, ModelError, RunError for bad input, before training starts;
     TrainingInterruptedError after Ctrl-C.
     """
-    manifest = read_manifest(dataset)
+    manifest = read_manifest(Path(dataset))
     _validate(config, manifest)
-    return train_validated(config, manifest, dataset, out, devices=devices)
+    return train_validated(config, manifest, Path(dataset), Path(out), devices=devices, progress=progress)
 
 
 def train_validated(
-    config: Config,
-    manifest: Manifest,
-    dataset: Path,
-    out: Path,
-    *,
-    devices: int = 1,
-    callbacks: Sequence[Callback] = (),
-) -> RunFolder:
-    """Train as `train` does, on data whose files were checked before; `callbacks` see every stage. Raises: as `train`.
+    config: Config, manifest: Manifest, dataset: Path, out: Path, *,
+    devices: int = 1, progress: bool | None = None, callbacks: Sequence[Callback] = (),
+) -> RunFolder:  # fmt: skip
+    """Train like `train`, on data that `train` or a search has validated already. Raises: as `train`.
 
-    A search checks its data once, not for each trial.
+    callbacks: Lightning callbacks for every stage.
     """
     network = _build_network(config, manifest)
     run = create_run_folder(out, config, dataset_provenance(manifest, dataset)) if is_rank_zero() else RunFolder(out)
-    return _run_stages(run, config, manifest, network, devices, callbacks)
+    return _Training(run, config, manifest, network, devices, progress, tuple(callbacks)).run_stages()
 
 
-def resume(path: Path, *, devices: int = 1) -> RunFolder:
-    """Continue an interrupted run where it stopped: finished stages are loaded, the current one goes on.
+def resume(path: Path, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
+    """Continue an interrupted run: load the finished stages and continue the current one. Arguments: as `train`.
 
     Raises: RunError when `path` is no run folder or its data set has changed; otherwise as `train`.
     """
-    run = open_run_folder(path)
+    run = open_run_folder(Path(path))
     config = read_run_config(run)
     dataset, digest = read_run_dataset(run)
     manifest = read_manifest(dataset)
     if manifest.digest() != digest:
-        raise RunError(f"{dataset} has changed since {path} was begun. Start a new run with mnsa train --out.")
+        raise RunError(f"{dataset} has changed since the run {path} began. Start a new run with mnsa train --out.")
     _validate(config, manifest)
-    return _run_stages(run, config, manifest, _build_network(config, manifest), devices)
+    return _Training(run, config, manifest, _build_network(config, manifest), devices, progress).run_stages()
 
 
-def _run_stages(
-    run: RunFolder,
-    config: Config,
-    manifest: Manifest,
-    network: Network,
-    devices: int,
-    callbacks: Sequence[Callback] = (),
-) -> RunFolder:
-    for stage in config.stages:
-        _fit_stage(run, config, stage, manifest, network, devices, callbacks)
-    if is_rank_zero():
-        save_network(run.model_folder, network, _model_spec(config, manifest, network))
-    return run
-
-
-def _fit_stage(
-    run: RunFolder,
-    config: Config,
-    stage: StageConfig,
-    manifest: Manifest,
-    network: Network,
-    devices: int,
-    callbacks: Sequence[Callback],
-) -> None:
-    """Train one stage; afterwards `network` holds its weights of the best epoch."""
-    folder = run.checkpoint_folder(stage.name)
-    done = folder / "done"
-    if not done.exists():
-        lightning.seed_everything(config.train.seed, workers=True, verbose=False)
-        weights = class_weights(manifest) if config.loss.class_weights == "balanced" else None
-        mask_classes = max(1, len(manifest.mask_classes))
-        module = StageModule(network, stage, config.loss, mask_classes=mask_classes, class_weights=weights)
-        with open_loggers(run, config, stage.name, first_process=is_rank_zero()) as loggers:
-            with _quiet_lightning():
-                trainer = _build_trainer(run, config, stage, devices, callbacks, loggers)
-            _run_trainer(
-                trainer, module, _build_data_module(config, stage, manifest, network), folder / "last.ckpt", run
-            )
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            done.touch()
-    best = _load_checkpoint(folder / "best.ckpt")["state_dict"]
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}, strict=True)
-
-
-def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
-    workers = min(config.train.workers, os.cpu_count() or 1)  # the batches don't depend on their number
-    return LeafDataModule(
-        manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
-        batch_size=stage.batch_size, workers=workers, seed=config.train.seed, cache=_decoded_cache(config),
-    )  # fmt: skip
-
-
-def _decoded_cache(config: Config) -> DecodedCache | None:
-    train = config.train
-    return DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None
-
-
-def _build_trainer(
-    run: RunFolder,
-    config: Config,
-    stage: StageConfig,
-    devices: int,
-    extra_callbacks: Sequence[Callback],
-    loggers: list[Logger],
-) -> lightning.Trainer:
-    keep = partial(
-        ModelCheckpoint, run.checkpoint_folder(stage.name), save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    # `last` after `best`, so that it remembers which epoch was the best
-    checkpoints = [keep(filename="best", monitor="val_score", mode="max"), keep(filename="last")]
-    table, seed = CSVMetricsLogger(run.metrics_file, stage.name), EpochSeedCallback(config.train.seed)
-    callbacks: list[Callback] = [table, seed, *extra_callbacks, *checkpoints]
-    if stage.patience:
-        callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
-    if config.train.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=config.train.ema_decay))
-    if loggers:
-        callbacks.append(LearningRateMonitor(logging_interval="epoch"))
-    return lightning.Trainer(
-        max_epochs=stage.epochs,
-        precision=_PRECISIONS[config.train.precision],
-        gradient_clip_val=config.train.gradient_clip or None,
-        devices=devices,
-        strategy="ddp" if _is_distributed(devices) else "auto",
-        sync_batchnorm=_is_distributed(devices) and torch.cuda.is_available(),
-        use_distributed_sampler=False,  # the loaders' own sampler knows the processes
-        callbacks=callbacks,
-        logger=loggers or False,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),  # a log file gets EpochTable's line per epoch instead
-        default_root_dir=run.path,
-    )
-
-
-def _run_trainer(
-    trainer: lightning.Trainer, module: StageModule, loaders: LeafDataModule, last: Path, run: RunFolder
-) -> None:
-    resuming = last.exists()
-    if resuming:
-        _load_checkpoint(last)  # refuses a damaged file; Lightning would end in a traceback
-    try:
-        with _quiet_lightning():
-            trainer.fit(module, loaders, ckpt_path=last if resuming else None, weights_only=True if resuming else None)
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        raise TrainingInterruptedError(
-            f"Interrupted in epoch {trainer.current_epoch + 1} of stage {module.stage.name!r}; the epochs before it "
-            f"are kept. Continue with: mnsa train --resume {run.path}"
-        ) from None
+def is_rank_zero() -> bool:
+    """Check whether this process writes files: the only one, or rank 0 of those that torchrun or Lightning started."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep back what Lightning says to its developers: advice on loaders, its own deprecations, advertisements."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        advice = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
-        warnings.filterwarnings("ignore", message=f".*({advice})")
-        yield
+def quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's messages: hardware, tips, and warnings that a user can't act on."""
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    lightning_logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f".*({_LIGHTNING_ADVICE})")
+            yield
+    finally:
+        lightning_logger.setLevel(level)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One run: its folder, data and network, and how to run its stages."""
+
+    run: RunFolder
+    config: Config
+    manifest: Manifest
+    network: Network
+    devices: int
+    progress: bool | None
+    callbacks: tuple[Callback, ...] = ()
+
+    def run_stages(self) -> RunFolder:
+        """Run all stages and save the network. Raises: as `train`."""
+        for stage in self.config.stages:
+            finished = self.run.checkpoint_folder(stage.name) / "done"
+            if not finished.exists():
+                trainer = self._fit(stage)
+                trainer.strategy.barrier()
+                if trainer.is_global_zero:
+                    finished.touch()
+            self._load_best_weights(stage)
+        if is_rank_zero():
+            save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
+        return self.run
+
+    def _fit(self, stage: StageConfig) -> lightning.Trainer:
+        """Train one stage, from its last checkpoint if there is one."""
+        config = self.config
+        lightning.seed_everything(config.train.seed, workers=True, verbose=False)
+        module = StageModule(
+            self.network,
+            stage,
+            config.loss,
+            mask_classes=max(1, len(self.manifest.mask_classes)),
+            class_weights=class_weights(self.manifest) if config.loss.class_weights == "balanced" else None,
+        )
+        loaders = _build_data_module(config, stage, self.manifest, self.network)
+        last = self.run.checkpoint_folder(stage.name) / "last.ckpt"
+        resumes = last.exists()
+        if resumes:
+            _load_checkpoint(last)  # raises for a damaged file; Lightning would show a traceback
+        with quiet_lightning(), open_loggers(self.run, config, stage.name, first_process=is_rank_zero()) as loggers:
+            trainer = self._build_trainer(stage, loggers)
+            try:
+                trainer.fit(module, loaders, ckpt_path=last if resumes else None, weights_only=resumes or None)
+            except SystemExit:
+                if not trainer.interrupted:
+                    raise
+                raise TrainingInterruptedError(
+                    f"Interrupted in epoch {trainer.current_epoch + 1} of stage {stage.name!r}. The epochs before it "
+                    f"are saved. Continue with: mnsa train --resume {self.run.path}"
+                ) from None
+        return trainer
+
+    def _build_trainer(self, stage: StageConfig, loggers: list[Logger]) -> lightning.Trainer:
+        train, shows_bar = self.config.train, _shows_progress_bar(self.progress)
+        distributed = self.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+        callbacks = self._build_callbacks(stage, monitors_lr=bool(loggers))
+        return lightning.Trainer(
+            max_epochs=stage.epochs,
+            precision=PRECISIONS[train.precision],
+            gradient_clip_val=train.gradient_clip or None,
+            devices=self.devices,
+            strategy="ddp" if distributed else "auto",
+            sync_batchnorm=distributed and torch.cuda.is_available(),
+            use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
+            callbacks=[*callbacks, TQDMProgressBar()] if shows_bar else callbacks,
+            logger=loggers or False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=shows_bar,
+            default_root_dir=self.run.path,
+        )
+
+    def _build_callbacks(self, stage: StageConfig, *, monitors_lr: bool) -> list[Callback]:
+        train, folder = self.config.train, self.run.checkpoint_folder(stage.name)
+        checkpoint = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
+        callbacks = [
+            CSVMetricsLogger(self.run.metrics_file, stage.name),
+            EpochSeedCallback(train.seed),
+            *self.callbacks,
+            checkpoint(filename="best", monitor="val_score", mode="max"),
+            checkpoint(filename="last"),  # after `best`, so that it stores which epoch was the best
+        ]
+        if stage.patience:
+            callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
+        if train.ema_decay:
+            callbacks.append(EMAWeightAveraging(decay=train.ema_decay))
+        if monitors_lr:
+            callbacks.append(LearningRateMonitor(logging_interval="epoch"))
+        return callbacks
+
+    def _load_best_weights(self, stage: StageConfig) -> None:
+        state = _load_checkpoint(self.run.checkpoint_folder(stage.name) / "best.ckpt")["state_dict"]
+        weights = {k.removeprefix(_NETWORK_PREFIX): v for k, v in state.items() if k.startswith(_NETWORK_PREFIX)}
+        self.network.load_state_dict(weights, strict=True)
+
+
+def _validate(config: Config, manifest: Manifest) -> None:
+    require_trainable(config, manifest)
+    if is_rank_zero():
+        require_valid(manifest)  # opens every file once
+
+
+def _build_network(config: Config, manifest: Manifest) -> Network:
+    """Build a network with a head for each task of the stages and for each head in the initial weights."""
+    torch.manual_seed(config.train.seed)
+    model, source = config.model, config.train.init_from
+    weights = read_init_weights(Path(source), model.attention) if source else {}
+    classifies = "classification" in config.tasks or has_class_head(weights, len(manifest.classes))
+    segments = "segmentation" in config.tasks or has_mask_head(weights)
+    network = build_network(
+        model.model_copy(update={"pretrained": "none"}) if source else model,
+        len(manifest.classes) if classifies else 0,
+        len(manifest.mask_classes) if segments else 0,
+    )
+    if source:
+        message = load_matching_parts(network, weights, source)
+        if is_rank_zero():
+            logger.info(message)
+    for stage in config.stages:  # raises now for what would fail in a later stage
+        set_trainable_parts(network, stage)
+        _build_data_module(config, stage, manifest, network)
+    return network
+
+
+def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
+    train = config.train
+    return LeafDataModule(
+        manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
+        batch_size=stage.batch_size, seed=train.seed,
+        workers=min(train.workers, os.cpu_count() or 1),  # the batches don't depend on the number of workers
+        cache=DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None,
+    )  # fmt: skip
+
+
+def _model_spec(config: Config, manifest: Manifest, network: Network) -> ModelSpec:
+    """Describe the network; class names only for the heads that it has."""
+    classes = manifest.classes if network.class_head else ()
+    mask_classes = manifest.mask_classes if network.decoder else ()
+    return ModelSpec(config.model, config.data, classes, mask_classes)
 
 
 def _load_checkpoint(path: Path) -> dict[str, Any]:
@@ -235,42 +277,6 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _model_spec(config: Config, manifest: Manifest, network: Network) -> ModelSpec:
-    """What the network knows: the data's names, as far as it has a head for them."""
-    classes = manifest.classes if network.class_head else ()
-    mask_classes = manifest.mask_classes if network.decoder else ()
-    return ModelSpec(config.model, config.data, classes, mask_classes)
-
-
-def _build_network(config: Config, manifest: Manifest) -> Network:
-    """Build a network with a head for each task that a stage learns, or that it brings from where it starts."""
-    torch.manual_seed(config.train.seed)
-    model, source = config.model, config.train.init_from
-    start = read_init_weights(Path(source), model.attention) if source else {}
-    classifies = "classification" in config.tasks or has_class_head(start, len(manifest.classes))
-    segments = "segmentation" in config.tasks or has_mask_head(start)
-    blank = model.model_copy(update={"pretrained": "none"}) if source else model
-    network = build_network(
-        blank, len(manifest.classes) if classifies else 0, len(manifest.mask_classes) if segments else 0
-    )
-    if source and (message := load_matching_parts(network, start, source)) and is_rank_zero():
-        print(message)  # noqa: T201
-    for stage in config.stages:  # what a later stage would refuse is refused now
-        set_trainable_parts(network, stage)
-        _build_data_module(config, stage, manifest, network)
-    return network
-
-
-def _validate(config: Config, manifest: Manifest) -> None:
-    require_trainable(config, manifest)
-    if is_rank_zero():
-        require_valid(manifest)  # opens every file once
-
-
-def is_rank_zero() -> bool:
-    """Under torchrun (or as a process that Lightning started) only rank 0 writes; the others find its folder."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
-def _is_distributed(devices: int) -> bool:
-    return devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+def _shows_progress_bar(progress: bool | None) -> bool:
+    """Apply the default of `progress`: a bar on a terminal and in a notebook, none in a log file."""
+    return (sys.stdout.isatty() or "ipykernel" in sys.modules) if progress is None else progress

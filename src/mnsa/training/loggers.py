@@ -1,17 +1,19 @@
-"""Loggers: metrics.csv always; TensorBoard, MLflow and Weights & Biases where `train.loggers` names them.
+"""Loggers: metrics.csv always; TensorBoard, MLflow and Weights & Biases if `train.loggers` names them.
 
-Each stage is a run there, named RUN/STAGE, with the whole config as its hyper-parameters. All files stay in the run
-folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage continues its own run.
+Each stage is a run of its own in MLflow and W&B, named RUN/STAGE, with the whole config as hyperparameters. All files
+are in the run folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage continues its run.
 """
 
 import csv
+import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
+from types import MappingProxyType
 from typing import Any
 
 import lightning
@@ -23,9 +25,15 @@ from mnsa.errors import ConfigError, RunError
 from mnsa.io import atomic_write_text
 from mnsa.run_folder import RunFolder
 
+_LOGGER_PACKAGES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+_PROJECT = "mnsa"  # MLflow's experiment, W&B's project
+_STAGE_TAG = "mnsa.stage"  # tag by which a resumed stage finds its MLflow run
+
+logger = logging.getLogger(__name__)
+
 
 class CSVMetricsLogger(Callback):
-    """Appends each epoch's scores to a CSV file and prints them; an epoch that is run again is replaced."""
+    """Append a row of losses and scores per epoch to a CSV file, and log them. A repeated epoch replaces its row."""
 
     def __init__(self, file: Path, stage: str) -> None:
         self.file = file
@@ -36,11 +44,18 @@ class CSVMetricsLogger(Callback):
             return
         row = {"stage": self.stage, "epoch": str(trainer.current_epoch + 1)}
         row |= {name: f"{float(value):.5g}" for name, value in sorted(trainer.callback_metrics.items())}
-        atomic_write_text(self.file, _to_csv([*self._earlier_rows(trainer.current_epoch), row]))
+        rows = [*self._earlier_rows(trainer.current_epoch), row]
+        text = io.StringIO()
+        columns = dict.fromkeys(name for row in rows for name in row)  # stages may have different ones
+        writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_text(self.file, text.getvalue())
         scores = "  ".join(f"{name} {row[name]}" for name in row if name == "loss" or name.startswith("val_"))
-        print(f"{self.stage} {row['epoch']}/{trainer.max_epochs}  {scores}", flush=True)  # noqa: T201
+        logger.info("%s %s/%s  %s", self.stage, row["epoch"], trainer.max_epochs, scores)
 
     def _earlier_rows(self, epoch: int) -> list[dict[str, str]]:
+        """Read the rows of other stages, and those of this stage before `epoch` (counted from 0)."""
         if not self.file.exists():
             return []
         with self.file.open(newline="", encoding="utf-8") as lines:
@@ -48,55 +63,42 @@ class CSVMetricsLogger(Callback):
         return [row for row in rows if row["stage"] != self.stage or int(row["epoch"]) <= epoch]
 
 
-def _to_csv(rows: list[dict[str, str]]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
-    return "".join(",".join(line) + "\n" for line in lines)
-
-
-_LOGGER_PACKAGES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
-
-_PROJECT = "mnsa"  # MLflow's experiment, W&B's project
-
-_STAGE_TAG = "mnsa.stage"  # what a resumed stage finds its MLflow run by
-
-
 def require_loggers(config: Config) -> None:
-    """Look whether what `train.loggers` asks for is installed. Raises: ConfigError."""
+    """Check that the packages of all `train.loggers` are installed. Raises: ConfigError."""
     for name in config.train.loggers:
         if missing := [module for module in _LOGGER_PACKAGES[name] if find_spec(module) is None]:
             raise ConfigError(
-                f"train.loggers asks for {name}, which is missing ({', '.join(missing)}): pip install 'mnsa[{name}]'."
+                f"train.loggers names {name}, which is not installed ({', '.join(missing)}): pip install 'mnsa[{name}]'."
             )
 
 
 @contextmanager
 def open_loggers(run: RunFolder, config: Config, stage: str, *, first_process: bool) -> Iterator[list[Logger]]:
-    """What Lightning logs one stage to; other processes than the first get loggers that write nothing.
+    """Open the loggers of one stage. In processes other than the first, Lightning's loggers write nothing.
 
-    Raises: RunError when a server can't be reached or refuses us.
+    Raises: RunError when a server can't be reached or refuses access.
     """
     _silence_libraries()
     loggers = list[Logger]()
     identity = f"{_run_id(run.logs_folder)}-{stage}" if config.train.loggers and first_process else ""
     try:
         for name in dict.fromkeys(config.train.loggers):
-            logger = _BUILDERS[name](run, stage, identity)
-            loggers.append(logger)
-            logger.log_hyperparams(_hyperparameters(config))  # the first call that needs the server
+            stage_logger = _BUILDERS[name](run, stage, identity)
+            loggers.append(stage_logger)
+            stage_logger.log_hyperparams(_hyperparameters(config))  # the first call that needs the server
     except _server_errors(config) as error:
         reason = str(error).rstrip(".")
         raise RunError(
-            f"train.loggers: {reason}. Look at MLFLOW_TRACKING_URI and WANDB_MODE, or take the logger out "
-            f"of {run.config_file}; then continue with: mnsa train --resume {run.path}"
+            f"train.loggers: {reason}. Check MLFLOW_TRACKING_URI and WANDB_MODE, or remove the logger from "
+            f"{run.config_file}. Then continue with: mnsa train --resume {run.path}"
         ) from None
     try:
         yield loggers
     finally:
-        if any(isinstance(logger, WandbLogger) for logger in loggers):
+        if any(isinstance(opened, WandbLogger) for opened in loggers):
             import wandb
 
-            wandb.finish()  # or the next stage would go on in this one's run
+            wandb.finish()  # otherwise the next stage would continue this run
 
 
 def _tensorboard(run: RunFolder, stage: str, _identity: str) -> Logger:
@@ -115,7 +117,7 @@ def _mlflow(run: RunFolder, stage: str, identity: str) -> Logger:
 
 
 def _find_mlflow_run(address: str, identity: str) -> str | None:
-    """The MLflow run that this stage began before it was interrupted."""
+    """Find the MLflow run that this stage started before it was interrupted."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(address)
@@ -135,16 +137,18 @@ def _wandb(run: RunFolder, stage: str, identity: str) -> Logger:
     )  # fmt: skip
 
 
-_BUILDERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+_BUILDERS: Mapping[str, Callable[[RunFolder, str, str], Logger]] = MappingProxyType(
+    {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+)
 
 
 def _hyperparameters(config: Config) -> dict[str, Any]:
-    """The config as a tree whose stages have names instead of numbers."""
+    """Return the config as a tree, with stages by name instead of by number."""
     return {**config.model_dump(mode="json"), "stages": {s.name: s.model_dump(mode="json") for s in config.stages}}
 
 
 def _run_id(folder: Path) -> str:
-    """What the run is known by outside its folder: random, and kept, so that it stays the same when it is resumed."""
+    """Return the random id of a run outside its folder. It is stored, so that it stays the same after a resume."""
     file = folder / "id"
     if not file.exists():
         folder.mkdir(exist_ok=True)
@@ -153,15 +157,14 @@ def _run_id(folder: Path) -> str:
 
 
 def _silence_libraries() -> None:
-    """Let the libraries say less here, and nothing to their makers, unless the environment says otherwise."""
+    """Turn off telemetry and messages of the libraries, unless the environment sets them."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 def _server_errors(config: Config) -> tuple[type[Exception], ...]:
-    """What the libraries raise when a server isn't there or lets nobody in."""
+    """Return the exceptions that the libraries raise when a server can't be reached or refuses access."""
     kinds = list[type[Exception]]([OSError])
     if "mlflow" in config.train.loggers:
         from mlflow.exceptions import MlflowException

@@ -1,6 +1,7 @@
 """Loss functions.
 
-B batch; K classes; M mask classes; h, w size of the mask logits. Images without a label or a mask add nothing.
+B batch; K classes; M mask classes; H, W size of the masks; h, w size of the mask logits. Images without a label or a
+mask add nothing to a loss.
 """
 
 from collections.abc import Sequence
@@ -11,50 +12,52 @@ from torch.nn import functional as F
 
 from mnsa.structures import IGNORE_INDEX, NO_LABEL
 
-# Deep supervision: the weights of the output's losses and of `side_loss`. Source: method section 1.
+# Deep supervision: weights of the losses of the output and of `side_loss`. Source: method section 1.
 OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
 
 
 def classification_loss(logits: Tensor, labels: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Cross-entropy of logits (B, K) and labels (B,); weights (K,) or None. 0 when no image has a label."""
+    """Compute the cross-entropy of logits (B, K) and labels (B,); class weights (K,) or None. 0 without any label."""
     if bool((labels == NO_LABEL).all()):
-        return logits.sum() * 0.0  # keeps every parameter in the graph: DDP waits for all gradients
+        return logits.sum() * 0.0  # every parameter stays in the graph: DDP waits for all gradients
     weight = None if weights is None else weights.to(logits)
     return F.cross_entropy(logits, labels, weight, ignore_index=NO_LABEL, label_smoothing=label_smoothing)
 
 
 def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tuple[Tensor, Tensor]:
-    """Masks (B, H, W) at the logits' size: targets (B, M, h, w) in 0..1, and known (B, 1, h, w), both float.
+    """Resize masks (B, H, W) to `size` (h, w): targets (B, M, h, w) in 0..1 and valid (B, 1, h, w), both float.
 
-    A pixel shared by several classes gets each one's share of its area: nothing thin is widened or lost.
+    A target is the fraction of the pixel's area that the class covers, so thin structures are neither widened nor lost.
+    valid: 1 where at least a part of the pixel is not IGNORE_INDEX, else 0.
     """
-    known = (masks != IGNORE_INDEX)[:, None].float()
+    valid = (masks != IGNORE_INDEX)[:, None].float()
     if mask_classes == 1:
-        shares = (masks == 1)[:, None].float()
+        targets = (masks == 1)[:, None].float()
     else:
-        shares = F.one_hot(masks.where(masks != IGNORE_INDEX, 0), mask_classes).movedim(-1, 1).float() * known
+        targets = F.one_hot(masks.where(masks != IGNORE_INDEX, 0), mask_classes).movedim(-1, 1).float() * valid
     if masks.shape[-2:] == size:
-        return shares, known
-    known_share = F.adaptive_avg_pool2d(known, size)
-    return F.adaptive_avg_pool2d(shares, size) / known_share.clamp(min=1e-6), (known_share > 0).float()
+        return targets, valid
+    valid_fraction = F.adaptive_avg_pool2d(valid, size)
+    area_fractions = F.adaptive_avg_pool2d(targets, size) / valid_fraction.clamp(min=1e-6)
+    return area_fractions, (valid_fraction > 0).float()
 
 
-def pixel_loss(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """Mean cross-entropy over the known pixels: binary for one mask class, softmax for several."""
+def pixel_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Compute the mean cross-entropy over valid pixels: binary for one mask class, softmax for several."""
     if logits.shape[1] == 1:
         per_pixel = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     else:
         per_pixel = -(targets * logits.log_softmax(1)).sum(1, keepdim=True)
-    return (per_pixel * known).sum() / known.sum().clamp(min=1.0)
+    return (per_pixel * valid).sum() / valid.sum().clamp(min=1.0)
 
 
-def dice_loss(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """1 - soft Dice, over the batch's pixels, averaged over the mask classes that the batch holds.
+def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Compute 1 - soft Dice over all valid pixels of the batch, averaged over the mask classes present in it.
 
-    Source: F. Milletari et al., "V-Net", 3DV 2016, with the sum (not the squares) below.
+    Source: F. Milletari et al., "V-Net", 3DV 2016, with sums instead of squares in the denominator.
     """
-    probs = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)) * known
-    targets = targets * known
+    probs = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)) * valid
+    targets = targets * valid
     overlap, total = (probs * targets).sum((0, 2, 3)), (probs + targets).sum((0, 2, 3))
     present = (targets.sum((0, 2, 3)) > 0).to(probs)
     losses = 1 - 2 * overlap / total.clamp(min=1e-6)
@@ -62,37 +65,38 @@ def dice_loss(logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
 
 
 def side_loss(side_logits: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """Deep supervision: binary cross-entropy of the side logits (B, 1, h, w) of levels l = 2..5, weighed by 1 / 2^l.
+    """Compute the binary cross-entropy of the side logits (B, 1, h, w) of levels l = 2..5, weighted by 1 / 2^l.
 
-    Any class but 0 counts as foreground: a side logit is one number per pixel. Source: method section 1.
+    Every class but 0 is foreground, because a side logit is one number per pixel. Source: method section 1, deep
+    supervision.
     """
     losses = []
     for level, logits in enumerate(side_logits, start=2):
-        targets, known = _foreground_targets(masks, logits)
-        losses.append(pixel_loss(logits.float(), targets, known) / 2**level)
+        targets, valid = _foreground_targets(masks, logits)
+        losses.append(pixel_loss(logits.float(), targets, valid) / 2**level)
     return torch.stack(losses).sum()
 
 
 def guidance_loss(attention: Tensor, masks: Tensor) -> Tensor:
-    """MGANet's mask guidance: MSE of the attention (B, 1, h, w) and the mask, pooled to its size, its maximum 1.
+    """Compute the MSE of the attention (B, 1, h, w) and the mask, pooled to its size and scaled to a maximum of 1.
 
-    Any class but 0 counts as foreground; images without a mask or without foreground add nothing, nor do cells without
-    a known pixel. Source: method section 1.
+    Every class but 0 is foreground. Images without a mask or foreground, and cells without a valid pixel, add nothing.
+    Source: method section 1, MGANet's mask guidance.
     """
-    targets, known = _foreground_targets(masks, attention)
+    targets, valid = _foreground_targets(masks, attention)
     peak = targets.amax((1, 2, 3), keepdim=True)
-    squares = (attention.float() - targets / peak.clamp(min=1e-6)).square() * known
+    squares = (attention.float() - targets / peak.clamp(min=1e-6)).square() * valid
     usable = peak.flatten() > 0
-    per_image = squares.sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1.0)
+    per_image = squares.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1.0)
     return (per_image * usable).sum() / usable.sum().clamp(min=1)
 
 
 def _foreground_targets(masks: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """`mask_targets` of any class but 0 as one class, at the size of `like` (B, 1, h, w)."""
+    """Compute `mask_targets` with every class but 0 as one class, at the size of `like` (B, 1, h, w)."""
     foreground = masks.where(masks == IGNORE_INDEX, (masks > 0).to(masks))
     return mask_targets(foreground, (like.shape[-2], like.shape[-1]), 1)
 
 
 def weighted_sum(terms: dict[str, tuple[float, Tensor]]) -> Tensor:
-    """Sum of weight * loss over named terms."""
+    """Sum weight * loss over named terms."""
     return torch.stack([weight * loss for weight, loss in terms.values()]).sum()

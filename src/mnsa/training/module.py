@@ -1,4 +1,4 @@
-"""One stage as a LightningModule: losses on train, scores on validation; and a callback that seeds every epoch."""
+"""A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every epoch."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from mnsa.training.stages import set_train_modes, set_trainable_parts
 
 
 class EpochSeedCallback(Callback):
-    """Seeds each epoch anew, from seed, epoch and process: a resumed run draws what an uninterrupted one draws."""
+    """Seed every epoch from seed, epoch and process, so that a resumed run equals an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -38,10 +38,10 @@ class EpochSeedCallback(Callback):
 
 
 class StageOutputs(NamedTuple):
-    """What a stage's tasks learn from; None or empty where nothing does.
+    """The outputs that the losses of a stage need; None or empty for a task that the stage doesn't train.
 
     class_logits (B, K); attention (B, 1, H/32, W/32); mask_logits (B, M, h, w) at the mask head's own size; side_logits
-    of decoder levels 2..5, for deep supervision.
+    (B, 1, h, w) of decoder levels 2..5, for deep supervision.
     """
 
     class_logits: Tensor | None = None
@@ -51,7 +51,7 @@ class StageOutputs(NamedTuple):
 
 
 class StageModule(lightning.LightningModule):
-    """Trains the parts that `stage` opens, on the stage's tasks; `class_weights` (K,) weigh the cross-entropy."""
+    """Train the stage's `trainable` parts on its tasks. class_weights: (K,), for the cross-entropy."""
 
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int, class_weights: Tensor | None
@@ -72,12 +72,12 @@ class StageModule(lightning.LightningModule):
         return self
 
     def on_train_start(self) -> None:
-        self.train()  # Lightning begins in whatever modes it finds
+        self.train()  # Lightning keeps the modes that it finds
 
     def on_train_epoch_end(self) -> None:
         if not self.trainer.callback_metrics["loss"].isfinite():
             raise ConfigError(
-                f"The loss of stage {self.stage.name!r} is no number any more in epoch {self.current_epoch + 1}. "
+                f"The loss of stage {self.stage.name!r} is not a finite number in epoch {self.current_epoch + 1}. "
                 f"Lower stages.{self.stage.name}.lr, or set train.precision to float32."
             )
 
@@ -99,16 +99,16 @@ class StageModule(lightning.LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        # Lightning would keep the gradients, which are as large as the weights, until after the next forward pass.
+        # Lightning would free the gradients, which are as large as the weights, only after the next forward pass.
         optimizer.zero_grad()
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         batch = _pad_batch(batch)
-        outputs, mask = self._compute_outputs(batch.images), None
+        outputs, masks = self._compute_outputs(batch.images), None
         if outputs.mask_logits is not None:
-            sized = F.interpolate(outputs.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
-            mask = mask_from_logits(sized)
-        self.scores.update(outputs.class_logits, batch.labels, mask, batch.masks)
+            mask_logits = F.interpolate(outputs.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
+            masks = mask_from_logits(mask_logits)
+        self.scores.update(outputs.class_logits, batch.labels, masks, batch.masks)
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.scores.compute().items():
@@ -123,7 +123,7 @@ class StageModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _compute_outputs(self, images: Tensor) -> StageOutputs:
-        """Compute what the stage's tasks need."""
+        """Run the parts of the network that the stage's tasks need."""
         frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             pyramid = self.network.features(images.contiguous(memory_format=torch.channels_last))
@@ -140,7 +140,7 @@ class StageModule(lightning.LightningModule):
         return outputs
 
     def _loss_terms(self, batch: Batch, outputs: StageOutputs) -> dict[str, tuple[float, Tensor]]:
-        """Name -> (weight, loss), in float32 whatever the precision of the network."""
+        """Return name -> (weight, loss), in float32 for any precision of the network."""
         loss, terms = self.loss, {}
         if outputs.class_logits is not None:
             logits = outputs.class_logits.float()
@@ -151,10 +151,10 @@ class StageModule(lightning.LightningModule):
         if outputs.mask_logits is not None:
             logits = outputs.mask_logits.float()
             weight = losses.OUTPUT_WEIGHT if loss.deep_supervision else 1.0
-            targets, known = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
-            terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, known))
+            targets, valid = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
+            terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, valid))
             if loss.dice > 0:
-                terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, known))
+                terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, valid))
             if loss.deep_supervision:
                 sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
@@ -162,7 +162,7 @@ class StageModule(lightning.LightningModule):
 
 
 def _pad_batch(batch: Batch) -> Batch:
-    """The batch with sides that the network takes; what the border's truth is, nobody knows."""
+    """Pad images and masks to sides that are multiples of 32. The padding is ignored in the losses."""
     return replace(batch, images=pad_to_stride(batch.images), masks=pad_to_stride(batch.masks, IGNORE_INDEX))
 
 
@@ -171,14 +171,14 @@ def _build_optimizer(network: Network, stage: StageConfig) -> Optimizer:
     others = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("backbone.")]
     groups = [{"params": others, "lr": stage.lr}, {"params": backbone, "lr": stage.backbone_lr or stage.lr}]
     groups = [group for group in groups if group["params"]]
-    # Fused: one pass over weights, gradients and momenta instead of one per term of the update.
+    # fused: one pass over weights, gradients and momenta instead of one per term of the update
     if stage.optimizer == "sgd":
         return ChannelsLastSGD(groups, lr=stage.lr, momentum=0.9, weight_decay=stage.weight_decay, fused=True)
     return ChannelsLastAdamW(groups, lr=stage.lr, weight_decay=stage.weight_decay, fused=True)
 
 
 def _lr_factor(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """Linear warm-up from 1/warmup to 1, then constant or a cosine down to 0 at the last step."""
+    """Compute the factor of the learning rate: linear warm-up from 1 / warmup to 1, then constant or a cosine to 0."""
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "constant":

@@ -1,7 +1,7 @@
-"""torch's fused optimizers for weights in channels-last memory, and the memory allocator of the process.
+"""torch's fused optimizers for weights in channels-last memory, and a setting of the memory allocator.
 
 On a CPU a fused kernel copies every tensor that is not contiguous, and copies it back afterwards. Channels-last weights
-are not contiguous, but their permuted views are, and an update acts on each number alone.
+are not contiguous, but their permuted views are. An update acts on each number alone, so the order doesn't matter.
 """
 
 import ctypes
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+TO_CHANNELS_LAST, TO_CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # permutations
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-
 _MAX_INT = 2**31 - 1
 
 
 def disable_malloc_trim() -> bool:
-    """Let the C library keep what is freed, for the next step. Returns: whether it can.
+    """Let the C library keep freed memory for the next training step. Returns: False if it has no such setting.
 
-    A training step takes and frees the same gigabytes again and again. glibc hands large blocks back to the system at
-    once, and every page that is taken anew costs a fault and is filled with zeros: half the bandwidth of a copy. Other
-    C libraries have no such switch and are left as they are. It holds for the whole process.
+    A training step allocates and frees the same gigabytes again and again. glibc returns large blocks to the system at
+    once. Every new page then costs a page fault and is filled with zeros: half the bandwidth of a copy. Other C
+    libraries have no such setting. The setting applies to the whole process.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -32,12 +32,9 @@ def disable_malloc_trim() -> bool:
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _MAX_INT))
 
 
-TO_CHANNELS_LAST, TO_CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-
-
 class _ChannelsLastOptimizer(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Compute gradients by `closure`, if there is one, and update the weights. Returns: what it returned."""
+        """Compute gradients by `closure`, if given, and update the weights. Returns: the result of `closure`."""
         with torch.enable_grad():
             result = None if closure is None else closure()
         with _permuted_views(self):
@@ -55,7 +52,7 @@ class ChannelsLastAdamW(_ChannelsLastOptimizer, AdamW):
 
 @contextmanager
 def _permuted_views(optimizer: Optimizer) -> Iterator[None]:
-    """Show the optimiser weights in channels-last memory, and all that belongs to them, with the channels last."""
+    """Replace channels-last weights, their gradients and optimizer states by permuted views, which are contiguous."""
     weights = [p for group in optimizer.param_groups for p in group["params"] if _is_channels_last(p)]
     _permute(optimizer, weights, TO_CHANNELS_LAST)
     try:
@@ -65,13 +62,13 @@ def _permuted_views(optimizer: Optimizer) -> Iterator[None]:
 
 
 def _is_channels_last(weight: nn.Parameter) -> bool:
-    in_order = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return in_order and not weight.is_contiguous()
+    is_channels_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return is_channels_last and not weight.is_contiguous()
 
 
 def _permute(optimizer: Optimizer, weights: list[nn.Parameter], order: tuple[int, ...]) -> None:
-    """Permute weights (O, C, k, k), their gradients and their moments, and leave all of them where they lie."""
+    """Permute weights (O, C, k, k), their gradients and moments. The memory stays as it is."""
     for weight in weights:
         for tensor in (weight, weight.grad, *optimizer.state[weight].values()):
-            if isinstance(tensor, Tensor) and tensor.dim() == weight.dim():  # AdamW also counts its steps
+            if isinstance(tensor, Tensor) and tensor.dim() == weight.dim():  # not AdamW's step count
                 tensor.data = tensor.data.permute(order)

@@ -1,4 +1,4 @@
-"""Checks before training: refuse at the start what would fail, or mislead, hours later."""
+"""Checks before training: report at once what would fail, or give a useless network, hours later."""
 
 from mnsa.config import Config
 from mnsa.data.manifest import Manifest
@@ -7,18 +7,18 @@ from mnsa.training.loggers import require_loggers
 
 
 def require_trainable(config: Config, manifest: Manifest) -> None:
-    """Check config and data against each other; no image is opened. Raises: ConfigError, DataError."""
+    """Check that config and data fit together. No image is opened. Raises: ConfigError, DataError."""
     if "classification" in config.tasks:
         _require_labels(config, manifest)
     if "segmentation" in config.tasks:
         _require_masks(manifest)
     if config.loss.mask_guidance > 0 and not any(row.mask for row in manifest.split("train").rows):
         raise DataError(
-            f"loss.mask_guidance guides by masks, but {manifest.name} has none in split `train`. "
+            f"loss.mask_guidance needs masks, but {manifest.name} has none in split `train`. "
             "Add a mask column to manifest.csv and mask_classes to dataset.toml, or set loss.mask_guidance to 0."
         )
     if any(stage.batch_size == 1 for stage in config.stages):
-        raise ConfigError("A stage has batch_size = 1, which BatchNorm can't learn from. Use 2 or more.")
+        raise ConfigError("A stage has batch_size = 1, but BatchNorm needs several images. Use 2 or more.")
     require_loggers(config)
 
 
@@ -27,16 +27,16 @@ def _require_labels(config: Config, manifest: Manifest) -> None:
     if config.model.classes not in (None, count):
         raise DataError(
             f"The config expects {config.model.classes} classes (model.classes), but {manifest.name} has {count}. "
-            "Remove model.classes to take what the data have, or choose the data set it was written for."
+            "Remove model.classes to use the number in the data set, or choose another data set."
         )
-    known = {row.label for row in manifest.split("train").rows}
-    if missing := [name for name in manifest.classes if name not in known]:
+    labels = {row.label for row in manifest.split("train").rows}
+    if missing := [name for name in manifest.classes if name not in labels]:
         raise DataError(
             f"{manifest.name}: dataset.toml lists {count} classes, but {len(missing)} of them have no training image: "
-            f"{', '.join(missing[:5])}. Add images, or take these names out of `classes`."
+            f"{', '.join(missing[:5])}. Add images, or remove these names from `classes`."
         )
     if not any(row.label for row in manifest.split("val").rows):
-        raise DataError(f"{manifest.name} has no labelled row with split `val`, so nothing can choose the best epoch.")
+        raise DataError(f"{manifest.name} has no row with a label in split `val`, so the best epoch can't be selected.")
 
 
 def _require_masks(manifest: Manifest) -> None:
@@ -44,5 +44,5 @@ def _require_masks(manifest: Manifest) -> None:
         if not manifest.mask_classes or not any(row.mask for row in manifest.split(split).rows):
             raise DataError(
                 f"A stage trains segmentation, but {manifest.name} has no masks in split `{split}`. "
-                "Add a mask column to manifest.csv and mask_classes to dataset.toml, or take the stage out."
+                "Add a mask column to manifest.csv and mask_classes to dataset.toml, or remove the stage."
             )
