@@ -131,8 +131,8 @@ class ModelConfig(Section):
     )
     skip_ratio: Ratio = Field(
         default=0.25,
-        description="Channels of the skip connections from the enhancer to the decoder, relative to the feature map of "
-        "the level. At least one channel, even at 0.",
+        description="Channels of the skip connections from the enhancer to the decoder, relative to the channels of the "
+        "enhancer at the level. At least one channel, even at 0.",
     )
     offset_channels: Channels = Field(
         default=64, description="Hidden channels of the layers that predict the offsets of deformable convolutions."
