@@ -1,197 +1,194 @@
-"""Unusual data sets with nothing wrong about them: what a check must leave in peace."""
+"""Unusual data sets without any problem: validation must find nothing."""
 
 import shutil
 from collections.abc import Callable
 
 import numpy as np
-from leaf_files import LeafFiles
+from editable_dataset import EditableDataset, read_array
 from PIL import Image
 
-RECIPES: list[Callable[[LeafFiles], None]] = []
+Change = Callable[[EditableDataset], None]
+
+CHANGES: list[Change] = []
 
 
-def recipe(change: Callable[[LeafFiles], None]) -> Callable[[LeafFiles], None]:
-    """Register a function that changes a data set in a harmless way."""
-    RECIPES.append(change)
+def harmless(change: Change) -> Change:
+    """Register a function that changes a data set without making it wrong."""
+    CHANGES.append(change)
     return change
 
 
-def saved_as(leaves: LeafFiles, suffix: str, mode: str, **options: object) -> None:
-    for number, row in enumerate(leaves.rows):
-        path = leaves.rename(row, "image", f"{number}{suffix}")
-        Image.fromarray(leaves.pixels(path)).convert(mode).save(path, **options)
+def save_images_as(dataset: EditableDataset, suffix: str, mode: str, **options: object) -> None:
+    for number, row in enumerate(dataset.rows):
+        path = dataset.rename(row, "image", f"{number}{suffix}")
+        Image.fromarray(read_array(path)).convert(mode).save(path, **options)
 
 
-def oriented(leaves: LeafFiles, row: dict[str, str], column: str, orientation: int, **options: object) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = leaves.folder / row[column]
-    Image.fromarray(leaves.pixels(path)).save(path, exif=exif, **options)
-
-
-def narrowed(leaves: LeafFiles, row: dict[str, str]) -> None:
-    for path in (leaves.image(row), leaves.mask(row)):
-        Image.fromarray(leaves.pixels(path)[:, :48]).save(path)
-
-
-@recipe
-def leaves_as_they_are_drawn(leaves):
+@harmless
+def no_change(dataset: EditableDataset) -> None:
     pass
 
 
-@recipe
-def png_images(leaves):
-    saved_as(leaves, ".png", "RGB")
+# image formats
 
 
-@recipe
-def tiff_images(leaves):
-    saved_as(leaves, ".tif", "RGB", compression="tiff_lzw")
+@harmless
+def png_images(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".png", "RGB")
 
 
-@recipe
-def webp_images(leaves):
-    saved_as(leaves, ".webp", "RGB", quality=90)
+@harmless
+def tiff_images(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".tif", "RGB", compression="tiff_lzw")
 
 
-@recipe
-def bmp_images_in_capitals(leaves):
-    saved_as(leaves, ".BMP", "RGB")
+@harmless
+def webp_images(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".webp", "RGB", quality=90)
 
 
-@recipe
-def grey_images(leaves):
-    saved_as(leaves, ".jpeg", "L", quality=95)
+@harmless
+def bmp_images_with_upper_case_suffix(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".BMP", "RGB")
 
 
-@recipe
-def images_with_a_palette(leaves):
-    saved_as(leaves, ".png", "P")
+@harmless
+def gray_images(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".jpeg", "L", quality=95)
 
 
-@recipe
-def images_with_an_opaque_alpha_channel(leaves):
-    saved_as(leaves, ".png", "RGBA")
+@harmless
+def palette_images(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".png", "P")
 
 
-@recipe
-def a_jpeg_with_a_preview_in_it(leaves):
-    path = leaves.image(leaves.rows[0])
-    leaf = Image.fromarray(leaves.pixels(path))
-    leaf.save(path, format="MPO", save_all=True, append_images=[leaf.resize((16, 16))], quality=95)
+@harmless
+def images_with_opaque_alpha(dataset: EditableDataset) -> None:
+    save_images_as(dataset, ".png", "RGBA")
 
 
-@recipe
-def a_photo_that_exif_turns_onto_its_mask(leaves):
-    row = leaves.rows[0]
-    narrowed(leaves, row)
-    Image.fromarray(np.rot90(leaves.pixels(leaves.image(row)))).save(leaves.image(row))
-    oriented(leaves, row, "image", 6, quality=95)
+@harmless
+def jpeg_with_a_preview(dataset: EditableDataset) -> None:
+    path = dataset.image_path(dataset.first)
+    image = Image.fromarray(read_array(path))
+    image.save(path, format="MPO", save_all=True, append_images=[image.resize((16, 16))], quality=95)
 
 
-@recipe
-def photo_and_mask_that_exif_turns_alike(leaves):
-    row = leaves.rows[0]
-    narrowed(leaves, row)
-    oriented(leaves, row, "image", 8, quality=95)
-    oriented(leaves, row, "mask", 8)
+# masks and EXIF orientation
 
 
-@recipe
-def a_photo_that_exif_turns_and_that_has_no_mask(leaves):
-    row = leaves.rows[0]
-    oriented(leaves, row, "image", 3, quality=95)
-    leaves.mask(row).unlink()
-    row["mask"] = ""
+@harmless
+def rotated_photo_whose_mask_fits_the_upright_photo(dataset: EditableDataset) -> None:
+    row = dataset.first
+    dataset.crop_width(row)
+    Image.fromarray(np.rot90(read_array(dataset.image_path(row)))).save(dataset.image_path(row))
+    dataset.set_orientation(row, "image", 6)
 
 
-@recipe
-def masks_of_one_bit(leaves):
-    for row in leaves.rows:
-        Image.fromarray(leaves.pixels(leaves.mask(row)) > 0).save(leaves.mask(row))
+@harmless
+def photo_and_mask_with_the_same_orientation(dataset: EditableDataset) -> None:
+    dataset.crop_width(dataset.first)
+    dataset.set_orientation(dataset.first, "image", 8)
+    dataset.set_orientation(dataset.first, "mask", 8)
 
 
-@recipe
-def masks_of_three_classes(leaves):
-    for row in leaves.rows:
-        leaf = leaves.pixels(leaves.folder / row["leaf_mask"]) > 0
-        vein = leaves.pixels(leaves.mask(row)) > 0
-        Image.fromarray(leaf.astype(np.uint8) + vein).save(leaves.mask(row))
-    leaves.describe(mask_classes=["background", "leaf", "vein"])
+@harmless
+def rotated_photo_without_a_mask(dataset: EditableDataset) -> None:
+    dataset.set_orientation(dataset.first, "image", 3)
+    dataset.remove_mask(dataset.first)
 
 
-@recipe
-def some_rows_without_masks_and_some_without_labels(leaves):
-    for row in leaves.rows[::6]:
-        leaves.mask(row).unlink()
-        row["mask"] = ""
-    leaves.rows[1]["label"] = ""
+@harmless
+def one_bit_masks(dataset: EditableDataset) -> None:
+    for row in dataset.rows:
+        Image.fromarray(read_array(dataset.mask_path(row)) > 0).save(dataset.mask_path(row))
 
 
-@recipe
-def images_without_classes(leaves):
-    for row in leaves.rows:
+@harmless
+def masks_of_three_classes(dataset: EditableDataset) -> None:
+    for row in dataset.rows:
+        leaf = read_array(dataset.folder / row["leaf_mask"]) > 0
+        vein = read_array(dataset.mask_path(row)) > 0
+        Image.fromarray(leaf.astype(np.uint8) + vein).save(dataset.mask_path(row))
+    dataset.update_toml(mask_classes=["background", "leaf", "vein"])
+
+
+# rows, classes and splits
+
+
+@harmless
+def some_rows_without_a_mask_and_one_without_a_label(dataset: EditableDataset) -> None:
+    for row in dataset.rows[::6]:
+        dataset.remove_mask(row)
+    dataset.rows[1]["label"] = ""
+
+
+@harmless
+def no_classes(dataset: EditableDataset) -> None:
+    for row in dataset.rows:
         row["label"] = ""
-    leaves.describe(classes=[])
+    dataset.update_toml(classes=[])
 
 
-@recipe
-def some_rows_that_are_used_nowhere(leaves):
-    leaves.rows[0]["split"] = leaves.rows[6]["split"] = ""
+@harmless
+def some_unused_rows(dataset: EditableDataset) -> None:
+    dataset.rows[0]["split"] = dataset.rows[6]["split"] = ""
 
 
-@recipe
-def plants_that_stay_in_their_splits(leaves):
-    for row in leaves.rows:
+@harmless
+def groups_within_splits(dataset: EditableDataset) -> None:
+    for row in dataset.rows:
         row["group"] = f"{row['label']} {row['split']}"
 
 
-@recipe
-def a_scale_that_nobody_knows(leaves):
-    for row in leaves.rows:
+@harmless
+def no_scale(dataset: EditableDataset) -> None:
+    for row in dataset.rows:
         row["px_per_mm"] = ""
 
 
-@recipe
-def names_in_other_scripts_with_spaces_and_commas(leaves):
-    for row, name in zip(leaves.rows, ("叶 1.jpg", "Ξ, φύλλο.jpg", "ẞ.jpg", "[leaf].jpg"), strict=False):
-        leaves.rename(row, "image", name)
+@harmless
+def similar_images_of_one_group_in_one_split(dataset: EditableDataset) -> None:
+    row = dataset.first_row_of("train")
+    image = Image.fromarray(read_array(dataset.image_path(row)))
+    image.save(dataset.add_row(row, "again.jpg", group="p"), quality=80)
 
 
-@recipe
-def a_link_that_stays_inside(leaves):
-    path = leaves.image(leaves.rows[0])
-    stored = leaves.folder / ".store"
-    stored.mkdir()
-    path.symlink_to(path.rename(stored / "leaf.jpg"))
-
-
-@recipe
-def files_that_are_no_images_or_hidden(leaves):
-    (leaves.folder / "images" / "Thumbs.db").write_text("x")
-    (leaves.folder / "README.txt").write_text("x")
-    shutil.copytree(leaves.folder / "images", leaves.folder / "__MACOSX")
-    shutil.copy(leaves.image(leaves.rows[0]), leaves.folder / "images" / "._leaf.jpg")
-
-
-@recipe
-def a_root_elsewhere(leaves):
-    home = leaves.folder.parent / "photos"
-    for name in ("images", "vein_masks", "leaf_masks"):
-        shutil.move(leaves.folder / name, home / name)
-    leaves.describe(root="../photos")
-
-
-@recipe
-def like_pictures_of_one_plant_in_one_split(leaves):
-    row = leaves.of("train")
-    leaf = Image.fromarray(leaves.pixels(leaves.image(row)))
-    leaf.save(leaves.add(row, "again.jpg", group="p"), quality=80)
-
-
-@recipe
-def plain_surfaces(leaves):
+@harmless
+def images_of_one_color_in_two_splits(dataset: EditableDataset) -> None:
     for number, split in enumerate(("train", "test")):
-        Image.new("RGB", (64, 64), (200, 200, 200 + number)).save(
-            leaves.add(leaves.rows[0], f"{split}.png", split=split)
-        )
+        image = Image.new("RGB", (64, 64), (200, 200, 200 + number))
+        image.save(dataset.add_row(dataset.first, f"{split}.png", split=split))
+
+
+# names and places
+
+
+@harmless
+def names_in_other_scripts_with_spaces_and_commas(dataset: EditableDataset) -> None:
+    for row, name in zip(dataset.rows, ("叶 1.jpg", "Ξ, φύλλο.jpg", "ẞ.jpg", "[leaf].jpg"), strict=False):
+        dataset.rename(row, "image", name)
+
+
+@harmless
+def link_inside_the_root(dataset: EditableDataset) -> None:
+    path = dataset.image_path(dataset.first)
+    store = dataset.folder / ".store"
+    store.mkdir()
+    path.symlink_to(path.rename(store / "leaf.jpg"))
+
+
+@harmless
+def ignored_files(dataset: EditableDataset) -> None:
+    (dataset.folder / "images" / "Thumbs.db").write_text("x")
+    (dataset.folder / "README.txt").write_text("x")
+    shutil.copytree(dataset.folder / "images", dataset.folder / "__MACOSX")
+    shutil.copy(dataset.image_path(dataset.first), dataset.folder / "images" / "._leaf.jpg")
+
+
+@harmless
+def root_in_another_folder(dataset: EditableDataset) -> None:
+    root = dataset.folder.parent / "photos"
+    for name in ("images", "vein_masks", "leaf_masks"):
+        shutil.move(dataset.folder / name, root / name)
+    dataset.update_toml(root="../photos")

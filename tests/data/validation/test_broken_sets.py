@@ -1,36 +1,40 @@
-"""Sixty-odd broken data sets, made here: each finding is found, named with its file, and nothing else is blamed."""
+"""Each broken data set gives the finding of its problem, with the file, and no other finding."""
 
 import re
 from pathlib import Path
 
+import broken_files  # noqa: F401 - registers its data sets
+import broken_tables  # noqa: F401
 import pytest
-from broken_sets import RECIPES, Recipe
-from leaf_files import LeafFiles
+from broken_set import BROKEN_SETS, BrokenSet
+from editable_dataset import EditableDataset
 
 from mnsa.data.findings import SEVERITY_BY_KIND
 from mnsa.data.validation.validate import validate_dataset
 
+DOCS = Path(__file__).parents[3] / "docs" / "how-to" / "check.md"
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.spoil.__name__)
-def test_a_broken_data_set_is_seen_for_what_it_is(recipe: Recipe, own_dataset) -> None:
-    leaves = LeafFiles(own_dataset)
+
+@pytest.mark.parametrize("broken", BROKEN_SETS, ids=[broken.name for broken in BROKEN_SETS])
+def test_a_broken_data_set_gives_the_finding_of_its_problem(broken: BrokenSet, own_dataset: Path) -> None:
+    dataset = EditableDataset(own_dataset)
     table = (own_dataset / "manifest.csv").read_bytes()
-    named = recipe.spoil(leaves)
-    if (own_dataset / "manifest.csv").read_bytes() == table:  # some recipes write the table themselves
-        leaves.save()
+    file = broken.change(dataset)
+    if (own_dataset / "manifest.csv").read_bytes() == table:  # some functions write the table themselves
+        dataset.save_table()
     report = validate_dataset(own_dataset)
-    assert named in {finding.file for finding in report.findings if finding.kind == recipe.kind}
-    assert {finding.kind for finding in report.findings} <= {recipe.kind, *recipe.also}
-    assert report.exit_code == {"error": 2, "warning": 1}[SEVERITY_BY_KIND[recipe.kind]]
+    assert file in {finding.file for finding in report.findings if finding.kind == broken.kind}
+    assert {finding.kind for finding in report.findings} <= {broken.kind, *broken.also}
+    assert report.exit_code == {"error": 2, "warning": 1}[SEVERITY_BY_KIND[broken.kind]]
     assert all(finding.reason and finding.fix and not finding.fix.endswith(".") for finding in report.findings)
 
 
-def test_there_is_a_recipe_for_every_kind_of_fault() -> None:
-    assert {recipe.kind for recipe in RECIPES} == set(SEVERITY_BY_KIND)
-    assert len(RECIPES) >= 40
+def test_every_kind_of_finding_has_a_broken_data_set() -> None:
+    assert {broken.kind for broken in BROKEN_SETS} == set(SEVERITY_BY_KIND)
+    assert len(BROKEN_SETS) >= 40
 
 
-def test_every_kind_is_explained_with_its_severity() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "checking.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.+?) \| (error|warning) \|", text, re.MULTILINE)
-    assert {kind: severity for kinds, severity in rows for kind in re.findall(r"`(.+?)`", kinds)} == SEVERITY_BY_KIND
+def test_the_docs_list_every_kind_with_its_severity() -> None:
+    table_rows = re.findall(r"^\| (`.+?) \| (error|warning) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    documented = {kind: severity for kinds, severity in table_rows for kind in re.findall(r"`(.+?)`", kinds)}
+    assert documented == SEVERITY_BY_KIND

@@ -1,4 +1,4 @@
-"""Every finding in a data set: a short check before training (`require_valid`), and the full one (`validate_dataset`)."""
+"""Validation of data sets: complete (`validate_dataset`), or only the errors that stop training (`require_valid`)."""
 
 from mnsa.data.findings import Finding
 from mnsa.data.validation.validate import ValidationReport, find_errors, require_valid, validate_dataset

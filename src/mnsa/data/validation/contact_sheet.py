@@ -1,4 +1,4 @@
-"""A contact sheet: a data set's images with the outlines of their masks, to look at for what no rule finds.
+"""A contact sheet: images of a data set with the outlines of their masks, for problems that only a person sees.
 
 H, W image size; h, w tile size, in pixels.
 """
@@ -16,13 +16,17 @@ from mnsa.errors import DataError
 from mnsa.visualize.image_grid import write_image_grid
 from mnsa.visualize.overlay import draw_mask_outlines
 
-_TILES, _COLUMNS, _TILE_PX = 48, 6, (220, 260)
+_TILES, _COLUMNS = 48, 6
+
+_TILE_HEIGHT_PX, _TILE_WIDTH_PX = 220, 260
+
+_MAX_CAPTION = 40  # characters
 
 
 def write_contact_sheet(manifest: Manifest, path: Path) -> int:
-    """Draw up to 48 images, spread over classes and splits; those that can't be read are left out.
+    """Draw up to 48 images, from all classes and splits. Images that can't be read are left out.
 
-    Returns how many were drawn: none, no file. Raises: DataError when `path` can't be written.
+    Returns: number of images drawn; if it is 0, no file is written. Raises: DataError when `path` can't be written.
     """
     tiles = []
     for row in _choose_rows(manifest.rows, _TILES):
@@ -31,47 +35,47 @@ def write_contact_sheet(manifest: Manifest, path: Path) -> int:
         except DataError:
             continue
     if tiles:
+        height = max(pixels.shape[0] for _, pixels in tiles)
         try:
-            tallest = max(pixels.shape[0] for _, pixels in tiles)
-            write_image_grid(tiles, path, columns=_COLUMNS, tile_px=(tallest, _TILE_PX[1]))
+            write_image_grid(tiles, path, columns=_COLUMNS, tile_px=(height, _TILE_WIDTH_PX))
         except OSError as error:
-            raise DataError(f"{path} can't be written: {error.strerror}. Choose another --contact-sheet.") from None
+            raise DataError(f"{path} can't be written: {error.strerror}. Choose another path.") from None
     return len(tiles)
 
 
 def _draw_tile(manifest: Manifest, row: Row) -> np.ndarray:
-    height, width = _TILE_PX
     path = resolve_inside(manifest.root, row.image)
     with open_image(path) as image:
         upright = to_upright_rgb(image, path)
-    mask = _read_row_mask(manifest, row)
+    mask = None
+    if row.mask and manifest.mask_classes:
+        mask = read_mask_indices(resolve_inside(manifest.root, row.mask), len(manifest.mask_classes))
     if mask is None or mask.shape != (upright.height, upright.width):
         mask = np.zeros((upright.height, upright.width), np.uint8)
-    return draw_mask_outlines(upright, mask, (width, height))
-
-
-def _read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
-    if not row.mask or not manifest.mask_classes:
-        return None
-    path = resolve_inside(manifest.root, row.mask)
-    return read_mask_indices(path, len(manifest.mask_classes))
+    return draw_mask_outlines(upright, mask, (_TILE_WIDTH_PX, _TILE_HEIGHT_PX))
 
 
 def _choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
-    """Choose rows in turn from the splits and classes, evenly within each; in order of split, class and row."""
-    kinds: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    """Choose up to `count` rows: about as many of every split and class, evenly spaced within them.
+
+    Sorted by split, class and position in the table.
+    """
+    strata: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        kinds[row.split, row.label].append(row)
-    place = {split: number for number, split in enumerate(SPLITS)}
-    asked = sorted(kinds, key=lambda kind: (place.get(kind[0], len(place)), kind))[:: -(-len(kinds) // count) or 1]
-    quota = dict.fromkeys(asked, 0)
+        strata[row.split, row.label].append(row)
+    position = {split: number for number, split in enumerate(SPLITS)}
+    in_order = sorted(strata, key=lambda stratum: (position.get(stratum[0], len(position)), stratum))
+    step = -(-len(strata) // count) or 1  # if there are more strata than tiles, use every second, third, ...
+    quotas = dict.fromkeys(in_order[::step], 0)
     for _ in range(count):
-        if left := [kind for kind in asked if quota[kind] < len(kinds[kind])]:
-            quota[min(left, key=quota.__getitem__)] += 1
-    return [kinds[kind][len(kinds[kind]) * n // quota[kind]] for kind in asked for n in range(quota[kind])]
+        if open_strata := [stratum for stratum in quotas if quotas[stratum] < len(strata[stratum])]:
+            quotas[min(open_strata, key=quotas.__getitem__)] += 1
+    return [
+        strata[stratum][len(strata[stratum]) * n // quota] for stratum, quota in quotas.items() for n in range(quota)
+    ]
 
 
 def _caption(row: Row) -> str:
-    words = (PurePosixPath(row.image).stem, row.label, row.split)
-    caption = " · ".join(word for word in words if word)
-    return caption if len(caption) <= 40 else f"…{caption[-39:]}"
+    parts = (PurePosixPath(row.image).stem, row.label, row.split)
+    caption = " · ".join(part for part in parts if part)
+    return caption if len(caption) <= _MAX_CAPTION else f"…{caption[1 - _MAX_CAPTION :]}"

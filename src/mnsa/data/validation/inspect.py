@@ -1,4 +1,4 @@
-"""Inspect the image and the mask of one row. Runs in other processes: no torch, and small results.
+"""Inspect the image and the mask of one row. Runs in worker processes: no torch, and small results.
 
 H, W image size in pixels; M mask classes.
 """
@@ -34,30 +34,34 @@ _FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
 }
 
-_FIX_SAVE_RGB = "Save it as 8-bit RGB, the way you want it seen"
+_FIX_SAVE_RGB = "Save it as 8-bit RGB with the colors you want"
 
 
 class ImageInfo(NamedTuple):
-    """An image that can be read. size: upright (W, H); stored_size: as the file has it; digest: SHA-256 of the file."""
+    """A readable image.
+
+    size: (W, H) with the EXIF orientation applied. stored_size: (W, H) in the file. orientation: EXIF orientation,
+    1 to 8. digest: SHA-256 of the file. perceptual_hash: int8 (F,) as bytes.
+    """
 
     size: tuple[int, int]
     stored_size: tuple[int, int]
     orientation: int
-    digest: bytes
+    digest: str
     perceptual_hash: bytes
 
 
 class MaskInfo(NamedTuple):
-    """A mask that can be read. size: upright (W, H); pixels: how many of each class, background first."""
+    """A readable mask. pixels: number of pixels of each class, background first; the others as in ImageInfo."""
 
     size: tuple[int, int]
     orientation: int
-    digest: bytes
+    digest: str
     pixels: tuple[int, ...]
 
 
 class Inspection(NamedTuple):
-    """What came of looking at a row's files; None for one that is not there or can't be used."""
+    """The files of one row. image, mask: None if there is no such file or it can't be used."""
 
     image: ImageInfo | None
     mask: MaskInfo | None
@@ -65,14 +69,18 @@ class Inspection(NamedTuple):
 
 
 def inspect_files(root: Path, mask_classes: int, names: tuple[str, str]) -> Inspection:
-    """Open, decode and judge an image and its mask, named as in the manifest; no mask: an empty name."""
-    image, mask = names
+    """Decode and inspect an image and its mask.
+
+    mask_classes: number of classes, 0: masks are not read. names: paths of image and mask as in the manifest; no mask:
+    an empty name.
+    """
+    image_name, mask_name = names
     findings: list[Finding] = []
-    picture = _inspect_image(root, image, findings.append)
-    truth = _inspect_mask(root, mask, mask_classes, findings.append) if mask and mask_classes else None
-    if picture and truth:
-        findings.extend(_alignment_findings(image, mask, picture, truth))
-    return Inspection(picture, truth, findings)
+    image = _inspect_image(root, image_name, findings.append)
+    mask = _inspect_mask(root, mask_name, mask_classes, findings.append) if mask_name and mask_classes else None
+    if image and mask:
+        findings.extend(_alignment_findings(image_name, mask_name, image, mask))
+    return Inspection(image, mask, findings)
 
 
 def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | None:
@@ -81,11 +89,10 @@ def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | 
         with open_image(path) as image:
             for finding in [*_file_findings(image, name), *_lossy_findings(image, name)]:
                 on_finding(finding)
-            stored, orientation = image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
+            stored_size, orientation = image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
             upright = to_upright_rgb(image, path)
-            return ImageInfo(
-                upright.size, stored, orientation, bytes.fromhex(sha256_file(path)), perceptual_hash(upright).tobytes()
-            )
+            hash_bytes = perceptual_hash(upright).tobytes()
+            return ImageInfo(upright.size, stored_size, orientation, sha256_file(path), hash_bytes)
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
         return None
@@ -98,8 +105,8 @@ def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFindin
             for finding in _file_findings(image, name):
                 on_finding(finding)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            raw, digest = read_mask_values(image, path), bytes.fromhex(sha256_file(path))
-        indices = to_class_indices(raw, mask_classes, path)
+            values, digest = read_mask_values(image, path), sha256_file(path)
+        indices = to_class_indices(values, mask_classes, path)
     except BadFileError as error:
         on_finding(Finding(error.kind, name, error.reason, error.fix))
         return None
@@ -112,44 +119,50 @@ def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFindin
 
 def _single_class_finding(name: str, index: int) -> Finding:
     if index == 0:
-        return Finding("mask-empty", name, "marks nothing", "Look whether the image shows nothing to mark")
-    return Finding("mask-full", name, f"marks every pixel as class {index}", "Look whether it is the right mask")
+        return Finding("mask-empty", name, "has only background pixels", "Check that the image shows no such object")
+    return Finding("mask-full", name, f"has only pixels of class {index}", "Check that it is the right mask")
 
 
 def _file_findings(image: Image.Image, name: str) -> Iterator[Finding]:
     suffix = Path(name).suffix.lower()
-    form = "JPEG" if image.format == "MPO" else image.format  # a JPEG that brings a preview along
-    if _FORMAT_OF_SUFFIX.get(suffix) != form:
-        reason = f"is a {form} file, whatever its name says"
-        yield Finding("wrong-extension", name, reason, "Rename it, so that every program reads it alike")
+    image_format = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG with a preview image
+    if _FORMAT_OF_SUFFIX.get(suffix) != image_format:
+        reason = f"is a {image_format} file with another file name extension"
+        yield Finding("wrong-extension", name, reason, "Rename it, so that every program reads the same format")
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        reason = "holds several pictures, of which only the first is read"
-        yield Finding("animated", name, reason, "Save the picture that is meant as a file of its own")
+        reason = "has several frames or pages; only the first is read"
+        yield Finding("animated", name, reason, "Save the right one as a file of its own")
 
 
 def _lossy_findings(image: Image.Image, name: str) -> Iterator[Finding]:
-    """What is lost when the image becomes 8-bit RGB; palettes, grays and opaque alpha lose nothing."""
+    """Report what conversion to 8-bit RGB loses. Palettes, gray images and opaque alpha lose nothing."""
     if any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        yield Finding("lossy-mode", name, "has 16 bits per channel, of which 8 are kept", _FIX_SAVE_RGB)
+        yield Finding("lossy-mode", name, "has 16 bits per channel; only 8 are kept", _FIX_SAVE_RGB)
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
-        yield Finding("lossy-mode", name, f"has {image.mode} colors, which become RGB by rule of thumb", _FIX_SAVE_RGB)
-    sees_through = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255
-    if sees_through:
-        yield Finding("lossy-mode", name, "is see-through in places; what is hidden there will be seen", _FIX_SAVE_RGB)
+        reason = f"has {image.mode} colors; they are converted to RGB without a color profile"
+        yield Finding("lossy-mode", name, reason, _FIX_SAVE_RGB)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+        reason = "has transparent pixels; their hidden colors are used"
+        yield Finding("lossy-mode", name, reason, _FIX_SAVE_RGB)
 
 
-def _alignment_findings(image: str, mask: str, picture: ImageInfo, truth: MaskInfo) -> Iterator[Finding]:
-    """Tell whether mask and image lie on each other, as far as their sizes and EXIF orientations say."""
-    its_size = f"is {truth.size[0]} x {truth.size[1]} pixels"
-    turned = f"which EXIF orientation {picture.orientation} turns"
-    if truth.size != picture.size and truth.size == picture.stored_size:
-        reason = f"{its_size}, as is its image {image} before it is turned, {turned}"
-        fix = "Save the image upright without EXIF orientation, and turn the mask as the image"
-        yield Finding("mask-rotation", mask, reason, fix)
-    elif truth.size != picture.size:
-        reason = f"{its_size}, but its image {image} is {picture.size[0]} x {picture.size[1]}"
-        yield Finding("mask-size", mask, reason, "Make the mask anew at the image's own size")
-    elif picture.orientation in range(2, 9) and truth.orientation == 1 and picture.stored_size == picture.size:
-        reason = f"fits its image {image}, {turned}, upright and as stored; the file can't tell which is meant"
-        fix = "Look at both (--contact-sheet); save the image upright without EXIF orientation"
-        yield Finding("mask-rotation-unclear", mask, reason, fix)
+def _alignment_findings(image_name: str, mask_name: str, image: ImageInfo, mask: MaskInfo) -> Iterator[Finding]:
+    """Report a mask that does not match its image, by their sizes and EXIF orientations."""
+    mask_size = f"{mask.size[0]} x {mask.size[1]} pixels"
+    if mask.size != image.size and mask.size == image.stored_size:
+        reason = (
+            f"has {mask_size}, like its image {image_name} as stored, "
+            f"but EXIF orientation {image.orientation} rotates the image"
+        )
+        fix = "Save the image upright without EXIF orientation, and rotate the mask in the same way"
+        yield Finding("mask-rotation", mask_name, reason, fix)
+    elif mask.size != image.size:
+        reason = f"has {mask_size}, but its image {image_name} has {image.size[0]} x {image.size[1]}"
+        yield Finding("mask-size", mask_name, reason, "Create the mask again at the size of the image")
+    elif image.orientation in range(2, 9) and mask.orientation == 1 and image.stored_size == image.size:
+        reason = (
+            f"has the size of its image {image_name} both as stored and with EXIF orientation {image.orientation} "
+            "applied, so the file does not show which one it belongs to"
+        )
+        fix = "Look at both in a contact sheet; save the image upright without EXIF orientation"
+        yield Finding("mask-rotation-unclear", mask_name, reason, fix)

@@ -1,10 +1,11 @@
-"""Pairs of similar images among many, without comparing each with each.
+"""Find pairs of similar images without comparing all pairs.
 
-Locality-sensitive hashing (Charikar 2002): random planes through zero give a bit each, the side a hash lies on. Two
-hashes differ in a bit with the probability angle / 180 degrees. 16 bits make a key. Images that share one of 48 keys
-are compared: two that are barely similar (cosine 0.94) with a probability of 0.999, two that have nothing in common
-with one of 0.0007. So the work grows with the number of images, and no faster until tens of thousands are similar.
-n images; F numbers in a hash.
+Locality-sensitive hashing with random hyperplanes (Charikar 2002): each bit tells on which side of a random plane a
+perceptual hash lies. Two hashes differ in a bit with probability angle / 180 degrees. 16 bits make a key, and only
+images that share one of 48 keys are compared. Two images that are just similar (cosine 0.94) share one with a
+probability of 0.999, two unrelated images with 0.0007. So the time grows linearly with the number of images, as long as
+not tens of thousands of them are similar.
+n images; m pairs; F numbers in a perceptual hash.
 """
 
 from collections.abc import Iterator
@@ -22,19 +23,25 @@ from mnsa.data.validation.perceptual_hash import (
 
 _LSH_TABLES, _LSH_BITS = 48, 16
 
-_MAX_HAMMING_DISTANCE = 130  # of 768: at 0.94 it is 85 +- 9
+_ORIENTATIONS = len(ORIENTATION_INDICES)
 
-_MAX_BUCKET_MATCHES = 256  # of one image at one key: thousands of like images need not all meet each other
+_MAX_HAMMING_DISTANCE = 130  # of 768 bits; at a cosine of 0.94 the distance is 85 +- 9
 
-_MAX_PARTNERS = 64  # partners, after which a image asks no more
+_MAX_BUCKET_MATCHES = 256  # per image and key: thousands of similar images are not all compared with each other
 
-_PAIRS_PER_CHUNK = 1 << 18  # pairs held in memory
+_MAX_PARTNERS = 64  # an image that has so many similar images is compared with no more
 
-_POPCOUNT = np.array([bin(number).count("1") for number in range(1 << _LSH_BITS)], np.uint8)
+_PAIRS_PER_CHUNK = 1 << 18  # pairs in memory at once
+
+_COSINES_PER_CHUNK = 1 << 14
+
+_IMAGES_PER_CHUNK = 4096
+
+_POPCOUNT = np.array([number.bit_count() for number in range(1 << _LSH_BITS)], np.uint8)
 
 
 class SimilarPairs(NamedTuple):
-    """Like images: the first's index, the second's, which is larger, and their cosine; each (m,)."""
+    """Pairs of similar images: index of the first, larger index of the second, and their cosine; each (m,)."""
 
     first: np.ndarray
     second: np.ndarray
@@ -42,90 +49,92 @@ class SimilarPairs(NamedTuple):
 
 
 def find_similar_pairs(hashes: np.ndarray, *, min_cosine: float = NEAR_DUPLICATE_COSINE) -> SimilarPairs:
-    """Find the pairs among int8 (n, F) whose cosine, upright, mirrored or turned, is `min_cosine` so much.
+    """Find pairs of similar perceptual hashes.
 
-    Of thousands that all look alike, each is paired with some of those before it.
+    hashes: int8 (n, F). min_cosine: smallest cosine of a pair, in the best of the eight orientations.
+    Among thousands of similar images, each is paired with only some of the others.
     """
     units = normalize_hashes(hashes)
     keys = _lsh_keys(units)
-    partners = np.where(units.any(axis=1), 0, _MAX_PARTNERS)  # a plain surface is like nothing
-    found = [
-        _pairs_in_orientation(units, keys, orientation, partners, min_cosine)
-        for orientation in range(len(ORIENTATION_INDICES))
-    ]
+    partners = np.where(units.any(axis=1), 0, _MAX_PARTNERS)  # images of one color have no similar images
+    found = [_pairs_in_orientation(units, keys, n, partners, min_cosine) for n in range(_ORIENTATIONS)]
     first, second, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    best = np.lexsort((-cosine, second, first))
-    first, second, cosine = first[best], second[best], cosine[best]
-    new = np.ones(len(first), bool)
-    new[1:] = (np.diff(first) != 0) | (np.diff(second) != 0)
-    return SimilarPairs(first[new], second[new], cosine[new])
+    order = np.lexsort((-cosine, second, first))  # pairs found in several orientations: the best comes first
+    first, second, cosine = first[order], second[order], cosine[order]
+    is_best = np.ones(len(first), bool)
+    is_best[1:] = (np.diff(first) != 0) | (np.diff(second) != 0)
+    return SimilarPairs(first[is_best], second[is_best], cosine[is_best])
 
 
 def _lsh_keys(units: np.ndarray) -> np.ndarray:
-    """Cut every fingerprint in every orientation: uint16 (8, n, 48)."""
+    """Compute the keys of every hash (n, F) in every orientation: uint16 (8, n, 48)."""
     planes = np.random.default_rng(0).standard_normal((HASH_LENGTH, _LSH_TABLES * _LSH_BITS)).astype(np.float32)
-    keys = np.empty((len(ORIENTATION_INDICES), len(units), _LSH_TABLES), np.uint16)
-    for start in range(0, len(units), 4096):
-        some = units[start : start + 4096]
-        for orientation in range(len(ORIENTATION_INDICES)):
-            sides = np.packbits(reorient_hashes(some, orientation) @ planes > 0, axis=1)
-            keys[orientation, start : start + 4096] = sides.view(np.uint16)
+    keys = np.empty((_ORIENTATIONS, len(units), _LSH_TABLES), np.uint16)
+    for start in range(0, len(units), _IMAGES_PER_CHUNK):
+        chunk = slice(start, start + _IMAGES_PER_CHUNK)
+        for orientation in range(_ORIENTATIONS):
+            bits = np.packbits(reorient_hashes(units[chunk], orientation) @ planes > 0, axis=1)
+            keys[orientation, chunk] = bits.view(np.uint16)
     return keys
 
 
 def _pairs_in_orientation(
     units: np.ndarray, keys: np.ndarray, orientation: int, partners: np.ndarray, min_cosine: float
 ) -> SimilarPairs:
-    """Find the pairs whose second is turned so; partners (n,), how many each has as a second, is kept up to date."""
+    """Find the pairs whose second image is in this orientation.
+
+    partners: (n,), number of pairs in which each image is the second; updated in place.
+    """
     n = len(units)
-    codes, cosines = np.empty(0, np.int64), np.empty(0, np.float32)  # first * n + second, in order
-    for key in range(_LSH_TABLES):
-        asking = np.flatnonzero(partners < _MAX_PARTNERS)
-        for first, asked in _bucket_matches(keys[0, :, key], keys[orientation, asking, key]):
-            second = asking[asked]
-            met = (first < second) & (
-                _hamming_distances(keys[0, first], keys[orientation, second]) <= _MAX_HAMMING_DISTANCE
-            )
-            code = np.sort(first[met] * n + second[met])
-            known = np.searchsorted(codes, code, "right") > np.searchsorted(codes, code, "left")
-            code = code[~known]
+    codes, cosines = np.empty(0, np.int64), np.empty(0, np.float32)  # sorted codes: first * n + second
+    for table in range(_LSH_TABLES):
+        searching = np.flatnonzero(partners < _MAX_PARTNERS)
+        for first, position in _bucket_matches(keys[0, :, table], keys[orientation, searching, table]):
+            second = searching[position]
+            distances = _hamming_distances(keys[0, first], keys[orientation, second])
+            is_candidate = (first < second) & (distances <= _MAX_HAMMING_DISTANCE)
+            code = np.sort(first[is_candidate] * n + second[is_candidate])
+            is_known = np.searchsorted(codes, code, "right") > np.searchsorted(codes, code, "left")
+            code = code[~is_known]
             cosine = _cosine_similarities(units, code // n, code % n, orientation)
             code, cosine = code[cosine >= min_cosine], cosine[cosine >= min_cosine]
             partners += np.bincount(code % n, minlength=n)
-            place = np.searchsorted(codes, code)
-            codes, cosines = np.insert(codes, place, code), np.insert(cosines, place, cosine)
+            at = np.searchsorted(codes, code)
+            codes, cosines = np.insert(codes, at, code), np.insert(cosines, at, cosine)
     return SimilarPairs(codes // n, codes % n, cosines)
 
 
-def _bucket_matches(keys: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Join uint16 (n,) with uint16 (n,) where they are equal: indices into both, in portions."""
+def _bucket_matches(keys: np.ndarray, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Join keys, uint16 (n,), with queries, uint16 (n',), where they are equal: indices into both, in chunks.
+
+    Of a query with too many matches, evenly spaced ones are taken.
+    """
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    low, high = (np.searchsorted(ordered, others, side) for side in ("left", "right"))
-    met = np.minimum(high - low, _MAX_BUCKET_MATCHES)
-    ends = np.cumsum(met)
-    cuts = (
-        np.searchsorted(ends, np.arange(_PAIRS_PER_CHUNK, int(ends[-1]), _PAIRS_PER_CHUNK))
-        if len(ends)
-        else np.empty(0, int)
-    )
-    for some in np.split(np.arange(len(others)), np.unique(cuts)):
-        second = np.repeat(some, met[some])
-        step = np.arange(len(second)) - np.repeat(np.cumsum(met[some]) - met[some], met[some])
-        place = low[second] + step * (high - low)[second] // np.maximum(met[second], 1)
-        yield order[place], second
+    sorted_keys = keys[order]
+    low, high = (np.searchsorted(sorted_keys, queries, side) for side in ("left", "right"))
+    matches = np.minimum(high - low, _MAX_BUCKET_MATCHES)  # of each query
+    for some in _split_by_total(matches, _PAIRS_PER_CHUNK):
+        query = np.repeat(some, matches[some])
+        rank = np.arange(len(query)) - np.repeat(np.cumsum(matches[some]) - matches[some], matches[some])
+        position = low[query] + rank * (high - low)[query] // np.maximum(matches[query], 1)
+        yield order[position], query
+
+
+def _split_by_total(counts: np.ndarray, limit: int) -> list[np.ndarray]:
+    """Split the indices of `counts` into consecutive arrays whose counts add up to about `limit`."""
+    ends = np.cumsum(counts)
+    limits = np.arange(limit, int(ends[-1]) if len(ends) else 0, limit)
+    return np.split(np.arange(len(counts)), np.unique(np.searchsorted(ends, limits)))
 
 
 def _hamming_distances(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Count differing bits of uint16 (m, 48) and (m, 48): (m,)."""
+    """Count the different bits of uint16 (m, 48) and (m, 48): (m,)."""
     counts: np.ndarray = _POPCOUNT[keys ^ others].sum(axis=1, dtype=np.int32)
     return counts
 
 
 def _cosine_similarities(units: np.ndarray, first: np.ndarray, second: np.ndarray, orientation: int) -> np.ndarray:
-    size = 1 << 14
-    parts = [
-        (units[first[at : at + size]] * reorient_hashes(units[second[at : at + size]], orientation)).sum(axis=1)
-        for at in range(0, len(first), size)
-    ]
-    return np.concatenate([np.empty(0, np.float32), *parts])
+    """Cosine of each pair (m,), the second image in the given orientation: float32 (m,)."""
+    chunks = [slice(start, start + _COSINES_PER_CHUNK) for start in range(0, len(first), _COSINES_PER_CHUNK)]
+    cosines = [(units[first[some]] * reorient_hashes(units[second[some]], orientation)).sum(axis=1) for some in chunks]
+    return np.concatenate([np.empty(0, np.float32), *cosines])

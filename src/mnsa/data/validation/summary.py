@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: images per class and split, sizes, foreground, scale."""
+"""Numbers about a data set: images per class and split, image sizes, mask classes, scale."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from mnsa.data.validation.inspect import Inspection
 Summary = dict[str, Any]
 
 
-def summarize(manifest: Manifest, seen: Sequence[Inspection]) -> Summary:
-    """Count rows, and measure the files that can be read; what nothing is known of is None."""
+def summarize(manifest: Manifest, inspections: Sequence[Inspection]) -> Summary:
+    """Count rows, and measure the readable files. A value is None when no file or row has it."""
     return {
         "images": len(manifest.rows),
         "splits": _count_by_split(manifest.rows),
         "classes": _count_by_class(manifest),
         "groups": len({row.group for row in manifest.rows if row.group}),
         "masks": sum(bool(row.mask) for row in manifest.rows),
-        "size": _summarize_sizes(seen),
-        "foreground": _mask_class_fractions(manifest.mask_classes, seen),
+        "size": _summarize_sizes(inspections),
+        "foreground": _mean_class_fractions(manifest.mask_classes, inspections),
         "px_per_mm": _summarize_scales(manifest.rows),
     }
 
@@ -33,15 +33,16 @@ def _count_by_split(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _count_by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
-    rows: dict[str, list[Row]] = {name: [] for name in manifest.classes}
+    rows_of_class: dict[str, list[Row]] = {name: [] for name in manifest.classes}
     for row in manifest.rows:
-        if row.label in rows:
-            rows[row.label].append(row)
-    return {name: _count_by_split(some) for name, some in rows.items()}
+        if row.label in rows_of_class:
+            rows_of_class[row.label].append(row)
+    return {name: _count_by_split(rows) for name, rows in rows_of_class.items()}
 
 
-def _summarize_sizes(seen: Sequence[Inspection]) -> Summary | None:
-    sizes = Counter(one.image.size for one in seen if one.image)
+def _summarize_sizes(inspections: Sequence[Inspection]) -> Summary | None:
+    """Image sizes (W, H) in pixels."""
+    sizes = Counter(inspection.image.size for inspection in inspections if inspection.image)
     if not sizes:
         return None
     by_area = sorted(sizes.elements(), key=lambda size: size[0] * size[1])
@@ -53,12 +54,14 @@ def _summarize_sizes(seen: Sequence[Inspection]) -> Summary | None:
     }
 
 
-def _mask_class_fractions(mask_classes: Sequence[str], seen: Sequence[Inspection]) -> Summary | None:
-    """Mean share of each class in a mask's pixels; with one class the background goes without saying."""
-    shares = [np.array(one.mask.pixels) / sum(one.mask.pixels) for one in seen if one.mask]
-    if not shares:
+def _mean_class_fractions(mask_classes: Sequence[str], inspections: Sequence[Inspection]) -> dict[str, float] | None:
+    """Mean fraction of each class in the pixels of a mask. With a single mask class, the background is left out."""
+    fractions = [
+        np.array(inspection.mask.pixels) / sum(inspection.mask.pixels) for inspection in inspections if inspection.mask
+    ]
+    if not fractions:
         return None
-    mean = np.mean(shares, axis=0)
+    mean = np.mean(fractions, axis=0)
     return dict(zip(mask_classes, (mean[1:] if len(mask_classes) == 1 else mean).tolist(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Validate a data set: in full, for a report, or before training, where the first errors stop it."""
+"""Validate a data set: completely, for a report, or before training, which stops at errors."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,18 +26,21 @@ from mnsa.data.validation.summary import Summary, summarize
 from mnsa.errors import DataError
 
 Progress = Callable[[int, int], None]
+"""Called with the number of rows done and the number of all rows."""
 
-
-_MIN_ROWS_FOR_PROCESSES = 200  # images that are looked at sooner than other processes have started
+_MIN_ROWS_FOR_PROCESSES = 200  # fewer rows are done before worker processes have started
 
 _ROWS_PER_CHUNK = 32
+
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What a check found. manifest: the rows that could be looked at, or None where the two files can't be read.
+    """Result of a validation.
 
-    findings: errors first, then by kind, then in the manifest's order.
+    manifest: the rows that could be inspected; None if manifest.csv or dataset.toml can't be read.
+    findings: errors first, then sorted by kind, then in the manifest's order.
     """
 
     folder: Path
@@ -47,113 +50,106 @@ class ValidationReport:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """Number of findings that are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
-        """0: clean, 1: warnings alone, 2: errors."""
+        """0: no findings. 1: only warnings. 2: errors."""
         return 2 if self.errors else 1 if self.findings else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the rows, for JSON."""
-        names = ("kind", "file", "reason", "fix", "location")
+        """Convert to values for JSON, without the manifest."""
+        names = ("severity", "kind", "file", "reason", "fix", "location")
         return {
             "dataset": str(self.folder),
             "errors": self.errors,
             "warnings": len(self.findings) - self.errors,
-            "findings": [
-                {"severity": one.severity, **{name: getattr(one, name) for name in names}} for one in self.findings
-            ],
+            "findings": [{name: getattr(finding, name) for name in names} for finding in self.findings],
             "summary": self.summary,
         }
 
 
 def validate_dataset(folder: Path, *, workers: int = 1, progress: Progress | None = None) -> ValidationReport:
-    """Look at everything once. workers: processes that open the files; the findings don't depend on it.
+    """Inspect every file of a data set and compare rows, splits and images.
 
-    progress: called with (rows done, rows in all). Raises: DataError when a process is killed.
+    workers: number of processes that read files; it does not change the findings.
+    Raises: DataError when a worker process is killed.
     """
     try:
         manifest, findings = scan_manifest(folder)
     except DataError as error:
-        fix = "Mend this first: nothing else can be judged without it"
-        return ValidationReport(
-            folder, None, (Finding("manifest", str(folder), f"can't be read as a data set: {error}", fix),), None
-        )
-    seen: list[Inspection] = []
-    for one in _inspect_all(manifest, workers):
-        seen.append(one)
+        fix = "Correct this first: nothing else can be validated without it"
+        finding = Finding("manifest", str(folder), f"can't be read as a data set: {error}", fix)
+        return ValidationReport(folder, None, (finding,), None)
+    inspections: list[Inspection] = []
+    for inspection in _inspect_rows(manifest, workers):
+        inspections.append(inspection)
         if progress is not None:
-            progress(len(seen), len(manifest.rows))
-    findings.extend(suggest_similar_names([finding for one in seen for finding in one.findings], manifest.root))
-    findings.extend(_dataset_findings(manifest, seen))
-    order = {kind: place for place, kind in enumerate(SEVERITY_BY_KIND)}
-    findings.sort(key=lambda finding: (finding.severity, order[finding.kind]))  # "error" comes before "warning"
-    return ValidationReport(folder, manifest, tuple(findings), summarize(manifest, seen))
+            progress(len(inspections), len(manifest.rows))
+    file_findings = (finding for inspection in inspections for finding in inspection.findings)
+    findings.extend(suggest_similar_names(file_findings, manifest.root))
+    findings.extend(_dataset_findings(manifest, inspections))
+    order = {kind: number for number, kind in enumerate(SEVERITY_BY_KIND)}
+    findings.sort(key=lambda finding: (finding.severity, order[finding.kind]))  # "error" sorts before "warning"
+    return ValidationReport(folder, manifest, tuple(findings), summarize(manifest, inspections))
 
 
-def _inspect_all(manifest: Manifest, workers: int) -> Iterator[Inspection]:
-    """Open every row's files, in the rows' order."""
-    see = partial(inspect_files, manifest.root, len(manifest.mask_classes))
+def find_errors(manifest: Manifest, *, progress: Progress | None = None) -> list[Finding]:
+    """Decode every image and mask once, in threads, and collect the errors, in the manifest's order."""
+    errors: list[Finding] = []
+    names = [(row.image, row.mask) for row in manifest.rows]
+    with ThreadPoolExecutor() as pool:
+        inspections = pool.map(partial(inspect_files, manifest.root, len(manifest.mask_classes)), names)
+        for done, inspection in enumerate(inspections, 1):
+            errors.extend(finding for finding in inspection.findings if finding.severity == "error")
+            if progress is not None:
+                progress(done, len(names))
+    return errors
+
+
+def require_valid(manifest: Manifest, *, progress: Progress | None = None) -> None:
+    """Require that every image and mask can be used. Raises: DataError that lists the first errors and counts all."""
+    errors = find_errors(manifest, progress=progress)
+    if not errors:
+        return
+    listed = "".join(f"\n  {finding.file}: {finding.reason}. {finding.fix}." for finding in errors[:_MAX_LISTED])
+    more = f"\n  and {len(errors) - _MAX_LISTED} more" if len(errors) > _MAX_LISTED else ""
+    raise DataError(
+        f"{manifest.name}: {len(errors)} of its files can't be used:{listed}{more}\n"
+        f"Restore the files below {manifest.root}, or remove their rows from manifest.csv."
+    )
+
+
+def _inspect_rows(manifest: Manifest, workers: int) -> Iterator[Inspection]:
+    """Inspect the files of every row, in order."""
+    inspect = partial(inspect_files, manifest.root, len(manifest.mask_classes))
     names = [(row.image, row.mask) for row in manifest.rows]
     if workers == 1 or len(names) <= _MIN_ROWS_FOR_PROCESSES:
-        yield from map(see, names)
+        yield from map(inspect, names)
         return
-    # Spawned, not forked: a fork copies the locks of whatever threads the caller's libraries run.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_silence_warnings) as pool:
+    # spawn: a forked process would inherit locks held by threads of the caller.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_warnings) as pool:
         try:
-            yield from pool.map(see, names, chunksize=_ROWS_PER_CHUNK)
+            yield from pool.map(inspect, names, chunksize=_ROWS_PER_CHUNK)
         except BrokenProcessPool:
             raise DataError(
-                f"{manifest.name}: a process that read images was killed, most likely for want of memory. "
-                "Use fewer --workers, and look for a file of unusual size."
+                f"{manifest.name}: a process that reads images was killed, probably because memory was full. "
+                "Use fewer workers, and look for a very large image."
             ) from None
 
 
-def _silence_warnings() -> None:
-    """What Pillow mumbles about a file, its findings say."""
+def _ignore_warnings() -> None:
+    """Ignore Pillow's warnings in a worker process: the findings report the same problems."""
     warnings.simplefilter("ignore")
 
 
-def _dataset_findings(manifest: Manifest, seen: Sequence[Inspection]) -> Iterator[Finding]:
-    """Report what no file shows by itself."""
-    rows, images = manifest.rows, [one.image for one in seen]
+def _dataset_findings(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[Finding]:
+    """Report problems that need more than one file or row."""
+    rows, images = manifest.rows, [inspection.image for inspection in inspections]
     yield from class_findings(manifest)
     yield from name_collision_findings(manifest)
     yield from unlisted_file_findings(manifest)
     yield from exact_duplicate_findings(rows, images)
     yield from near_duplicate_findings(rows, images)
-    yield from shared_mask_findings(rows, images, [one.mask for one in seen])
-
-
-_MAX_SHOWN = 10
-
-
-def find_errors(manifest: Manifest, *, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
-    """Decode every image and mask once, in threads, and list the errors, in the manifest's order.
-
-    progress: called with (rows done, rows in all).
-    """
-    findings: list[Finding] = []
-    names = [(row.image, row.mask) for row in manifest.rows]
-    with ThreadPoolExecutor() as pool:
-        seen = pool.map(partial(inspect_files, manifest.root, len(manifest.mask_classes)), names)
-        for done, (_, _, found) in enumerate(seen, 1):
-            findings.extend(finding for finding in found if finding.severity == "error")
-            if progress is not None:
-                progress(done, len(names))
-    return findings
-
-
-def require_valid(manifest: Manifest, *, progress: Callable[[int, int], None] | None = None) -> None:
-    """Do nothing when every file can be used. Raises: one DataError listing the first findings and their number."""
-    findings = find_errors(manifest, progress=progress)
-    if not findings:
-        return
-    listed = "".join(f"\n  {finding.file}: {finding.reason}. {finding.fix}." for finding in findings[:_MAX_SHOWN])
-    more = f"\n  and {len(findings) - _MAX_SHOWN} more" if len(findings) > _MAX_SHOWN else ""
-    raise DataError(
-        f"{manifest.name}: {len(findings)} of its files can't be used:{listed}{more}\n"
-        f"Restore the files under {manifest.root}, or take their rows out of manifest.csv."
-    )
+    yield from shared_mask_findings(rows, images, [inspection.mask for inspection in inspections])
