@@ -1,4 +1,4 @@
-"""What the server's tests share: an app, a client, photos as bytes, and a server in a process of its own."""
+"""Fixtures of the server's tests: app, client, photos as bytes, and a server in a separate process."""
 
 import asyncio
 import io
@@ -20,32 +20,33 @@ from mnsa.traits import find_roles
 
 
 class StubPredictor:
-    """Says `a` when it is let go."""
+    """Predicts `a` after the event `release` is set."""
 
     classes = ("a", "b")
     mask_classes = ()
+    threshold = None
 
     def __init__(self):
-        self.started, self.go_on, self.answered = threading.Event(), threading.Event(), 0
+        self.started, self.release, self.predicted = threading.Event(), threading.Event(), 0
 
     def predict_image(self, image):
         self.started.set()
-        assert self.go_on.wait(30)
-        self.answered += 1
+        assert self.release.wait(30)
+        self.predicted += 1
         return Prediction("", np.array([0.75, 0.25], np.float32), None, None)
 
 
 @pytest.fixture
 def stub():
-    """A predictor that waits until it may answer; at the end of the test it may."""
+    """A predictor that waits for `release`, which is set at the end of the test."""
     predictor = StubPredictor()
     yield predictor
-    predictor.go_on.set()
+    predictor.release.set()
 
 
 @pytest.fixture(scope="session")
 def open_client():
-    """Open a client of an app with these limits; use it in `with`."""
+    """Return a function that opens a client of an app with these limits, for use in `with`."""
 
     def client(predictor, *, hosts=(), **limits):
         roles = find_roles(predictor.mask_classes) if predictor.mask_classes else None
@@ -57,20 +58,20 @@ def open_client():
 
 @pytest.fixture(scope="session")
 def client(open_client, predictor):
-    """A client of the finished run's app."""
+    """A client of an app that serves the finished run."""
     with open_client(predictor) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
 def photos(dataset):
-    """Two test leaves: name and bytes."""
+    """Two images: name and bytes."""
     return [(path.name, path.read_bytes()) for path in sorted((dataset / "images").iterdir())[:2]]
 
 
 @pytest.fixture(scope="session")
 def encoded():
-    """Pixels, uint8 (H, W, 3), or a size in pixels, as an image file's bytes."""
+    """Return a function that encodes pixels, uint8 (H, W, 3), or noise of a size (H, W), as an image file."""
 
     def encode(pixels, form="PNG", **options):
         if isinstance(pixels, tuple):
@@ -83,10 +84,10 @@ def encoded():
 
 
 @pytest.fixture(scope="session")
-def ask_raw():
-    """Send an app a POST by hand, message by message; what it answered."""
+def post_asgi():
+    """Return a function that sends a POST request to an app as ASGI messages."""
 
-    def ask(app, receive, headers=(), path="/v1/predict"):
+    def post(app, receive, headers=(), path="/v1/predict"):
         sent = []
 
         async def send(message):
@@ -110,12 +111,12 @@ def ask_raw():
         asyncio.run(app(scope, receive, send))
         return SimpleNamespace(status=sent[0]["status"], body=b"".join(one.get("body", b"") for one in sent[1:]))
 
-    return ask
+    return post
 
 
 @pytest.fixture(scope="module")
 def start_server(finished, tmp_path_factory):
-    """Start `mnsa serve` in a process of its own, with options; what a test needs of it."""
+    """Return a function that starts `mnsa serve` with options in a separate process."""
     processes = []
 
     def start(*options):

@@ -1,4 +1,4 @@
-"""Who may ask, and under which name."""
+"""Host names, origins and security headers."""
 
 import pytest
 
@@ -6,18 +6,18 @@ from mnsa.serving.middleware import parse_host
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:9", "[::1]:8000", "10.1.2.3"])
-def test_addresses_and_localhost_are_let_in(client, host):
+def test_ip_addresses_and_localhost_are_accepted(client, host):
     assert client.get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "", "[", "a]"])
-def test_foreign_names_are_turned_away_with_the_fix(client, host):
+def test_unknown_host_names_are_refused_with_the_fix(client, host):
     response = client.get("/", headers={"host": host})
     assert response.status_code == 421
     assert "--allow-host" in response.json()["detail"]
 
 
-def test_a_name_that_is_allowed_is_let_in(open_client, stub):
+def test_allowed_host_names_are_accepted(open_client, stub):
     with open_client(stub, hosts=["Lab.example"]) as client:
         assert client.get("/healthz", headers={"host": "lab.example:80"}).status_code == 200
         assert client.get("/healthz", headers={"host": "other.example"}).status_code == 421
@@ -25,7 +25,7 @@ def test_a_name_that_is_allowed_is_let_in(open_client, stub):
         assert client.get("/healthz", headers={"host": "other.example"}).status_code == 200
 
 
-def test_pages_of_other_sites_can_t_send_images(client, photos):
+def test_pages_of_other_sites_cannot_send_images(client, photos):
     def send(site):
         return client.post("/v1/predict", files=[("images", photos[0])], headers={"sec-fetch-site": site}).status_code
 
@@ -33,7 +33,7 @@ def test_pages_of_other_sites_can_t_send_images(client, photos):
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/model", "/nowhere", "/openapi.json"])
-def test_every_answer_tells_the_browser_to_be_careful(client, path):
+def test_every_response_has_security_headers(client, path):
     headers = client.get(path, headers={"origin": "https://evil.example"}).headers
     assert "default-src 'self'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
@@ -41,5 +41,5 @@ def test_every_answer_tells_the_browser_to_be_careful(client, path):
     assert "access-control-allow-origin" not in headers
 
 
-def test_a_port_is_no_part_of_a_name():
+def test_parse_host_removes_the_port():
     assert [parse_host(host) for host in ("A.b:80", "[::1]:80", "[::1]", "")] == ["a.b", "::1", "::1", ""]

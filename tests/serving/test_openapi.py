@@ -1,4 +1,4 @@
-"""The interface does what its own description says, for requests that it makes up."""
+"""The REST API matches openapi.json, for generated requests."""
 
 import pytest
 import schemathesis
@@ -10,14 +10,14 @@ from mnsa.serving.upload import RequestLimits
 from mnsa.serving.web_app import create_app
 
 load_all_checks()
-# Random bytes are what the description asks for, and still no image: refusing them is right.
+# Random bytes match the schema but are no image, so the server may refuse them.
 RANDOM_BYTES_ARE_NO_IMAGE = [CHECKS.get_one("positive_data_acceptance")]
-OPERATIONS = {"POST /v1/predict", "GET /v1/model", "GET /healthz", "GET /metrics"}
+OPERATIONS = {"POST /v1/predict", "POST /v1/export", "GET /v1/model", "GET /healthz", "GET /metrics"}
 
 
 @pytest.fixture(scope="module")
 def operations(predictor):
-    """What the description lists, by name."""
+    """The operations of openapi.json by name."""
     app = create_app(predictor, name="tiny", limits=RequestLimits(max_bytes=2**20), hosts=["*"])
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     return {found.ok().label: found.ok() for found in schema.get_all_operations()}
@@ -26,18 +26,22 @@ def operations(predictor):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [*((name, GenerationMode.POSITIVE) for name in sorted(OPERATIONS)), ("POST /v1/predict", GenerationMode.NEGATIVE)],
+    [
+        *((name, GenerationMode.POSITIVE) for name in sorted(OPERATIONS)),
+        ("POST /v1/predict", GenerationMode.NEGATIVE),
+        ("POST /v1/export", GenerationMode.NEGATIVE),
+    ],
 )
-def test_requests_are_answered_as_described(operations, name, mode):
+def test_responses_match_the_description(operations, name, mode):
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(case=operations[name].as_strategy(generation_mode=mode))
-    def answer(case):
+    def check(case):
         case.call_and_validate(excluded_checks=RANDOM_BYTES_ARE_NO_IMAGE)
 
-    answer()
+    check()
 
 
-def test_every_operation_is_described_and_every_refusal_has_an_example(operations, client):
+def test_every_operation_is_described_and_every_error_has_an_example(operations, client):
     assert set(operations) == OPERATIONS
     responses = client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
     assert set(responses) == {"200", "403", "408", "413", "415", "421", "422", "429", "504"}

@@ -1,4 +1,4 @@
-"""Places, turns, and what becomes of work that nobody waits for."""
+"""Slots, order and cancellation of queued work."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from fastapi import HTTPException
 from mnsa.serving.request_queue import RequestQueue
 
 
-def test_a_place_is_free_again_whatever_happens_in_it():
+def test_a_slot_is_freed_after_any_error():
     queue = RequestQueue(1)
     for error in (ValueError, HTTPException(400), asyncio.CancelledError):
         with pytest.raises(BaseException), queue.slot():  # noqa: B017
@@ -19,7 +19,7 @@ def test_a_place_is_free_again_whatever_happens_in_it():
     assert (refused.value.status_code, queue.active) == (429, 0)
 
 
-def test_all_work_is_done_in_one_thread_and_in_turn():
+def test_work_runs_in_one_thread_and_in_order():
     async def work():
         queue = RequestQueue(4)
         done = await asyncio.gather(*(queue.run(lambda k=k: (k, threading.get_ident())) for k in range(20)))
@@ -32,20 +32,20 @@ def test_all_work_is_done_in_one_thread_and_in_turn():
     assert done[0][1] != threading.get_ident()
 
 
-def test_waiting_work_of_the_cancelled_is_never_begun():
-    begun, go_on = [], threading.Event()
+def test_cancelled_work_never_starts():
+    started, release = [], threading.Event()
 
     async def work():
         queue = RequestQueue(4)
-        running = asyncio.create_task(queue.run(go_on.wait))
-        waiting = asyncio.create_task(queue.run(lambda: begun.append(1)))
+        running = asyncio.create_task(queue.run(release.wait))
+        waiting = asyncio.create_task(queue.run(lambda: started.append(1)))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.sleep(0)
-        go_on.set()
+        release.set()
         await running
         await queue.run(lambda: None)
         queue.close()
 
     asyncio.run(work())
-    assert not begun
+    assert not started

@@ -1,4 +1,4 @@
-"""`mnsa serve` as a process: what it refuses, what it bears, and how it ends."""
+"""`mnsa serve` as a process: errors, load and shutdown."""
 
 import signal
 import socket
@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 PARALLEL = 200
-FLAT_MIB = 150  # allocators keep arenas; 200 images' worth of leak would be more
+FLAT_MIB = 150  # allocators keep some memory; a leak of 200 images would be more
 
 
 def resident_mib(process):
@@ -18,23 +18,23 @@ def resident_mib(process):
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
-def test_a_port_that_is_taken_is_refused_with_the_fix(refused, finished):
+def test_a_port_in_use_is_an_error_with_the_fix(refused, finished):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        said = refused("serve", finished.path, "--port", taken.getsockname()[1])
-    assert "--port" in said
+        message = refused("serve", finished.path, "--port", taken.getsockname()[1])
+    assert "--port" in message
 
 
-def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
+def test_a_folder_without_a_run_is_an_error(refused, tmp_path):
     assert str(tmp_path) in refused("serve", tmp_path)
 
 
-def test_a_mask_class_that_does_not_exist_is_refused(refused, finished):
+def test_an_unknown_mask_class_is_an_error(refused, finished):
     assert "no mask class 'stem'" in refused("serve", finished.path, "--vein", "stem")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_listens_to_this_machine_alone_and_ends_in_good_order(start_server, number):
+def test_it_listens_on_localhost_and_stops_cleanly(start_server, number):
     server = start_server()
     assert server.address.startswith("http://127.0.0.1:")
     assert httpx2.get(f"{server.address}/healthz").json() == {"status": "ok"}
@@ -46,24 +46,24 @@ def test_it_listens_to_this_machine_alone_and_ends_in_good_order(start_server, n
 
 
 @pytest.mark.slow
-def test_200_parallel_requests_get_the_right_codes_and_leave_nothing_behind(start_server, photos):
+def test_200_parallel_requests_get_correct_status_codes_and_leak_nothing(start_server, photos):
     server = start_server("--queue-size", 16)
 
-    def ask(index):
+    def post(index):
         name, data = photos[index % len(photos)]
         with httpx2.Client(timeout=300) as client:
             response = client.post(f"{server.address}/v1/predict", files=[("images", (name, data))])
         if response.status_code == 200:
-            assert response.json()["answers"][0]["image"] == name
+            assert response.json()["results"][0]["image"] == name
         else:
             assert int(response.headers["retry-after"]) > 0
         return response.status_code
 
-    ask(0)
+    post(0)
     with ThreadPoolExecutor(PARALLEL) as pool:
-        first = Counter(pool.map(ask, range(PARALLEL)))
+        first = Counter(pool.map(post, range(PARALLEL)))
         before = resident_mib(server.process)
-        codes = first + Counter(pool.map(ask, range(PARALLEL)))
+        codes = first + Counter(pool.map(post, range(PARALLEL)))
     after = resident_mib(server.process)
     assert set(codes) <= {200, 429}
     assert codes[200] >= 16

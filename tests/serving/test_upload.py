@@ -1,4 +1,4 @@
-"""Images on their way in: counted while they come, and refused before they fill anything."""
+"""The size of an upload is checked while it arrives."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ HEAD = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\
 
 
 def endless(chunk, taken):
-    """An upload that never ends; `taken` counts the bytes that were asked for."""
+    """Return an upload that never ends; `taken` counts the bytes that were read."""
 
     async def receive():
         body = chunk if taken[0] else HEAD
@@ -19,23 +19,23 @@ def endless(chunk, taken):
     return receive
 
 
-def test_an_endless_upload_is_refused_soon_after_the_limit(stub, ask_raw):
+def test_an_endless_upload_is_refused_after_the_limit(stub, post_asgi):
     taken = [0]
     app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
-    answer = ask_raw(app, endless(b"0" * 1000, taken))
-    assert answer.status == 413
-    assert taken[0] <= 2 * 100_000 + 2000  # what is counted, and what is then drained so that the refusal is read
+    response = post_asgi(app, endless(b"0" * 1000, taken))
+    assert response.status == 413
+    assert taken[0] <= 2 * 100_000 + 2000  # the limit, and the drained rest of the body
 
 
-def test_an_upload_that_announces_too_much_is_refused_unread(stub, ask_raw):
+def test_a_large_content_length_is_refused_before_reading(stub, post_asgi):
     taken = [0]
     app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
     headers = [(b"content-length", b"100001"), (b"expect", b"100-continue")]
-    assert ask_raw(app, endless(b"0" * 1000, taken), headers).status == 413
+    assert post_asgi(app, endless(b"0" * 1000, taken), headers).status == 413
     assert taken[0] == 0
 
 
-def test_an_upload_that_stalls_is_408(stub, ask_raw):
+def test_a_stalled_upload_is_408(stub, post_asgi):
     sent = []
 
     async def receive():
@@ -45,21 +45,21 @@ def test_an_upload_that_stalls_is_408(stub, ask_raw):
         return {"type": "http.request", "body": HEAD, "more_body": True}
 
     app = create_app(stub, name="tiny", limits=RequestLimits(upload_timeout_s=0.05))
-    assert ask_raw(app, receive).status == 408
+    assert post_asgi(app, receive).status == 408
 
 
-def test_a_client_that_hangs_up_while_sending_costs_nothing(stub, ask_raw):
+def test_a_disconnect_during_the_upload_predicts_nothing(stub, post_asgi):
     messages = [{"type": "http.request", "body": HEAD, "more_body": True}, {"type": "http.disconnect"}]
 
     async def receive():
         return messages.pop(0)
 
     app = create_app(stub, name="tiny")
-    assert ask_raw(app, receive).status == 499
+    assert post_asgi(app, receive).status == 499
     assert not stub.started.is_set()
 
 
-def test_a_client_that_hangs_up_while_waiting_has_its_work_dropped(stub, ask_raw, encoded):
+def test_a_disconnect_cancels_queued_images(stub, post_asgi, encoded):
     body = HEAD + encoded((8, 8)) + b"\r\n" + HEAD + encoded((8, 8)) + b"\r\n--x--\r\n"
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -70,7 +70,7 @@ def test_a_client_that_hangs_up_while_waiting_has_its_work_dropped(stub, ask_raw
         return messages.pop(0)
 
     app = create_app(stub, name="tiny")
-    assert ask_raw(app, receive).status == 499
-    stub.go_on.set()
-    app.app.state.server.queue._thread.shutdown(wait=True)
-    assert stub.answered == 1  # what ran came to its end; the second image was never begun
+    assert post_asgi(app, receive).status == 499
+    stub.release.set()
+    app.app.state.service.queue._executor.shutdown(wait=True)
+    assert stub.predicted == 1  # the running image completed, the second was cancelled

@@ -1,8 +1,10 @@
-"""The REST interface, asked in this process."""
+"""The REST API and the page's files, in this process."""
 
 import base64
 import csv
 import io
+import json
+import re
 import threading
 import zipfile
 
@@ -11,105 +13,204 @@ import pytest
 from PIL import Image
 
 from mnsa.data.decode import read_image
+from mnsa.inference.predictor import load
 
 
-def ask(client, *photos, **query):
+def post(client, *photos, **query):
     return client.post("/v1/predict", params=query, files=[("images", photo) for photo in photos])
 
 
-def refusal(response, status):
+def export(client, items, **query):
+    return client.post("/v1/export", params=query, json={"items": items})
+
+
+def read_csv(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def read_csv_file(path, photos):
+    """Read a CSV file of `mnsa predict`, with the names of the photos instead of their paths."""
+    rows = read_csv(path.read_text())
+    return [row | {"image": name} for row, (name, _) in zip(rows, photos, strict=True)]
+
+
+def error_detail(response, status):
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     return response.json()["detail"]
 
 
-def pixels_of(text):
+def decode_image(text):
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
-def test_the_answer_is_the_predictor_s_own(client, predictor, dataset, photos):
+def test_a_result_equals_the_prediction_of_the_predictor(client, predictor, dataset, photos):
     name, data = photos[0]
-    answer = ask(client, (name, data), top_k=2).json()["results"][0]
+    result = post(client, (name, data), top_k=2).json()["results"][0]
     own = predictor.predict_image(read_image(dataset / "images" / name))
     best = own.class_probs.argsort()[::-1][:2]
-    assert [one["name"] for one in answer["classes"]] == [predictor.classes[k] for k in best]
-    assert [one["probability"] for one in answer["classes"]] == pytest.approx(own.class_probs[best].tolist())
-    np.testing.assert_array_equal(pixels_of(answer["mask"]["png"]), own.mask)
-    np.testing.assert_allclose(pixels_of(answer["attention"]["png"]) / 255, own.attention, atol=0.5 / 255 + 1e-6)
-    assert answer["mask"]["areas"][0]["fraction"] == pytest.approx((own.mask == 1).mean(), abs=1e-6)
-    assert (answer["image"], answer["width"], answer["height"], answer["preview"]) == (name, 64, 64, None)
+    assert [one["name"] for one in result["classes"]] == [predictor.classes[k] for k in best]
+    assert [one["probability"] for one in result["classes"]] == pytest.approx(own.class_probs[best].tolist())
+    np.testing.assert_array_equal(decode_image(result["mask"]["png"]), own.mask)
+    np.testing.assert_allclose(decode_image(result["attention"]["png"]) / 255, own.attention, atol=0.5 / 255 + 1e-6)
+    assert result["mask"]["areas"][0]["fraction"] == pytest.approx((own.mask == 1).mean(), abs=1e-6)
+    assert (result["image"], result["width"], result["height"], result["preview"]) == (name, 64, 64, None)
 
 
-def test_many_images_are_answered_in_their_order(client, photos):
-    answers = ask(client, *photos, include="classes").json()["results"]
-    alone = [ask(client, photo, include="classes").json()["results"][0] for photo in photos]
-    for answer in (*answers, *alone):
-        del answer["seconds"]
-    assert answers == alone
+def test_results_are_in_the_order_of_the_images(client, photos):
+    results = post(client, *photos, include="classes").json()["results"]
+    alone = [post(client, photo, include="classes").json()["results"][0] for photo in photos]
+    for result in (*results, *alone):
+        del result["seconds"]
+    assert results == alone
 
 
-def test_a_scale_turns_traits_into_millimetres(client, photos):
-    in_px, in_mm = (ask(client, photos[0], include="traits", **q).json()["results"][0] for q in ({}, {"px_per_mm": 4}))
+def test_a_scale_gives_traits_in_millimeters(client, photos):
+    in_px, in_mm = (post(client, photos[0], include="traits", **q).json()["results"][0] for q in ({}, {"px_per_mm": 4}))
     assert in_px["classes"] is in_px["mask"] is None
     assert in_mm["traits"]["vein_length_mm"] == pytest.approx(in_px["traits"]["vein_length_px"] / 4, rel=1e-5)
     assert set(in_mm["traits"]) != set(in_px["traits"]) == set(client.get("/v1/model").json()["traits"])
 
 
-def test_the_table_is_the_one_that_mnsa_predict_writes(client, photos, dataset, finished, mnsa, tmp_path):
+def test_the_csv_file_equals_that_of_mnsa_predict(client, photos, dataset, finished, mnsa, tmp_path):
     files = [dataset / "images" / name for name, _ in photos]
     assert mnsa("predict", finished.path, *files, "--traits", "--px-per-mm", 2, "--out", tmp_path / "out").code == 0
-    expected = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
-    response = ask(client, *photos, px_per_mm=2, format="csv")
+    response = post(client, *photos, px_per_mm=2, format="csv")
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
-    rows = list(csv.DictReader(io.StringIO(response.text)))
-    for row, own, (name, _) in zip(rows, expected, photos, strict=True):
-        assert row["image"] == name
-        assert {**row, "image": ""} == {key: text for key, text in {**own, "image": ""}.items() if key != "error"}
+    assert read_csv(response.text) == read_csv_file(tmp_path / "out" / "predictions.csv", photos)
 
 
-def test_the_archive_holds_table_masks_and_overlays(client, photos, predictor, dataset):
+@pytest.fixture
+def calibrated(own_run, own_dataset, dataset, mnsa):
+    """A calibrated run with a threshold that about half of the images reach."""
+    table = own_dataset / "manifest.csv"
+    table.write_text(table.read_text().replace("train", "val"))
+    assert mnsa("calibrate", own_run.path, "--data", own_dataset).code == 0
+    file = own_run.path / "calibration.json"
+    images = sorted((dataset / "images").iterdir())
+    confidences = [one.class_probs.max() for one in map(load(own_run.path).predict, images)]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": float(np.median(confidences))}))
+    return own_run
+
+
+def test_cli_csv_json_and_export_agree_on_unknown(open_client, calibrated, dataset, mnsa, tmp_path):
+    photos = [(path.name, path.read_bytes()) for path in sorted((dataset / "images").iterdir())]
+    assert mnsa("predict", calibrated.path, dataset / "images", "--out", tmp_path / "out").code == 0
+    rows = read_csv_file(tmp_path / "out" / "predictions.csv", photos)
+    predicted = [row["predicted"] for row in rows]
+    assert "unknown" in predicted
+    assert set(predicted) != {"unknown"}
+    with open_client(load(calibrated.path), max_images=len(photos)) as client:
+        assert client.get("/v1/model").json()["threshold"] > 0
+        results = post(client, *photos, include=["classes", "row"]).json()["results"]
+        served = read_csv(post(client, *photos, format="csv").text)
+        exported = read_csv(export(client, [{"row": result["row"]} for result in results]).text)
+    assert [result["predicted"] for result in results] == predicted
+    assert [row["predicted"] for row in served] == predicted
+    assert [row["predicted"] for row in exported] == predicted
+    assert [row["top5"] for row in served] == [row["top5"] for row in rows]
+
+
+def test_exported_results_equal_the_files_of_a_prediction(client, photos):
+    results = post(client, *photos, include=["row", "mask", "preview"]).json()["results"]
+    items = [{"row": one["row"], "mask": one["mask"]["png"], "preview": one["preview"]} for one in results]
+    for scale in ({}, {"px_per_mm": 2.5}):
+        predicted, exported = (
+            read_csv(post(client, *photos, format="csv", **scale).text),
+            export(client, items, **scale),
+        )
+        for row, expected in zip(read_csv(exported.text), predicted, strict=True):
+            assert list(row) == list(expected)
+            for column, text in row.items():
+                assert text == expected[column] or float(text) == pytest.approx(float(expected[column]), rel=2e-5)
+    with zipfile.ZipFile(io.BytesIO(export(client, items, format="zip").content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(io.BytesIO(post(client, *photos, format="zip").content)) as archive:
+        assert set(members) == set(archive.namelist())
+        masks = [name for name in members if name.startswith("masks/")]
+        assert [members[name] for name in masks] == [archive.read(name) for name in masks]
+
+
+def test_an_export_has_a_row_for_a_failed_image_and_escapes_formulas(client, photos):
+    row = post(client, ("=1+1.jpg", photos[0][1]), include="row").json()["results"][0]["row"]
+    failed = {"image": "@x.jpg", "error": "=cmd()"}
+    rows = read_csv(export(client, [{"row": row}, {"row": failed}]).text)
+    assert [one["image"] for one in rows] == ["'=1+1.jpg", "'@x.jpg"]
+    assert rows[1]["error"] == "'=cmd()"
+    assert rows[1]["predicted"] == ""
+
+
+@pytest.mark.parametrize(
+    ("item", "status", "words"),
+    [
+        ({"row": {"price": "1"}}, 422, "Unknown column 'price'"),
+        ({"row": {"vein_length_px": "long"}}, 422, "not a number"),
+        ({"row": {"image": 1}}, 422, "items.0.row.image"),
+        ({"row": {"image": "a"}, "path": "/etc/passwd"}, 422, "items.0.path"),
+        ({"row": {"image": "a"}, "mask": "?", "preview": "?"}, 422, "not base64"),
+        ({"row": {"image": "a"}, "mask": "bGVhZg==", "preview": "bGVhZg=="}, 415, "a is not a readable image"),
+    ],
+)
+def test_invalid_exports_are_refused(client, item, status, words):
+    assert words in error_detail(export(client, [item], format="zip", px_per_mm=2), status)
+
+
+def test_an_export_must_be_json_with_items(client):
+    assert "application/json" in error_detail(client.post("/v1/export", content=b"{}"), 415)
+    assert "items" in error_detail(export(client, []), 422)
+    headers = {"content-type": "application/json"}
+    for content in (b"{", b"[" * 100_000, b"\xff"):
+        assert "JSON" in error_detail(client.post("/v1/export", content=content, headers=headers), 422)
+
+
+def test_an_export_has_the_size_limit_of_a_request(open_client, predictor):
+    with open_client(predictor, max_bytes=1000) as client:
+        assert "larger than" in error_detail(export(client, [{"row": {"image": "x" * 1000}}]), 413)
+
+
+def test_the_zip_file_has_table_masks_and_overlays(client, photos, predictor, dataset):
     (name, data), _ = photos
-    response = ask(client, (name, data), ("../../x/" + name, data), format="zip")
+    response = post(client, (name, data), ("../../x/" + name, data), format="zip")
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         stem = name.removesuffix(".jpg")
-        pictures = {f"masks/{one}.png" for one in (stem, f"{stem}-2")} | {
+        images = {f"masks/{one}.png" for one in (stem, f"{stem}-2")} | {
             f"overlays/{one}.jpg" for one in (stem, f"{stem}-2")
         }
-        assert set(archive.namelist()) == {"predictions.csv", *pictures}
+        assert set(archive.namelist()) == {"predictions.csv", *images}
         mask = np.array(Image.open(archive.open(f"masks/{stem}-2.png")))
     np.testing.assert_array_equal(mask, predictor.predict_image(read_image(dataset / "images" / name)).mask)
 
 
-def test_no_file_leaves_the_memory(client, encoded, monkeypatch, tmp_path):
+def test_uploads_are_never_written_to_disk(client, encoded, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "does not exist"))
     data = encoded((1200, 1200))
     assert len(data) > 3 * 2**20
-    assert ask(client, ("large.png", data), include="classes").status_code == 200
+    assert post(client, ("large.png", data), include="classes").status_code == 200
 
 
-def test_what_is_no_image_is_named_and_refused(client, photos, encoded):
+def test_unreadable_images_are_refused_by_name(client, photos, encoded):
     data = photos[0][1]
-    assert "notes.txt can't be read as an image" in refusal(ask(client, photos[0], ("notes.txt", b"leaf")), 415)
-    assert refusal(ask(client, ("leaf.jpg", b"")), 415) == "leaf.jpg is empty (0 bytes)."
-    assert "is cut short" in refusal(ask(client, ("leaf.jpg", data[: len(data) // 2])), 415)
-    assert "can't be read" in refusal(ask(client, ("leaf.gif", encoded((8, 8), "GIF"))), 415)
+    assert "notes.txt is not a readable image" in error_detail(post(client, photos[0], ("notes.txt", b"leaf")), 415)
+    assert error_detail(post(client, ("leaf.jpg", b"")), 415) == "leaf.jpg is empty (0 bytes)."
+    assert "is truncated" in error_detail(post(client, ("leaf.jpg", data[: len(data) // 2])), 415)
+    assert "not a readable image" in error_detail(post(client, ("leaf.gif", encoded((8, 8), "GIF"))), 415)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "..\\..\\secret.jpg", "a\x00b.jpg", "x" * 500, "\n"])
-def test_a_client_s_file_name_is_only_a_label(client, name):
-    detail = refusal(ask(client, (name, b"no image")), 415)
+def test_a_file_name_is_only_a_label(client, name):
+    detail = error_detail(post(client, (name, b"no image")), 415)
     assert len(detail) < 220
     assert "/" not in detail.split(" ")[0]
     assert "passwd" not in detail or detail.startswith("passwd ")
 
 
-def test_limits_are_enforced_by_name(open_client, predictor, photos, encoded):
+def test_limits_are_enforced(open_client, predictor, photos, encoded):
     with open_client(predictor, max_bytes=20_000, max_pixels=5_000, max_images=1) as client:
-        assert ask(client, photos[0]).status_code == 200
-        assert "larger than" in refusal(ask(client, ("noise.png", encoded((100, 100)))), 413)
+        assert post(client, photos[0]).status_code == 200
+        assert "larger than" in error_detail(post(client, ("noise.png", encoded((100, 100)))), 413)
         too_many_pixels = encoded(np.zeros((80, 80, 3), np.uint8))
-        assert "at most 5,000" in refusal(ask(client, ("plain.png", too_many_pixels)), 413)
-        assert "more than 1 images" in refusal(ask(client, *photos), 413)
+        assert "maximum is 5,000" in error_detail(post(client, ("plain.png", too_many_pixels)), 413)
+        assert "more than 1 images" in error_detail(post(client, *photos), 413)
 
 
 @pytest.mark.parametrize(
@@ -117,53 +218,55 @@ def test_limits_are_enforced_by_name(open_client, predictor, photos, encoded):
     [({"px_per_mm": 0}, "px_per_mm"), ({"px_per_mm": "nan"}, "px_per_mm"), ({"top_k": 0}, "top_k"),
      ({"include": "soul"}, "include"), ({"format": "pdf"}, "format"), ({"path": "/etc/passwd"}, "path")],
 )  # fmt: skip
-def test_choices_out_of_range_are_named(client, photos, query, word):
-    assert refusal(ask(client, photos[0], **query), 422).startswith(word)
+def test_invalid_parameters_are_named(client, photos, query, word):
+    assert error_detail(post(client, photos[0], **query), 422).startswith(word)
 
 
-def test_a_form_must_hold_images_and_nothing_else(client, photos):
-    assert "nothing else" in refusal(client.post("/v1/predict", files=[("other", photos[0])]), 422)
-    detail = refusal(client.post("/v1/predict", data={"path": "/etc/passwd"}, files=[("images", photos[0])]), 422)
-    assert "nothing else" in detail
-    assert "multipart/form-data" in refusal(client.post("/v1/predict", json={"images": ["/etc/passwd"]}), 415)
+def test_the_form_may_only_contain_images(client, photos):
+    assert "may only contain" in error_detail(client.post("/v1/predict", files=[("other", photos[0])]), 422)
+    detail = error_detail(client.post("/v1/predict", data={"path": "/etc/passwd"}, files=[("images", photos[0])]), 422)
+    assert "may only contain" in detail
+    assert "multipart/form-data" in error_detail(client.post("/v1/predict", json={"images": ["/etc/passwd"]}), 415)
     broken = {"content-type": "multipart/form-data; boundary=x"}
-    assert "can't be read" in refusal(client.post("/v1/predict", content=b"nonsense", headers=broken), 422)
-    assert "can't be read" in refusal(client.post("/v1/predict", headers={"content-type": "multipart/form-data"}), 422)
+    assert "form is invalid" in error_detail(client.post("/v1/predict", content=b"nonsense", headers=broken), 422)
+    assert "form is invalid" in error_detail(
+        client.post("/v1/predict", headers={"content-type": "multipart/form-data"}), 422
+    )
 
 
-def test_a_full_queue_answers_429_and_when_to_come_back(open_client, stub, photos):
+def test_a_full_queue_is_429_with_retry_after(open_client, stub, photos):
     with open_client(stub, queue_size=1) as client:
-        first = threading.Thread(target=ask, args=(client, photos[0]))
+        first = threading.Thread(target=post, args=(client, photos[0]))
         first.start()
         assert stub.started.wait(30)
-        response = ask(client, photos[1])
-        assert "full (1 requests)" in refusal(response, 429)
+        response = post(client, photos[1])
+        assert "full (1 requests)" in error_detail(response, 429)
         assert int(response.headers["retry-after"]) > 0
         assert client.get("/healthz").json() == {"status": "ok"}
-        stub.go_on.set()
+        stub.release.set()
         first.join(30)
-        assert ask(client, photos[1]).status_code == 200
+        assert post(client, photos[1]).status_code == 200
 
 
-def test_an_answer_that_takes_too_long_is_504(open_client, stub, photos):
+def test_a_timeout_is_504(open_client, stub, photos):
     with open_client(stub, timeout_s=0.05) as client:
-        assert "0.05 seconds" in refusal(ask(client, photos[0]), 504)
-        stub.go_on.set()
+        assert "0.05 seconds" in error_detail(post(client, photos[0]), 504)
+        stub.release.set()
 
 
-def test_the_model_says_what_it_answers_and_not_where_it_lies(client, predictor, finished):
+def test_the_model_info_has_outputs_and_limits_but_no_path(client, predictor, finished):
     response = client.get("/v1/model")
-    about = response.json()
-    assert about["classes"] == list(predictor.classes)
-    assert about["mask_classes"] == [{"name": "vein", "value": 1, "color": "#f0e442"}]
-    assert about["limits"]["max_images"] == 16
+    info = response.json()
+    assert info["classes"] == list(predictor.classes)
+    assert info["mask_classes"] == [{"name": "vein", "value": 1, "color": "#f0e442"}]
+    assert info["limits"]["max_images"] == 16
     assert str(finished.path.parent) not in response.text
 
 
-def test_counters_count_images_and_codes(open_client, predictor, photos):
+def test_metrics_count_images_and_status_codes(open_client, predictor, photos):
     with open_client(predictor) as client:
-        ask(client, *photos)
-        ask(client, ("x.jpg", b"x"))
+        post(client, *photos)
+        post(client, ("x.jpg", b"x"))
         client.get("/nowhere/at/all")
         text = client.get("/metrics").text
     assert "mnsa_images_total 2.0" in text
@@ -173,29 +276,43 @@ def test_counters_count_images_and_codes(open_client, predictor, photos):
     assert "mnsa_queue_requests 0.0" in text
 
 
-def test_the_page_and_its_files_come_from_the_package_alone(client):
+def test_the_page_needs_no_other_server(client):
     index = client.get("/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
     assert "http://" not in index.text.replace("http://www.w3.org", "")
     assert "https://" not in index.text
-    for name in ("app.js", "style.css", "icon.svg", "zip.js"):
-        assert client.get(f"/{name}").status_code == 200
-    for name in ("pages.py", "../app.py", "..%2fapp.py", "page/app.js", "docs", "redoc"):
-        assert client.get(f"/{name}").status_code == 404
+    for link in re.findall(r'(?:src|href)="(static/[^"]+)"', index.text):
+        assert client.get(f"/{link}").status_code == 200
+    script = client.get("/static/app.js")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    for name in re.findall(r'from "./([^"]+)"', script.text):
+        assert client.get(f"/static/{name}").status_code == 200
+    for path in ("static/index.html", "static/../app.py", "static/..%2fserver.py", "templates/index.html", "docs"):
+        assert client.get(f"/{path}").status_code == 404
 
 
-def test_a_failure_tells_the_client_nothing_of_the_server(open_client, stub, photos, monkeypatch):
+def test_names_of_classes_are_escaped_in_the_page(open_client, stub):
+    stub.classes = ("<script>alert(1)</script>", "</script>&")
+    with open_client(stub) as client:
+        text = client.get("/").text
+    assert "alert(1)" in text
+    assert text.count("<script") == 2  # the model info and app.js
+    model = json.loads(re.search(r'id="model">(.*?)</script>', text).group(1))
+    assert model["classes"] == list(stub.classes)
+
+
+def test_an_internal_error_reveals_nothing(open_client, stub, photos, monkeypatch):
     monkeypatch.setattr(stub, "predict_image", lambda image: 1 / 0)
     with open_client(stub) as client:
         client._transport.raise_server_exceptions = False
-        assert refusal(ask(client, photos[0]), 500) == "The server failed. Its log says why."
+        assert error_detail(post(client, photos[0]), 500) == "Internal error. The server's log has the details."
         assert 'status="500"' in client.get("/metrics").text
 
 
-def test_a_network_of_one_task_leaves_the_other_null(open_client, stub, photos):
-    stub.go_on.set()
+def test_a_network_without_masks_leaves_their_parts_null(open_client, stub, photos):
+    stub.release.set()
     with open_client(stub) as client:
-        answer = ask(client, photos[0]).json()["results"][0]
-        assert answer["classes"][0] == {"name": "a", "probability": 0.75}
-        assert answer["mask"] is answer["attention"] is answer["traits"] is None
-        assert ask(client, photos[0], format="csv").text.splitlines()[0] == "image,class,probability,top5"
+        result = post(client, photos[0]).json()["results"][0]
+        assert result["classes"][0] == {"name": "a", "probability": 0.75}
+        assert result["mask"] is result["attention"] is result["traits"] is None
+        assert post(client, photos[0], format="csv").text.splitlines()[0] == "image,predicted,probability,top5,error"

@@ -1,4 +1,4 @@
-"""Security middleware: checks the host name and the origin of a request, and sets security headers."""
+"""Security middleware: checks the host name and origin of a request, sets security headers, and counts responses."""
 
 import ipaddress
 from collections.abc import Collection
@@ -9,14 +9,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ANY_HOST = "*"
-
-_CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
-
 SECURITY_HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -27,10 +24,11 @@ SECURITY_HEADERS = {
 
 
 class SecurityMiddleware:
-    """Refuses foreign names and foreign pages, puts the headers on, and counts.
+    """Refuses unknown host names and POST requests of other sites.
 
-    hosts: names under which the server may be asked for. A page elsewhere can make its own name lead here (DNS
-    rebinding), but then sends that name; addresses can't be turned so, and are let in.
+    hosts: accepted host names besides localhost; "*" accepts all. The check prevents DNS rebinding: another site's name
+    may resolve to this server, but the browser sends that name. IP addresses are always accepted.
+    paths: paths that are counted by name; others count as "other".
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], paths: Collection[str], requests: Counter) -> None:
@@ -40,33 +38,33 @@ class SecurityMiddleware:
         self.requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; anything else (the server's own start and end) passes."""
+        """Handle an HTTP request. Other events, such as startup and shutdown, go to the app unchanged."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"] if scope["path"] in self.paths else "other"
 
-        async def send_guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
                 self.requests.labels(path, str(message["status"])).inc()
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
-        await (refusal or self.app)(scope, receive, send_guarded)
+        await (refusal or self.app)(scope, receive, send_with_headers)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = parse_host(headers.get("host", ""))
         if ANY_HOST not in self.hosts and host not in self.hosts and not _is_ip_address(host):
-            detail = f"This server doesn't answer as {host!r}. Start it with --allow-host and that name."
+            detail = f"Unknown host name {host!r}. Start the server with --allow-host and this name."
             return JSONResponse({"detail": detail}, 421)
         if method == "POST" and headers.get("sec-fetch-site") == "cross-site":
-            return JSONResponse({"detail": "Pages of other sites may not send images here."}, 403)
+            return JSONResponse({"detail": "Pages of other sites may not use this server."}, 403)
         return None
 
 
 def parse_host(host: str) -> str:
-    """The name in a Host header, without its port: `[::1]:80` -> `::1`."""
+    """Return the name in a Host header, in lower case and without its port: `[::1]:80` -> `::1`."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()

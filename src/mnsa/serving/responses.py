@@ -1,138 +1,107 @@
-"""The response formats: JSON, CSV, or a ZIP file with the CSV and images. All are built in memory."""
+"""Response bodies, built in memory: images as PNG and JPEG, results as JSON, and the CSV and ZIP files.
 
-import csv
+H, W image size in pixels; h, w size of the attention map.
+"""
+
+import base64
 import io
 import zipfile
-from typing import Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from mnsa.serving.schemas import PredictQuery, PredictResponse
-from mnsa.serving.service import (
-    ImagePrediction,
-    OutputNames,
-    encode_mask,
-    encode_overlay,
-    make_result,
-    mask_areas,
-    top_classes,
-)
-from mnsa.traits import TraitMeasurer
+import numpy as np
+from PIL import Image
 
-_TOP_K = 5  # as many as `mnsa predict` writes
+from mnsa.batch.image_files import unique_names
+from mnsa.inference.prediction_table import PredictionTable
+from mnsa.visualize.overlay import write_overlay
+from mnsa.visualize.palette import mask_palette
 
-_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run what begins so
+MAX_PREVIEW_PX = 1280
+CSV_FILE, ZIP_FILE = "predictions.csv", "predictions.zip"
 
+_JPEG_QUALITY = 88
 _UNSAFE_CHARACTERS = str.maketrans(dict.fromkeys('/\\:*?"<>|', "_"))
 
 
-class ResponseBuilder(Protocol):
-    """Takes predictions one by one, then is the body of a response."""
+class FileEntry(NamedTuple):
+    """One image in a CSV or ZIP file: its table row, and for a ZIP file its mask (PNG) and overlay (JPEG)."""
 
-    @property
-    def media_type(self) -> str:
-        """What its body is."""
-
-    @property
-    def file_name(self) -> str | None:
-        """What a browser should call it, when it is a file."""
-
-    def add(self, predicted: ImagePrediction) -> None:
-        """Take in one image's prediction."""
-
-    def body(self) -> bytes:
-        """Everything that was taken in."""
+    name: str
+    row: dict[str, str]
+    mask_png: bytes | None = None
+    overlay_jpeg: bytes | None = None
 
 
-def make_builder(query: PredictQuery, names: OutputNames, measurer: TraitMeasurer | None) -> ResponseBuilder:
-    """The reply of the chosen form. measurer: None where there is nothing to measure."""
-    if query.response_format == "json":
-        return JsonBuilder(query, names, measurer)
-    table = CsvBuilder(names, measurer)
-    return table if query.response_format == "csv" else ZipBuilder(table)
+def csv_file(table: PredictionTable, entries: Sequence[FileEntry]) -> bytes:
+    """Write the table of predictions, as `mnsa predict` does."""
+    text = io.StringIO()
+    table.write_csv(text, [entry.row for entry in entries])
+    return text.getvalue().encode()
 
 
-class JsonBuilder:
-    """The chosen parts of each answer."""
-
-    media_type = "application/json"
-    file_name = None
-
-    def __init__(self, query: PredictQuery, names: OutputNames, measurer: TraitMeasurer | None) -> None:
-        self.query, self.names, self.measurer = query, names, measurer
-        self.response = PredictResponse(results=[])
-
-    def add(self, predicted: ImagePrediction) -> None:
-        query = self.query
-        result = make_result(predicted, self.names, include=query.include, top_k=query.top_k, measurer=self.measurer)
-        self.response.results.append(result)
-
-    def body(self) -> bytes:
-        return self.response.model_dump_json().encode()
+def zip_file(table: PredictionTable, entries: Sequence[FileEntry]) -> bytes:
+    """Write predictions.csv, masks/NAME.png and overlays/NAME.jpg."""
+    data = io.BytesIO()
+    names = unique_names([Path(f"{_safe_stem(entry.name)}.png") for entry in entries])
+    with zipfile.ZipFile(data, "w") as archive:  # PNG and JPEG are compressed already
+        archive.writestr(CSV_FILE, csv_file(table, entries), zipfile.ZIP_DEFLATED)
+        for name, entry in zip(names, entries, strict=True):
+            if entry.mask_png is not None:
+                archive.writestr(f"masks/{name}.png", entry.mask_png)
+            if entry.overlay_jpeg is not None:
+                archive.writestr(f"overlays/{name}.jpg", entry.overlay_jpeg)
+    return data.getvalue()
 
 
-class CsvBuilder:
-    """A row per image, with the columns that `mnsa predict` writes."""
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encode class indices, uint8 (H, W), as an indexed PNG with the overlay's colors.
 
-    media_type = "text/csv; charset=utf-8"
-    file_name = "predictions.csv"
-
-    def __init__(self, names: OutputNames, measurer: TraitMeasurer | None) -> None:
-        self.names, self.measurer = names, measurer
-        classes = ["class", "probability", "top5"] if names.classes else []
-        areas = [f"area_fraction_{name}" for name in names.mask_classes]
-        self.text = io.StringIO()
-        columns = ["image", *classes, *areas, *(measurer.columns if measurer else [])]
-        self.table = csv.DictWriter(self.text, columns, restval="", lineterminator="\n")
-        self.table.writeheader()
-
-    def add(self, predicted: ImagePrediction) -> None:
-        row = {"image": f"'{predicted.name}" if predicted.name.startswith(_FORMULA_PREFIXES) else predicted.name}
-        prediction = predicted.prediction
-        if prediction.class_probs is not None:
-            best = top_classes(prediction.class_probs, self.names.classes, _TOP_K)
-            row["class"], row["probability"] = best[0].name, f"{best[0].probability:.4f}"
-            row["top5"] = "; ".join(f"{one.name} {one.probability:.4f}" for one in best)
-        if prediction.mask is not None:
-            areas = mask_areas(prediction.mask, self.names.mask_classes)
-            row |= {f"area_fraction_{one.name}": f"{one.fraction:.6f}" for one in areas}
-            row |= self.measurer.measure_row(prediction.mask) if self.measurer else {}
-        self.table.writerow(row)
-
-    def body(self) -> bytes:
-        return self.text.getvalue().encode()
+    The pixel values are the class indices. Class 0 is transparent, so that the PNG can be shown over the image.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(mask_palette())
+    return _encode_image(image, "PNG", transparency=0)
 
 
-class ZipBuilder:
-    """predictions.csv, masks/NAME.png and overlays/NAME.jpg."""
+def encode_attention(attention: np.ndarray) -> bytes:
+    """Encode an attention map, float (h, w) in 0..1, as an 8-bit gray PNG, where 255 means 1."""
+    return _encode_image(Image.fromarray((attention * 255).round().astype(np.uint8)), "PNG")
 
-    media_type = "application/zip"
-    file_name = "predictions.zip"
 
-    def __init__(self, table: CsvBuilder) -> None:
-        self.table = table
-        self.data = io.BytesIO()
-        self.archive = zipfile.ZipFile(self.data, "w")  # pictures are compressed already
-        self.taken: set[str] = set()
+def encode_preview(pixels: np.ndarray) -> bytes:
+    """Encode an image, uint8 (H, W, 3), as a JPEG with sides of at most MAX_PREVIEW_PX. Browsers can't show TIFF."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((MAX_PREVIEW_PX, MAX_PREVIEW_PX))
+    return _encode_image(image, "JPEG", quality=_JPEG_QUALITY)
 
-    def add(self, predicted: ImagePrediction) -> None:
-        self.table.add(predicted)
-        mask = predicted.prediction.mask
-        if mask is not None:
-            name = self._new_name(predicted.name)
-            self.archive.writestr(f"masks/{name}.png", encode_mask(mask))
-            self.archive.writestr(f"overlays/{name}.jpg", encode_overlay(predicted.pixels, mask))
 
-    def body(self) -> bytes:
-        self.archive.writestr("predictions.csv", self.table.body(), zipfile.ZIP_DEFLATED)
-        self.archive.close()
-        return self.data.getvalue()
+def encode_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
+    """Encode an image, uint8 (H, W, 3), with its mask (H, W) drawn over it, as a JPEG.
 
-    def _new_name(self, image: str) -> str:
-        """The image's name without its suffix, fit for every file system, with a number where two images share it."""
-        stem = image.rpartition(".")[0] or image
-        stem = stem.translate(_UNSAFE_CHARACTERS).strip(" .") or "image"
-        name, number = stem, 1
-        while name.lower() in self.taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self.taken.add(name.lower())
-        return name
+    A mask of another size is resized to the image.
+    """
+    height, width = pixels.shape[:2]
+    if mask.shape != (height, width):
+        mask = np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    data = io.BytesIO()
+    write_overlay(pixels, mask, data)
+    return data.getvalue()
+
+
+def to_base64(data: bytes) -> str:
+    """Encode bytes as base64 text."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def _encode_image(image: Image.Image, file_format: str, **options: int) -> bytes:
+    data = io.BytesIO()
+    image.save(data, format=file_format, **options)
+    return data.getvalue()
+
+
+def _safe_stem(name: str) -> str:
+    """Return a file name without its suffix, and with only characters that every file system accepts."""
+    stem = name.rpartition(".")[0] or name
+    return stem.translate(_UNSAFE_CHARACTERS).strip(" .") or "image"

@@ -1,85 +1,66 @@
-"""Prediction for one uploaded image, its result as API records, and the model info. Runs in the network's thread.
+"""The prediction service: predicts uploaded images with one network, one after the other, in one thread.
 
-H, W image size in pixels; h, w size of the attention map.
+H, W image size in pixels.
 """
 
-import base64
-import io
+import binascii
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from fastapi import HTTPException
-from PIL import Image
-from pydantic import BaseModel, Field
 
 import mnsa
-from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, to_upright_rgb
+from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, read_mask_values, to_class_indices, to_upright_rgb
 from mnsa.errors import MnsaError
+from mnsa.inference.prediction_table import PredictionTable, area_fractions, mask_values, predicted_class, top_classes
 from mnsa.inference.predictor import Predictor
-from mnsa.serving.schemas import AttentionResult, ClassProbability, ImageResult, MaskArea, MaskResult, OutputKind
+from mnsa.serving.request_queue import RequestQueue, ServerMetrics
+from mnsa.serving.responses import (
+    FileEntry,
+    encode_attention,
+    encode_mask,
+    encode_overlay,
+    encode_preview,
+    to_base64,
+)
+from mnsa.serving.schemas import (
+    AttentionResult,
+    ClassProbability,
+    ExportItem,
+    ExportQuery,
+    ImageResult,
+    LimitsInfo,
+    MaskArea,
+    MaskClassInfo,
+    MaskResult,
+    ModelInfo,
+    OutputKind,
+    PredictQuery,
+)
 from mnsa.serving.upload import RequestLimits, Upload
 from mnsa.structures import Prediction
-from mnsa.traits import TraitMeasurer
-from mnsa.visualize.overlay import write_overlay
-from mnsa.visualize.palette import hex_color, mask_palette
+from mnsa.traits import Roles, TraitMeasurer
+from mnsa.traits.records import scale_columns
+from mnsa.visualize.palette import hex_color
 
-MAX_PREVIEW_PX = 1280
-
-_JPEG_QUALITY = 88
-
-
-def encode_mask(mask: np.ndarray) -> bytes:
-    """Class indices, uint8 (H, W), as an indexed PNG in the overlay's colors; class 0 is transparent.
-
-    Whoever reads the indices gets the mask; whoever shows the picture over the image gets the overlay.
-    """
-    image = Image.fromarray(mask)
-    image.putpalette(mask_palette())
-    return _encode_image(image, "PNG", transparency=0)
-
-
-def encode_attention(attention: np.ndarray) -> bytes:
-    """Attention, float (h, w) in 0..1, as 8-bit gray: 255 is 1."""
-    return _encode_image(Image.fromarray((attention * 255).round().astype(np.uint8)), "PNG")
-
-
-def encode_preview(pixels: np.ndarray) -> bytes:
-    """An image, uint8 (H, W, 3), as a JPEG of at most PREVIEW_PX a side: browsers can't show a TIFF."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((MAX_PREVIEW_PX, MAX_PREVIEW_PX))
-    return _encode_image(image, "JPEG", quality=_JPEG_QUALITY)
-
-
-def encode_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
-    """An image, uint8 (H, W, 3), tinted where its mask (H, W) has classes, as a JPEG of its own size."""
-    data = io.BytesIO()
-    write_overlay(pixels, mask, data)
-    return data.getvalue()
-
-
-def _encode_image(image: Image.Image, form: str, **options: int) -> bytes:
-    data = io.BytesIO()
-    image.save(data, format=form, **options)
-    return data.getvalue()
-
-
-_REJECTIONS = {  # by kind of fault: the code, and what to say
+_REJECTIONS = {  # BadFileError.kind -> status code and message
     "zero-byte": (415, "is empty (0 bytes)"),
-    "truncated": (415, "is cut short; send the whole file"),
-    "pixel-type": (415, "has 32-bit pixels; save it with 8 or 16 bits per channel"),
-    "decompression-bomb": (413, "has too many pixels; at most {max_pixels:,} are read"),
+    "truncated": (415, "is truncated. Send the whole file"),
+    "pixel-type": (415, "has 32-bit pixels. Save it with 8 or 16 bits per channel"),
+    "decompression-bomb": (413, "has too many pixels. The maximum is {max_pixels:,}"),
 }
-
-_UNREADABLE_REJECTION = (415, f"can't be read as an image; {', '.join(FORMATS)} can")
+_UNREADABLE = (415, f"is not a readable image. Supported formats: {', '.join(FORMATS)}")
 
 
 class ImagePrediction(NamedTuple):
-    """An image, uint8 (H, W, 3), and what the network says of it; seconds: what reading and computing took."""
+    """An uploaded image, its pixels uint8 (H, W, 3), its prediction, and the seconds it took."""
 
     name: str
     pixels: np.ndarray
@@ -87,83 +68,185 @@ class ImagePrediction(NamedTuple):
     seconds: float
 
 
-class OutputNames(NamedTuple):
-    """What the network's outputs mean."""
+class PredictionService:
+    """A predictor behind a request queue.
 
-    classes: tuple[str, ...]
-    mask_classes: tuple[str, ...]
+    name: name of the run. roles: which mask classes are vein, leaf and lesion; None: no traits are measured.
+    """
 
-    def mask_values(self) -> list[tuple[int, str]]:
-        """Each mask class with its pixel value: a single one is 1, several count from 0."""
-        return list(enumerate(self.mask_classes, start=1 if len(self.mask_classes) == 1 else 0))
+    def __init__(self, predictor: Predictor, *, name: str, roles: Roles | None, limits: RequestLimits) -> None:
+        self.predictor, self.name, self.roles, self.limits = predictor, name, roles, limits
+        self.queue = RequestQueue(limits.queue_size)
+        self.metrics = ServerMetrics(self.queue)
+
+    def table(self, px_per_mm: float | None) -> PredictionTable:
+        """Return the table of predictions with traits at this scale."""
+        measurer = self.measurer(px_per_mm)
+        return PredictionTable(
+            self.predictor.classes,
+            self.predictor.mask_classes,
+            threshold=self.predictor.threshold,
+            trait_columns=measurer.columns if measurer else (),
+            escape_formulas=True,
+        )
+
+    def measurer(self, px_per_mm: float | None) -> TraitMeasurer | None:
+        """Return the measurer at this scale, or None when there is nothing to measure."""
+        return None if self.roles is None else TraitMeasurer(self.roles, px_per_mm=px_per_mm)
+
+    def model_info(self) -> ModelInfo:
+        """Describe the network and the limits."""
+        masks = [
+            MaskClassInfo(name=name, value=value, color=hex_color(value) if value else None)
+            for value, name in mask_values(self.predictor.mask_classes)
+        ]
+        measurer = self.measurer(None)
+        return ModelInfo(
+            name=self.name,
+            version=mnsa.__version__,
+            classes=list(self.predictor.classes),
+            threshold=self.predictor.threshold,
+            mask_classes=masks,
+            traits=measurer.columns if measurer else [],
+            limits=LimitsInfo(**asdict(self.limits)),
+        )
+
+    async def predict_results(self, uploads: list[Upload], query: PredictQuery) -> list[ImageResult]:
+        """Predict images for a JSON response. Raises: HTTPException 413, 415 or 422 for the first bad image."""
+        return [await self.queue.run(partial(self._result, uploads.pop(0), query)) for _ in range(len(uploads))]
+
+    async def predict_entries(self, uploads: list[Upload], query: PredictQuery) -> list[FileEntry]:
+        """Predict images for a CSV or ZIP file. Raises: HTTPException 413, 415 or 422 for the first bad image."""
+        return [await self.queue.run(partial(self._entry, uploads.pop(0), query)) for _ in range(len(uploads))]
+
+    async def export_entries(self, items: Sequence[ExportItem], query: ExportQuery) -> list[FileEntry]:
+        """Turn earlier results into entries of a CSV or ZIP file, without the network.
+
+        Raises: HTTPException 413, 415 or 422 for the first bad item.
+        """
+        return [await self.queue.run(partial(self._export_entry, item, query)) for item in items]
+
+    def predict(self, upload: Upload) -> ImagePrediction:
+        """Decode an image and predict it. Raises: HTTPException 413, 415 or 422 with the name of the upload."""
+        start = time.perf_counter()
+        pixels = _decode_rgb(upload, self.limits.max_pixels)
+        try:
+            prediction = self.predictor.predict_image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+        except MnsaError as error:
+            raise HTTPException(422, f"{upload.name} can't be predicted: {error}") from None
+        return ImagePrediction(upload.name, pixels, prediction, time.perf_counter() - start)
+
+    def _result(self, upload: Upload, query: PredictQuery) -> ImageResult:
+        with self.metrics.seconds.time():
+            result = self._make_result(self.predict(upload), query)
+        self.metrics.images.inc()
+        return result
+
+    def _entry(self, upload: Upload, query: PredictQuery) -> FileEntry:
+        with self.metrics.seconds.time():
+            predicted = self.predict(upload)
+            mask, measurer = predicted.prediction.mask, self.measurer(query.px_per_mm)
+            traits = measurer.measure_row(mask) if measurer and mask is not None else None
+            row = self.table(query.px_per_mm).row(predicted.prediction, predicted.name, traits)
+            entry = FileEntry(predicted.name, row)
+            if query.response_format == "zip" and mask is not None:
+                entry = entry._replace(mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(predicted.pixels, mask))
+        self.metrics.images.inc()
+        return entry
+
+    def _make_result(self, predicted: ImagePrediction, query: PredictQuery) -> ImageResult:
+        start = time.perf_counter()
+        include, prediction, (height, width) = query.include, predicted.prediction, predicted.pixels.shape[:2]
+        class_probs, mask, attention = prediction.class_probs, prediction.mask, prediction.attention
+        result = ImageResult(image=predicted.name, width=width, height=height, seconds=0.0)
+        if OutputKind.classes in include and class_probs is not None:
+            classes = self.predictor.classes
+            result.predicted = predicted_class(class_probs, classes, self.predictor.threshold)
+            result.classes = [
+                ClassProbability(name=name, probability=probability)
+                for name, probability in top_classes(class_probs, classes, query.top_k)
+            ]
+        if OutputKind.mask in include and mask is not None:
+            result.mask = MaskResult(png=to_base64(encode_mask(mask)), areas=self._mask_areas(mask))
+        if OutputKind.attention in include and attention is not None:
+            rows, columns = attention.shape
+            result.attention = AttentionResult(png=to_base64(encode_attention(attention)), width=columns, height=rows)
+        if mask is not None and OutputKind.traits in include and (measurer := self.measurer(query.px_per_mm)):
+            result.traits = {name: _parse_trait(text) for name, text in measurer.measure_row(mask).items()}
+        if OutputKind.preview in include:
+            result.preview = to_base64(encode_preview(predicted.pixels))
+        if OutputKind.row in include:
+            measurer = self.measurer(None)
+            traits = measurer.measure_row(mask) if measurer and mask is not None else None
+            result.row = self.table(None).row(prediction, predicted.name, traits)
+        result.seconds = round(predicted.seconds + time.perf_counter() - start, 4)
+        return result
+
+    def _mask_areas(self, mask: np.ndarray) -> list[MaskArea]:
+        names = self.predictor.mask_classes
+        fractions = area_fractions(mask, names)
+        return [
+            MaskArea(name=name, value=value, fraction=round(fractions[name], 6)) for value, name in mask_values(names)
+        ]
+
+    def _export_entry(self, item: ExportItem, query: ExportQuery) -> FileEntry:
+        name = item.row.get("image", "")
+        row = _export_row(item.row, self.table(None), self.measurer(None), query.px_per_mm)
+        entry = FileEntry(name, row)
+        if query.response_format == "zip" and item.mask is not None and item.preview is not None:
+            mask = _decode_mask(
+                _decode_base64(item.mask, name), len(self.predictor.mask_classes), self.limits.max_pixels
+            )
+            preview = _decode_rgb(_decode_base64(item.preview, name), self.limits.max_pixels)
+            entry = entry._replace(mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(preview, mask))
+        return entry
 
 
-def predict_upload(predictor: Predictor, upload: Upload, max_pixels: int) -> ImagePrediction:
-    """Decode an image and answer for it. Raises: HTTPException 413, 415 or 422, naming it as its client did."""
-    start = time.perf_counter()
-    pixels = _decode_upload(upload, max_pixels)
+def _export_row(
+    row: dict[str, str], table: PredictionTable, measurer: TraitMeasurer | None, px_per_mm: float | None
+) -> dict[str, str]:
+    """Check a row from a client, escape its free texts, and convert its traits from pixels to millimeters."""
+    if unknown := row.keys() - set(table.columns):
+        raise HTTPException(422, f"items.row: Unknown column {min(unknown)!r}.")
+    row = row | table.error_row(row.get("image", ""), row.get("error", ""))
+    if px_per_mm is None or measurer is None:
+        return row
+    traits = {name: row.pop(name) for name in measurer.columns if name in row}
     try:
-        prediction = predictor.predict_image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-    except MnsaError as error:
-        raise HTTPException(422, f"{upload.name} can't be answered for: {error}") from None
-    return ImagePrediction(upload.name, pixels, prediction, time.perf_counter() - start)
+        return row | scale_columns(traits, px_per_mm)
+    except ValueError:
+        raise HTTPException(422, "items.row: A trait is not a number.") from None
 
 
-def make_result(
-    predicted: ImagePrediction,
-    names: OutputNames,
-    *,
-    include: Sequence[OutputKind],
-    top_k: int,
-    measurer: TraitMeasurer | None,
-) -> ImageResult:
-    """Put a prediction into the words of the interface. measurer: None where there is nothing to measure."""
-    start = time.perf_counter()
-    prediction, (height, width) = predicted.prediction, predicted.pixels.shape[:2]
-    result = ImageResult(image=predicted.name, width=width, height=height, seconds=0.0)
-    if OutputKind.classes in include and prediction.class_probs is not None:
-        result.classes = top_classes(prediction.class_probs, names.classes, top_k)
-    if OutputKind.mask in include and prediction.mask is not None:
-        areas = mask_areas(prediction.mask, names.mask_classes)
-        result.mask = MaskResult(png=_to_base64(encode_mask(prediction.mask)), areas=areas)
-    if OutputKind.attention in include and prediction.attention is not None:
-        rows, columns = prediction.attention.shape
-        png = _to_base64(encode_attention(prediction.attention))
-        result.attention = AttentionResult(png=png, width=columns, height=rows)
-    if OutputKind.traits in include and prediction.mask is not None and measurer is not None:
-        result.traits = {name: _parse_trait(text) for name, text in measurer.measure_row(prediction.mask).items()}
-    if OutputKind.preview in include:
-        result.preview = _to_base64(encode_preview(predicted.pixels))
-    result.seconds = round(predicted.seconds + time.perf_counter() - start, 4)
-    return result
-
-
-def top_classes(class_probs: np.ndarray, classes: Sequence[str], top_k: int) -> list[ClassProbability]:
-    """The likeliest classes, first the best. class_probs: (K,)."""
-    best = class_probs.argsort()[::-1][:top_k]
-    return [ClassProbability(name=classes[k], probability=float(class_probs[k])) for k in best]
-
-
-def mask_areas(mask: np.ndarray, mask_classes: tuple[str, ...]) -> list[MaskArea]:
-    """The share of each mask class in a mask of class indices, (H, W)."""
-    values = OutputNames((), mask_classes).mask_values()
-    return [
-        MaskArea(name=name, value=value, fraction=round(float((mask == value).mean()), 6)) for value, name in values
-    ]
-
-
-def _decode_upload(upload: Upload, max_pixels: int) -> np.ndarray:
-    """Read an image, upright: uint8 (H, W, 3). What the decoder says of a hostile file stays here."""
+def _decode_rgb(upload: Upload, max_pixels: int) -> np.ndarray:
+    """Decode an image, upright: uint8 (H, W, 3). Error messages don't contain the decoder's own text."""
     try:
         with open_image_bytes(upload.data, upload.name, max_pixels=max_pixels) as image:
             return np.array(to_upright_rgb(image, Path(upload.name)))
     except BadFileError as error:
-        status, reason = _REJECTIONS.get(error.kind, _UNREADABLE_REJECTION)
-        raise HTTPException(status, f"{upload.name} {reason.format(max_pixels=max_pixels)}.") from None
+        raise _rejection(error, upload.name, max_pixels) from None
 
 
-def _to_base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def _decode_mask(upload: Upload, mask_classes: int, max_pixels: int) -> np.ndarray:
+    """Decode a mask: class indices, uint8 (H, W)."""
+    try:
+        with open_image_bytes(upload.data, upload.name, max_pixels=max_pixels) as image:
+            path = Path(upload.name)
+            return to_class_indices(read_mask_values(image, path), mask_classes, path)
+    except BadFileError as error:
+        raise _rejection(error, upload.name, max_pixels) from None
+
+
+def _rejection(error: BadFileError, name: str, max_pixels: int) -> HTTPException:
+    status, reason = _REJECTIONS.get(error.kind, _UNREADABLE)
+    return HTTPException(status, f"{name} {reason.format(max_pixels=max_pixels)}.")
+
+
+def _decode_base64(text: str, name: str) -> Upload:
+    try:
+        return Upload(name, b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise HTTPException(422, "items: A mask or preview is not base64.") from None
 
 
 def _parse_trait(text: str) -> float | str | None:
@@ -171,50 +254,3 @@ def _parse_trait(text: str) -> float | str | None:
         return float(text) if text else None
     except ValueError:
         return text
-
-
-class MaskClassInfo(BaseModel):
-    """A mask class: its name, its pixel value, and its color in masks and overlays (null: see-through)."""
-
-    name: str
-    value: int
-    color: str | None
-
-
-class LimitsInfo(BaseModel):
-    """As `mnsa serve` was started: bytes of a request, pixels of an image, images in a request; queue size."""
-
-    max_bytes: int
-    max_pixels: int
-    max_images: int
-    queue_size: int
-    upload_timeout_s: float
-    timeout_s: float
-
-
-class ModelInfo(BaseModel):
-    """The network behind this server. Empty lists: not its task."""
-
-    name: str = Field(description="The run folder's own name.")
-    version: str = Field(description="The version of mnsa.")
-    classes: list[str]
-    mask_classes: list[MaskClassInfo]
-    traits: list[str] = Field(description="What is measured, in pixels; with px_per_mm, the same in millimetres.")
-    limits: LimitsInfo
-
-
-def make_model_info(name: str, names: OutputNames, measurer: TraitMeasurer | None, limits: RequestLimits) -> ModelInfo:
-    """Say it. measurer: None where there is nothing to measure."""
-    masks = [
-        MaskClassInfo(name=name, value=value, color=hex_color(value) if value else None)
-        for value, name in names.mask_values()
-    ]
-    columns: Sequence[str] = measurer.columns if measurer else ()
-    return ModelInfo(
-        name=name,
-        version=mnsa.__version__,
-        classes=list(names.classes),
-        mask_classes=masks,
-        traits=list(columns),
-        limits=LimitsInfo(**asdict(limits)),
-    )

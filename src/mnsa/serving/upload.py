@@ -1,9 +1,9 @@
-"""Request limits, and the upload of images: read into memory, never to disk, with a size limit while they arrive."""
+"""Request limits, and uploads: read into memory, never to disk, with the size checked while the bytes arrive."""
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -13,17 +13,22 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-MIB = 2**20
+from mnsa.serving.schemas import IMAGES_FIELD, JSON_TYPE, MULTIPART_TYPE
 
+MIB = 2**20
 MEGAPIXEL = 10**6
+
+_DRAIN_TIMEOUT_S = 2.0
+_MAX_NAME_LENGTH = 120
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """max_bytes: of a whole request. max_pixels: of an image. max_images: in a request.
+    """Limits of the server.
 
-    queue_size: requests that are being received, waiting or answered at a time, so that memory has a bound of about
-    queue_size x max_bytes plus one decoded image. upload_timeout_s, timeout_s: seconds for receiving, and for waiting and answering.
+    max_bytes: size of a request. max_pixels: size of an image. max_images: images per request. queue_size: requests in
+    the server at a time; it bounds the memory to about queue_size x max_bytes and one decoded image.
+    upload_timeout_s, timeout_s: seconds for the upload, and for the queue and the prediction.
     """
 
     max_bytes: int = 64 * MIB
@@ -34,35 +39,34 @@ class RequestLimits:
     timeout_s: float = 120.0
 
 
-IMAGES_FIELD = "images"
-
-MULTIPART_TYPE = "multipart/form-data"
-
-_DRAIN_TIMEOUT_S = 2.0
-
-_MAX_NAME_LENGTH = 120
-
-
 class Upload(NamedTuple):
-    """A file as it came; `name` only labels it in the answer."""
+    """An uploaded file. `name` is only a label and never becomes a path."""
 
     name: str
     data: bytes
 
 
 class RequestBody:
-    """The body of a request while it comes in; `ended` when all of it is here."""
+    """The body of a request while it arrives. `ended`: the whole body has arrived."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
         self.request = request
         self.max_bytes = max_bytes
         self.ended = False
 
+    @property
+    def content_type(self) -> str:
+        """The media type, in lower case and without parameters."""
+        return self.request.headers.get("content-type", "").split(";")[0].strip().lower()
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The bytes as they come. Raises: HTTPException 413 past the limit; ClientDisconnect when nobody is left."""
+        """Yield the bytes as they arrive.
+
+        Raises: HTTPException 413 above max_bytes; ClientDisconnect.
+        """
         too_large = f"The request is larger than {self.max_bytes / MIB:g} MiB. Send fewer or smaller images."
-        announced = self.request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self.max_bytes:
+        content_length = self.request.headers.get("content-length", "")
+        if content_length.isdecimal() and int(content_length) > self.max_bytes:
             raise HTTPException(413, too_large)
         received = 0
         while not self.ended:
@@ -73,9 +77,9 @@ class RequestBody:
             yield chunk
 
     async def drain(self) -> None:
-        """Take what a refused client still sends and forget it: most read no answer before they have sent all.
+        """Read and discard the rest of a refused request, because most clients send all before they read the response.
 
-        Bounded in bytes and time; a client that asked first ("Expect: 100-continue") has sent nothing.
+        Bytes and time are limited. A client that sent "Expect: 100-continue" has sent no body yet.
         """
         received = 0 if "expect" not in self.request.headers else self.max_bytes
         with suppress(TimeoutError, ClientDisconnect):
@@ -92,13 +96,40 @@ class RequestBody:
         return body
 
 
+async def read_uploads(body: RequestBody, limits: RequestLimits) -> list[Upload]:
+    """Read the files of the form field `images`, in order.
+
+    Raises: HTTPException 408 after upload_timeout_s, 413 above a limit, 415 when the body is no form, 422 when the form
+    is invalid, has no images or other fields; ClientDisconnect.
+    """
+    if body.content_type != MULTIPART_TYPE:
+        raise HTTPException(415, f"Send the images as {MULTIPART_TYPE}, each in a field named {IMAGES_FIELD}.")
+    try:
+        async with _upload_timeout(limits):
+            form = await _MultipartParser(body, limits.max_images).parse()
+    except MultiPartException as error:
+        raise HTTPException(422, f"The form is invalid: {error.message}") from None
+    try:
+        return _form_uploads(form)
+    finally:
+        await form.close()
+
+
+async def read_json_body(body: RequestBody, limits: RequestLimits) -> bytes:
+    """Read a JSON document. Raises: HTTPException 408, 413 or 415; ClientDisconnect."""
+    if body.content_type != JSON_TYPE:
+        raise HTTPException(415, f"Send the request body as {JSON_TYPE}.")
+    async with _upload_timeout(limits):
+        return b"".join([chunk async for chunk in body.chunks()])
+
+
 class _MultipartParser(MultiPartParser):
-    """Starlette's, but it counts the parts as they begin, and keeps large files in memory."""
+    """Starlette's parser with a limit on the number of files, which all stay in memory."""
 
     spool_max_size = sys.maxsize
 
-    def __init__(self, incoming: RequestBody, max_images: int) -> None:
-        super().__init__(incoming.request.headers, incoming.chunks())
+    def __init__(self, body: RequestBody, max_images: int) -> None:
+        super().__init__(body.request.headers, body.chunks())
         self.max_images = max_images
         self.parts = 0
 
@@ -109,32 +140,20 @@ class _MultipartParser(MultiPartParser):
         super().on_part_begin()
 
 
-async def read_uploads(incoming: RequestBody, limits: RequestLimits) -> list[Upload]:
-    """The files of the form field `images`, in order.
-
-    Raises: HTTPException 408 when they come too slowly, 413 when they are too large or too many, 415 when the body is
-    no form, 422 when the form is broken, has no images or other fields. ClientDisconnect when nobody is left.
-    """
-    if incoming.request.headers.get("content-type", "").split(";")[0].strip().lower() != MULTIPART_TYPE:
-        raise HTTPException(415, f"Send the images as {MULTIPART_TYPE}, each in a field named {IMAGES_FIELD}.")
+@asynccontextmanager
+async def _upload_timeout(limits: RequestLimits) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limits.upload_timeout_s):
-            form = await _MultipartParser(incoming, limits.max_images).parse()
+            yield
     except TimeoutError:
-        raise HTTPException(408, f"The images didn't arrive within {limits.upload_timeout_s:g} seconds.") from None
-    except MultiPartException as error:
-        raise HTTPException(422, f"The form can't be read: {error.message}") from None
-    try:
-        return _form_uploads(form)
-    finally:
-        await form.close()
+        raise HTTPException(408, f"The upload did not finish within {limits.upload_timeout_s:g} seconds.") from None
 
 
 def _form_uploads(form: FormData) -> list[Upload]:
     uploads = []
     for field, value in form.multi_items():
         if field != IMAGES_FIELD or not isinstance(value, UploadFile):
-            raise HTTPException(422, f"The form may have files in fields named {IMAGES_FIELD} and nothing else.")
+            raise HTTPException(422, f"The form may only contain files in fields named {IMAGES_FIELD}.")
         uploads.append(Upload(_clean_file_name(value.filename), value.file.read()))
     if not uploads:
         raise HTTPException(422, f"The form has no image. Send at least one, in a field named {IMAGES_FIELD}.")
@@ -142,7 +161,7 @@ def _form_uploads(form: FormData) -> list[Upload]:
 
 
 def _clean_file_name(filename: str | None) -> str:
-    """The last part of a client's file name, printable and short; it never becomes a path."""
+    """Return the last part of a file name, printable and not too long."""
     last = PurePosixPath((filename or "").replace("\\", "/")).name
     printable = "".join(letter for letter in last if letter.isprintable())
     return printable[-_MAX_NAME_LENGTH:] or "image"

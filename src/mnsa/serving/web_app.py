@@ -1,83 +1,47 @@
-"""The web app: the page, the REST API, and its limits. Nothing is written to disk."""
+"""The web app: the page, the REST API and its error responses. Nothing is written to disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.templating import Jinja2Templates
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 import mnsa
+from mnsa.inference.prediction_table import PredictionTable
 from mnsa.inference.predictor import Predictor
+from mnsa.serving import openapi
 from mnsa.serving.middleware import SecurityMiddleware
-from mnsa.serving.request_queue import METRICS_MEDIA_TYPE, RequestQueue, ServerMetrics
-from mnsa.serving.responses import ResponseBuilder, make_builder
+from mnsa.serving.request_queue import METRICS_MEDIA_TYPE
+from mnsa.serving.responses import CSV_FILE, ZIP_FILE, FileEntry, csv_file, zip_file
 from mnsa.serving.schemas import (
-    COMMON_ERRORS,
-    METRICS_RESPONSE,
-    PREDICT_ERRORS,
-    PREDICT_RESPONSE,
-    REQUEST_BODY,
+    JSON_TYPE,
+    ExportQuery,
+    ExportRequest,
+    ModelInfo,
     PredictQuery,
     PredictResponse,
 )
-from mnsa.serving.service import ModelInfo, OutputNames, make_model_info, predict_upload
-from mnsa.serving.upload import RequestBody, RequestLimits, Upload, read_uploads
-from mnsa.traits import Roles, TraitMeasurer
+from mnsa.serving.service import PredictionService
+from mnsa.serving.upload import RequestBody, RequestLimits, read_json_body, read_uploads
+from mnsa.traits import Roles
 
-_STATIC_FOLDER = Path(__file__).parent / "page"
+T = TypeVar("T")
 
-_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-
-
-def add_static_files(app: FastAPI) -> None:
-    """Serve index.html at /, and each of the other files under its own name."""
-    for file in sorted(_STATIC_FOLDER.iterdir()):
-        if file.suffix in _MEDIA_TYPES:
-            _add_static_file(app, "/" if file.name == "index.html" else f"/{file.name}", file)
-
-
-def _add_static_file(app: FastAPI, path: str, file: Path) -> None:
-    content, media_type = file.read_bytes(), _MEDIA_TYPES[file.suffix]
-
-    async def page() -> Response:
-        return Response(content, media_type=media_type)
-
-    app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
-
-
-_CLIENT_CLOSED_REQUEST = 499  # what the counters call a client that hung up; nobody reads it
-
-
-class ServerState:
-    """What the routes share. roles: what the mask's classes are; None: nothing to measure."""
-
-    def __init__(self, predictor: Predictor, *, name: str, roles: Roles | None, limits: RequestLimits) -> None:
-        self.predictor, self.name, self.roles, self.limits = predictor, name, roles, limits
-        self.names = OutputNames(tuple(predictor.classes), tuple(predictor.mask_classes))
-        self.queue = RequestQueue(limits.queue_size)
-        self.metrics = ServerMetrics(self.queue)
-
-    def measurer(self, px_per_mm: float | None) -> TraitMeasurer | None:
-        """What measures at this scale, or None."""
-        return None if self.roles is None else TraitMeasurer(self.roles, px_per_mm=px_per_mm)
-
-    async def answer(self, uploads: list[Upload], builder: ResponseBuilder) -> bytes:
-        """Answer image by image, each as its turn comes. Raises: HTTPException for the first that can't be."""
-        while uploads:
-            # popped, so that an image's bytes may go once it is answered
-            await self.queue.run(partial(self._answer_one, uploads.pop(0), builder))
-        return await self.queue.run(builder.body)
-
-    def _answer_one(self, upload: Upload, builder: ResponseBuilder) -> None:
-        with self.metrics.seconds.time():
-            builder.add(predict_upload(self.predictor, upload, self.limits.max_pixels))
-        self.metrics.images.inc()
+_STATIC_FOLDER, _TEMPLATE_FOLDER = (Path(__file__).parent / name for name in ("static", "templates"))
+_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FILE_FORMATS = {  # function, file name, media type
+    "csv": (csv_file, CSV_FILE, "text/csv; charset=utf-8"),
+    "zip": (zip_file, ZIP_FILE, "application/zip"),
+}
+_MAX_SHOWN_ERRORS = 5
+_CLIENT_CLOSED_REQUEST = 499  # status in the metrics for a client that disconnected
 
 
 def create_app(
@@ -88,89 +52,141 @@ def create_app(
     limits: RequestLimits | None = None,
     hosts: Collection[str] = (),
 ) -> SecurityMiddleware:
-    """The ASGI app for a predictor. hosts: names beside localhost under which it may be asked for."""
-    server = ServerState(predictor, name=name, roles=roles, limits=limits or RequestLimits())
+    """Create the ASGI app for a predictor. hosts: accepted host names besides localhost. name, roles: see PredictionService."""
+    service = PredictionService(predictor, name=name, roles=roles, limits=limits or RequestLimits())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        server.queue.close()
+        service.queue.close()
 
     app = FastAPI(
         title="mnsa",
         version=mnsa.__version__,
-        summary="Which cultivar is this leaf, and where are its veins?",
-        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        summary="Classifies leaf images by cultivar and segments their veins.",
+        docs_url=None,  # FastAPI's documentation pages load scripts from other servers
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.server = server
-    _add_routes(app, server)
-    add_static_files(app)
+    app.state.service = service
+    app.include_router(_api_routes(service))
+    app.include_router(_page_routes(service))
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_internal_error)
-    paths = {route.path for route in app.routes if hasattr(route, "path")}
-    return SecurityMiddleware(app, hosts=hosts, paths=paths, requests=server.metrics.requests)
+    paths = {"/", *app.openapi()["paths"]}
+    return SecurityMiddleware(app, hosts=hosts, paths=paths, requests=service.metrics.requests)
 
 
-def _add_routes(app: FastAPI, server: ServerState) -> None:
-    @app.post(
-        "/v1/predict", responses={200: PREDICT_RESPONSE, **PREDICT_ERRORS}, openapi_extra=REQUEST_BODY, tags=["answers"]
+def _api_routes(service: PredictionService) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/v1/predict",
+        response_model=PredictResponse,
+        responses={200: openapi.PREDICT_RESPONSE, **openapi.UPLOAD_ERRORS},
+        openapi_extra=openapi.PREDICT_REQUEST,
+        tags=["prediction"],
     )
-    async def predict_images(request: Request, query: Annotated[PredictQuery, Query()]) -> PredictResponse:
-        """Answer for one or several images. All are answered or, with the first that can't be, none."""
-        return await _handle_predict(server, request, query)  # type: ignore[return-value]
+    async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+        """Predict one or several images. If an image can't be predicted, the whole request fails."""
+        async with _request_body(service, request) as body:
+            uploads = await read_uploads(body, service.limits)
+            if query.response_format == "json":
+                results = await _while_connected(request, service.predict_results(uploads, query), service.limits)
+                content = await asyncio.to_thread(PredictResponse(results=results).model_dump_json)
+                return Response(content, media_type=JSON_TYPE)
+            entries = await _while_connected(request, service.predict_entries(uploads, query), service.limits)
+            return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
 
-    @app.get("/v1/model", responses=COMMON_ERRORS, tags=["answers"])
+    @router.post(
+        "/v1/export",
+        response_class=Response,
+        responses={200: openapi.EXPORT_RESPONSE, **openapi.UPLOAD_ERRORS},
+        openapi_extra=openapi.EXPORT_REQUEST,
+        tags=["prediction"],
+    )
+    async def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
+        """Write earlier results as a CSV or ZIP file, without another prediction. The page's downloads use it.
+
+        Take `row`, `mask.png` and `preview` from results of /v1/predict without px_per_mm. For an image that failed,
+        give a row with `image` and `error`.
+        """
+        async with _request_body(service, request) as body:
+            export_request = _parse_export(await read_json_body(body, service.limits))
+            work = service.export_entries(export_request.items, query)
+            entries = await _while_connected(request, work, service.limits)
+            return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
+
+    @router.get("/v1/model", responses=openapi.COMMON_ERRORS, tags=["prediction"])
     async def model() -> ModelInfo:
-        """What the network answers, and what may be asked of it."""
-        return make_model_info(server.name, server.names, server.measurer(None), server.limits)
+        """Describe the network: classes, mask classes with their colors, traits, and the limits of a request."""
+        return service.model_info()
 
-    @app.get("/healthz", responses=COMMON_ERRORS, tags=["running"])
+    @router.get("/healthz", responses=openapi.COMMON_ERRORS, tags=["operation"])
     async def healthz() -> dict[str, str]:
-        """Whether the server answers."""
+        """Check that the server responds."""
         return {"status": "ok"}
 
-    @app.get(
+    @router.get(
         "/metrics",
-        responses={200: METRICS_RESPONSE, **COMMON_ERRORS},
+        responses={200: openapi.METRICS_RESPONSE, **openapi.COMMON_ERRORS},
         response_class=PlainTextResponse,
-        tags=["running"],
+        tags=["operation"],
     )
     async def metrics() -> Response:
-        """Counters for Prometheus."""
-        return Response(server.metrics.text(), media_type=METRICS_MEDIA_TYPE)
+        """Return metrics for Prometheus."""
+        return Response(service.metrics.text(), media_type=METRICS_MEDIA_TYPE)
+
+    return router
 
 
-async def _handle_predict(server: ServerState, request: Request, query: PredictQuery) -> Response:
-    limits = server.limits
-    incoming = RequestBody(request, limits.max_bytes)
+def _page_routes(service: PredictionService) -> APIRouter:
+    """The page at /, and the files of static/. Their media types are fixed here, because Windows may change Python's."""
+    router = APIRouter(include_in_schema=False)
+    templates = Jinja2Templates(_TEMPLATE_FOLDER)
+    files = {file.name: file.read_bytes() for file in _STATIC_FOLDER.iterdir() if file.suffix in _MEDIA_TYPES}
+
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        return templates.TemplateResponse(request, "index.html", {"model": service.model_info()})
+
+    @router.get("/static/{name}")
+    async def static_file(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404)
+        return Response(files[name], media_type=_MEDIA_TYPES[Path(name).suffix])
+
+    return router
+
+
+@asynccontextmanager
+async def _request_body(service: PredictionService, request: Request) -> AsyncIterator[RequestBody]:
+    """Hold a slot of the queue during a request, and read the rest of the body when the request is refused."""
+    body = RequestBody(request, service.limits.max_bytes)
     try:
-        with server.queue.slot():
-            uploads = await read_uploads(incoming, limits)
-            builder = make_builder(query, server.names, server.measurer(query.px_per_mm))
-            body = await _while_connected(request, server.answer(uploads, builder), limits.timeout_s)
+        with service.queue.slot():
+            yield body
     except HTTPException:
-        await incoming.drain()
+        await body.drain()
         raise
-    headers = {"Content-Disposition": f'attachment; filename="{builder.file_name}"'} if builder.file_name else None
-    return Response(body, media_type=builder.media_type, headers=headers)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
-    """Await the work, but not longer than `seconds`, nor when its client has hung up; then what waits is dropped."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T], limits: RequestLimits) -> T:
+    """Await work. Cancel it after the timeout (HTTPException 504) or when the client disconnects (ClientDisconnect)."""
+    task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        done, _ = await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({task, disconnect}, timeout=limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             return task.result()
-        if gone in done:
+        if disconnect in done:
             raise ClientDisconnect
-        raise HTTPException(504, f"There was no answer within {seconds:g} seconds. Send fewer or smaller images.")
+        raise HTTPException(
+            504, f"The prediction did not finish within {limits.timeout_s:g} seconds. Send fewer or smaller images."
+        )
     finally:
         task.cancel()
-        gone.cancel()
+        disconnect.cancel()
 
 
 async def _wait_for_disconnect(request: Request) -> None:
@@ -178,11 +194,29 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
+async def _file_response(table: PredictionTable, entries: list[FileEntry], file_format: str) -> Response:
+    write, name, media_type = _FILE_FORMATS[file_format]
+    content = await asyncio.to_thread(write, table, entries)
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+
+
+def _parse_export(data: bytes) -> ExportRequest:
+    try:
+        return ExportRequest.model_validate_json(data)
+    except ValidationError as error:
+        raise HTTPException(422, _validation_message(error.errors())) from None
+
+
+def _validation_message(errors: Sequence[Any]) -> str:
+    return (
+        "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors[:_MAX_SHOWN_ERRORS]) + "."
+    )
+
+
 async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
-    """One sentence in the form that every refusal has."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101  # what it was registered for
-    problems = [f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}" for problem in error.errors()]
-    return JSONResponse({"detail": "; ".join(problems) + "."}, 422)
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # the type this handler is registered for
+    errors = [{**one, "loc": one["loc"][1:]} for one in error.errors()]  # without "query"
+    return JSONResponse({"detail": _validation_message(errors)}, 422)
 
 
 async def _on_disconnect(_: Request, __: Exception) -> Response:
@@ -190,5 +224,5 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 
 
 async def _on_internal_error(_: Request, __: Exception) -> JSONResponse:
-    """Say no more to the client; the traceback goes to the server's log."""
-    return JSONResponse({"detail": "The server failed. Its log says why."}, 500)
+    """Hide the error from the client. The traceback goes to the server's log."""
+    return JSONResponse({"detail": "Internal error. The server's log has the details."}, 500)

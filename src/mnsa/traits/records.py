@@ -5,7 +5,7 @@ vein, the area fraction of no leaf) is NaN.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -143,6 +143,15 @@ def to_columns(traits: MaskTraits, px_per_mm: float | None) -> dict[str, str]:
     """Values by column; a number that doesn't exist is empty text."""
     parts = {part: record for part in _TRAIT_RECORDS if (record := getattr(traits, part)) is not None}
     return dict(column for part, record in parts.items() for column in _columns(part, record, px_per_mm))
+
+
+def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str]:
+    """Convert columns in pixels, as `to_columns` gives them, to millimeters. Raises: ValueError for text that is no number."""
+    scaled = {}
+    for name, text in columns.items():
+        base, unit, factor = _convert_unit(name, px_per_mm)
+        scaled[base + unit] = _format_value(float(text), factor) if unit and text else text
+    return scaled
 
 
 def _columns(part: str, record: Any, px_per_mm: float | None) -> Iterator[tuple[str, str]]:
