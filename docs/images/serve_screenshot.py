@@ -23,7 +23,7 @@ def main(address: str, out: str, *images: str) -> None:
         page.goto(address)
         page.wait_for_selector("#version:has-text('mnsa')")
         page.set_input_files("#files", images)
-        page.locator(".leaf.done").nth(len(images) - 1).wait_for(timeout=300_000)
+        page.locator(".photo-item.done").nth(len(images) - 1).wait_for(timeout=300_000)
         page.fill("#scale", f"{Image.open(images[0]).width / SYNTH_MM:.2f}")
         page.evaluate("document.activeElement.blur()")
         picture = Image.open(io.BytesIO(page.screenshot()))
