@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/mnsa predict demo/run 'demo/leaves/images/*_001[6-9].jpg' --out demo/answers  # the test images
 
 test: test-fast
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 test-fast: $(READY)
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile

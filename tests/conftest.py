@@ -1,5 +1,6 @@
-"""What the upper rooms' tests share: a drawn data set, a small network, a finished run, and the command line."""
+"""Shared fixtures: a synthetic data set, a small network, a finished run, and the command line."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from mnsa.run_folder import RunFolder
 if TYPE_CHECKING:
     from mnsa.inference.predictor import Predictor
 
-torch.set_num_threads(1)  # the tests' tensors are tiny: a second thread would mostly wait
+# The tests' tensors are tiny: a second thread would mostly wait, also in the processes that tests start.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 BOTH = ("classification", "segmentation")
 ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")
