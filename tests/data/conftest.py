@@ -1,4 +1,4 @@
-"""Small data sets, made by Pillow: 40 x 40 pixels, one colored square a leaf, its mask where the square is."""
+"""Small data sets made with Pillow: 40 x 40 pixels, a bright square as the leaf, its mask at the same place."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,25 +12,26 @@ from mnsa.data.manifest import Manifest, Row
 
 @pytest.fixture
 def draw_leaf() -> Callable[..., None]:
-    """Write an image with a bright square and, on demand, its mask."""
+    """Write an image with a bright square and, if a path is given, its mask."""
 
     def draw(image: Path, mask: Path | None = None, *, at: int = 10, mask_value: int = 255) -> None:
+        square = slice(at, at + 12)
         pixels = np.full((40, 40, 3), 30, np.uint8)
-        pixels[at : at + 12, at : at + 12] = (20, 220, 60)
+        pixels[square, square] = (20, 220, 60)
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(image)
         if mask is not None:
+            values = np.zeros((40, 40), np.uint8)
+            values[square, square] = mask_value
             mask.parent.mkdir(parents=True, exist_ok=True)
-            truth = np.zeros((40, 40), np.uint8)
-            truth[at : at + 12, at : at + 12] = mask_value
-            Image.fromarray(truth).save(mask)
+            Image.fromarray(values).save(mask)
 
     return draw
 
 
 @pytest.fixture
 def leaves(tmp_path: Path, draw_leaf: Callable[..., None]) -> Manifest:
-    """Two cultivars, 10 training and 4 validation leaves, every second with a mask."""
+    """Classes a and b in turn, 10 rows in train and 4 in val; only images of class b have a mask."""
     rows = []
     for n in range(14):
         row = Row(f"{n}.png", f"{n}_mask.png" if n % 2 else "", "ab"[n % 2], "train" if n < 10 else "val")

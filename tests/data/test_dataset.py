@@ -1,5 +1,8 @@
+"""Sampler, data set and data loaders: the same batches for any number of workers, and for a seed."""
+
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -27,52 +30,54 @@ from mnsa.errors import DataError
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 
 
-def rows_of(epoch_sampler: EpochSampler) -> list[int]:
-    return [draw.row for draw in epoch_sampler]
+def rows_in_epoch(sampler: EpochSampler) -> list[int]:
+    return [index.row for index in sampler]
 
 
-def test_an_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
-    shuffled = EpochSampler(50, seed=1, order="shuffled")
-    first = rows_of(shuffled)
-    shuffled.set_epoch(1)
-    second = rows_of(shuffled)
+def test_every_epoch_has_every_row_once_in_another_order() -> None:
+    sampler = EpochSampler(50, seed=1, order="shuffled")
+    first = rows_in_epoch(sampler)
+    sampler.set_epoch(1)
+    second = rows_in_epoch(sampler)
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second
-    assert {draw.epoch for draw in shuffled} == {1}
+    assert {index.epoch for index in sampler} == {1}
 
 
-def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+def test_the_order_depends_only_on_seed_and_epoch() -> None:
     torch.manual_seed(1)
-    first = rows_of(EpochSampler(50, seed=1, order="shuffled"))
+    first = rows_in_epoch(EpochSampler(50, seed=1, order="shuffled"))
     torch.manual_seed(2)
-    assert rows_of(EpochSampler(50, seed=1, order="shuffled")) == first
-    assert rows_of(EpochSampler(50, seed=2, order="shuffled")) != first
+    assert rows_in_epoch(EpochSampler(50, seed=1, order="shuffled")) == first
+    assert rows_in_epoch(EpochSampler(50, seed=2, order="shuffled")) != first
 
 
 @pytest.mark.parametrize("order", ["shuffled", "sequential"])
-def test_processes_share_the_rows_without_overlap(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = []
+def test_distributed_processes_get_different_rows(
+    order: Literal["shuffled", "sequential"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of_rank = []
     for rank in range(3):
         monkeypatch.setattr(dataset, "_rank_and_world_size", lambda rank=rank: (rank, 3))
-        share = EpochSampler(20, seed=1, order=order)
-        shares.append(rows_of(share))
-        assert len(share) == len(shares[-1])
-    together = [row for share in shares for row in share]
-    assert len(set(together)) == len(together)
+        sampler = EpochSampler(20, seed=1, order=order)
+        rows_of_rank.append(rows_in_epoch(sampler))
+        assert len(sampler) == len(rows_of_rank[-1])
+    all_rows = [row for rows in rows_of_rank for row in rows]
+    assert len(set(all_rows)) == len(all_rows)
     if order == "sequential":
-        assert sorted(together) == list(range(20))
+        assert sorted(all_rows) == list(range(20))
     else:
-        assert [len(share) for share in shares] == [6, 6, 6]  # all processes take the same number of steps
+        assert [len(rows) for rows in rows_of_rank] == [6, 6, 6]  # every process does the same number of steps
 
 
-def test_seeds_of_neighbouring_draws_differ() -> None:
+def test_seeds_of_neighboring_indices_differ() -> None:
     seeds = {sample_seed(s, SampleIndex(e, r)) for s in range(4) for e in range(8) for r in range(32)}
     assert len(seeds) == 4 * 8 * 32
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
-def test_seeding_touches_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU's dropout would repeat"))
+def test_seeding_does_not_touch_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU was seeded"))
     seed_cpu_generator(2**64 - 1)
     first = torch.rand(3)
     seed_cpu_generator(2**64 - 1)
@@ -81,84 +86,90 @@ def test_seeding_touches_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None
 
 ZERO, ONE = (0.0,) * 3, (1.0,) * 3
 
-WILD = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3, random_erasing=0.5)
+STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3, random_erasing=0.5)
 
 
-def loaders_of(
+def make_data_module(
     manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, resize_mode: str = "resize",
     cache: DecodedCache | None = None,
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)
     return LeafDataModule(
-        manifest, data, WILD, mean=ZERO, std=ONE, batch_size=batch_size, workers=workers, seed=seed, cache=cache
+        manifest,
+        data,
+        STRONG_AUGMENTATION,
+        mean=ZERO,
+        std=ONE,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        cache=cache,
     )
 
 
-def two_epochs(loaders: LeafDataModule) -> list[Batch]:
-    loader = loaders.train_dataloader()
+def two_epochs(data_module: LeafDataModule) -> list[Batch]:
+    loader = data_module.train_dataloader()
     batches = list(loader)
     loader.sampler.set_epoch(1)
     return batches + list(loader)
 
 
-def equal(some: list[Batch], others: list[Batch]) -> bool:
-    pairs = zip(some, others, strict=True)
+def are_equal(batches: list[Batch], others: list[Batch]) -> bool:
+    pairs = zip(batches, others, strict=True)
     return all(torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks) for a, b in pairs)
 
 
 def test_batches_are_the_same_for_any_number_of_workers(leaves: Manifest) -> None:
-    alone = two_epochs(loaders_of(leaves))
-    assert equal(alone, two_epochs(loaders_of(leaves, workers=1)))
-    assert equal(alone, two_epochs(loaders_of(leaves, workers=2)))
+    expected = two_epochs(make_data_module(leaves))
+    assert are_equal(expected, two_epochs(make_data_module(leaves, workers=1)))
+    assert are_equal(expected, two_epochs(make_data_module(leaves, workers=2)))
 
 
-def test_batches_are_the_same_with_a_cache_of_decoded_images_and_any_number_of_workers(
-    leaves: Manifest, tmp_path: Path
-) -> None:
-    alone, cache = two_epochs(loaders_of(leaves)), DecodedCache(tmp_path / "cache", 10**9)
-    for workers in (2, 1, 0):  # the first two fill the cache together, the others read it
-        assert equal(alone, two_epochs(loaders_of(leaves, workers=workers, cache=cache)))
+def test_batches_are_the_same_with_a_cache_and_any_number_of_workers(leaves: Manifest, tmp_path: Path) -> None:
+    expected, cache = two_epochs(make_data_module(leaves)), DecodedCache(tmp_path / "cache", 10**9)
+    for workers in (2, 1, 0):  # the first two workers fill the cache together
+        assert are_equal(expected, two_epochs(make_data_module(leaves, workers=workers, cache=cache)))
     assert len(list(cache.folder.glob("??/*.rgb"))) == 10
 
 
-def test_another_seed_or_epoch_gives_other_batches(leaves: Manifest) -> None:
-    batches = two_epochs(loaders_of(leaves))
-    assert not equal(batches[:2], batches[2:])
-    assert not equal(batches, two_epochs(loaders_of(leaves, seed=2)))
+def test_another_seed_or_epoch_gives_different_batches(leaves: Manifest) -> None:
+    batches = two_epochs(make_data_module(leaves))
+    assert not are_equal(batches[:2], batches[2:])
+    assert not are_equal(batches, two_epochs(make_data_module(leaves, seed=2)))
 
 
-def test_loading_leaves_the_global_generator_alone(leaves: Manifest) -> None:
+def test_loading_does_not_change_the_global_generator(leaves: Manifest) -> None:
     before = torch.get_rng_state()
-    two_epochs(loaders_of(leaves))
+    two_epochs(make_data_module(leaves))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_batch_holds_images_masks_and_labels(leaves: Manifest) -> None:
-    batch = next(iter(loaders_of(leaves).train_dataloader()))
+def test_a_batch_has_images_masks_and_labels(leaves: Manifest) -> None:
+    batch = next(iter(make_data_module(leaves).train_dataloader()))
     assert batch.images.shape == (4, 3, 32, 32)
     assert batch.masks.shape == (4, 32, 32)
     assert (batch.images.dtype, batch.masks.dtype, batch.labels.dtype) == (torch.float32, torch.int64, torch.int64)
     without_mask = (batch.masks == IGNORE_INDEX).all(dim=(1, 2))
-    assert torch.equal(without_mask, batch.labels == 0)  # the fixture gives masks to cultivar b alone
+    assert torch.equal(without_mask, batch.labels == 0)  # only images of class b have a mask
 
 
-def test_training_never_ends_on_a_batch_of_one(leaves: Manifest) -> None:
+def test_a_smaller_last_training_batch_is_dropped(leaves: Manifest) -> None:
     nine = replace(leaves, rows=leaves.rows[1:])
-    assert [len(batch.labels) for batch in loaders_of(nine).train_dataloader()] == [4, 4]
-    assert [len(batch.labels) for batch in loaders_of(nine, batch_size=16).train_dataloader()] == [9]
+    assert [len(batch.labels) for batch in make_data_module(nine).train_dataloader()] == [4, 4]
+    assert [len(batch.labels) for batch in make_data_module(nine, batch_size=16).train_dataloader()] == [9]
 
 
-def test_validation_keeps_all_rows_in_their_order(leaves: Manifest) -> None:
-    batches = list(loaders_of(leaves, batch_size=3).val_dataloader())
+def test_validation_has_all_rows_in_order(leaves: Manifest) -> None:
+    batches = list(make_data_module(leaves, batch_size=3).val_dataloader())
     assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1, 0, 1]
     transform = eval_transform(DataConfig(size=(32, 32)), ZERO, ONE)
     expected = [transform(read_sample(leaves, row).image)[0] for row in leaves.split("val").rows]
     torch.testing.assert_close(torch.cat([batch.images for batch in batches]), torch.stack(expected))
 
 
-def test_whole_images_of_different_sizes_are_validated_one_by_one(leaves: Manifest, tmp_path: Path) -> None:
+def test_validation_with_crop_has_batches_of_one_whole_image(leaves: Manifest, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(tmp_path / "10.png")
-    shapes = [tuple(batch.images.shape[-2:]) for batch in loaders_of(leaves, resize_mode="crop").val_dataloader()]
+    shapes = [tuple(batch.images.shape[-2:]) for batch in make_data_module(leaves, resize_mode="crop").val_dataloader()]
     assert shapes == [(50, 60), (40, 40), (40, 40), (40, 40)]
 
 
@@ -167,7 +178,7 @@ def test_a_sample_carries_the_group_of_its_row(leaves: Manifest) -> None:
     assert read_sample(leaves, leaves.rows[0]).group is None
 
 
-def test_a_row_without_a_label_learns_from_its_mask_alone(leaves: Manifest) -> None:
+def test_a_row_without_a_label_has_no_label_index(leaves: Manifest) -> None:
     row = replace(leaves.rows[1], label="")
     sample = read_sample(leaves, row)
     assert sample.label == NO_LABEL
@@ -175,43 +186,43 @@ def test_a_row_without_a_label_learns_from_its_mask_alone(leaves: Manifest) -> N
     assert sample.path == "1.png"
 
 
-def test_a_row_without_label_and_mask_is_refused_by_name(leaves: Manifest) -> None:
-    useless = replace(leaves, rows=(Row("0.png"),))
+def test_a_row_without_label_and_mask_is_refused(leaves: Manifest) -> None:
+    unusable = replace(leaves, rows=(Row("0.png"),))
     with pytest.raises(DataError, match=r"0\.png has neither label nor mask"):
-        LeafDataset(useless, eval_transform(DataConfig(), ZERO, ONE), seed=1)
+        LeafDataset(unusable, eval_transform(DataConfig(), ZERO, ONE), seed=1)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_empty_split_is_refused(leaves: Manifest, split: str) -> None:
     with pytest.raises(DataError, match=f"no row with split `{split}`"):
-        loaders_of(replace(leaves, rows=tuple(row for row in leaves.rows if row.split != split)))
+        make_data_module(replace(leaves, rows=tuple(row for row in leaves.rows if row.split != split)))
 
 
-def test_a_mask_of_another_size_is_refused_by_name(leaves: Manifest, tmp_path: Path) -> None:
+def test_a_mask_of_another_size_than_its_image_is_refused(leaves: Manifest, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 39), np.uint8)).save(tmp_path / "1_mask.png")
-    dataset = LeafDataset(leaves, eval_transform(DataConfig(), ZERO, ONE), seed=1)
+    leaf_dataset = LeafDataset(leaves, eval_transform(DataConfig(), ZERO, ONE), seed=1)
     with pytest.raises(DataError, match=r"1_mask\.png has \(height, width\) \(40, 39\)"):
-        dataset[SampleIndex(0, 1)]
+        leaf_dataset[SampleIndex(0, 1)]
 
 
-def test_class_weights_make_every_class_count_alike() -> None:
+def test_class_weights_are_inverse_frequencies() -> None:
     labels = ["a"] * 6 + ["b"] * 2
     rows = [Row(f"{n}.png", label=label, split="train") for n, label in enumerate(labels)]
     rows += [Row("v.png", label="a", split="val"), Row("u.png", split="train")]
-    weights = class_weights(Manifest("n", Path("/"), ("a", "b", "never seen"), (), tuple(rows)))
+    weights = class_weights(Manifest("n", Path("/"), ("a", "b", "no images"), (), tuple(rows)))
     torch.testing.assert_close(weights, torch.tensor([0.5, 1.5, 0.0]))
 
 
-class Recorder(LightningModule):
-    """Learns nothing and remembers what it was shown."""
+class RecordingModule(LightningModule):
+    """Records the batches that it gets, and does not train."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.shown: list[Tensor] = []
+        self.images: list[Tensor] = []
 
     def training_step(self, batch: Batch) -> Tensor:
-        self.shown.append(batch.images)
+        self.images.append(batch.images)
         return self.weight * 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -219,30 +230,30 @@ class Recorder(LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's, with the newest torch
-def test_lightning_tells_the_sampler_the_epoch(leaves: Manifest, tmp_path: Path) -> None:
-    recorder = Recorder()
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # from Lightning, with the newest torch
+def test_lightning_sets_the_epoch_of_the_sampler(leaves: Manifest, tmp_path: Path) -> None:
+    module = RecordingModule()
     trainer = Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path, log_every_n_steps=1,
     )  # fmt: skip
-    trainer.fit(recorder, train_dataloaders=loaders_of(leaves).train_dataloader())
-    expected = [batch.images for batch in two_epochs(loaders_of(leaves))]
-    assert all(torch.equal(a, b) for a, b in zip(recorder.shown, expected, strict=True))
+    trainer.fit(module, train_dataloaders=make_data_module(leaves).train_dataloader())
+    expected = [batch.images for batch in two_epochs(make_data_module(leaves))]
+    assert all(torch.equal(a, b) for a, b in zip(module.images, expected, strict=True))
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(leaves: Manifest, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((600, 800, 3), np.uint8)).save(tmp_path / "0.png")  # 1.4 MB when decoded
-    dataset = LeafDataset(leaves, eval_transform(DataConfig(size=(32, 32)), ZERO, ONE), seed=1)
+    leaf_dataset = LeafDataset(leaves, eval_transform(DataConfig(size=(32, 32)), ZERO, ONE), seed=1)
 
     def resident_kib() -> int:
         status = Path("/proc/self/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
     for _ in range(20):
-        dataset[SampleIndex(0, 0)]
+        leaf_dataset[SampleIndex(0, 0)]
     before = resident_kib()
-    for _ in range(200):  # 280 MB, were they held
-        dataset[SampleIndex(0, 0)]
+    for _ in range(200):  # 280 MB if they were kept
+        leaf_dataset[SampleIndex(0, 0)]
     assert resident_kib() - before < 50_000

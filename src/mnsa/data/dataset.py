@@ -1,6 +1,6 @@
-"""Row -> Sample -> Batch: the dataset, its sampler, and the data loaders of training and validation.
+"""From rows to batches: data set, sampler, and the data loaders of training and validation.
 
-The order of the images depends on seed and epoch alone, not on worker processes.
+The order of the images depends only on seed and epoch, not on the number of worker processes.
 B batch; H, W image size; h, w network input size, in pixels; K classes.
 """
 
@@ -23,17 +23,25 @@ from mnsa.structures import Batch, Sample
 
 
 class SampleIndex(NamedTuple):
-    """One visit to one image. It travels to the worker process, so every worker knows the epoch."""
+    """Index of an image in an epoch. It is sent to the worker process, so every worker knows the epoch."""
 
     epoch: int
     row: int
 
 
-class EpochSampler(Sampler[SampleIndex]):
-    """Visits every row once an epoch; with several processes each has its share.
+class DatasetItem(NamedTuple):
+    """One network input: image float32 (3, h, w), mask int64 (h, w), label."""
 
-    order: `shuffled` anew each epoch, in shares of equal size (the few images left over differ from epoch to epoch);
-    `sequential`: as listed, each image in exactly one process.
+    image: Tensor
+    mask: Tensor
+    label: int
+
+
+class EpochSampler(Sampler[SampleIndex]):
+    """Yields the index of every row once per epoch. With distributed training, each process gets a part of the rows.
+
+    size: number of rows. order: `shuffled`: in another order each epoch; all processes get equally many rows, and the
+    few rows left over change from epoch to epoch. `sequential`: in order; every row is in exactly one process.
     """
 
     def __init__(self, size: int, *, seed: int, order: Literal["shuffled", "sequential"]) -> None:
@@ -43,64 +51,25 @@ class EpochSampler(Sampler[SampleIndex]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0; Lightning calls this, also after a resume."""
+        """Set the epoch, counted from 0. Lightning calls this, also after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._rows())
+        return len(self._row_indices())
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        return (SampleIndex(self.epoch, int(row)) for row in self._rows())
+        return (SampleIndex(self.epoch, int(row)) for row in self._row_indices())
 
-    def _rows(self) -> np.ndarray:
-        rank, world = _rank_and_world_size()
+    def _row_indices(self) -> np.ndarray:
+        rank, world_size = _rank_and_world_size()
         if self.order == "sequential":
-            return np.arange(rank, self.size, world)
+            return np.arange(rank, self.size, world_size)
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        return order[rank : self.size - self.size % world : world]
-
-
-def sample_seed(seed: int, index: SampleIndex) -> int:
-    """Mix seed, epoch and row into the 64-bit seed of one image's random changes."""
-    return int(np.random.SeedSequence((seed, *index)).generate_state(1, np.uint64)[0])
-
-
-def seed_cpu_generator(seed: int) -> None:
-    """Seed torch's CPU generator alone: torch.manual_seed would reset a GPU's dropout at every image as well."""
-    torch.default_generator.manual_seed(seed)
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-class DatasetItem(NamedTuple):
-    """One image ready for the network: image float32 (3, h, w), mask int64 (h, w), label."""
-
-    image: Tensor
-    mask: Tensor
-    label: int
-
-
-def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = None) -> Sample:
-    """Read an image with its mask and label. cache: where decoded images are found or kept.
-
-    Raises: DataError naming the file, also when mask and image differ in size.
-    """
-    path = manifest.image_path(row)
-    pixels = read_pixels(path) if cache is None else cache.read(path)
-    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    mask = read_mask(manifest.mask_path(row), len(manifest.mask_classes)) if row.mask else None
-    if mask is not None and mask.shape != image.shape[-2:]:
-        sizes = f"{tuple(mask.shape)}, its image {row.image} {tuple(image.shape[-2:])}"
-        raise DataError(f"Mask {row.mask} has (height, width) {sizes}. They must be equal.")
-    return Sample(row.image, image, mask, manifest.label_index(row), row.group or None)
+        return order[rank : self.size - self.size % world_size : world_size]
 
 
 class LeafDataset(Dataset[DatasetItem]):
-    """The rows of a manifest, transformed; a SampleIndex's random changes depend on seed, epoch and row alone.
+    """The images of a manifest, transformed. The random augmentation of an index depends on seed, epoch and row only.
 
     Raises: DataError when a row has neither label nor mask.
     """
@@ -110,7 +79,9 @@ class LeafDataset(Dataset[DatasetItem]):
     ) -> None:
         for row in manifest.rows:
             if not row.label and not row.mask:
-                raise DataError(f"{manifest.name}: {row.image} has neither label nor mask; there is nothing to learn.")
+                raise DataError(
+                    f"{manifest.name}: {row.image} has neither label nor mask. Add one, or empty its split."
+                )
         self.manifest = manifest
         self.transform = transform
         self.seed = seed
@@ -127,16 +98,11 @@ class LeafDataset(Dataset[DatasetItem]):
         return DatasetItem(image, mask, sample.label)
 
 
-def collate_batch(items: Sequence[DatasetItem]) -> Batch:
-    """Stack items of one size into a Batch."""
-    images, masks, labels = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(labels))
-
-
 class LeafDataModule(LightningDataModule):
-    """The training and validation loaders of a manifest; there is no way from here to its test rows.
+    """The data loaders of training and validation. It has no access to the test rows.
 
-    mean, std: per channel, for values in 0..1. batch_size: of one process. Raises: DataError when a split is empty.
+    mean, std: per channel, for pixel values in 0..1. batch_size: per process.
+    Raises: DataError when there are no training or no validation rows.
     """
 
     def __init__(
@@ -147,40 +113,77 @@ class LeafDataModule(LightningDataModule):
         super().__init__()
         for split in ("train", "val"):
             if not manifest.split(split).rows:
-                raise DataError(f"{manifest.name} has no row with split `{split}`. Name some in manifest.csv.")
+                raise DataError(f"{manifest.name} has no row with split `{split}`. Assign some in manifest.csv.")
         train, val = train_transform(data, augment, mean, std), eval_transform(data, mean, std)
         self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache)
         self.val_set = LeafDataset(manifest.split("val"), val, seed=seed, cache=cache)
         self.batch_size = batch_size
-        self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images differ in size
+        self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[DatasetItem]:
-        """Shuffle anew each epoch. A last, smaller batch is left out: BatchNorm can't learn from a single image."""
+        """Shuffled batches. A smaller last batch is dropped, because BatchNorm needs more than one image."""
         sampler = EpochSampler(len(self.train_set), seed=self.train_set.seed, order="shuffled")
-        return self._loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
+        return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[DatasetItem]:
-        """Keep the manifest's order, without random changes."""
+        """Batches in the manifest's order, without augmentation."""
         sampler = EpochSampler(len(self.val_set), seed=self.val_set.seed, order="sequential")
-        return self._loader(self.val_set, sampler, self.val_batch_size, drop_last=False)
+        return self._make_loader(self.val_set, sampler, self.val_batch_size, drop_last=False)
 
-    def _loader(
-        self, dataset: LeafDataset, sampler: EpochSampler, size: int, *, drop_last: bool
+    def _make_loader(
+        self, dataset: LeafDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool
     ) -> DataLoader[DatasetItem]:
         return DataLoader(
-            dataset, batch_size=size, sampler=sampler, drop_last=drop_last, collate_fn=collate_batch,
+            dataset, batch_size=batch_size, sampler=sampler, drop_last=drop_last, collate_fn=collate_batch,
             num_workers=self.workers, persistent_workers=self.workers > 0,
-            generator=torch.Generator(),  # its own: the global one must not depend on the number of workers
+            generator=torch.Generator(),  # else the state of the global generator depends on the number of workers
         )  # fmt: skip
 
 
-def class_weights(manifest: Manifest) -> Tensor:
-    """Weigh classes by their inverse frequency in the training rows: float32 (K,).
+def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = None) -> Sample:
+    """Read an image with its mask and label. cache: used to decode each image only once.
 
-    The mean over classes that occur is 1; a class that doesn't occur weighs 0.
+    Raises: DataError with the file, also when mask and image differ in size.
+    """
+    path = manifest.image_path(row)
+    pixels = read_pixels(path) if cache is None else cache.read(path)
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    mask = read_mask(manifest.mask_path(row), len(manifest.mask_classes)) if row.mask else None
+    if mask is not None and mask.shape != image.shape[-2:]:
+        sizes = f"{tuple(mask.shape)}, its image {row.image} {tuple(image.shape[-2:])}"
+        raise DataError(f"Mask {row.mask} has (height, width) {sizes}. They must be equal.")
+    return Sample(row.image, image, mask, manifest.label_index(row), row.group or None)
+
+
+def collate_batch(items: Sequence[DatasetItem]) -> Batch:
+    """Stack items of equal size: images float32 (B, 3, h, w), masks int64 (B, h, w), labels int64 (B,)."""
+    images, masks, labels = zip(*items, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(labels))
+
+
+def sample_seed(seed: int, index: SampleIndex) -> int:
+    """Combine seed, epoch and row to the 64-bit seed of one image's augmentation."""
+    return int(np.random.SeedSequence((seed, *index)).generate_state(1, np.uint64)[0])
+
+
+def seed_cpu_generator(seed: int) -> None:
+    """Seed torch's CPU generator only. torch.manual_seed would also repeat a GPU's dropout masks for every image."""
+    torch.default_generator.manual_seed(seed)
+
+
+def class_weights(manifest: Manifest) -> Tensor:
+    """Weight the classes by their inverse frequency in the training rows: float32 (K,).
+
+    The mean over the classes with images is 1; a class without images has weight 0.
     """
     labels = [manifest.label_index(row) for row in manifest.split("train").rows if row.label]
     counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=len(manifest.classes)).float()
     weights = torch.where(counts > 0, 1 / counts, 0.0)
     return weights * (counts > 0).sum() / weights.sum()
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

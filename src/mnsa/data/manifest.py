@@ -1,4 +1,4 @@
-"""A data set on disk: `manifest.csv` (one row per image) beside `dataset.toml` (names and classes)."""
+"""A data set on disk: `manifest.csv` (one row per image) and `dataset.toml` (name, root, classes, mask classes)."""
 
 import csv
 import hashlib
@@ -45,12 +45,15 @@ __all__ = [
     "write_manifest_files",
 ]
 
+_TOML_KEYS = ("name", "root", "classes", "mask_classes")
+
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the data is. root: absolute; where the paths start.
+    """The content of a data set.
 
-    mask_classes: () no masks; one name: pixel 0 is background, 1 or 255 the class; more: pixel value = index.
+    root: absolute path that the paths of the rows are relative to. classes: names of the labels. mask_classes: names of
+    the mask classes. Empty: no masks. One name: pixel 0 is background, 1 or 255 is the class. M names: pixel = index.
     """
 
     name: str
@@ -60,72 +63,72 @@ class Manifest:
     rows: tuple[Row, ...]
 
     def split(self, name: str) -> "Manifest":
-        """Keep the rows of one split only."""
+        """Return the manifest with the rows of one split only."""
         return replace(self, rows=tuple(row for row in self.rows if row.split == name))
 
     def image_path(self, row: Row) -> Path:
-        """Locate the image. Raises: DataError when a link leads out of the root."""
+        """Return the absolute path of the image. Raises: DataError when a link points out of the root."""
         return resolve_inside(self.root, row.image)
 
     def mask_path(self, row: Row) -> Path:
-        """Locate the mask. Raises: DataError when a link leads out of the root."""
+        """Return the absolute path of the mask. Raises: DataError when a link points out of the root."""
         return resolve_inside(self.root, row.mask)
 
     def label_index(self, row: Row) -> int:
-        """Look up the row's label in `classes`, or NO_LABEL."""
-        return self._index_of_class[row.label] if row.label else NO_LABEL
+        """Return the index of the row's label in `classes`, or NO_LABEL."""
+        return self._class_index[row.label] if row.label else NO_LABEL
 
     def digest(self) -> str:
-        """Hash what the manifest says (SHA-256, hex): the same wherever the files lie; the pixels don't count."""
+        """Return the SHA-256 of the two files' content, in hex. The root and the image files are not included."""
         return hashlib.sha256((_toml_text(self, root=".") + _csv_text(self.rows)).encode()).hexdigest()
 
     @cached_property
-    def _index_of_class(self) -> dict[str, int]:
+    def _class_index(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.classes)}
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """Read a data set's two files; no image is touched: a manifest of 24,000 rows must load in a moment.
+    """Read and validate the two files of a data set. No image is opened, so 24,000 rows load in a moment.
 
-    Raises: DataError naming file, line and fix.
+    Raises: DataError with file, line and fix.
     """
-    manifest, places = _read_manifest_files(Path(folder), raise_finding)
-    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, raise_finding)
+    manifest, locations = _read_files(Path(folder), raise_finding)
+    validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, raise_finding)
     return manifest
 
 
 def scan_manifest(folder: Path) -> tuple[Manifest, list[Finding]]:
-    """Read what can be read of a data set's two files, and list what `read_manifest` would refuse.
+    """Read the two files of a data set as far as possible.
 
-    The manifest keeps the rows whose files can be looked for, each image once. Raises: DataError when the names or the
-    table as a whole can't be read, as nothing can be said of the rows then.
+    Returns: a manifest of the rows whose paths are inside the root, each image once, and everything that
+    `read_manifest` refuses. Raises: DataError when dataset.toml, or the table as a whole, can't be read.
     """
     findings: list[Finding] = []
-    manifest, places = _read_manifest_files(folder, findings.append)
-    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, findings.append)
-    kept: dict[str, Row] = {}
+    manifest, locations = _read_files(folder, findings.append)
+    validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, findings.append)
+    usable: dict[str, Row] = {}
     for row in manifest.rows:
         if is_inside_root(row.image):
             mask = row.mask if row.mask and is_inside_root(row.mask) else ""
-            kept.setdefault(posixpath.normpath(row.image), replace(row, mask=mask))
-    return replace(manifest, rows=tuple(kept.values())), findings
+            usable.setdefault(posixpath.normpath(row.image), replace(row, mask=mask))
+    return replace(manifest, rows=tuple(usable.values())), findings
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write a data set's two files into a new folder, which appears whole or not at all.
+    """Write the two files of a data set into a new folder; on an error there is no folder.
 
-    Raises: DataError when the folder exists or the manifest could not be read back.
+    Raises: DataError when the folder exists, or when the rows are invalid.
     """
-    with new_dataset_folder(folder) as unfinished:
-        write_manifest_files(manifest, unfinished)
+    with new_dataset_folder(folder) as temporary:
+        write_manifest_files(manifest, temporary)
 
 
 def write_manifest_files(manifest: Manifest, folder: Path) -> None:
-    """Write `manifest.csv` and `dataset.toml` into `folder`, for those who fill a `new_dataset_folder` themselves."""
+    """Write the two files of a data set into an existing folder. Raises: DataError when the rows are invalid."""
     if not manifest.rows:
-        raise DataError(f"{manifest.name} lists no images.")
-    places = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
-    validate_rows(manifest.rows, places, manifest.classes, manifest.mask_classes, raise_finding)
+        raise DataError(f"{manifest.name} has no images.")
+    locations = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
+    validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, raise_finding)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
     (folder / "manifest.csv").write_text(_csv_text(manifest.rows), encoding="utf-8", newline="")
     (folder / "dataset.toml").write_text(_toml_text(manifest, root), encoding="utf-8", newline="\n")
@@ -138,35 +141,33 @@ def new_dataset_folder(folder: Path) -> Iterator[Path]:
         yield temporary
 
 
-def _read_manifest_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest, list[str]]:
-    """Read names and rows; the second is file and line of each row."""
-    described = _read_dataset_toml(folder / "dataset.toml", home=folder)
+def _read_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest, list[str]]:
+    """Read the two files: a manifest that is not validated, and file and line of each row."""
+    without_rows = _read_dataset_toml(folder / "dataset.toml", folder)
     path = folder / "manifest.csv"
-    columns, lines = read_csv(path, on_finding)
+    columns, csv_rows = read_csv(path, on_finding)
     if "image" not in columns:
         raise DataError(f"{path} has no column 'image'; its columns are {', '.join(columns)}.")
-    if not lines:
-        raise DataError(f"{path} lists no images.")
-    return replace(described, rows=tuple(parse_row(line, on_finding) for line in lines)), [
-        line.location for line in lines
-    ]
+    if not csv_rows:
+        raise DataError(f"{path} has no rows.")
+    rows = tuple(parse_row(row, on_finding) for row in csv_rows)
+    return replace(without_rows, rows=rows), [row.location for row in csv_rows]
 
 
-def _read_dataset_toml(path: Path, home: Path) -> Manifest:
+def _read_dataset_toml(path: Path, folder: Path) -> Manifest:
     try:
         tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"There is no {path}, so {home} is no data set. `mnsa import` makes one.") from None
+        raise DataError(f"There is no {path}, so {folder} is no data set. Create one with `mnsa import`.") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} can't be read as TOML: {error}.") from None
-    unknown = set(tree) - {"name", "root", "classes", "mask_classes"}
-    if unknown:
-        raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: name, root, classes, mask_classes.")
-    name, root = tree.get("name", home.resolve().name), tree.get("root", ".")
+    if unknown := set(tree) - set(_TOML_KEYS):
+        raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: {', '.join(_TOML_KEYS)}.")
+    name, root = tree.get("name", folder.resolve().name), tree.get("root", ".")
     if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > MAX_PATH_LENGTH:
         raise DataError(f"{path}: name and root must be text, and root a path.")
     classes, mask_classes = (_parse_names(tree, key, path) for key in ("classes", "mask_classes"))
-    return Manifest(name, (home / root).resolve(), classes, mask_classes, rows=())
+    return Manifest(name, (folder / root).resolve(), classes, mask_classes, rows=())
 
 
 def _parse_names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
@@ -174,24 +175,25 @@ def _parse_names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ..
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise DataError(f'{path}: {key} is {names!r}; expected a list of names such as ["healthy", "rust"].')
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: the names in {key} must differ, got {', '.join(names)}.")
+        raise DataError(f"{path}: the names in {key} must be different, got {', '.join(names)}.")
     return tuple(names)
 
 
-def _csv_text(rows: tuple[Row, ...]) -> str:
-    extras = sorted({name for row in rows for name in row.extra})
-    lines = [(*COLUMNS, *extras), *(_row_cells(row, extras) for row in rows)]
-    # csv quotes a cell for the line ends that it writes itself; read back, a bare carriage return ends a line too.
-    returns = any("\r" in cell for line in lines for cell in line)
+def _csv_text(rows: Sequence[Row]) -> str:
+    extra_columns = sorted({name for row in rows for name in row.extra})
+    lines = [(*COLUMNS, *extra_columns), *(_cells(row, extra_columns) for row in rows)]
+    # The writer quotes cells with \n, its line end, but not cells with \r, which ends a line when it is read.
+    has_returns = any("\r" in cell for line in lines for cell in line)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
     writer.writerows(lines)
     return text.getvalue()
 
 
-def _row_cells(row: Row, extras: Sequence[str]) -> tuple[str, ...]:
+def _cells(row: Row, extra_columns: Sequence[str]) -> tuple[str, ...]:
     scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
-    return row.image, row.mask, row.label, row.split, row.group, scale, *(row.extra.get(name, "") for name in extras)
+    extra = (row.extra.get(name, "") for name in extra_columns)
+    return row.image, row.mask, row.label, row.split, row.group, scale, *extra
 
 
 def _toml_text(manifest: Manifest, root: str) -> str:

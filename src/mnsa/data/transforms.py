@@ -1,6 +1,6 @@
-"""From an image and its mask to the network's input: torchvision v2 transforms for training and evaluation.
+"""From an image and its mask to a network input: torchvision v2 transforms for training and evaluation.
 
-H, W image size; h, w network input size, in pixels. All randomness is drawn from torch's global generator.
+H, W image size; h, w network input size, in pixels. Random numbers come from torch's global generator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,14 @@ from mnsa.structures import IGNORE_INDEX
 
 MIN_INPUT_PX = 32  # one cell of the network's deepest level
 
-# What an image shows beyond its border is black; what its mask says there, nobody knows.
+# Fill of pixels from outside the image, after a rotation or zoom: black in the image, unknown in the mask.
 _BORDER_FILL: Mapping[type, int] = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE_INDEX}
 
 
 class Transform:
-    """Moves an image and its mask together, then normalises the image.
+    """Transforms an image together with its mask, then the image alone.
 
-    Takes image uint8 (3, H, W) and mask uint8 (H, W) or None; gives image float32 (3, h, w) and mask int64 (h, w),
-    all NO_MASK where no mask was given.
+    joint: steps for both. image_only: steps for the image; they must convert it to float32.
     """
 
     def __init__(self, joint: Sequence[v2.Transform], image_only: Sequence[v2.Transform]) -> None:
@@ -34,20 +33,23 @@ class Transform:
         self.image_only = v2.Compose(image_only)
 
     def __call__(self, image: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Apply both halves; the second sees the image alone."""
+        """Transform image uint8 (3, H, W) and mask uint8 (H, W) or None.
+
+        Returns: image float32 (3, h, w) and mask int64 (h, w); without a mask, all pixels are IGNORE_INDEX.
+        """
         if mask is None:
-            moved = self.joint(tv_tensors.Image(image))
-            moved_mask = torch.full(moved.shape[-2:], IGNORE_INDEX)
+            joint_image = self.joint(tv_tensors.Image(image))
+            joint_mask = torch.full(joint_image.shape[-2:], IGNORE_INDEX)
         else:
-            moved, moved_mask = self.joint(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        finished: Tensor = self.image_only(moved)
-        return finished.as_subclass(Tensor), moved_mask.as_subclass(Tensor).long()
+            joint_image, joint_mask = self.joint(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        network_input: Tensor = self.image_only(joint_image)
+        return network_input.as_subclass(Tensor), joint_mask.as_subclass(Tensor).long()
 
 
 def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the training recipe. mean, std: per channel, for values in 0..1.
+    """Build the transform of training, with augmentation. mean, std: per channel, for pixel values in 0..1.
 
-    Raises: ConfigError for quarter turns of inputs that are not square.
+    Raises: ConfigError when augment.rot90 is used with inputs that are not square.
     """
     if augment.rot90 and data.size[0] != data.size[1]:
         raise ConfigError(f"augment.rot90 needs square inputs, but data.size is {data.size}. Set it to 0.")
@@ -57,16 +59,16 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
 
 
 def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the evaluation recipe: resizing without randomness.
+    """Build the transform of evaluation and prediction, without random steps.
 
-    With resize_mode `crop` the image keeps its own size; one with a side under MIN_INPUT_PX is padded as in training.
+    With resize_mode `crop`, the image keeps its size; sides below MIN_INPUT_PX are padded as in training.
     """
     resize = ResizeTo(data.size) if data.resize_mode == "resize" else PadTo((MIN_INPUT_PX, MIN_INPUT_PX))
     return Transform([resize], _normalize(mean, std))
 
 
 def center_crop_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Build the released code's evaluation recipe: zero-padded, center crop. Source: method section 2."""
+    """Build the evaluation transform of the upstream code: zero padding and center crop. Source: method section 2."""
     resize = [ResizeTo(data.size)] if data.resize_mode == "resize" else [PadTo(data.size), v2.CenterCrop(data.size)]
     return Transform(resize, _normalize(mean, std))
 
@@ -74,7 +76,7 @@ def center_crop_transform(data: DataConfig, mean: Sequence[float], std: Sequence
 class ResizeTo(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """Resizes to (h, w): images bilinear with antialiasing, masks by the nearest pixel center.
 
-    v2.Resize takes the nearest corner, which shifts a mask by up to half a pixel against its image.
+    v2.Resize takes the nearest corner instead, which shifts a mask by up to half a pixel against its image.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -82,21 +84,21 @@ class ResizeTo(v2.Transform):  # type: ignore[misc]  # torchvision has no types
         self.size = list(size)
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ARG002
-        """Resize one of the two."""
+        """Resize an image or a mask."""
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.Mask(F.resize_image(inpt[None], self.size, InterpolationMode.NEAREST_EXACT)[0])
         return F.resize(inpt, self.size, InterpolationMode.BILINEAR, antialias=True)
 
 
 class PadTo(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """Zero-pads right and bottom until both sides reach (h, w). Source: method.md, section 2."""
+    """Pads with 0 at the right and at the bottom to at least (h, w). Source: method section 2."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:  # noqa: ARG002
-        """Pad one of the two."""
+        """Pad an image or a mask."""
         height, width = inpt.shape[-2:]
         return F.pad(inpt, [0, 0, max(0, self.size[1] - width), max(0, self.size[0] - height)])
 
@@ -105,12 +107,12 @@ class RandomRot90(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
     """Rotates by 90, 180 or 270 degrees, without interpolation."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Draw the number of quarters."""
-        return {"quarters": int(torch.randint(1, 4, ()))}
+        """Draw the number of rotations by 90 degrees."""
+        return {"k": int(torch.randint(1, 4, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Rotate one of the two."""
-        return tv_tensors.wrap(torch.rot90(inpt, params["quarters"], dims=(-2, -1)), like=inpt)
+        """Rotate an image or a mask."""
+        return tv_tensors.wrap(torch.rot90(inpt, params["k"], dims=(-2, -1)), like=inpt)
 
 
 def _geometric_transforms(augment: AugmentConfig) -> list[v2.Transform]:
@@ -123,14 +125,14 @@ def _geometric_transforms(augment: AugmentConfig) -> list[v2.Transform]:
         steps.append(v2.RandomApply([RandomRot90()], augment.rot90))
     if augment.rotation_deg or augment.zoom:
         scale = (1 - augment.zoom, 1 + augment.zoom)
-        bilinear = InterpolationMode.BILINEAR  # masks are always moved by the nearest pixel
+        bilinear = InterpolationMode.BILINEAR  # for images; masks always use the nearest pixel
         steps.append(v2.RandomAffine(augment.rotation_deg, scale=scale, interpolation=bilinear, fill=_BORDER_FILL))
     return steps
 
 
 def _color_transforms(augment: AugmentConfig) -> list[v2.Transform]:
-    share = augment.color_jitter
-    return [v2.ColorJitter(brightness=share, contrast=share, saturation=share)] if share else []
+    strength = augment.color_jitter
+    return [v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)] if strength else []
 
 
 def _normalize(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
