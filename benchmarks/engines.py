@@ -73,14 +73,14 @@ def rivals(network: Network, images: Tensor, folder: Path) -> Iterator[tuple[str
             name = f"{engine} {precision}"
             target = folder / name.replace(" ", "-")
             target.mkdir()
-            write_artifact(target, network, card(network, engine, precision), calibration(images))
+            write_artifact(target, network, export_spec(network, engine, precision), calibration(images))
             gc.collect()
             yield name, open_artifact(target, engine)
             shutil.rmtree(target)
 
 
-def card(network: Network, engine: EngineName, precision: Precision) -> ExportSpec:
-    """A card of a network that belongs to no run."""
+def export_spec(network: Network, engine: EngineName, precision: Precision) -> ExportSpec:
+    """Make the spec of a network that belongs to no run."""
     return ExportSpec(
         engine=engine, precision=precision, outputs=output_names(network), classes=(), mask_classes=(),
         mean=network.backbone.mean, std=network.backbone.std, size=(0, 0), resize_mode="resize",

@@ -1,9 +1,9 @@
-"""Data structures that the packages exchange, with their shapes.
+"""Data structures that several packages use, with their shapes.
 
 B batch; H, W image size in pixels; h, w network input size; K classes; M mask classes; C_l channels of level l.
 """
 
-from __future__ import annotations  # torch is named in the types alone: who reads no tensors need not load it
+from __future__ import annotations  # torch is only in annotations, so that importing this module doesn't load it
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-NO_LABEL = -1  # label of an image whose class nobody knows: it trains segmentation alone
+NO_LABEL = -1  # label of an image of unknown class, which is used for segmentation only
 
-IGNORE_INDEX = 255  # mask value of a pixel whose truth nobody knows: it counts in no loss and no score
+IGNORE_INDEX = 255  # mask value of a pixel of unknown class, which is ignored in losses and scores
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with what is known about it, as read from disk.
+    """One image with its label and mask, as read from disk.
 
     image: uint8 (3, H, W), RGB. mask: uint8 (H, W), class indices, or None. label: class index, or NO_LABEL.
     group: images of one plant share it, so they are not independent; None: the image is a group by itself.
@@ -36,14 +36,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the network learns from: images (B, 3, h, w) float, normalised; masks (B, h, w) int64; labels (B,) int64."""
+    """A training batch: images (B, 3, h, w) float, normalized; masks (B, h, w) int64; labels (B,) int64."""
 
     images: Tensor
     masks: Tensor
     labels: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device` (Lightning calls this)."""
+        """Return the batch on `device`. Lightning calls this."""
         images, masks, labels = (t.to(device, non_blocking=True) for t in (self.images, self.masks, self.labels))
         return replace(self, images=images, masks=masks, labels=labels)
 
@@ -59,9 +59,9 @@ class FeaturePyramid(NamedTuple):
 
 
 class NetworkOutputs(NamedTuple):
-    """What the network says: class_logits (B, K); mask_logits (B, M, H, W); attention (B, 1, H/32, W/32) in 0..1.
+    """The outputs of a network: class_logits (B, K); mask_logits (B, M, H, W); attention (B, 1, H/32, W/32) in 0..1.
 
-    A network without a class head or without a decoder, or attention `none`, leaves its field None.
+    A field is None if the network has no class head, no decoder, or attention `none`.
     """
 
     class_logits: Tensor | None
@@ -71,11 +71,11 @@ class NetworkOutputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one image, at the image's own size.
+    """The prediction for one image, at the size of the image.
 
     class_probs: float32 (K,), sums to 1, or None. mask: uint8 (H, W), class indices, or None.
     attention: float32 (h, w) in 0..1, or None.
-    grad_cam: of the most probable class, float32 (h, w), 0 or more; None where nobody asked.
+    grad_cam: Grad-CAM of the most probable class, float32 (h, w), 0 or more, or None.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Exported networks against the eager one, at sizes and batches that the exporter has not seen."""
+"""Exported networks equal the eager one, at other sizes and batches than the exporter's example."""
 
 from copy import deepcopy
 
@@ -24,26 +24,26 @@ KINDS = {
     "segmentation by a unet": {"classes": 0, "decoder": "unet"},
     "unet3plus, no attention": {"decoder": "unet3plus", "source_channels": 4, "attention": "none"},
 }
-CARD = '{"precision": "float32"}'
+SPEC = '{"precision": "float32"}'
 
 
 def export(network, folder):
-    """All three engines of one network, as what runs them."""
-    folded, names = deepcopy(network), output_names(network)
-    fuse_batch_norms(folded)
-    program = export_program(folded)
-    write_torch(program, folder / "model.pt2", CARD)
+    """Export a network for all three engines. Returns: names of the outputs, and the functions that run them."""
+    fused, names = deepcopy(network), output_names(network)
+    fuse_batch_norms(fused)
+    program = export_program(fused)
+    write_torch(program, folder / "model.pt2", SPEC)
     write_onnx(program, folder / "model.onnx", names)
-    set_metadata(folder / "model.onnx", CARD)
-    write_openvino(folder / "model.onnx", folder / "model.xml", CARD, "float32")
+    set_metadata(folder / "model.onnx", SPEC)
+    write_openvino(folder / "model.onnx", folder / "model.xml", SPEC, "float32")
     opened = open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx"), open_openvino(folder / "model.xml")
-    assert [card for _, card in opened] == [CARD] * 3
+    assert [spec for _, spec in opened] == [SPEC] * 3
     return names, dict(zip(("torch", "onnx", "openvino"), (run for run, _ in opened), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_engine_answers_as_eager_does_at_any_size(make_network, tmp_path, kind):
+def test_every_engine_has_the_outputs_of_the_eager_network_at_any_size(make_network, tmp_path, kind):
     network = make_network(**KINDS[kind])
     names, engines = export(network, tmp_path)
     for size in SIZES:

@@ -1,4 +1,4 @@
-"""ONNX files whose weights stand beside them, as those of very large networks do."""
+"""ONNX files with weights inside and in a second file, as for very large networks; quantization."""
 
 from collections import Counter
 
@@ -22,11 +22,11 @@ from mnsa.engines.onnx_engine import (
 
 @pytest.fixture
 def onnx_files(tmp_path):
-    """The same two convolutions, once in one file and once with the weights beside it."""
+    """Two convolutions, once in one file and once with the weights in a second file."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 3, padding=1)).eval()
-    free = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    program = torch.export.export(network, (torch.rand(2, 3, 8, 12),), dynamic_shapes=free)
+    dynamic = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
+    program = torch.export.export(network, (torch.rand(2, 3, 8, 12),), dynamic_shapes=dynamic)
     small, large = tmp_path / "small" / "model.onnx", tmp_path / "large" / "model.onnx"
     for path in (small, large):
         path.parent.mkdir()
@@ -37,32 +37,32 @@ def onnx_files(tmp_path):
     return small, large
 
 
-def test_a_card_is_set_without_copying_the_weights_into_the_file(onnx_files):
+def test_setting_the_spec_does_not_copy_the_weights_into_the_file(onnx_files):
     small, large = onnx_files
     before = large.stat().st_size
     for path in onnx_files:
         set_metadata(path, '{"precision": "float32"}')
     assert large.stat().st_size < before + 1000
     images = np.random.default_rng(0).random((1, 3, 20, 30), dtype=np.float32)
-    (run, card), (other, _) = open_onnx(large), open_onnx(small)
-    assert card == '{"precision": "float32"}'
+    (run, spec), (other, _) = open_onnx(large), open_onnx(small)
+    assert spec == '{"precision": "float32"}'
     np.testing.assert_array_equal(run(images)[0], other(images)[0])
 
 
-def test_int8_is_the_same_and_leaves_no_old_weights(onnx_files):
+def test_int8_is_equal_for_both_files_and_leaves_no_old_weights(onnx_files):
     images = np.random.default_rng(0).random((1, 3, 20, 30), dtype=np.float32)
-    answers = []
+    outputs = []
     for path in onnx_files:
         quantize_int8(path, [images])
         set_metadata(path, "{}")
-        answers.append(open_onnx(path)[0](images)[0])
-    np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
+        outputs.append(open_onnx(path)[0](images)[0])
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
     small, large = onnx_files
     assert {file.name for file in small.parent.iterdir()} == {"model.onnx"}
     assert {file.name for file in large.parent.iterdir()} <= {"model.onnx", "model.onnx.data"}
 
 
-def test_each_convolution_rounds_a_shared_map_for_itself_alone(tmp_path):
+def test_each_convolution_has_its_own_quantization_nodes(tmp_path):
     class Shared(nn.Module):
         def __init__(self):
             super().__init__()
@@ -76,38 +76,38 @@ def test_each_convolution_rounds_a_shared_map_for_itself_alone(tmp_path):
     quantize_int8(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
     graph = onnx.load(path).graph
     read = Counter(name for node in graph.node for name in node.input)
-    rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    quantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 2
     for node in convolutions:
-        assert set(node.input[:2]) <= rounded
+        assert set(node.input[:2]) <= quantized
         assert read[node.input[0]] == 1
 
 
-def test_depthwise_convolutions_stay_as_they_are(tmp_path):
+def test_depthwise_convolutions_stay_float32(tmp_path):
     torch.manual_seed(0)
     network, path = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4)).eval(), tmp_path / "model.onnx"
     write_onnx(torch.export.export(network, (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
     quantize_int8(path, [np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)])
     graph = onnx.load(path).graph
-    rounded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    quantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     dense, depthwise = (node for node in graph.node if node.op_type == "Conv")
-    assert set(dense.input[:2]) <= rounded
+    assert set(dense.input[:2]) <= quantized
     assert depthwise.input[1] == "1.weight"
 
 
-def test_usual_ranges_are_percentiles_of_each_image_averaged(onnx_files):
+def test_activation_ranges_are_the_mean_of_the_percentiles_of_each_image(onnx_files):
     path, _ = onnx_files
     images = [np.random.default_rng(seed).random((1, 3, 60, 60), dtype=np.float32) * (seed + 1) for seed in range(2)]
-    found = activation_ranges(path, images)
-    answers = open_onnx(path)[0]
-    for name, seen in (("images", images), ("mask_logits", [answers(image)[0] for image in images])):
-        expected = np.mean([np.percentile(values, (0.05, 99.95)) for values in seen], axis=0)
-        np.testing.assert_allclose(found[name], expected, rtol=1e-4)
+    ranges = activation_ranges(path, images)
+    run = open_onnx(path)[0]
+    for name, activations in (("images", images), ("mask_logits", [run(image)[0] for image in images])):
+        expected = np.mean([np.percentile(values, (0.05, 99.95)) for values in activations], axis=0)
+        np.testing.assert_allclose(ranges[name], expected, rtol=1e-4)
     assert {file.name for file in path.parent.iterdir()} == {"model.onnx"}
 
 
-def test_an_extreme_value_makes_the_steps_of_the_others_no_coarser(onnx_files):
+def test_an_extreme_value_does_not_make_the_steps_coarser(onnx_files):
     path, _ = onnx_files
     image = np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32)
     expected, extreme = open_onnx(path)[0](image)[0], image.copy()
@@ -117,7 +117,7 @@ def test_an_extreme_value_makes_the_steps_of_the_others_no_coarser(onnx_files):
     assert np.abs(open_onnx(path)[0](image)[0] - expected).mean() < 0.1 * expected.std()
 
 
-def test_removing_takes_the_weights_too(onnx_files):
+def test_the_weights_are_removed_with_the_file(onnx_files):
     for path in onnx_files:
         remove_onnx(path)
         assert not list(path.parent.iterdir())

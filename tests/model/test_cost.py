@@ -1,4 +1,4 @@
-"""Costs are counted as one would by hand."""
+"""Costs equal those computed by hand."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def pixels(level):
 
 
 def macs_of_modules(network, images):
-    """What hooks count: each convolution and linear layer's own, from the shapes that pass through."""
+    """Count multiply-adds of convolutions and linear layers with hooks, from the shapes of their inputs."""
     counted = 0
 
     def count(module, _, out):
@@ -38,13 +38,13 @@ def macs_of_modules(network, images):
 
 
 def deform_macs(channels, kernel_size, widths, offset_channels=64):
-    """A deformable branch over all levels by its formula, the offset predictors left to the hooks."""
+    """Count a deformable branch over all levels by its formula, without the offset predictors, which the hooks count."""
     taps = kernel_size**2
     per_pixel = [taps * w * (c + 4) for c, w in zip(channels, widths, strict=True)]
     return sum(pixels(level) * macs for level, macs in enumerate(per_pixel, start=1))
 
 
-def test_multiply_adds_are_those_of_the_layers_plus_the_deformable_branches_formula():
+def test_multiply_adds_are_the_sum_over_layers_plus_the_formula_of_the_deformable_branches():
     network = build_network(SMALL, 3, 1).eval()
     channels, widths = network.backbone.channels, BranchWidths.from_ratios(SMALL.widths)
     of_level = [widths.channels(level, c) for level, c in enumerate(channels, start=1)]
@@ -54,7 +54,7 @@ def test_multiply_adds_are_those_of_the_layers_plus_the_deformable_branches_form
     assert cost().macs == by_hand
 
 
-def test_a_wider_atrous_branch_costs_its_own_convolution_and_what_the_decoder_makes_of_it():
+def test_a_wider_atrous_branch_adds_its_own_convolution_and_inputs_of_the_decoder():
     channels = Backbone("test_efficientnet").channels
     narrow, wide = (BranchWidths.from_ratios((1 / 8, 1 / 8, ratio, 1 / 8, 1 / 8)) for ratio in (1 / 8, 1 / 4))
     out = SMALL.decoder_channels
@@ -73,7 +73,7 @@ def widths_difference(wide, narrow, level, channels):
     return sum(wide.channels(level, channels)) - sum(narrow.channels(level, channels))
 
 
-def test_twice_the_side_is_four_times_the_multiply_adds_but_for_the_classifier():
+def test_twice_the_side_has_four_times_the_multiply_adds_except_in_the_classifier():
     config = SMALL.model_copy(update={"backbone": "resnet18"})
     small, large = (network_cost(config, 3, 1, (side, side)).macs - 3 * 512 for side in (64, 128))
     assert large == 4 * small
@@ -86,10 +86,10 @@ def test_twice_the_side_is_four_times_the_multiply_adds_but_for_the_classifier()
         ((1 / 16, 1 / 4, 1 / 16, 1 / 8, 1 / 4), 0.0, 445_027_204),
     ],
 )
-def test_the_papers_networks_have_their_published_parameters(ratios, skip_ratio, parameters):
+def test_the_paper_networks_have_the_published_number_of_parameters(ratios, skip_ratio, parameters):
     paper = ModelConfig(preset="paper", widths=ratios, skip_ratio=skip_ratio)
     assert network_cost(paper, 200, 1, (448, 448)).parameters == parameters
 
 
-def test_pretrained_weights_are_neither_sought_nor_needed():
+def test_pretrained_weights_are_not_loaded():
     assert cost(pretrained="no/such/file.pth") == cost()

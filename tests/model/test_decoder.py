@@ -1,4 +1,4 @@
-"""The enhanced decoder: its wiring, with weights that make the answer known."""
+"""The enhanced decoder: its connections, with weights for which the output is known."""
 
 import torch
 
@@ -17,19 +17,19 @@ def inputs(channels: list[int], details: list[int], skips: list[int]) -> tuple[F
     return pyramid, [EnhancedFeatures(torch.randn(2, d, *size), torch.randn(2, s, *size)) for d, s, size in rows]
 
 
-def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
+def test_each_level_has_its_own_size_for_even_and_odd_sides() -> None:
     channels, details, skips, outputs = [3, 4, 5, 6, 7], [2, 3, 2, 3, 2], [1, 1, 2, 2, 1], [4, 5, 6, 7, 8]
     decoder = EnhancedDecoder(channels, details, skips, bridge_channels=9, out_channels=outputs)
     levels = decoder(*inputs(channels, details, skips))
     assert [tuple(z.shape[1:]) for z in levels] == [(o, *size) for o, size in zip(outputs, SIZES, strict=True)]
 
 
-def test_the_bridge_is_two_bare_convolutions() -> None:
+def test_the_bridge_is_two_convolutions() -> None:
     decoder = EnhancedDecoder([1] * 5, [1] * 5, [1] * 5, bridge_channels=3, out_channels=[2] * 5)
     assert [type(m) for m in decoder.bridge] == [ConcatConv2d, ConcatConv2d]
 
 
-def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:
+def test_the_skip_of_a_level_changes_that_level_and_finer_levels_only() -> None:
     torch.manual_seed(0)
     decoder = EnhancedDecoder([2] * 5, [2] * 5, [1] * 5, bridge_channels=4, out_channels=[4] * 5).eval()
     pyramid, enhanced = inputs([2] * 5, [2] * 5, [1] * 5)
@@ -39,7 +39,7 @@ def test_a_levels_skip_reaches_it_and_those_above_but_none_below() -> None:
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, False, False, True, True]
 
 
-def test_side_logits_are_the_channel_means_as_the_level_above_sees_them() -> None:
+def test_side_logits_are_channel_means_at_the_size_of_the_finer_level() -> None:
     outputs = [torch.randn(2, 3 + level, *size) for level, size in enumerate(SIZES)]
     sides = side_logits(outputs)
     assert len(sides) == 4

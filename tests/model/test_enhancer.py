@@ -26,9 +26,7 @@ def pyramid_of(channels: list[int]) -> FeaturePyramid:
     level=st.integers(1, 5),
     in_channels=st.integers(1, 3000),
 )
-def test_channels_are_the_exact_floor_and_never_lose_a_wanted_branch(
-    numerators: list[int], level: int, in_channels: int
-) -> None:
+def test_channels_are_the_exact_floor_and_at_least_one(numerators: list[int], level: int, in_channels: int) -> None:
     channels = BranchWidths.from_ratios([n / 100 for n in numerators]).channels(level, in_channels)
     expected = [max(1, floor(Fraction(n, 100) * in_channels)) if n else 0 for n in numerators]
     assert list(channels) == expected
@@ -42,17 +40,17 @@ def test_widths_can_differ_from_level_to_level() -> None:
 
 
 @pytest.mark.parametrize("ratios", [(0.1,) * 4, [(0.1,) * 5] * 4, [(0.1,) * 4] * 5, (0.1, 0.1, 0.1, 0.1, (0.1,))])
-def test_widths_of_another_shape_are_refused(ratios: object) -> None:
+def test_widths_of_another_shape_are_an_error(ratios: object) -> None:
     with pytest.raises(ModelError, match="five ratios"):
         BranchWidths.from_ratios(ratios)  # type: ignore[arg-type]
 
 
-def test_an_enhancer_without_any_branch_is_refused() -> None:
+def test_an_enhancer_without_any_branch_is_an_error() -> None:
     with pytest.raises(ModelError, match="at least one branch"):
         Enhancer([4, 8, 8, 8, 8], BranchWidths.from_ratios((0.0,) * 5), skip_ratio=0.25, offset_channels=4)
 
 
-def test_details_are_the_branches_side_by_side_in_their_order() -> None:
+def test_details_are_the_concatenated_branches_in_their_order() -> None:
     torch.manual_seed(0)
     features = torch.randn(2, 8, 9, 7)
     enhancer = AdaptiveFeatureEnhancer(8, (1, 2, 3, 4, 5), offset_channels=4)
@@ -68,12 +66,12 @@ def test_details_are_the_branches_side_by_side_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
-def test_details_lie_in_memory_as_the_features_do(layout: torch.memory_format) -> None:
+def test_details_have_the_memory_format_of_the_features(layout: torch.memory_format) -> None:
     enhancer = AdaptiveFeatureEnhancer(8, (1, 2, 3, 4, 5), offset_channels=4).to(memory_format=layout)
     assert enhancer(torch.randn(2, 8, 9, 7).to(memory_format=layout)).is_contiguous(memory_format=layout)
 
 
-def test_a_branch_of_width_zero_is_absent() -> None:
+def test_a_branch_of_width_zero_is_left_out() -> None:
     enhancer = AdaptiveFeatureEnhancer(8, (0, 0, 3, 0, 1), offset_channels=4)
     assert list(enhancer.branches) == ["atrous2", "context"]
     assert enhancer(torch.randn(1, 8, 5, 5)).shape == (1, 4, 5, 5)
@@ -90,7 +88,7 @@ def test_every_level_has_a_skip_of_at_least_one_channel(skip_ratio: float, skips
     assert [e.skip.shape[1] for e in enhanced] == list(skips)
 
 
-def test_images_looked_at_one_by_one_give_the_same_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_computed_one_by_one_have_the_same_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     features = torch.randn(3, 8, 9, 7, dtype=torch.float64, requires_grad=True)
     enhancer = AdaptiveFeatureEnhancer(8, (2, 3, 0, 0, 0), offset_channels=4).double()
@@ -112,7 +110,7 @@ def test_images_looked_at_one_by_one_give_the_same_values_and_gradients(monkeypa
         torch.testing.assert_close(enhancer(features), plain[0], rtol=1e-9, atol=1e-9)
 
 
-def test_training_keeps_nothing_of_the_deformable_branches_but_features_and_weights() -> None:
+def test_training_saves_only_features_and_weights_of_the_deformable_branches() -> None:
     features = torch.randn(2, 4, 12, 10)
     enhancer = AdaptiveFeatureEnhancer(4, (4, 4, 0, 0, 0), offset_channels=16)
     kept: list[int] = []

@@ -1,4 +1,4 @@
-"""Spatial attention, against its formula written out pixel by pixel."""
+"""Spatial attention equals its formula, computed pixel by pixel; class and mask heads."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_mean_attention_has_no_weights() -> None:
     torch.testing.assert_close(attended, features * (1 + attention) / 2)
 
 
-def test_no_attention_leaves_the_features_alone() -> None:
+def test_no_attention_keeps_the_features() -> None:
     features = torch.randn(2, 6, 3, 4)
     attended, attention = SpatialAttention("none")(features)
     assert attended is features
@@ -48,7 +48,7 @@ def test_the_class_head_is_a_linear_map_of_the_mean(activation: nn.Module, recti
     torch.testing.assert_close(head(features), pooled @ head.classifier.weight.T + head.classifier.bias)
 
 
-def test_dropout_counts_in_training_alone() -> None:
+def test_dropout_is_applied_in_training_only() -> None:
     head = ClassHead(6, 3, nn.Identity(), dropout=0.5)
     features = torch.randn(2, 6, 4, 5)
     torch.testing.assert_close(head.eval()(features), head.eval()(features))
@@ -57,16 +57,16 @@ def test_dropout_counts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 12), (18, 32)])
-def test_the_full_mask_head_answers_at_the_images_size(height: int, width: int) -> None:
+def test_the_full_mask_head_has_the_size_of_the_image(height: int, width: int) -> None:
     features = torch.randn(2, 8, height // 2, width // 2)
     assert FullMaskHead(8, 3)(features, torch.randn(2, 3, height, width)).shape == (2, 3, height, width)
 
 
-def test_the_half_mask_head_answers_at_level_1() -> None:
+def test_the_half_mask_head_has_the_size_of_level_1() -> None:
     assert HalfMaskHead(8, 2)(torch.randn(2, 8, 6, 5), torch.randn(2, 3, 12, 10)).shape == (2, 2, 6, 5)
 
 
-def test_the_full_mask_head_sees_single_pixels_of_the_image() -> None:
+def test_the_full_mask_head_depends_on_single_pixels_of_the_image() -> None:
     torch.manual_seed(0)
     head = FullMaskHead(4, 1).eval()
     features, images = torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 16, 16)
@@ -74,7 +74,7 @@ def test_the_full_mask_head_sees_single_pixels_of_the_image() -> None:
     changed[..., 8, 8] = 10.0
     difference = (head(features, changed) - head(features, images)).abs()[0, 0]
     assert difference[8, 8] > 0
-    assert difference[:2].max() == 0  # and stays near: two 3x3 convolutions at half resolution reach 5 pixels
+    assert difference[:2].max() == 0  # two 3x3 convolutions at half resolution read 5 pixels around
     assert difference[:, 14:].max() == 0
 
 

@@ -1,4 +1,4 @@
-"""The whole network: sizes to the unit, one backbone pass, parts, and the refusals."""
+"""The whole network: number of parameters, one backbone pass, parts, and errors."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def parameters(network: nn.Module) -> int:
         ((1 / 16, 1 / 4, 1 / 16, 1 / 8, 1 / 4), 0.0, 445_027_204),
     ],
 )
-def test_the_papers_network_has_the_papers_size(
+def test_the_paper_network_has_the_published_number_of_parameters(
     widths: tuple[float, float, float, float, float], skip_ratio: float, expected: int
 ) -> None:
     config = ModelConfig(preset="paper", pretrained="none", widths=widths, skip_ratio=skip_ratio)
@@ -39,13 +39,13 @@ def test_the_papers_network_has_the_papers_size(
         assert parameters(build_network(config, classes=200, mask_classes=1)) == expected
 
 
-def test_the_papers_classifier_alone_has_the_papers_size() -> None:
+def test_the_paper_classifier_has_the_published_number_of_parameters() -> None:
     config = ModelConfig(preset="paper", pretrained="none")
     with torch.device("meta"):
         assert parameters(build_network(config, classes=200, mask_classes=0)) == 26_913_802
 
 
-def test_the_small_preset_stays_under_8_million_parameters() -> None:
+def test_the_small_preset_has_less_than_8_million_parameters() -> None:
     with torch.device("meta"):
         network = build_network(ModelConfig(pretrained="none"), classes=200, mask_classes=1)
     assert parameters(network) <= 8_000_000
@@ -59,7 +59,7 @@ def test_the_backbone_runs_once_per_forward() -> None:
     assert runs == [1]
 
 
-def test_building_pushes_nothing_through_batchnorm() -> None:
+def test_building_a_network_changes_no_batchnorm_statistics() -> None:
     for module in build_network(TINY, classes=3, mask_classes=1).modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.num_batches_tracked == 0
@@ -75,7 +75,7 @@ def test_a_half_resolution_head_is_resized_to_the_image() -> None:
         assert network(images).mask_logits.shape == (1, 2, 64, 96)
 
 
-def test_the_decoder_does_not_see_the_attention() -> None:
+def test_the_decoder_reads_features_without_attention() -> None:
     torch.manual_seed(0)
     network = build_network(TINY, classes=3, mask_classes=1).eval()
     images = torch.randn(1, 3, 64, 64)
@@ -86,7 +86,7 @@ def test_the_decoder_does_not_see_the_attention() -> None:
     assert not torch.equal(before.class_logits, after.class_logits)
 
 
-def test_a_network_for_one_task_has_that_tasks_parts_alone() -> None:
+def test_a_network_for_one_task_has_only_the_parts_of_that_task() -> None:
     images = torch.randn(1, 3, 32, 32)
     classifier = build_network(TINY, classes=3, mask_classes=0).eval()
     segmenter = build_network(TINY, classes=0, mask_classes=1).eval()
@@ -101,7 +101,7 @@ def test_a_network_for_one_task_has_that_tasks_parts_alone() -> None:
         segmenter.classify(segmenter.features(images))
 
 
-def test_the_parts_hold_every_parameter_once() -> None:
+def test_every_parameter_belongs_to_exactly_one_part() -> None:
     network = build_network(TINY, classes=3, mask_classes=1)
     in_parts = [id(p) for part in network.parts().values() for p in part.parameters()]
     assert sorted(in_parts) == sorted(id(p) for p in network.parameters())
@@ -111,20 +111,20 @@ def test_the_parts_hold_every_parameter_once() -> None:
     ("backbone", "relu", "dropout"),
     [("densenet121", True, 0.0), ("mobilenet_v2", False, 0.2), ("resnet18", False, 0.0)],
 )
-def test_the_class_head_suits_its_backbone(backbone: str, relu: bool, dropout: float) -> None:
+def test_the_class_head_depends_on_the_backbone_family(backbone: str, relu: bool, dropout: float) -> None:
     with torch.device("meta"):
         head = build_network(TINY.model_copy(update={"backbone": backbone}), classes=3, mask_classes=0).class_head
     assert isinstance(head.activation, nn.ReLU) is relu
     assert head.dropout.p == dropout
 
 
-def test_a_network_without_a_task_is_refused() -> None:
+def test_a_network_without_a_task_is_an_error() -> None:
     with pytest.raises(ModelError, match="neither classes nor masks"):
         build_network(TINY, classes=0, mask_classes=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 70), (33, 95)])
-def test_an_image_of_any_size_is_answered_as_if_it_had_a_border_of_zeros(height: int, width: int) -> None:
+def test_an_image_of_any_size_is_padded_with_zeros(height: int, width: int) -> None:
     network: Network = build_network(TINY, classes=3, mask_classes=2).eval()
     images = torch.randn(1, 3, height, width)
     bordered = torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32)
@@ -135,19 +135,19 @@ def test_an_image_of_any_size_is_answered_as_if_it_had_a_border_of_zeros(height:
     assert torch.equal(found.mask_logits, expected.mask_logits[..., :height, :width])
 
 
-def test_the_backbone_is_given_multiples_of_32_alone() -> None:
+def test_the_backbone_accepts_only_multiples_of_32() -> None:
     network: Network = build_network(TINY, classes=3, mask_classes=0)
-    with pytest.raises(ModelError, match="31 x 64 px; it takes multiples of 32"):
+    with pytest.raises(ModelError, match="31 x 64 px: both sides must be multiples of 32"):
         network.features(torch.randn(1, 3, 31, 64))
 
 
-def test_masks_are_padded_with_what_they_are_told() -> None:
+def test_masks_are_padded_with_the_given_value() -> None:
     masks = torch.ones(2, 30, 64, dtype=torch.long)
     assert pad_to_stride(masks, 255).shape == (2, 32, 64)
     assert (pad_to_stride(masks, 255)[:, 30:] == 255).all()
 
 
-def test_mixed_precision_gives_nearly_the_same_answer() -> None:
+def test_bfloat16_gives_nearly_the_same_outputs() -> None:
     torch.manual_seed(0)
     network = build_network(TINY, classes=3, mask_classes=1).eval()
     images = torch.randn(1, 3, 64, 64)

@@ -1,4 +1,4 @@
-"""What every network keeps to, whatever its backbone, attention, decoder and input size."""
+"""Properties of every network, for any backbone, attention, decoder and input size."""
 
 import shutil
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ STEP = {"epochs": 1, "batch_size": 2, "optimizer": "sgd", "lr": 0.1}
 
 
 class Kind(NamedTuple):
-    """One network of the contract."""
+    """One network to test."""
 
     backbone: str
     attention: str
@@ -74,7 +74,7 @@ KINDS = [
     for kind in (Kind(*names) for names in product(BACKBONES, ATTENTIONS, DECODERS))
 ]
 
-# timm's initialisation takes longer than all that is done with most of these networks.
+# timm's initialization takes longer than the tests of most networks.
 backbone_once = lru_cache(maxsize=1)(Backbone)
 
 
@@ -92,12 +92,12 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="module")
 def network(kind: Kind) -> Network:
-    """One network for all tests of its kind: they take it as they find it and look at what they change themselves."""
+    """One network for all tests of its kind. Each test compares with the state that it finds."""
     torch.manual_seed(0)
     return build_network(kind.config, classes=3, mask_classes=2)
 
 
-def test_outputs_have_the_images_size(kind: Kind, network: Network) -> None:
+def test_outputs_have_the_size_of_the_images(kind: Kind, network: Network) -> None:
     network.eval()
     with torch.inference_mode():
         for height, width in SIZES:
@@ -108,24 +108,24 @@ def test_outputs_have_the_images_size(kind: Kind, network: Network) -> None:
             assert outputs.attention is None or 0 < outputs.attention.min() <= outputs.attention.max() < 1
 
 
-def test_every_parameter_learns(network: Network) -> None:
+def test_every_parameter_gets_a_gradient(network: Network) -> None:
     network.train().requires_grad_(True).zero_grad()
     for parameter in network.parameters():
-        if not parameter.any():  # offsets and residual branches start at zero, which hides what is before them
+        if not parameter.any():  # zero offsets and residual branches would block the gradients of layers before them
             torch.nn.init.normal_(parameter, std=0.1)
     outputs: NetworkOutputs = network(torch.randn(2, 3, 70, 45))
     (outputs.class_logits.square().mean() + outputs.mask_logits.square().mean()).backward()
     idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    # A bias right before a BatchNorm is undone by it; rounding alone decides whether its gradient is zero.
+    # A BatchNorm cancels a bias right before it: that gradient is zero, up to rounding.
     assert [name for name in idle if not name.endswith(".bias")] == []
 
 
 def changed_by(stage: StageConfig, kind: Kind, network: Network) -> set[str]:
-    """Train one step of the stage; the names of the tensors, weights and statistics, that are no longer the same."""
+    """Train one step of the stage, and return the names of the changed tensors: weights and statistics."""
     guidance = 0.0 if kind.attention == "none" else 0.1
     loss = LossConfig(mask_guidance=guidance, deep_supervision=True)
     module = StageModule(network, stage, loss, mask_classes=2, class_weights=None).train()
-    module.log = lambda *_, **__: None  # there is no trainer to log to
+    module.log = lambda *_, **__: None  # without a trainer, logging fails
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batch = Batch(torch.randn(2, 3, 32, 64), torch.randint(0, 2, (2, 32, 64)), torch.tensor([0, 2]))
     network.zero_grad()
@@ -139,7 +139,7 @@ def in_parts(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_stage_1_moves_the_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
+def test_stage_1_updates_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
     trainable = ("backbone_deep", "attention", "class_head")
     stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)
     changed = changed_by(stage, kind, network)
@@ -154,22 +154,22 @@ def test_stage_1_moves_the_frozen_statistics_but_no_frozen_weight(kind: Kind, ne
 
 
 def statistics_of(network: Network, shallow: set[int]) -> Iterator[str]:
-    """The names of the statistics that BatchNorms with frozen weights hold."""
+    """Return the names of the statistics of BatchNorms with frozen weights."""
     for name, module in network.backbone.named_modules(prefix="backbone"):
         if isinstance(module, _BatchNorm) and id(module.weight) in shallow:
             yield from (f"{name}.running_mean", f"{name}.running_var")
 
 
-def test_stage_2_leaves_all_but_the_decoder_bit_for_bit(kind: Kind, network: Network) -> None:
+def test_stage_2_changes_only_the_decoder(kind: Kind, network: Network) -> None:
     trainable = [part for part in ("enhancer", "decoder") if part in network.parts()]
     stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)
     changed = changed_by(stage, kind, network)
     assert in_parts(changed) == {"decoder", "mask_head"} | ({"enhancer"} if kind.decoder == "enhanced" else set())
 
 
-def test_a_saved_network_comes_back_equal(kind: Kind, network: Network, tmp_path: Path) -> None:
+def test_a_loaded_network_equals_the_saved_one(kind: Kind, network: Network, tmp_path: Path) -> None:
     with torch.no_grad():
-        for tensor in network.state_dict().values():  # so that nothing is as it was built
+        for tensor in network.state_dict().values():  # so that no tensor has its initial value
             tensor.mul_(1.01) if tensor.is_floating_point() else tensor.add_(1)
     save_network(tmp_path, network, ModelSpec(kind.config, DataConfig(), ("a", "b", "c"), ("background", "vein")))
     loaded, card = load_network(tmp_path)
@@ -185,7 +185,7 @@ def test_a_saved_network_comes_back_equal(kind: Kind, network: Network, tmp_path
 
 
 @pytest.mark.parametrize("kind", [param for param in KINDS if not param.marks], indirect=True)
-def test_memory_layout_changes_nothing(network: Network) -> None:
+def test_the_memory_format_changes_no_output(network: Network) -> None:
     network.eval()
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():

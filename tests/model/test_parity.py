@@ -1,4 +1,4 @@
-"""The `paper` network is the upstream one: the same numbers from the same weights (needs about 8 GB of memory)."""
+"""The `paper` network equals the upstream one: same weights, same outputs (needs about 8 GB of memory)."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def answers(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classification_only", [True, False], ids=["classification", "both tasks"])
-def test_the_paper_network_computes_what_the_released_code_computes(classification_only) -> None:
+def test_the_paper_network_has_the_outputs_of_the_upstream_code(classification_only) -> None:
     if not PARITY.is_dir():
         pytest.skip(f"the upstream code's numbers are not at {PARITY}")
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A slice of the widest enhancer is the narrow enhancer."""
+"""A slice of the widest enhancer equals the narrow enhancer."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def pyramid() -> FeaturePyramid:
 
 
 def enhancer_of(ratios: object, skip_ratio: float = 0.25) -> Enhancer:
-    """An enhancer whose offset predictors have learnt something, so that its taps do move."""
+    """Build an enhancer with random offset predictors, so that its taps move."""
     enhancer = Enhancer(CHANNELS, BranchWidths.from_ratios(ratios), skip_ratio, offset_channels=4)  # type: ignore[arg-type]
     for name, weight in enhancer.named_parameters():
         if ".offsets." in name:
@@ -35,7 +35,7 @@ def enhancer_of(ratios: object, skip_ratio: float = 0.25) -> Enhancer:
 
 @pytest.mark.parametrize("ratios", NARROWER)
 @pytest.mark.parametrize("skip_ratio", [0.0, 0.5])
-def test_a_slice_equals_a_stand_alone_enhancer_with_those_weights(
+def test_a_slice_equals_a_narrow_enhancer_with_the_same_weights(
     pyramid: FeaturePyramid, ratios: object, skip_ratio: float
 ) -> None:
     widest = enhancer_of((1 / 4,) * 5, skip_ratio)
@@ -46,7 +46,7 @@ def test_a_slice_equals_a_stand_alone_enhancer_with_those_weights(
     torch.testing.assert_close(sliced(pyramid), alone(pyramid), rtol=0, atol=0)
 
 
-def test_the_slice_takes_the_first_channels_of_each_branch_and_their_columns_of_the_skip_bridge() -> None:
+def test_a_slice_has_the_first_channels_of_each_branch_and_their_inputs_of_the_skip_bridge() -> None:
     widest, narrow = enhancer_of((1 / 4,) * 5), enhancer_of((1 / 8,) * 5)
     slices = slice_weights(widest, narrow)
     own = dict(widest.named_parameters())
@@ -57,7 +57,7 @@ def test_the_slice_takes_the_first_channels_of_each_branch_and_their_columns_of_
     assert torch.equal(slices["skips.0.weight"], own["skips.0.weight"][:1, columns])
 
 
-def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others(pyramid: FeaturePyramid) -> None:
+def test_only_the_sliced_channels_of_the_widest_weights_get_gradients(pyramid: FeaturePyramid) -> None:
     ratios = (1 / 8, 0.0, 1 / 4, 1 / 16, 1 / 8)
     widest = enhancer_of((1 / 4,) * 5)
     alone = enhancer_of(ratios)
@@ -82,7 +82,7 @@ def test_gradients_reach_the_sliced_channels_of_the_widest_weights_and_no_others
         ((0.0,) * 5, "at least one branch"),
     ],
 )
-def test_what_is_no_slice_is_refused(ratios: tuple[float, ...], message: str) -> None:
+def test_widths_that_do_not_fit_are_an_error(ratios: tuple[float, ...], message: str) -> None:
     widest = enhancer_of((1 / 4, 1 / 4, 1 / 4, 0.0, 1 / 4))
     with pytest.raises(ModelError, match=message):
         SlicedEnhancer(widest, BranchWidths.from_ratios(ratios))

@@ -1,4 +1,4 @@
-"""The plain U-Net decoder: its wiring and its size."""
+"""The U-Net and U-Net 3+ decoders: their connections and their size."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def pyramid() -> FeaturePyramid:
     return FeaturePyramid(*[torch.randn(2, c, *size) for c, size in zip(CHANNELS, SIZES, strict=True)])
 
 
-def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
+def test_each_level_has_its_own_size_for_even_and_odd_sides() -> None:
     decoder = UNetDecoder(CHANNELS, bridge_channels=9, out_channels=OUTPUTS)
     assert decoder.out_channels == tuple(OUTPUTS)
     assert [tuple(z.shape[1:]) for z in decoder(pyramid())] == [
@@ -27,7 +27,7 @@ def test_each_level_answers_at_its_own_size_whatever_the_parity() -> None:
     ]
 
 
-def test_it_is_the_enhanced_decoder_that_is_given_nothing_more() -> None:
+def test_it_equals_the_enhanced_decoder_without_enhanced_features() -> None:
     torch.manual_seed(0)
     none = [0] * 5
     plain = UNetDecoder(CHANNELS, 9, OUTPUTS).eval()
@@ -39,7 +39,7 @@ def test_it_is_the_enhanced_decoder_that_is_given_nothing_more() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_bridge_is_two_bare_convolutions_of_the_deepest_level() -> None:
+def test_the_bridge_is_two_convolutions_of_the_deepest_level() -> None:
     torch.manual_seed(0)
     decoder = UNetDecoder(CHANNELS, bridge_channels=9, out_channels=OUTPUTS).eval()
     maps = pyramid()
@@ -58,7 +58,7 @@ EVEN = [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3)]
 
 ROUNDED_UP = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
 
-ROUNDED_DOWN = [(33, 35), (16, 17), (8, 8), (4, 4), (2, 2)]  # of 67 x 71 px: VGG drops the odd ones out
+ROUNDED_DOWN = [(33, 35), (16, 17), (8, 8), (4, 4), (2, 2)]  # of 67 x 71 px: VGG drops odd rows and columns
 
 
 def unet3plus_pyramid(sizes: list[tuple[int, int]]) -> FeaturePyramid:
@@ -66,7 +66,7 @@ def unet3plus_pyramid(sizes: list[tuple[int, int]]) -> FeaturePyramid:
 
 
 @pytest.mark.parametrize("sizes", [EVEN, ROUNDED_UP, ROUNDED_DOWN])
-def test_each_unet3plus_level_answers_at_its_own_size_whatever_the_parity(sizes: list[tuple[int, int]]) -> None:
+def test_each_unet3plus_level_has_its_own_size_for_even_and_odd_sides(sizes: list[tuple[int, int]]) -> None:
     decoder = UNet3PlusDecoder(UNET3PLUS_CHANNELS, source_channels=2)
     levels = decoder(unet3plus_pyramid(sizes))
     assert decoder.out_channels == (10, 10, 10, 10, 7)
@@ -86,7 +86,7 @@ def test_larger_maps_are_max_pooled_and_smaller_ones_are_interpolated() -> None:
 
 
 @pytest.mark.parametrize("sizes", [ROUNDED_UP, ROUNDED_DOWN])
-def test_a_pooled_pixel_is_the_maximum_of_the_pixels_that_the_backbone_would_have_halved_to_it(
+def test_a_pooled_pixel_is_the_maximum_of_its_pixels_at_the_finer_level(
     sizes: list[tuple[int, int]],
 ) -> None:
     maps = unet3plus_pyramid(sizes)
@@ -96,7 +96,7 @@ def test_a_pooled_pixel_is_the_maximum_of_the_pixels_that_the_backbone_would_hav
         torch.testing.assert_close(pooled[:, :, y, x], window.amax((2, 3)))
 
 
-def test_every_level_sees_all_five() -> None:
+def test_every_level_depends_on_all_five_levels() -> None:
     torch.manual_seed(0)
     decoder = UNet3PlusDecoder(UNET3PLUS_CHANNELS, source_channels=8).eval()
     maps = unet3plus_pyramid(EVEN)
@@ -105,10 +105,10 @@ def test_every_level_sees_all_five() -> None:
         changed = [x + 5.0 * (n == level) for n, x in enumerate(maps)]
         after = decoder(FeaturePyramid(*changed))
         same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
-        assert same == [False, False, False, False, level < 4]  # level 5 hands on F_5 itself
+        assert same == [False, False, False, False, level < 4]  # level 5 is F_5 itself
 
 
-def test_the_paper_width_has_the_size_that_its_blocks_add_up_to() -> None:
+def test_the_number_of_parameters_is_the_sum_over_the_blocks() -> None:
     channels = [96, 384, 768, 2112, 2208]
     decoder = UNet3PlusDecoder(channels, source_channels=64)
     sources = [(*channels[:level], *[320] * (4 - level), 2208) for level in (1, 2, 3, 4)]

@@ -1,4 +1,4 @@
-"""Checkpoints of the upstream code: everything is read off their shapes, and nothing that doesn't fit is let in."""
+"""Checkpoints of the upstream code: the config is inferred from the shapes, and every key must fit."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def small_state(**given):
 
 @pytest.mark.parametrize("skip_ratio", [0.0, 0.125, 0.25, 0.5])
 @pytest.mark.parametrize("backbone", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow)])
-def test_backbone_classes_widths_and_skip_are_read_off_the_shapes(backbone, skip_ratio):
+def test_backbone_classes_widths_and_skip_ratio_are_inferred_from_the_shapes(backbone, skip_ratio):
     with torch.device("meta"):
         model, network = network_of(backbone, skip_ratio=skip_ratio)
     state = {key: torch.zeros(()).expand(value.shape) for key, value in upstream_state(network).items()}
@@ -38,7 +38,7 @@ def test_backbone_classes_widths_and_skip_are_read_off_the_shapes(backbone, skip
 
 
 @pytest.mark.parametrize("wrapping", ["", "module."])
-def test_every_tensor_arrives_under_our_names(wrapping):
+def test_every_tensor_is_converted_to_our_names(wrapping):
     _, network = network_of(mask_classes=0)
     found = convert_upstream({wrapping + key: value for key, value in upstream_state(network).items()})
     ours = network.state_dict()
@@ -47,7 +47,7 @@ def test_every_tensor_arrives_under_our_names(wrapping):
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "densenet121", "vgg19"])
-def test_mganet_is_read_as_a_classifier(backbone):
+def test_mganet_is_converted_to_a_classifier(backbone):
     with torch.device("meta"):
         _, network = network_of(backbone, mask_classes=0)
     state = {key: torch.zeros(()).expand(value.shape) for key, value in mganet_state(network).items()}
@@ -55,7 +55,7 @@ def test_mganet_is_read_as_a_classifier(backbone):
     assert (found.model.backbone, found.classes, found.mask_classes) == (backbone, 7, 0)
 
 
-def test_a_resnet_whose_children_are_numbered_is_the_same():
+def test_a_resnet_with_numbered_children_gives_the_same_result():
     _, network = network_of(mask_classes=0)
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     state = mganet_state(network)
@@ -65,14 +65,14 @@ def test_a_resnet_whose_children_are_numbered_is_the_same():
 
 
 @pytest.mark.parametrize("key", ["Encoders.5.layer4.1.bn2.bias", "features.classifier.bias"])
-def test_copies_that_differ_are_refused_by_name(key):
+def test_the_error_for_differing_copies_names_them(key):
     state = small_state()
     state[key] = state[key] + 1
     with pytest.raises(ModelError, match=key.replace(".", r"\.")):
         convert_upstream(state)
 
 
-def test_every_key_that_does_not_fit_is_named():
+def test_the_error_names_every_key_that_does_not_fit():
     _, network = network_of()
     state = upstream_state(network)
     del state["center2.bias"]
@@ -86,14 +86,14 @@ def test_every_key_that_does_not_fit_is_named():
     assert "lost.weight is unknown" in said
 
 
-def test_an_unknown_backbone_is_refused_with_what_the_nearest_one_lacks():
+def test_the_error_for_an_unknown_backbone_compares_with_the_nearest_one():
     state = small_state()
     del state["features.layer4.1.bn2.bias"], state["Encoders.5.layer4.1.bn2.bias"]
     with pytest.raises(ModelError, match=r"resnet18, the nearest.*layer4\.1\.bn2\.bias is missing"):
         convert_upstream(state)
 
 
-def test_an_attention_without_weights_must_be_named():
+def test_an_attention_without_weights_must_be_given():
     state = small_state(attention="mean")
     with pytest.raises(ModelError, match="--attention"):
         convert_upstream(state)
@@ -102,13 +102,13 @@ def test_an_attention_without_weights_must_be_named():
         convert_upstream(small_state(), "none")
 
 
-def test_our_own_state_dict_is_not_taken_for_a_released_one():
+def test_a_state_dict_of_this_project_is_not_upstream():
     _, network = network_of(mask_classes=0)
     assert is_upstream(upstream_state(network))
     assert not is_upstream(network.state_dict())
 
 
-def test_the_keys_and_shapes_of_the_released_network_are_all_understood():
+def test_all_keys_and_shapes_of_the_upstream_network_are_converted():
     if not SHAPES.is_file():
         pytest.skip(f"the upstream code's keys are not at {SHAPES}")
     shapes = json.loads(SHAPES.read_text())

@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, and what is said when they don't fit."""
+"""Pretrained weights: their sources, and the errors when they don't fit."""
 
 from pathlib import Path
 
@@ -12,25 +12,25 @@ from mnsa.model.backbone import Backbone
 from mnsa.model.weights import bundled_weights, load_pretrained
 
 
-def test_bundled_weights_fill_timms_whole_classifier_in_its_own_order() -> None:
+def test_bundled_weights_have_all_keys_of_timms_classifier_in_its_order() -> None:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     weights = bundled_weights("tf_efficientnet_lite0")
     assert list(weights) == list(model.state_dict())  # both list layers in the order of computation
     model.load_state_dict(dict(weights), strict=True)
 
 
-def test_bundled_weights_know_that_brightness_does_not_change_a_class() -> None:
+def test_bundled_weights_predict_the_same_class_for_a_brighter_image() -> None:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     model.load_state_dict(dict(bundled_weights("tf_efficientnet_lite0")))
     rows = torch.linspace(-1, 1, 224).view(1, 1, -1, 1)
     stripes = (40 * rows).sin().expand(1, 3, 224, 224)
     with torch.inference_mode():
         probs, dimmed = (model.eval()(scale * stripes).softmax(-1)[0] for scale in (1.0, 0.8))
-    assert probs.max() > 0.05  # fifty times chance: the layers are where they belong
+    assert probs.max() > 0.05  # fifty times chance, so the layers are in their places
     assert probs.argmax() == dimmed.argmax()
 
 
-def test_bundled_weights_reach_the_backbone() -> None:
+def test_bundled_weights_are_loaded_into_the_backbone() -> None:
     backbone = Backbone("tf_efficientnet_lite0")
     load_pretrained(backbone, "bundled")
     torch.testing.assert_close(
@@ -38,12 +38,12 @@ def test_bundled_weights_reach_the_backbone() -> None:
     )
 
 
-def test_bundled_weights_of_another_backbone_are_refused() -> None:
+def test_bundled_weights_of_another_backbone_are_an_error() -> None:
     with pytest.raises(ModelError, match=r"'bundled' has no weights for 'resnet18'.*tf_efficientnet_lite0"):
         load_pretrained(Backbone("resnet18"), "bundled")
 
 
-def test_a_missing_package_is_named_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_has_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         __import__("mnsa.model.weights", fromlist=["BUNDLED"]).BUNDLED, "tf_efficientnet_lite2", "no_such_package"
     )
@@ -53,7 +53,7 @@ def test_a_missing_package_is_named_with_its_install_command(monkeypatch: pytest
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
-def test_a_file_of_timms_classifier_fills_the_backbone(tmp_path: Path, name: str, suffix: str) -> None:
+def test_a_weights_file_of_timms_classifier_is_loaded(tmp_path: Path, name: str, suffix: str) -> None:
     state = timm.create_model(name, pretrained=False, num_classes=7).state_dict()
     path = tmp_path / f"weights{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
@@ -64,7 +64,7 @@ def test_a_file_of_timms_classifier_fills_the_backbone(tmp_path: Path, name: str
         torch.testing.assert_close(value, state[original], msg=key)
 
 
-def test_a_file_with_wrong_keys_is_refused_and_the_keys_are_named(tmp_path: Path) -> None:
+def test_the_error_for_wrong_keys_names_the_keys(tmp_path: Path) -> None:
     state = timm.create_model("resnet18", pretrained=False).state_dict()
     state["surplus.weight"] = state.pop("layer1.0.conv1.weight")
     torch.save(state, tmp_path / "odd.pth")
@@ -74,7 +74,7 @@ def test_a_file_with_wrong_keys_is_refused_and_the_keys_are_named(tmp_path: Path
         load_pretrained(Backbone("resnet18"), str(tmp_path / "odd.pth"))
 
 
-def test_a_file_with_other_shapes_is_refused_and_the_key_is_named(tmp_path: Path) -> None:
+def test_the_error_for_wrong_shapes_names_the_key(tmp_path: Path) -> None:
     state = timm.create_model("resnet18", pretrained=False).state_dict()
     state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
     torch.save(state, tmp_path / "grey.pth")
@@ -83,24 +83,24 @@ def test_a_file_with_other_shapes_is_refused_and_the_key_is_named(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_a_broken_file_is_named_in_the_error(tmp_path: Path, name: str) -> None:
+def test_the_error_for_a_broken_file_names_the_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no weights in here")
     with pytest.raises(ModelError, match=f"{name} can't be read as weights"):
         load_pretrained(Backbone("resnet18"), str(tmp_path / name))
 
 
-def test_a_file_that_is_not_there_is_named_with_the_alternatives(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_names_the_alternatives(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no weights file .*gone\.pth.*'bundled'"):
         load_pretrained(Backbone("resnet18"), str(tmp_path / "gone.pth"))
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_with_code_is_an_error(tmp_path: Path) -> None:
     torch.save({"conv1.weight": Path("an object, not a tensor")}, tmp_path / "evil.pth")
     with pytest.raises(ModelError, match=r"evil\.pth"):
         load_pretrained(Backbone("resnet18"), str(tmp_path / "evil.pth"))
 
 
-def test_a_failing_download_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_failed_download_names_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone("resnet18")
 
     def offline(*args: object, **kwargs: object) -> None:

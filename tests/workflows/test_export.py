@@ -1,4 +1,4 @@
-"""`mnsa export`: an artefact appears when it agrees with the eager network, and not otherwise."""
+"""`mnsa export`: an exported network is saved only if it agrees with the eager network."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from mnsa.structures import NetworkOutputs
 from mnsa.workflows import export as export_module
 from mnsa.workflows.export import compare_exported, export_run
 
-GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "export.md"
 
 
 @pytest.fixture(scope="session")
@@ -31,22 +31,22 @@ def exported(finished, tmp_path_factory):
 
 
 def engine_off_by(predictor, amount):
-    """An engine that adds to each of the network's outputs."""
+    """Build a predictor with an engine that adds `amount` to each output of the network."""
 
-    def answer(images):
+    def engine(images):
         return NetworkOutputs(*(None if output is None else output + amount for output in predictor.network(images)))
 
-    return Predictor(predictor.network, *card_of(predictor), engine=answer)
+    return Predictor(predictor.network, spec_of(predictor), engine=engine)
 
 
-def card_of(predictor):
+def spec_of(predictor):
     from mnsa.config import DataConfig, ModelConfig
     from mnsa.run_folder import ModelSpec
 
-    return [ModelSpec(ModelConfig(), DataConfig(size=(64, 64)), predictor.classes, predictor.mask_classes)]
+    return ModelSpec(ModelConfig(), DataConfig(size=(64, 64)), predictor.classes, predictor.mask_classes)
 
 
-def test_a_difference_above_the_tolerance_is_refused(predictor):
+def test_a_difference_above_the_tolerance_is_an_error(predictor):
     found = compare_exported(predictor, engine_off_by(predictor, 5e-5), "float32", None)
     assert found["differences"]["random"]["mask_logits"] == pytest.approx(5e-5, rel=0.1)
     with pytest.raises(ModelError, match=r"class_logits by 2\.0e-04 on random images, where 1e-04 is allowed"):
@@ -55,7 +55,7 @@ def test_a_difference_above_the_tolerance_is_refused(predictor):
         compare_exported(predictor, engine_off_by(predictor, torch.nan), "float32", None)
 
 
-def test_masks_that_disagree_are_refused_in_lower_precisions(predictor, dataset):
+def test_too_little_agreement_in_a_lower_precision_is_an_error(predictor, dataset):
     from mnsa.data.manifest import read_manifest
 
     validation = read_manifest(dataset).split("val")
@@ -63,11 +63,13 @@ def test_masks_that_disagree_are_refused_in_lower_precisions(predictor, dataset)
     assert (same["labels"], same["real_images"]) == ([3, 3], 3)
     assert same["mask_iou"] == pytest.approx(1, abs=0.01)
     assert same["scores"]["eager"]["classification"] == same["scores"]["exported"]["classification"]
-    with pytest.raises(ModelError, match=r"3 of 3 labels are the same and the masks' IoU is 0\.\d+, where 0\.90"):
+    with pytest.raises(
+        ModelError, match=r"3 of 3 labels are equal and the IoU of the masks is 0\.\d+; the minimum is 0\.90"
+    ):
         compare_exported(predictor, engine_off_by(predictor, 100.0), "int8", validation)
 
 
-def test_a_refused_export_leaves_nothing_behind(own_run, monkeypatch):
+def test_a_failed_export_leaves_no_file(own_run, monkeypatch):
     before = sorted(own_run.path.rglob("*"))
     monkeypatch.setattr(export_module, "write_artifact", lambda folder, *_: (folder / "model.onnx").write_text("?"))
     with pytest.raises(RunError, match="can't be used"):
@@ -75,78 +77,78 @@ def test_a_refused_export_leaves_nothing_behind(own_run, monkeypatch):
     assert sorted(own_run.path.rglob("*")) == before
 
 
-def test_int8_without_training_images_is_refused(own_run, tmp_path):
+def test_int8_without_training_images_is_an_error(own_run, tmp_path):
     text = json.loads(own_run.provenance_file.read_text())
     own_run.provenance_file.write_text(json.dumps({**text, "dataset": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match="int8 is calibrated on training images"):
         export_run(own_run.path, "onnx", precision="int8")
 
 
-def test_an_engine_that_was_not_exported_names_the_command(finished):
-    with pytest.raises(RunError, match=r"no openvino network in int8. Make it: mnsa export .* --precision int8"):
+def test_the_error_for_a_missing_export_has_the_command(finished):
+    with pytest.raises(RunError, match=r"no openvino network in int8. Export it: mnsa export .* --precision int8"):
         load(finished.path, engine="openvino", precision="int8")
 
 
-def test_trees_and_an_engine_exclude_each_other(finished):
+def test_trees_with_an_engine_are_an_error(finished):
     with pytest.raises(ModelError, match="Boosted trees are no part of an exported network"):
         load(finished.path, head="trees", engine="onnx")
 
 
 @pytest.mark.slow
-def test_an_exported_run_predicts_as_the_eager_one_does(exported, predictor, dataset):
+def test_an_exported_run_has_the_predictions_of_the_eager_one(exported, predictor, dataset):
     image = read_image(sorted((dataset / "images").iterdir())[0])
-    mine, theirs = predictor.predict_image(image), load(exported, engine="onnx").predict_image(image)
-    np.testing.assert_allclose(theirs.class_probs, mine.class_probs, atol=1e-4)
-    np.testing.assert_allclose(theirs.attention, mine.attention, atol=1e-4)
-    assert (theirs.mask == mine.mask).mean() > 0.999
+    expected, exported_prediction = predictor.predict_image(image), load(exported, engine="onnx").predict_image(image)
+    np.testing.assert_allclose(exported_prediction.class_probs, expected.class_probs, atol=1e-4)
+    np.testing.assert_allclose(exported_prediction.attention, expected.attention, atol=1e-4)
+    assert (exported_prediction.mask == expected.mask).mean() > 0.999
 
 
 @pytest.mark.slow
-def test_an_export_of_other_weights_is_refused(exported, tmp_path):
+def test_an_export_of_other_weights_is_an_error(exported, tmp_path):
     run = shutil.copytree(exported, tmp_path / "run")
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
     from mnsa.engines.artifact import open_export
 
-    with pytest.raises(RunError, match="made from other weights"):
+    with pytest.raises(RunError, match="exported from other weights"):
         open_export(run, "onnx", "float32")
 
 
 @pytest.mark.slow
-def test_a_file_carries_its_card(exported, predictor):
+def test_a_file_contains_its_spec(exported, predictor):
     folder = exported / "exports" / "onnx-float32"
-    card = open_artifact(folder, "onnx").spec
+    spec = open_artifact(folder, "onnx").spec
     beside = json.loads((folder / "export.json").read_text())
-    assert (card.classes, card.mask_classes, card.size) == (predictor.classes, ("vein",), (64, 64))
-    assert card.provenance["seed"] == 1
+    assert (spec.classes, spec.mask_classes, spec.size) == (predictor.classes, ("vein",), (64, 64))
+    assert spec.provenance["seed"] == 1
     assert beside["comparison"]["real_images"] == 3
     assert max(beside["comparison"]["differences"]["real"].values()) < 1e-4
 
 
 @pytest.mark.slow
-def test_the_guides_snippet_runs_a_file_without_mnsa(exported, predictor, dataset, tmp_path):
+def test_the_snippet_of_the_guide_runs_a_file_without_mnsa(exported, predictor, dataset, tmp_path):
     leaf = sorted((dataset / "images").iterdir())[0]
     snippet = re.search(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[1]
     assert len(snippet.strip().splitlines()) <= 14
     shutil.copy(exported / "exports" / "onnx-float32" / "model.onnx", tmp_path)
     shutil.copy(leaf, tmp_path / "leaf.jpg")
     check = "import sys; assert not {'torch', 'mnsa'} & sys.modules.keys()\nmask.save('mask.png')"
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", snippet + check], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    answer = predictor.predict(leaf)
-    assert said.stdout.split()[0] == predictor.classes[answer.class_probs.argmax()]
+    prediction = predictor.predict(leaf)
+    assert printed.stdout.split()[0] == predictor.classes[prediction.class_probs.argmax()]
     from PIL import Image
 
     drawn = np.asarray(Image.open(tmp_path / "mask.png")) > 0
-    assert (drawn == (answer.mask > 0)).mean() > 0.97
+    assert (drawn == (prediction.mask > 0)).mean() > 0.97
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_int8_reports_what_it_costs(own_run, engine):
-    found = export_run(own_run.path, engine, precision="int8", agreement=0.0).card.comparison
+def test_int8_reports_its_agreement_and_scores(own_run, engine):
+    found = export_run(own_run.path, engine, precision="int8", agreement=0.0).spec.comparison
     assert found["labels"][1] == 3
     assert set(found["scores"]) == {"eager", "exported"}
-    assert found["differences"]["random"]["mask_logits"] > 1e-4  # something has been rounded
+    assert found["differences"]["random"]["mask_logits"] > 1e-4  # the network is quantized
     load(own_run.path, engine=engine, precision="int8")

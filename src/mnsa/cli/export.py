@@ -34,7 +34,7 @@ def export(
     from mnsa.workflows.export import export_run
 
     exported = export_run(run, to, precision=precision, out=out, dataset=data, agreement=agreement)
-    comparison = exported.card.comparison
+    comparison = exported.spec.comparison
     if not comparison["real_images"]:
         console.print("The data set has no readable validation images. The comparison uses random images.")
     console.print(export_table(comparison, f"{to}, {precision}, compared with the eager network"))

@@ -1,4 +1,4 @@
-"""Convert an ONNX file to OpenVINO (.xml and .bin), and load and run it."""
+"""Convert an ONNX file to OpenVINO (.xml and .bin), and open and run it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ import torch
 from mnsa.engines.spec import METADATA_KEY, Precision, RunFunction
 from mnsa.io import parse_json
 
-# OpenVINO chooses bfloat16 by itself where the processor has it, so float32 has to be said. What int8 leaves as it is
-# may be rounded to bfloat16, which is finer than int8, where that is fast.
+# OpenVINO chooses bfloat16 by default if the processor supports it, so float32 is set explicitly. The layers of an int8
+# network that are not quantized may use bfloat16, which is finer than int8.
 PRECISION_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 
 def write_openvino(onnx_file: Path, path: Path, spec: str, precision: Precision) -> None:
-    """Convert an ONNX file; weights of a bfloat16 network are kept in float16, which is finer and half as large."""
+    """Convert an ONNX file. A bfloat16 network stores its weights in float16: half the size of float32, finer than bfloat16."""
     import openvino
 
     model = openvino.convert_model(onnx_file)
@@ -24,7 +24,7 @@ def write_openvino(onnx_file: Path, path: Path, spec: str, precision: Precision)
 
 
 def open_openvino(path: Path) -> tuple[RunFunction, str]:
-    """What runs the file on the CPU in the precision of its spec, and that spec."""
+    """Open a file on the CPU, in the precision of its spec. Returns: the function that runs it, and its spec as text."""
     import openvino
 
     core = openvino.Core()
@@ -40,12 +40,12 @@ def open_openvino(path: Path) -> tuple[RunFunction, str]:
     compiled = core.compile_model(model, "CPU", settings)
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
-        answers = compiled(images)
-        return [answers[index] for index in range(len(compiled.outputs))]
+        outputs = compiled(images)
+        return [outputs[index] for index in range(len(compiled.outputs))]
 
     return run, spec
 
 
-def _precision_hint(precision: Precision, abilities: Sequence[str]) -> str:
-    """The format to compute in: float32 where the processor has no bfloat16."""
-    return PRECISION_HINTS[precision] if PRECISION_HINTS[precision].upper() in abilities else "f32"
+def _precision_hint(precision: Precision, capabilities: Sequence[str]) -> str:
+    """Return the precision to compute in: float32 if the processor has no bfloat16."""
+    return PRECISION_HINTS[precision] if PRECISION_HINTS[precision].upper() in capabilities else "f32"

@@ -1,4 +1,4 @@
-"""Engine names, precisions and files, and the spec that every exported network carries. Imports no torch.
+"""Engine names, precisions and files, and the spec that every exported network contains. Imports no torch.
 
 B batch; H, W image size in pixels; K classes; M mask classes.
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 EngineName = Literal["torch", "onnx", "openvino"]
-
 Precision = Literal["float32", "bfloat16", "int8"]
-
+# float32 (B, 3, h, w) -> the outputs, in the order of the spec
+RunFunction = Callable[["np.ndarray"], Sequence["np.ndarray"]]
 
 ENGINE_PRECISIONS: Mapping[EngineName, tuple[Precision, ...]] = MappingProxyType(
     {"torch": ("float32",), "onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}
@@ -34,28 +34,11 @@ _RUNTIME_PACKAGES: Mapping[EngineName, tuple[str, ...]] = MappingProxyType(
     {"torch": (), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
 )
 
-_EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # OpenVINO's files are made from ONNX ones
+_EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # OpenVINO's files are converted from ONNX files
 
-
-def require_precision(engine: EngineName, precision: Precision) -> None:
-    """Do nothing when `engine` knows `precision`. Raises: ConfigError."""
-    if precision not in ENGINE_PRECISIONS[engine]:
-        raise ConfigError(f"{engine} has no {precision} here. Expected {' or '.join(ENGINE_PRECISIONS[engine])}.")
-
-
-def require_engine(engine: EngineName, *, to: Literal["run", "write"] = "run") -> None:
-    """Do nothing when what `engine` needs is installed. Raises: ModelError naming what is missing."""
-    needed = _RUNTIME_PACKAGES[engine] + (_EXPORT_PACKAGES if to == "write" and engine != "torch" else ())
-    if missing := [name for name in dict.fromkeys(needed) if find_spec(name) is None]:
-        raise ModelError(f"{engine} needs {', '.join(missing)}, not installed here: pip install 'mnsa[export]'.")
-
-
-METADATA_KEY = "mnsa"  # the spec's name among a file's metadata
-
+METADATA_KEY = "mnsa"  # of the spec, in the metadata of a file
 INPUT_NAME = "images"
-
-MIN_SIDE_PX = 33  # torch.export tells a deepest level of one pixel, as 32 px have, from all others
-
+MIN_SIDE_PX = 33  # torch.export handles a deepest level of one pixel, which 32 px give, as a special case
 TENSOR_SHAPES = {
     INPUT_NAME: ["B", "3", "H", "W"],
     "class_logits": ["B", "K"],
@@ -63,8 +46,19 @@ TENSOR_SHAPES = {
     "attention": ["B", "1", "H/32", "W/32"],
 }
 
-# float32 (B, 3, h, w) -> the outputs, in the order of the spec
-RunFunction = Callable[["np.ndarray"], Sequence["np.ndarray"]]
+
+def require_precision(engine: EngineName, precision: Precision) -> None:
+    """Check that `engine` supports `precision`. Raises: ConfigError."""
+    if precision not in ENGINE_PRECISIONS[engine]:
+        supported = " or ".join(ENGINE_PRECISIONS[engine])
+        raise ConfigError(f"{engine} does not support {precision}. Expected {supported}.")
+
+
+def require_engine(engine: EngineName, *, to: Literal["run", "write"] = "run") -> None:
+    """Check that the packages of `engine` are installed. Raises: ModelError naming those that are not."""
+    needed = _RUNTIME_PACKAGES[engine] + (_EXPORT_PACKAGES if to == "write" and engine != "torch" else ())
+    if missing := [name for name in dict.fromkeys(needed) if find_spec(name) is None]:
+        raise ModelError(f"{engine} needs {', '.join(missing)}: pip install 'mnsa[export]'.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,8 @@ class ExportSpec:
 
     outputs: names in the file's order. mean, std: per channel, for RGB values in 0..1. size: (height, width) of a
     training input. resize_mode: `resize` (to `size`, bilinear with antialiasing) or `crop` (the image at its own size).
-    mask_classes: one name: a sigmoid's sign decides; more: the largest logit. weights_sha256: of the run's
-    model.safetensors. provenance: the run's. comparison: with the eager network, beside the file alone.
+    mask_classes: with one name, the logit's sign decides; with more, the largest logit. weights_sha256: of the run's
+    model.safetensors. provenance: of the run. comparison: with the eager network; only in export.json.
     """
 
     engine: EngineName
@@ -92,14 +86,14 @@ class ExportSpec:
     comparison: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The spec as text; shapes are spelled out for who reads it without mnsa."""
+        """Return the spec as JSON, with the shapes, for readers without mnsa."""
         shapes = {name: TENSOR_SHAPES[name] for name in (INPUT_NAME, *self.outputs)}
         return json.dumps({**asdict(self), "min_side_px": MIN_SIDE_PX, "shapes": shapes}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "ExportSpec":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `text` is no spec."""
+        """Parse a spec. Raises: ValueError, KeyError or TypeError when `text` is no spec."""
         tree = parse_json(text)
-        known = {name: tree[name] for name in cls.__dataclass_fields__}
+        fields = {name: tree[name] for name in cls.__dataclass_fields__}
         lists = ("outputs", "classes", "mask_classes", "mean", "std", "size")
-        return cls(**{**known, **{name: tuple(tree[name]) for name in lists}})
+        return cls(**{**fields, **{name: tuple(tree[name]) for name in lists}})

@@ -1,4 +1,4 @@
-"""Any timm feature extractor as a pyramid of five levels.
+"""Any convolutional timm model as a feature pyramid of five levels.
 
 B batch; level l has C_l channels and stride 2^l.
 """
@@ -16,22 +16,22 @@ from torch.nn import functional as F
 from mnsa.errors import ModelError
 from mnsa.structures import FeaturePyramid
 
-# The names of the paper's code that timm calls otherwise.
+# Names in the paper's code -> timm's names.
 BACKBONE_ALIASES: Mapping[str, str] = MappingProxyType(
     {"mobilenet_v2": "mobilenetv2_100", "mobilenet_v3_large": "mobilenetv3_large_100"}
 )
-BACKBONE_FAMILIES = ("densenet", "mobilenet")  # whose members the method treats alike
-# The last module that the paper's stage 1 freezes, by family; elsewhere it is the one that makes level 3.
+BACKBONE_FAMILIES = ("densenet", "mobilenet")  # the method has special rules for these
+# The last module that the paper's stage 1 freezes, by family. For other families it is the module of level 3.
 LAST_SHALLOW: Mapping[str, str] = MappingProxyType({"densenet": "features.transition2", "vgg19": "features.20"})
-MOBILENET_SHALLOW_BLOCKS = 9  # and the stem: torchvision's first 10 feature blocks
+MOBILENET_SHALLOW_BLOCKS = 9  # with the stem: torchvision's first 10 feature blocks
 STRIDES = [2, 4, 8, 16, 32]
-BACKBONE_HINT = "Convolutional models such as tf_efficientnet_lite0, resnet50 or convnext_atto will do."
+BACKBONE_HINT = "Use a convolutional model such as tf_efficientnet_lite0, resnet50 or convnext_atto."
 
 
 class SamePaddedConv2d(nn.Conv2d):
-    """TensorFlow's SAME convolution of maps whose sides its stride divides: then its padding is a number.
+    """TensorFlow's SAME convolution for maps whose sides are multiples of its stride, so that its padding is constant.
 
-    timm's computes it anew for each map, in formulas that exporters can't see through.
+    timm computes the padding from the size of each map, with formulas that exporters can't trace.
     """
 
     def __init__(self, conv: Conv2dSame) -> None:
@@ -44,16 +44,16 @@ class SamePaddedConv2d(nn.Conv2d):
         self.border = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)  # left, right, top, bottom
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W), the stride dividing H and W -> (B, O, H / stride, W / stride)."""
+        """Features (B, C, H, W), H and W multiples of the stride -> (B, O, H / stride, W / stride)."""
         return super().forward(F.pad(features, self.border))
 
 
 class Backbone(nn.Module):
-    """Images (B, 3, H, W), H and W multiples of 32 -> Pyramid.
+    """Images (B, 3, H, W), H and W multiples of 32 -> FeaturePyramid.
 
-    A model with strides 4..32 gets a new stem for level 1: conv 3x3 of stride 2 on the image, BatchNorm, ReLU.
-    channels: C_1..C_5. mean, std: what the images are to be normalised with, per channel, in 0..1.
-    family: `densenet`, `mobilenet`, or the model's own name without its tag of pretrained weights.
+    A model with strides 4..32 gets a new stem for level 1: a 3x3 convolution of stride 2, BatchNorm, ReLU.
+    channels: C_1..C_5. mean, std: normalization of the images, per channel, for values in 0..1.
+    family: `densenet`, `mobilenet`, or the model's name without its tag of pretrained weights.
     Raises: ModelError when timm has no such model or its feature maps have other strides.
     """
 
@@ -65,22 +65,22 @@ class Backbone(nn.Module):
         )
         self.net = _feature_extractor(self.timm_name)
         self.mean, self.std = _normalization(self.timm_name)
-        found = tuple(self.net.feature_info.channels())
-        self.stem = _level1_stem(found[0] // 2) if len(found) == len(STRIDES) - 1 else None
-        self.channels: tuple[int, ...] = found if self.stem is None else (found[0] // 2, *found)
+        channels = tuple(self.net.feature_info.channels())
+        self.stem = _level1_stem(channels[0] // 2) if len(channels) == len(STRIDES) - 1 else None
+        self.channels: tuple[int, ...] = channels if self.stem is None else (channels[0] // 2, *channels)
         for path, module in list(self.net.named_modules()):
             if isinstance(module, Conv2dSame):
                 self.net.set_submodule(path, SamePaddedConv2d(module))
         if self.family == "densenet":
-            self.net["features_norm5"].act = nn.Identity()  # attention sees the map before the last ReLU
+            self.net["features_norm5"].act = nn.Identity()  # attention reads the map before the last ReLU
 
     def forward(self, images: Tensor) -> FeaturePyramid:
-        """Images (B, 3, H, W), normalised -> the five levels."""
+        """Normalized images (B, 3, H, W) -> the five levels."""
         levels = self.net(images)
         return FeaturePyramid(*levels) if self.stem is None else FeaturePyramid(self.stem(images), *levels)
 
     def shallow_modules(self) -> list[nn.Module]:
-        """List what the paper's stage 1 freezes, never an added stem. Source: method section 2."""
+        """Return the modules that the paper's stage 1 freezes, never an added stem. Source: method section 2."""
         children = dict(self.net.named_children())
         wrapped = next(iter(children.values())) if children.keys() in ({"model"}, {"body"}) else self.net
         last = self._last_shallow(wrapped)
@@ -96,7 +96,7 @@ class Backbone(nn.Module):
 
 
 def flat_name(name: str) -> str:
-    """One spelling for a module that timm moves when it flattens a model: features.conv0 becomes features_conv0."""
+    """Return a name with dots as underscores. timm flattens some models: features.conv0 becomes features_conv0."""
     return name.replace(".", "_")
 
 
@@ -114,11 +114,11 @@ def _feature_extractor(timm_name: str) -> Any:
     if not timm.is_model(timm_name):
         near = get_close_matches(timm_name, [*BACKBONE_ALIASES, *timm.list_models()], n=3)
         hint = f"the nearest names are {', '.join(near)}" if near else "timm.list_models() lists them"
-        raise ModelError(f"timm has no model {timm_name!r} to serve as backbone; {hint}.")
+        raise ModelError(f"timm has no model {timm_name!r} for a backbone; {hint}.")
     try:
         net: Any = timm.create_model(timm_name, features_only=True, pretrained=False)
     except (RuntimeError, AttributeError, NotImplementedError, AssertionError, ValueError) as error:
-        raise ModelError(f"timm's {timm_name!r} gives no feature maps, so it can't be a backbone: {error}.") from None
+        raise ModelError(f"timm's {timm_name!r} has no feature maps, so it can't be a backbone: {error}.") from None
     strides = list(net.feature_info.reduction())
     if strides[-5:] != STRIDES and strides != STRIDES[1:]:
         raise ModelError(
@@ -128,7 +128,7 @@ def _feature_extractor(timm_name: str) -> Any:
     cfg: Any = timm.get_pretrained_cfg(timm_name)
     if cfg.fixed_input_size or getattr(net, "output_fmt", "NCHW") != "NCHW":
         raise ModelError(
-            f"backbone {timm_name!r} takes one image size only, or gives maps with channels last. {BACKBONE_HINT}"
+            f"backbone {timm_name!r} accepts one image size only, or has channels-last feature maps. {BACKBONE_HINT}"
         )
     if len(strides) <= len(STRIDES):
         return net

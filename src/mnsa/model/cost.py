@@ -1,4 +1,4 @@
-"""What a network costs before anything is trained: parameters and multiply-adds, counted on shapes alone.
+"""The cost of a network: its parameters and multiply-adds, computed from shapes alone.
 
 B batch; O channels; T taps; H, W size of a map.
 """
@@ -19,7 +19,7 @@ BILINEAR_CORNERS = 4  # pixels that one bilinear sample mixes
 
 @dataclass(frozen=True, slots=True)
 class NetworkCost:
-    """parameters: all weights. macs: multiply-adds of one image in eval mode."""
+    """parameters: number of weights. macs: multiply-adds for one image in eval mode."""
 
     parameters: int
     macs: int
@@ -27,10 +27,10 @@ class NetworkCost:
 
 @cache  # a second or so for a large network
 def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> NetworkCost:
-    """Count for one image of `size` (height, width); no weight is made and nothing is computed.
+    """Compute the cost for one image of `size` (height, width). No weights are allocated.
 
-    Counted: convolutions, matrix products, and four multiply-adds per bilinear sample. Left out, as everywhere:
-    normalisation, activations, pooling and resizing. Raises: ModelError when the config can't be built.
+    Counted are convolutions, matrix products, and four multiply-adds per bilinear sample; as usual, normalization,
+    activations, pooling and resizing are not. Raises: ModelError when the config can't be built.
     """
     blank = config.model_copy(update={"pretrained": "none"})
     with torch.device("meta"):
@@ -44,6 +44,6 @@ def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tup
 
 
 def _sampling_flops(values: Sequence[int], grid: Sequence[int], *_: Any, **__: Any) -> int:
-    """Of values (B*T, O, H, W) sampled at grid (B*T, H, W, 2)."""
+    """Count the operations of sampling values (B*T, O, H, W) at grid (B*T, H, W, 2)."""
     samples = values[0] * values[1] * grid[1] * grid[2]
     return 2 * BILINEAR_CORNERS * samples

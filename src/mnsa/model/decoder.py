@@ -1,6 +1,6 @@
-"""Enhanced U-Net decoder: from the deepest level up, each level sees its enhanced features and what came from below.
+"""Enhanced U-Net decoder: from the deepest level up, each level reads its enhanced features and the coarser output.
 
-At the end what all decoders share: their blocks, and the side logits of deep supervision.
+At the end are the functions that all decoders use: their blocks, and the side logits of deep supervision.
 
 B batch; level l of the pyramid is (B, C_l, H_l, W_l); D_l, S_l channels of the enhancer's details and skip; O_l output
 channels. Source: method section 1.
@@ -8,6 +8,7 @@ channels. Source: method section 1.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mnsa.model.enhancer import EnhancedFeatures
@@ -20,7 +21,7 @@ from mnsa.structures import FeaturePyramid
 class EnhancedDecoder(nn.Module):
     """Bridge X = conv(conv(E_5)), then for l = 5..1: Y = block([E_l ; X]), Z_l = block([Y ; S_l]), X = up(Z_l).
 
-    E_l = [F_l ; D_l]. No norm or activation stands between the two convolutions of the bridge.
+    E_l = [F_l ; D_l]. There is no norm or activation between the two convolutions of the bridge.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class EnhancedDecoder(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Two blocks; the second also sees the skip."""
+    """Two blocks. The second also reads the skip."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -61,33 +62,33 @@ class DecoderLevel(nn.Module):
         self.refine = ConvBlock(out_channels + skip_channels, out_channels)
 
     def forward(self, maps: Sequence[Tensor], coarse: Tensor, skip: Tensor) -> Tensor:
-        """F_l and D_l (B, channels, H_l, W_l), Z_l+1 or the bridge's X_6, S_l (B, S_l, H_l, W_l) -> Z_l, as high."""
+        """F_l and D_l (B, channels, H_l, W_l), coarse Z_l+1 or the bridge's X, S_l (B, S_l, H_l, W_l) -> Z_l."""
         refined: Tensor = self.refine(self.mix(*maps, coarse=coarse), skip)
         return refined
 
 
 class ConvBlock(nn.ModuleList):
-    """A 3x3 convolution of joined maps, BatchNorm and ReLU. Maps (B, C_i, H, W), C in all -> (B, O, H, W).
-
-    coarse: one more map, resized to the size of the others.
-    """
+    """A 3x3 convolution of concatenated maps, BatchNorm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         conv = ConcatConv2d(in_channels, out_channels)
         super().__init__((conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)))
 
     def forward(self, *maps: Tensor, coarse: Tensor | None = None) -> Tensor:
-        """Maps (B, C_i, H, W) and perhaps one from below, C channels in all -> (B, O, H, W)."""
+        """Maps (B, C_i, H, W) and perhaps a coarse one, C channels in all -> (B, O, H, W)."""
         conv, norm, relu = self
-        joined: Tensor = conv(*maps, coarse=coarse)
-        return batch_norm_relu(joined, norm) if norm.training and can_recompute(norm) else relu(norm(joined))
+        features: Tensor = conv(*maps, coarse=coarse)
+        if torch.is_grad_enabled() and can_recompute(norm):
+            return batch_norm_relu(features, norm)
+        activated: Tensor = relu(norm(features))
+        return activated
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Outputs Z_1..Z_5 -> for levels l = 2..5 the channel mean of Z_l at the size of level l - 1, (B, 1, H_l-1, W_l-1).
+    """Compute from Z_1..Z_5, for levels l = 2..5, the channel mean of Z_l at the size of level l - 1: (B, 1, h, w) each.
 
     Source: method section 1, deep supervision.
     """
-    # The mean first: it commutes with the resizing, which then has one channel to do instead of O_l.
+    # Mean and resizing can trade places. With the mean first, one channel is resized instead of O_l.
     means = [output.mean(dim=1, keepdim=True) for output in outputs[1:]]
-    return tuple(resize(mean, above.shape[-2:]) for mean, above in zip(means, outputs[:-1], strict=True))
+    return tuple(resize(mean, finer.shape[-2:]) for mean, finer in zip(means, outputs[:-1], strict=True))

@@ -1,4 +1,4 @@
-"""Adaptive feature enhancer: five parallel branches at every level, each as wide as the architecture search decides.
+"""Adaptive feature enhancer: five parallel branches at every level. The architecture search chooses their widths.
 
 B batch; level l has C_l channels, stride 2^l and size H_l, W_l. Source: method section 1.
 """
@@ -17,25 +17,24 @@ from torch.utils.checkpoint import checkpoint
 from mnsa.errors import ModelError
 from mnsa.model.ops.concat_conv import ConcatConv2d
 from mnsa.model.ops.deform_conv import DeformConv2d, OffsetPredictor
-from mnsa.model.ops.memory_format import memory_format_of
 from mnsa.structures import FeaturePyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
 LEVELS = 5
-LARGE_MAP = 2**20  # numbers; smaller maps are faster together
+LARGE_MAP = 2**20  # elements; images with smaller maps are faster as one batch
 
 BranchChannels = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
 class BranchWidths:
-    """How wide each branch is at each level, as a share of the level's channels: ratios[level - 1][branch] in 0..1."""
+    """The width of each branch at each level, as a ratio of the level's channels: ratios[level - 1][branch] in 0..1."""
 
     ratios: tuple[tuple[float, ...], ...]
 
     @classmethod
     def from_ratios(cls, ratios: Sequence[float] | Sequence[Sequence[float]]) -> Self:
-        """Five ratios shared by all levels, or five per level. Raises: ModelError when the shape is another."""
+        """Take five ratios for all levels, or five per level. Raises: ModelError for any other shape."""
         rows = [row if isinstance(row, Sequence) else None for row in ratios]
         if all(row is None for row in rows):
             rows = [ratios] * LEVELS  # type: ignore[list-item]
@@ -44,8 +43,8 @@ class BranchWidths:
         return cls(tuple(tuple(float(ratio) for ratio in row or ()) for row in rows))
 
     def channels(self, level: int, in_channels: int) -> BranchChannels:
-        """Round to branch channels at `level` (1..5): floor(ratio * in_channels), at least 1; 0 for no branch."""
-        # The small addend keeps 0.29 * 100 = 28.999... from losing a channel.
+        """Compute the branches' channels at `level` (1..5): floor(ratio * in_channels), at least 1; 0 for ratio 0."""
+        # The small addend corrects rounding: 0.29 * 100 = 28.999... gives 29 channels.
         deform3, deform5, atrous2, atrous3, context = (
             max(1, floor(ratio * in_channels + 1e-9)) if ratio > 0 else 0 for ratio in self.ratios[level - 1]
         )
@@ -53,14 +52,14 @@ class BranchWidths:
 
 
 class EnhancedFeatures(NamedTuple):
-    """What the enhancer adds at one level: details D_l (B, D, H_l, W_l) and a summary of them, S_l (B, S, H_l, W_l)."""
+    """Output of the enhancer at one level: details D_l (B, D_l, H_l, W_l), and the skip S_l (B, S_l, H_l, W_l)."""
 
     details: Tensor
     skip: Tensor
 
 
 class DeformBranch(nn.Module):
-    """A deformable convolution that predicts its own offsets. (B, C, H, W) -> (B, O, H, W)."""
+    """A deformable convolution with its offset predictor."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, offset_channels: int) -> None:
         super().__init__()
@@ -73,18 +72,18 @@ class DeformBranch(nn.Module):
         return sampled
 
     def chunk_size(self, features: Tensor) -> int:
-        """How many images (B, C, H, W) to look at together: on a CPU one where maps are large, for it gains nothing."""
-        taps_add = self.conv.weight[:, 0].numel() * features.shape[2] * features.shape[3]  # numbers, for one image
-        return 1 if features.device.type == "cpu" and taps_add > LARGE_MAP else len(features)
+        """Return how many of the images (B, C, H, W) to compute at once: one on a CPU with large maps, else all."""
+        tap_elements = self.conv.weight[:, 0].numel() * features.shape[2] * features.shape[3]  # of one image
+        return 1 if features.device.type == "cpu" and tap_elements > LARGE_MAP else len(features)
 
 
 def mean_and_max(features: Tensor) -> Tensor:
-    """Mean and maximum over channels. (B, C, H, W) -> (B, 2, H, W)."""
+    """Compute mean and maximum over channels. (B, C, H, W) -> (B, 2, H, W)."""
     return torch.cat((features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)), dim=1)
 
 
 class ContextBranch(nn.Module):
-    """A 1x1 convolution of the channels' mean and maximum. (B, C, H, W) -> (B, O, H, W)."""
+    """A 1x1 convolution of the channels' mean and maximum."""
 
     def __init__(self, out_channels: int) -> None:
         super().__init__()
@@ -97,15 +96,15 @@ class ContextBranch(nn.Module):
 
 
 class AdaptiveFeatureEnhancer(nn.Module):
-    """The five branches on one level, concatenated; a branch of 0 channels is absent.
+    """The five branches of one level, concatenated. A branch of 0 channels is left out.
 
-    Raises: ModelError when no branch is left.
+    branch_channels: channels of each branch, in their order. Raises: ModelError when all branches have 0 channels.
     """
 
     def __init__(self, in_channels: int, branch_channels: BranchChannels, offset_channels: int) -> None:
         super().__init__()
         if not any(branch_channels):
-            raise ModelError("every width of a level is 0; give at least one branch a ratio above 0.")
+            raise ModelError("every width of a level is 0. Give at least one branch a ratio above 0.")
         builders: dict[str, Callable[[int], nn.Module]] = {
             "deform3": lambda width: DeformBranch(in_channels, width, 3, offset_channels),
             "deform5": lambda width: DeformBranch(in_channels, width, 5, offset_channels),
@@ -113,7 +112,7 @@ class AdaptiveFeatureEnhancer(nn.Module):
             "atrous3": lambda width: ConcatConv2d(in_channels, width, dilation=3),
             "context": ContextBranch,
         }
-        # of the branches that are there, in the order in which they are concatenated
+        # without branches of 0 channels, in the order of concatenation
         self.branch_channels = {name: width for name, width in zip(BRANCHES, branch_channels, strict=True) if width}
         self.branches = nn.ModuleDict({name: builders[name](width) for name, width in self.branch_channels.items()})
 
@@ -123,33 +122,18 @@ class AdaptiveFeatureEnhancer(nn.Module):
             _checkpointed(branch, features) if isinstance(branch, DeformBranch) else branch(features)
             for branch in self.branches.values()
         ]
-        # Sampled ones lie with their channels first. Joined as they are, all would, and every reader would turn them.
-        # The whole is turned too: a look of one channel is in both layouts, and then `cat` takes the first.
-        memory_format = memory_format_of(features)
+        # Deformable branches give contiguous maps. Concatenated as they are, the result would be contiguous too, and
+        # every layer that reads it would copy it. It is converted again at the end, because a map of one channel is in
+        # both formats, and then `cat` chooses the contiguous one.
+        memory_format = _memory_format(features)
         details = torch.cat([output.contiguous(memory_format=memory_format) for output in outputs], dim=1)
         return details.contiguous(memory_format=memory_format)
-
-
-def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
-    """`branch(features)` in little memory: few images at once, and nothing inside of it kept for the backward pass.
-
-    The sampling positions and the outputs of the taps are the largest maps of the whole network, and fast to recompute.
-    """
-    if torch.compiler.is_compiling():
-        output: Tensor = branch(features)
-        return output
-    # The weights of now: a slice of a wider enhancer lends them for the forward pass alone.
-    weights = branch.state_dict(keep_vars=True)
-    run = partial(functional_call, branch, weights)
-    if torch.is_grad_enabled():
-        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([run(images) for images in torch.split(features, branch.chunk_size(features))])
 
 
 class Enhancer(nn.Module):
     """An adaptive feature enhancer and a skip bridge (a 1x1 convolution) for each level.
 
-    A bridge has max(1, floor(skip_ratio * D_l)) channels, one even at ratio 0, as the paper's code has it.
+    A skip bridge has max(1, floor(skip_ratio * D_l)) channels, so one even for ratio 0, as in the paper's code.
     """
 
     def __init__(self, channels: Sequence[int], widths: BranchWidths, skip_ratio: float, offset_channels: int) -> None:
@@ -169,3 +153,24 @@ class Enhancer(nn.Module):
         """Compute D_l and S_l of levels 1..5."""
         details = [enhance(features) for enhance, features in zip(self.levels, pyramid, strict=True)]
         return tuple(EnhancedFeatures(d, bridge(d)) for d, bridge in zip(details, self.skips, strict=True))
+
+
+def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
+    """Compute `branch(features)` with little memory: few images at once, and nothing inside saved for the backward pass.
+
+    The sampling positions and the outputs of the taps are the largest maps of the network, and fast to recompute.
+    """
+    if torch.compiler.is_compiling():
+        output: Tensor = branch(features)
+        return output
+    # The current weights: `SlicedEnhancer` replaces them during the forward pass only.
+    weights = branch.state_dict(keep_vars=True)
+    run = partial(functional_call, branch, weights)
+    if torch.is_grad_enabled():
+        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([run(images) for images in torch.split(features, branch.chunk_size(features))])
+
+
+def _memory_format(features: Tensor) -> torch.memory_format:
+    is_channels_last = features.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_channels_last else torch.contiguous_format

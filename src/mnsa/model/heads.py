@@ -39,13 +39,13 @@ class SpatialAttention(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """Linear(Dropout(GAP(activation(F')))). Source: method section 1; the activation is ReLU for DenseNet alone."""
+    """Linear(Dropout(GAP(activation(F')))). The activation is ReLU for DenseNet only. Source: method section 1."""
 
     def __init__(self, channels: int, classes: int, activation: nn.Module, dropout: float) -> None:
         super().__init__()
         self.activation = activation
         self.dropout = nn.Dropout(dropout)
-        self.classifier: nn.Module = nn.Linear(channels, classes)  # boosted trees may take its place
+        self.classifier: nn.Module = nn.Linear(channels, classes)  # boosted trees can replace it
 
     def forward(self, features: Tensor) -> Tensor:
         """F' (B, C_5, h, w) -> class_logits (B, K)."""
@@ -53,9 +53,9 @@ class ClassHead(nn.Module):
         return class_logits
 
     def pool(self, features: Tensor, weights: Tensor | None = None) -> Tensor:
-        """F' (B, C_5, h, w) -> GAP(activation(F')), which the classifier reads: (B, C_5).
+        """Compute the classifier's input GAP(activation(F')) from F' (B, C_5, h, w): (B, C_5).
 
-        weights: how much each cell counts in the mean, (1, 1, h, w); None: all alike.
+        weights: weight of each cell in the mean, (1, 1, h, w); None: equal weights.
         """
         activated: Tensor = self.activation(features)
         if weights is None:
@@ -70,16 +70,16 @@ class HalfMaskHead(nn.Module):
         super().__init__()
         self.conv = ConcatConv2d(channels, mask_classes)
 
-    def forward(self, features: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the full head looks at the images
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the full head reads the images
         """Z_1 (B, O_1, H/2, W/2) -> mask_logits (B, M, H/2, W/2)."""
         mask_logits: Tensor = self.conv(features)
         return mask_logits
 
 
 class FullMaskHead(nn.Module):
-    """Mask logits at the image's resolution for the price of two half-resolution convolutions.
+    """Mask logits at the image's resolution, at the cost of two half-resolution convolutions.
 
-    The image's pixels join as four half-resolution phases, so that borders follow them. Source: Shi et al. 2016,
+    The image itself is an input too, as four half-resolution phases, so that borders follow its pixels. Source: Shi et al. 2016,
     Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
     """
 
@@ -98,7 +98,7 @@ MaskHead = HalfMaskHead | FullMaskHead
 
 
 def mask_from_logits(mask_logits: Tensor) -> Tensor:
-    """Take each pixel's most probable class. mask_logits (B, M, H, W) -> uint8 (B, H, W); M = 1: by sign."""
+    """Return each pixel's most probable class. mask_logits (B, M, H, W) -> uint8 (B, H, W); M = 1: the sign decides."""
     if mask_logits.shape[1] == 1:
         return (mask_logits[:, 0] > 0).to(torch.uint8)
     return mask_logits.argmax(dim=1).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""The network: finished parts put together, and the only place where config meets modules.
+"""The network, and `build_network`, which builds its parts from a config.
 
 B batch; H, W image size; K classes; M mask classes; C_l, O_l channels of the pyramid's and the decoder's level l.
 """
@@ -22,15 +22,15 @@ from mnsa.structures import FeaturePyramid, NetworkOutputs
 
 STRIDE_PX = 32  # of level 5
 MOBILENET_DROPOUT = 0.2  # method section 1
-NO_CLASS_HEAD = "this network has no class head, so it can't classify; train one on a data set with labels."
-NO_DECODER = "this network has no decoder, so it can't segment; train one on a data set with masks."
+NO_CLASS_HEAD = "this network has no class head, so it can't classify. Train one on a data set with labels."
+NO_DECODER = "this network has no decoder, so it can't segment. Train one on a data set with masks."
 Decoder = EnhancedDecoder | UNetDecoder | UNet3PlusDecoder
 
 
 class Network(nn.Module):
-    """One backbone, two tasks; the parts of a task that the network doesn't do are None.
+    """One backbone and the parts for two tasks, classification and segmentation. Parts of a missing task are None.
 
-    The enhanced decoder alone has an enhancer.
+    Only the enhanced decoder has an enhancer.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Network(nn.Module):
         self.mask_head = mask_head
 
     def forward(self, images: Tensor) -> NetworkOutputs:
-        """Images (B, 3, H, W), normalised -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w).
+        """Normalized images (B, 3, H, W) -> class_logits (B, K), mask_logits (B, M, H, W), attention (B, 1, h, w).
 
-        Any height and width: `padded` makes them fit, h = ceil(H/32), w = ceil(W/32).
+        Any height and width: images are padded to multiples of 32, so h = ceil(H/32), w = ceil(W/32).
         """
         height, width = images.shape[-2:]
         images = pad_to_stride(images)
@@ -68,11 +68,11 @@ class Network(nn.Module):
         return NetworkOutputs(class_logits, mask_logits, attention)
 
     def features(self, images: Tensor) -> FeaturePyramid:
-        """Run the backbone, once. Raises: ModelError unless both sides are multiples of 32, as `padded` makes them."""
+        """Run the backbone. Raises: ModelError unless both sides are multiples of 32 (see `pad_to_stride`)."""
         height, width = images.shape[-2:]
         if height % STRIDE_PX or width % STRIDE_PX:
             raise ModelError(
-                f"the backbone is given {height} x {width} px; it takes multiples of {STRIDE_PX}. Pad the images first."
+                f"images of {height} x {width} px: both sides must be multiples of {STRIDE_PX}. Pad the images first."
             )
         pyramid: FeaturePyramid = self.backbone(images)
         return pyramid
@@ -85,14 +85,14 @@ class Network(nn.Module):
         return self.class_head(attended), attention
 
     def pool(self, pyramid: FeaturePyramid) -> Tensor:
-        """Return what the classifier reads: F_5 weighted by attention, then pooled, (B, C_5)."""
+        """Return the classifier's input: F_5 weighted by attention, then pooled, (B, C_5)."""
         if self.attention is None or self.class_head is None:
             raise ModelError(NO_CLASS_HEAD)
         attended, _ = self.attention(pyramid.level5)
         return self.class_head.pool(attended)
 
     def decode(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
-        """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l); it sees F_5 without attention."""
+        """Return the decoder's outputs at levels 1..5, (B, O_l, H/2^l, W/2^l). It reads F_5 without attention."""
         if self.decoder is None:
             raise ModelError(NO_DECODER)
         enhanced = () if self.enhancer is None else (self.enhancer(pyramid),)
@@ -114,7 +114,7 @@ class Network(nn.Module):
         return self.mask_head(outputs[0], images), side_logits(outputs)
 
     def parts(self) -> Mapping[str, nn.Module]:
-        """Return what a training stage can name: the parts that are present; `decoder` means the mask head too."""
+        """Return the existing parts by the names that training stages use. `decoder` includes the mask head."""
         decoder = None if self.decoder is None else nn.ModuleList(m for m in (self.decoder, self.mask_head) if m)
         parts = {
             "backbone": self.backbone,
@@ -127,24 +127,24 @@ class Network(nn.Module):
 
 
 def pad_to_stride(images: Tensor, value: int = 0) -> Tensor:
-    """Pad images or masks (..., H, W) at the bottom and the right until both sides are multiples of 32.
+    """Pad images or masks (..., H, W) at the bottom and the right to sides that are multiples of 32.
 
-    So every level has exactly half the side of the one before it, whatever a backbone does at odd ones. Normalised
-    images get zeros, as convolutions see beyond the border.
+    Every level then has exactly half the side of the level before, in every backbone. Normalized images are padded with
+    zeros, as convolutions pad too.
     """
     height, width = images.shape[-2:]
-    # rounded up without negative numbers, whose quotients ONNX rounds towards zero
-    below, right = ((side + STRIDE_PX - 1) // STRIDE_PX * STRIDE_PX - side for side in (height, width))
-    return F.pad(images, (0, right, 0, below), value=value)
+    # rounded up without negative numbers, which ONNX divides with rounding towards zero
+    bottom, right = ((side + STRIDE_PX - 1) // STRIDE_PX * STRIDE_PX - side for side in (height, width))
+    return F.pad(images, (0, right, 0, bottom), value=value)
 
 
 def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Network:
-    """Build what `config` describes; 0 classes: no class head; 0 mask classes: no decoder; 1: a sigmoid mask.
+    """Build the network of a config. 0 classes: no class head; 0 mask classes: no decoder; 1: a sigmoid mask.
 
-    Raises: ModelError when the config can't be built or its pretrained weights can't be had.
+    Raises: ModelError when the config can't be built or its pretrained weights can't be loaded.
     """
     if classes <= 0 and mask_classes <= 0:
-        raise ModelError("a network needs a task: the data set has neither classes nor masks.")
+        raise ModelError("a network needs a task, but the data set has neither classes nor masks.")
     backbone = Backbone(config.backbone)
     load_pretrained(backbone, config.pretrained)
     network = Network(backbone)
@@ -158,7 +158,7 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
-    set_memory_format(network, torch.channels_last)  # the one in which convolutions are fastest
+    set_memory_format(network, torch.channels_last)  # convolutions are fastest in it
     return network
 
 
@@ -169,7 +169,7 @@ def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassH
 
 
 def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer | None) -> Decoder:
-    """Build the decoder; channels `paper` are C_5 for the bridge, C_{l-1} for level l and C_1 for level 1."""
+    """Build the decoder. Channels `paper`: C_5 for the bridge, C_{l-1} for level l, C_1 for level 1."""
     if config.decoder == "unet3plus":
         return UNet3PlusDecoder(channels, config.source_channels)
     bridge = channels[-1] if config.bridge_channels == "paper" else config.bridge_channels

@@ -1,6 +1,6 @@
 """U-Net and U-Net 3+ decoders.
 
-B batch; level l of the pyramid is (B, C_l, H_l, W_l); O_l output channels; S channels that each source gives to a level.
+B batch; level l of the pyramid is (B, C_l, H_l, W_l); O_l output channels; S channels of each source in a level.
 Sources: method section 1; Ronneberger et al. 2015, U-Net, figure 1; Huang et al. 2020, UNet 3+, section 2.1.
 """
 
@@ -55,7 +55,7 @@ class UNetLevel(nn.ModuleList):
 class UNet3PlusDecoder(nn.Module):
     """For l = 4..1: Z_l = block([block(down(F_1)) ; ... ; block(F_l) ; block(up(Z_{l+1})) ; ... ; block(up(Z_5))]).
 
-    Z_5 = F_5. The five inner blocks give S channels each, the outer one keeps all 5 S.
+    Z_5 = F_5. The five inner blocks have S output channels each, the outer one 5 S.
     """
 
     def __init__(self, channels: Sequence[int], source_channels: int) -> None:
@@ -76,7 +76,7 @@ class UNet3PlusDecoder(nn.Module):
 
 
 class UNet3PlusLevel(nn.Module):
-    """Five maps of one size, brought to S channels each and mixed."""
+    """Five maps of one size, each reduced to S channels, then mixed."""
 
     def __init__(self, in_channels: Sequence[int], source_channels: int) -> None:
         super().__init__()
@@ -91,9 +91,9 @@ class UNet3PlusLevel(nn.Module):
 
 
 def resize_to_level(level: int, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Bring the maps of levels 1..5, (B, channels, H_k, W_k), to the size of `level`: larger ones are max-pooled."""
+    """Resize the maps of levels 1..5, (B, channels, H_k, W_k), to the size of `level`. Larger ones are max-pooled."""
     height, width = maps[level - 1].shape[-2:]
-    # Backbones round odd sizes up or down: the last row and column are pooled too, and cut where this level lacks them.
+    # A backbone may round odd sizes up or down. So the last row and column are pooled too, and cropped if not needed.
     pooled = [
         F.max_pool2d(x, 2 ** (level - k), ceil_mode=True)[..., :height, :width]
         for k, x in enumerate(maps[: level - 1], start=1)

