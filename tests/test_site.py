@@ -1,5 +1,6 @@
 """The site: its generated pages, and the build without warnings."""
 
+import re
 import sys
 from importlib import util
 from pathlib import Path
@@ -62,6 +63,25 @@ def test_pages_from_the_root_link_to_pages_and_to_nothing_else(hook):
     text = hook.root_page("background/security.md")
     assert "](docs/" not in text
     assert "](benchmarks/" not in text
+
+
+def test_links_in_the_repository_lead_to_files() -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks" / "RESULTS.md"]
+    generated = {"cli.md", "config.md"}  # of docs/reference
+    broken = [
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists() and Path(link).name not in generated
+    ]
+    assert broken == []
+
+
+def test_the_architecture_page_is_short_and_names_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 1500
+    packages = [path.parent.name for path in (ROOT / "src" / "mnsa").rglob("__init__.py")]
+    assert [name for name in packages if name not in text] == []
 
 
 def test_the_site_is_built_without_warnings(tmp_path, monkeypatch):

@@ -1,17 +1,19 @@
 """Pages of the site that are made at build time: the command line, the config, and files from the project's root.
 
-`mkdocs.yml` names this file as a hook; mkdocs calls `on_files`.
+`mkdocs.yml` names this file as a hook; mkdocs calls `on_files` and `on_page_markdown`.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_type_hints
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -46,6 +48,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Lead links to files of the project's root to their pages; the links themselves also work in the repository."""
+    folder = PurePosixPath(page.file.src_uri).parent
+    for target, source in ROOT_PAGES.items():
+        link = posixpath.relpath(source, f"docs/{folder}")
+        markdown = markdown.replace(f"]({link}", f"]({posixpath.relpath(target, folder)}")
+    return markdown
 
 
 def cli_page() -> str:

@@ -65,26 +65,33 @@ def import_folders(
 
 
 def train(
-    config: Config | AnyPath, data: AnyPath, out: AnyPath, *, overrides: Iterable[str] = (), devices: int = 1
+    config: Config | AnyPath,
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    overrides: Iterable[str] = (),
+    devices: int = 1,
+    progress: bool | None = None,
 ) -> RunFolder:
     """Train a network on a data set, and return its run folder.
 
     config: a Config, or a TOML file. data: data set folder. out: new run folder. overrides: texts of the form
-    `section.key=value`, for a TOML file. devices: number of processes, one GPU each if there are GPUs.
+    `section.key=value`, for a TOML file. devices: number of processes, one GPU each if there are GPUs. progress: show a
+    progress bar; None: on a terminal and in a notebook.
 
     Raises: ConfigError, DataError, ModelError, RunError for bad input, before training starts.
     """
     if not isinstance(config, Config):
         config = load_config(Path(config), overrides)
-    return fit.train(config, Path(data), Path(out), devices=devices)
+    return fit.train(config, Path(data), Path(out), devices=devices, progress=progress)
 
 
-def resume(run: AnyPath, *, devices: int = 1) -> RunFolder:
-    """Continue an interrupted training run.
+def resume(run: AnyPath, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
+    """Continue an interrupted training run. devices, progress: as in `train`.
 
     Raises: RunError if `run` is no run folder, or its data set has changed.
     """
-    return fit.resume(Path(run), devices=devices)
+    return fit.resume(Path(run), devices=devices, progress=progress)
 
 
 def evaluate(
