@@ -55,7 +55,7 @@ def test_every_config_is_valid_and_opens_with_its_command(path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("search*.toml")), ids=named)
 def test_every_search_config_describes_the_papers_space(path):
-    assert build_search_space(load_config(path)).points == 243
+    assert build_search_space(load_config(path)).num_points == 243
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def test_the_papers_space_has_243_points_and_the_grid_has_each_of_them_once(make
     config = make_config(search={"sampler": "grid"})
     space = build_search_space(config)
     points = grid_points(space, seed=1)
-    assert space.points == len(points) == 243
+    assert space.num_points == len(points) == 243
     assert {tuple(apply_point(config, point).model.widths) for point in points} == set(
         product((1 / 16, 1 / 8, 1 / 4), repeat=5)
     )

@@ -26,6 +26,11 @@ from mnsa.training.module import StageModule
 TRIALS = 3
 
 
+@pytest.fixture(autouse=True)
+def _log_progress(caplog):
+    caplog.set_level("INFO", logger="mnsa")
+
+
 @pytest.fixture(scope="module")
 def searched(search_config, dataset, tmp_path_factory):
     """A study that has ended, really trained, pruning nothing. For reading only."""
@@ -145,7 +150,7 @@ def test_epochs_that_are_spared_are_not_pruned(new_study, fake_training):
     assert trial_records(study)[1].curve == pytest.approx((0.1, 0.1))
 
 
-def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_study, fake_training, capsys):
+def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_study, fake_training, caplog):
     study = new_study(trials=1)
     fake_training.endings = [torch.OutOfMemoryError("CUDA out of memory.\nmuch more"), MemoryError(), [0.4]]
     run_worker(study)
@@ -154,16 +159,16 @@ def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_s
     assert records[0].reason == "OutOfMemoryError: CUDA out of memory."
     assert records[0].point == records[2].point
     assert "much more" in (study.folder.trial_folder(0) / "error.txt").read_text()
-    assert "failed, will be tried again: OutOfMemoryError: CUDA out of memory." in capsys.readouterr().out
+    assert "failed, will be tried again: OutOfMemoryError: CUDA out of memory." in caplog.text
 
 
-def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, capsys):
+def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, caplog):
     study = new_study(trials=2)
     fake_training.endings = [ValueError("odd"), [0.4], ValueError("odd"), ValueError("odd")]
     run_worker(study)
     assert states(study) == ["failed", "complete", "failed", "failed"]
     assert [record.index for record in trial_records(study)] == [0, 1, 0, 0]
-    assert "trial 3  failed, given up: ValueError: odd" in capsys.readouterr().out
+    assert "trial 3  failed, given up: ValueError: odd" in caplog.text
     assert write_best(study).trial.number == 1
 
 
@@ -209,22 +214,22 @@ def test_a_second_objective_is_weighed_against_iou(new_study, fake_training, cos
     assert {trial.number for trial in study.optuna.best_trials} == set(found.study.front)
 
 
-def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, monkeypatch, fake_training, capsys):
+def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, monkeypatch, fake_training, caplog):
     from mnsa.search.trial import train_shared_stages
 
     monkeypatch.setattr(worker, "train_shared_stages", train_shared_stages)
     study = new_study({}, trials=1)
     run_worker(study)
-    assert "each trial trains everything" in capsys.readouterr().out
+    assert "each trial trains everything" in caplog.text
     assert fake_training.configs[0].stages == study.config.stages
     assert not study.folder.shared_folder.exists()
 
 
-def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study, fake_training, capsys):
+def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study, fake_training, caplog):
     study = new_study(trials=3, search={"pruner": "none"})
     fake_training.endings = [[0.4], [0.6, 0.5], [0.3]]
     run_worker(study)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
+    lines = [line for line in caplog.messages if line.startswith("trial ")]
     assert lines[1].startswith("trial 1  complete  IoU 0.6000  0.0")
     assert " GMACs  0.1" in lines[1]
     assert "best 0.6000 (trial 1)  2 of 3 done, less than a minute left" in lines[1]
@@ -268,7 +273,7 @@ def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch,
     assert states(study) == ["complete"]
 
 
-def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study, fake_training, monkeypatch, capsys):
+def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study, fake_training, monkeypatch, caplog):
     study = new_study(trials=1)
 
     class Freeing(list):
@@ -285,7 +290,7 @@ def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study,
         ("failed", pytest.approx(0.9)),
         ("complete", pytest.approx(0.3)),
     ]
-    assert "not counted" in capsys.readouterr().out
+    assert "not counted" in caplog.text
 
 
 def test_a_study_at_a_glance_needs_no_optuna(searched):

@@ -9,8 +9,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.config import dump_config
-from mnsa.io import atomic_write_text
-from mnsa.search.file_lock import file_lock
+from mnsa.io import atomic_write_text, lock
 from mnsa.search.selection import pareto_front, parse_rule, select_trial
 from mnsa.search.space import apply_point
 from mnsa.search.study import SELECTED_ATTR, SearchStudy
@@ -92,7 +91,7 @@ def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
     """Pick a trial, and write best.toml and trials.json. rule: None: as before. Raises: StudyError."""
     if rule is not None:
         parse_rule(rule)
-    with file_lock(study.folder.lock_file("found")):  # workers come to the end together
+    with lock(study.folder.lock_file("found")):  # workers come to the end together
         record = make_study_record(study)
         rule = rule or record.selection_rule
         trial = select_trial(record.trials, rule, record.cost)
@@ -106,7 +105,7 @@ def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
 
 def update_trials_file(study: SearchStudy) -> StudyRecord:
     """Write trials.json as the study stands."""
-    with file_lock(study.folder.lock_file("found")):
+    with lock(study.folder.lock_file("found")):
         record = make_study_record(study)
         write_study_record(study.folder, record)
     return record

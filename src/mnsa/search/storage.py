@@ -1,5 +1,6 @@
 """Where the trials of a study are stored: an SQLite file in its folder, a database, a journal file on a shared disk, or a gRPC proxy."""
 
+import os
 import sys
 import time
 import warnings
@@ -12,7 +13,7 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -45,7 +46,7 @@ START_HINTS = {
 
 def sqlite_url(file: Path) -> str:
     """The URL of a study's own database file."""
-    return f"sqlite:///{file.resolve()}"
+    return f"sqlite:///{file.resolve().as_posix()}"
 
 
 def absolute_url(url: str) -> str:
@@ -106,7 +107,9 @@ def storage_errors() -> tuple[type[Exception], ...]:
 def _connect(url: str) -> BaseStorage:
     kind, _, rest = url.partition(":")
     if kind == "journal":
-        return JournalStorage(JournalFileBackend(rest))
+        # Windows allows symbolic links, which the default lock of Optuna needs, to administrators only.
+        file_lock = JournalFileOpenLock(rest) if os.name == "nt" else None
+        return JournalStorage(JournalFileBackend(rest, lock_obj=file_lock))
     if kind == "grpc":
         address = urlsplit(url)
         proxy = GrpcStorageProxy(host=address.hostname or "localhost", port=address.port or 13000)

@@ -20,9 +20,8 @@ from mnsa.config import Config, dump_config, load_config, parse_config
 from mnsa.data.manifest import Manifest, read_manifest, write_manifest_files
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, StudyError, output_errors
-from mnsa.io import new_folder, read_toml
+from mnsa.io import lock, new_folder, read_toml
 from mnsa.model.cost import network_cost
-from mnsa.search.file_lock import file_lock
 from mnsa.search.sampling import SamplingPlan, make_pruner, make_sampling_plan
 from mnsa.search.selection import parse_rule
 from mnsa.search.space import SearchSpace, apply_point, build_search_space, cheapest_points
@@ -238,7 +237,7 @@ def _create_optuna_study(folder: StudyFolder, url: str, config: Config, manifest
     """Make the study that a folder describes in its storage, or finish making it; the budget comes last."""
     settings, store = read_study_settings(folder), open_storage(url or sqlite_url(folder.database_file))
     directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.search.objectives[1:])]
-    with file_lock(folder.lock_file("queue")), warnings.catch_warnings():
+    with lock(folder.lock_file("queue")), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study = optuna.create_study(study_name=settings.name, storage=store, directions=directions, load_if_exists=True)
         here = str(folder.path.resolve())

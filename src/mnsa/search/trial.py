@@ -5,10 +5,11 @@ B batch; H, W image size in pixels.
 """
 
 import gc
+import logging
 import math
-import resource
 import shutil
 import statistics
+import sys
 import time
 import traceback
 from contextlib import suppress
@@ -26,11 +27,10 @@ from optuna.trial import TrialState
 from mnsa.config import Config, ModelConfig
 from mnsa.data.manifest import Manifest
 from mnsa.errors import RunError, StudyError
-from mnsa.io import atomic_write_text
+from mnsa.io import atomic_write_text, lock
 from mnsa.model.cost import network_cost
 from mnsa.model.network import build_network
 from mnsa.run_folder import RunFolder, open_run_folder
-from mnsa.search.file_lock import file_lock
 from mnsa.search.space import SearchSpace, apply_point, levels_without_branch, split_stages, suggest_point
 from mnsa.search.storage import with_retries
 from mnsa.search.trial_queue import REASON, Heartbeat, set_trial_attr
@@ -39,6 +39,8 @@ from mnsa.training.fit import TrainingInterruptedError, resume, train_validated
 from mnsa.training.module import StageModule
 
 _MIB = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 WARMUP_RUNS, TIMED_RUNS = 2, 9
 
@@ -53,15 +55,24 @@ class PeakMemory:
         with suppress(OSError):  # the peak is then the whole process's so far
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak, proc(5)
 
-    def mib(self) -> float:
-        """In MiB."""
+    def mib(self) -> float | None:
+        """Return it in MiB; None on Windows without a GPU, where it is not known."""
         if torch.cuda.is_available():
             return torch.cuda.max_memory_allocated() / _MIB
         try:
             status = Path("/proc/self/status").read_text(encoding="ascii")
             return int(status.partition("VmHWM:")[2].split()[0]) / 1024
         except (OSError, IndexError):
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return _peak_of_process_mib()
+
+
+def _peak_of_process_mib() -> float | None:
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (_MIB if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux KiB
 
 
 def measure_latency_ms(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> float:
@@ -88,14 +99,14 @@ def train_shared_stages(folder: StudyFolder, config: Config, manifest: Manifest)
     """
     shared, _ = split_stages(config)
     if not shared:
-        print("No stage comes before the masks, so each trial trains everything.", flush=True)  # noqa: T201
+        logger.info("No stage comes before the masks, so each trial trains everything.")
         return
     names = ", ".join(stage.name for stage in shared)
-    with file_lock(folder.lock_file("shared"), waiting=f"Waiting for another worker to train {names}."):
+    with lock(folder.lock_file("shared"), waiting=f"Waiting for another worker to train {names}."):
         run = RunFolder(folder.shared_folder)
         if (run.model_folder / "model.safetensors").is_file():
             return
-        print(f"Training {names} once, for all trials.", flush=True)  # noqa: T201
+        logger.info("Training %s once, for all trials.", names)
         if _can_resume_shared(run):
             resume(run.path)
         else:

@@ -22,7 +22,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mnsa.search.file_lock import file_lock
+from mnsa.io import lock
 from mnsa.search.sampling import SamplingPlan
 from mnsa.search.storage import with_retries
 
@@ -124,8 +124,8 @@ ACTIVE_STATES = (TrialState.WAITING, TrialState.RUNNING)
 class TrialQueue:
     """Hands out trials."""
 
-    def __init__(self, study: optuna.Study, lock: Path, watch: LivenessMonitor, plan: SamplingPlan) -> None:
-        self._study, self._lock, self._watch, self._plan = study, lock, watch, plan
+    def __init__(self, study: optuna.Study, lock_file: Path, watch: LivenessMonitor, plan: SamplingPlan) -> None:
+        self._study, self._lock_file, self._watch, self._plan = study, lock_file, watch, plan
 
     @property
     def budget(self) -> int:
@@ -135,12 +135,12 @@ class TrialQueue:
 
     def increase_budget(self, trials: int) -> None:
         """Let the study have more trials than before."""
-        with file_lock(self._lock):
+        with lock(self._lock_file):
             self._study.set_user_attr(BUDGET, max(trials, int(self._study.user_attrs.get(BUDGET, 0))))
 
     def claim(self) -> optuna.Trial | None:
         """Take the next trial, which is then running; None when all that are left are run by others, or none is."""
-        with file_lock(self._lock):
+        with lock(self._lock_file):
             self._fail_dead_trials()
             self._enqueue_missing()
             if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -153,7 +153,7 @@ class TrialQueue:
         self, trial: optuna.Trial | FrozenTrial, state: TrialState, values: Sequence[float] | None = None
     ) -> FrozenTrial:
         """End a trial, unless another worker has freed it meanwhile. Returns: what the storage now says of it."""
-        with file_lock(self._lock):
+        with lock(self._lock_file):
             return self._study.tell(trial.number, values, state, skip_if_finished=True)
 
     def count_unfinished(self) -> int:

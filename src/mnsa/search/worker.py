@@ -1,5 +1,6 @@
 """A worker: runs trials from the queue until the budget of the study is used up, and prints one line per trial."""
 
+import logging
 import shutil
 import time
 from contextlib import suppress
@@ -9,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.errors import MnsaError, StudyError
-from mnsa.search.file_lock import file_lock
+from mnsa.io import lock
 from mnsa.search.results import make_trial_record, trial_records
 from mnsa.search.sampling import make_sampler
 from mnsa.search.selection import pareto_front
@@ -67,6 +68,8 @@ def _time_left(records: tuple[TrialRecord, ...], left: int) -> str:
 
 POLL_S = 2.0
 
+logger = logging.getLogger(__name__)
+
 MAX_CONSECUTIVE_FAILURES = 10
 
 
@@ -100,7 +103,7 @@ def _run_trials(study: SearchStudy) -> None:
         trial = with_retries(study.queue.claim)
         if trial is None:
             if not waits:
-                print(f"Waiting for {left} trials that other workers run.", flush=True)  # noqa: T201
+                logger.info("Waiting for %d trials that other workers run.", left)
             waits = True
             time.sleep(POLL_S)
             continue
@@ -127,7 +130,7 @@ def _run_trial(study: SearchStudy, trainer: TrialRunner, trial: optuna.Trial) ->
         raise
     ended = with_retries(lambda: study.queue.tell(trial, outcome.state, outcome.values))
     _remove_unneeded_files(study)
-    print(progress_line(study, ended, outcome), flush=True)  # noqa: T201
+    logger.info(progress_line(study, ended, outcome))
     return outcome
 
 
@@ -136,7 +139,7 @@ def _remove_unneeded_files(study: SearchStudy) -> None:
 
     What is on no front will never be, so nothing is removed that a later pick could want.
     """
-    with file_lock(study.folder.lock_file("tidy")):
+    with lock(study.folder.lock_file("tidy")):
         records = trial_records(study)
         wanted = {trial.number for cost in ("macs", study.cost) for trial in pareto_front(records, cost)}
         for trial in records:
