@@ -132,9 +132,9 @@ def test_a_decoder_without_widths_is_refused(make_config):
         ({"objectives": ("macs",)}, "expected 'iou', alone or before a cost"),
         ({"objectives": ("iou", "macs")}, "set search.pruner = 'none'"),
         ({"ratios": (0.0,)}, "leaves no branch"),
-        ({"ratios": (0.25, 0.25)}, "search.ratios names a value twice"),
+        ({"ratios": (0.25, 0.25)}, "search.ratios has the same value twice"),
         ({"lr": (0.1, 0.01)}, "the lowest and the highest"),
-        ({"lr": (0.01, 0.1), "sampler": "grid"}, "take it out"),
+        ({"lr": (0.01, 0.1), "sampler": "grid"}, "remove search.lr"),
         ({"ratio": (0.1,)}, "unknown key 'search.ratio'; did you mean 'ratios'"),
     ],
 )
