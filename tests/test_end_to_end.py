@@ -1,4 +1,4 @@
-"""Whole commands in processes of their own: interrupted, killed, and several at once."""
+"""Commands in separate processes: interrupted, killed, and in parallel."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ QUIET |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 @pytest.fixture
 def two_stages(make_config, tmp_path):
-    """A config file of two stages of four epochs."""
+    """A config file with two stages of four epochs."""
     path = tmp_path / "two.toml"
     config = make_config(*({**stage, "epochs": 4} for stage in STAGES), train={"ema_decay": 0.9})
     path.write_text(dump_config(config), encoding="utf-8")
@@ -34,7 +34,7 @@ def two_stages(make_config, tmp_path):
 
 @pytest.fixture
 def run_to_end():
-    """Run a command, which must end well; what it printed."""
+    """Return a function that runs a command, expects exit code 0, and returns its output."""
 
     def run(*command):
         words = [str(word) for word in command]
@@ -47,7 +47,7 @@ def run_to_end():
 
 @pytest.fixture
 def stop_in_second_stage(two_stages, dataset):
-    """Begin to train, and send a signal once the second stage has told of its first epoch; exit code and stderr."""
+    """Return a function that trains and sends a signal after the first epoch of stage 2; it returns exit code and stderr."""
 
     def stop(run, number):
         command = [*MNSA, "train", str(two_stages), "--data", str(dataset), "--out", str(run)]
@@ -59,7 +59,7 @@ def stop_in_second_stage(two_stages, dataset):
             _, err = process.communicate(timeout=LIMIT_S)
         return process.returncode, err
 
-    # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+    # Tests in the background of a shell, and their child processes, would ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield stop
     signal.signal(signal.SIGINT, before)
@@ -74,7 +74,7 @@ ALL_ROWS = [(stage, str(epoch)) for stage in ("first", "second") for epoch in ra
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+def test_a_resumed_run_equals_an_uninterrupted_run(
     run_to_end, stop_in_second_stage, two_stages, dataset, tmp_path, number, code
 ):
     run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", tmp_path / "whole")
@@ -90,8 +90,8 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 
 def test_two_processes_train_both_stages(run_to_end, two_stages, dataset, tmp_path):
     run = tmp_path / "run"
-    said = run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
-    assert said.count("Trained: ") == 1
+    output = run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
+    assert output.count("Trained: ") == 1
     assert rows_of(run) == ALL_ROWS
     assert "split test" in run_to_end(*MNSA, "evaluate", run)
 
@@ -104,7 +104,7 @@ def test_torchrun_trains_both_stages(run_to_end, two_stages, dataset, tmp_path):
     assert (run / "model" / "model.safetensors").exists()
 
 
-def test_the_drawn_leaves_can_be_learnt(run_to_end, config_file, tmp_path):
+def test_training_on_synthetic_leaves_reduces_the_loss(run_to_end, config_file, tmp_path):
     leaves, run, answers = (tmp_path / name for name in ("drawn", "run", "predictions"))
     run_to_end(*MNSA, "synth", "--cultivars", 2, "--per-cultivar", 30, "--size", 96, leaves)
     options = ["--set", "stages.joint.epochs=15", "--set", "data.size=[96, 96]"]

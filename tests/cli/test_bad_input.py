@@ -1,4 +1,4 @@
-"""Bad input: exit code 2, one paragraph that names the thing and the way out, nothing overwritten or half made."""
+"""Bad input: exit code 2, one paragraph with the problem and the fix, and no file written or overwritten."""
 
 import shutil
 from dataclasses import replace
@@ -12,7 +12,7 @@ from mnsa.data.manifest import read_manifest, write_manifest
 
 @pytest.fixture
 def train_refused(refused, config_file, tmp_path):
-    """Refuse to train on a data set; no run folder is left behind."""
+    """Return a function that expects `mnsa train` to fail without leaving a run folder; it returns the message."""
 
     def run(dataset, *overrides):
         options = [word for override in overrides for word in ("--set", override)]
@@ -25,7 +25,7 @@ def train_refused(refused, config_file, tmp_path):
 
 @pytest.fixture
 def change(dataset, tmp_path):
-    """The data set with other rows or names."""
+    """Return a function that writes the data set with other rows or names."""
 
     def write(**fields):
         write_manifest(replace(read_manifest(dataset), **fields), tmp_path / "changed")
@@ -54,52 +54,52 @@ def contents(folder):
         ("model.decoder=unet", ["trains 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.trainable"]),
     ],
 )
-def test_a_config_that_cannot_be_used(train_refused, dataset, override, words):
+def test_an_invalid_config(train_refused, dataset, override, words):
     message = train_refused(dataset, override)
     assert [word for word in words if word not in message] == []
 
 
-def test_a_shape_that_an_augmentation_cannot_take(train_refused, dataset):
+def test_an_input_size_that_does_not_fit_an_augmentation(train_refused, dataset):
     assert "rot90 needs square" in train_refused(dataset, "augment.rot90=0.5", "data.size=[64, 96]")
 
 
-def test_a_config_or_data_set_that_is_not_there(refused, dataset, config_file, tmp_path):
+def test_a_missing_config_or_data_set(refused, dataset, config_file, tmp_path):
     assert "no config file" in refused("train", tmp_path / "no.toml", "--data", dataset, "--out", tmp_path / "run")
     assert "is no data set" in refused("train", config_file, "--data", tmp_path / "no", "--out", tmp_path / "run")
     assert "Give a config, --data and --out" in refused("train", config_file)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_no_masks_for_a_stage_that_segments(train_refused, dataset, change, split):
+def test_a_segmentation_stage_without_masks(train_refused, dataset, change, split):
     rows = [replace(row, mask="") if row.split == split else row for row in read_manifest(dataset).rows]
     message = train_refused(change(rows=tuple(rows)))
     assert f"no masks in split `{split}`" in message
     assert "Add a mask column" in message
 
 
-def test_no_masks_for_mask_guidance(train_refused, dataset, change):
+def test_mask_guidance_without_masks(train_refused, dataset, change):
     unmasked = change(rows=tuple(replace(row, mask="") for row in read_manifest(dataset).rows))
     classify = ['stages.joint.tasks=["classification"]', 'stages.joint.trainable=["class_head"]']
     assert "has none in split `train`" in train_refused(unmasked, *classify, "loss.mask_guidance=0.1")
 
 
-def test_a_class_that_nothing_can_be_learnt_of(train_refused, dataset, change):
+def test_a_class_without_training_images(train_refused, dataset, change):
     message = train_refused(change(classes=(*read_manifest(dataset).classes, "unseen")))
     assert "1 of them have no training image: unseen" in message
 
 
-def test_a_row_that_teaches_nothing(train_refused, dataset, change):
+def test_a_row_without_label_and_mask(train_refused, dataset, change):
     first, *others = read_manifest(dataset).rows
     message = train_refused(change(rows=(replace(first, mask="", label=""), *others)))
     assert f"{first.image} has neither label nor mask" in message
 
 
-def test_no_validation_rows(train_refused, dataset, change):
+def test_a_data_set_without_validation_rows(train_refused, dataset, change):
     rows = tuple(row for row in read_manifest(dataset).rows if row.split != "val")
     assert "split `val`" in train_refused(change(rows=rows))
 
 
-def test_an_empty_image_is_named_when_training_starts(train_refused, own_dataset):
+def test_an_empty_image_is_named_before_training(train_refused, own_dataset):
     row = read_manifest(own_dataset).rows[3]
     (own_dataset / row.image).write_bytes(b"")
     message = train_refused(own_dataset)
@@ -107,7 +107,7 @@ def test_an_empty_image_is_named_when_training_starts(train_refused, own_dataset
     assert "0 bytes" in message
 
 
-def test_every_broken_file_is_listed_at_once(train_refused, own_dataset):
+def test_all_broken_files_are_listed_together(train_refused, own_dataset):
     first, second, *_ = read_manifest(own_dataset).rows
     (own_dataset / first.image).unlink()
     (own_dataset / second.mask).write_bytes(b"no image")
@@ -117,7 +117,7 @@ def test_every_broken_file_is_listed_at_once(train_refused, own_dataset):
     assert second.mask in message
 
 
-def test_a_mask_of_another_size(train_refused, own_dataset):
+def test_a_mask_whose_size_differs_from_the_image(train_refused, own_dataset):
     row = read_manifest(own_dataset).rows[0]
     Image.new("L", (32, 48)).save(own_dataset / row.mask)
     message = train_refused(own_dataset)
@@ -126,7 +126,7 @@ def test_a_mask_of_another_size(train_refused, own_dataset):
 
 
 @pytest.mark.parametrize("path", ["../outside.jpg", "/etc/outside.jpg"])
-def test_a_path_outside_the_data_root(train_refused, own_dataset, path):
+def test_a_path_outside_the_root_of_the_data_set(train_refused, own_dataset, path):
     table = own_dataset / "manifest.csv"
     table.write_text(table.read_text().replace(read_manifest(own_dataset).rows[0].image, path))
     message = train_refused(own_dataset)
@@ -135,7 +135,7 @@ def test_a_path_outside_the_data_root(train_refused, own_dataset, path):
     assert "line 2" in message
 
 
-def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp_path):
+def test_a_link_out_of_the_root_of_the_data_set(train_refused, own_dataset, tmp_path):
     image = own_dataset / read_manifest(own_dataset).rows[0].image
     image.rename(tmp_path / "outside.jpg")
     image.symlink_to(tmp_path / "outside.jpg")
@@ -145,7 +145,7 @@ def test_a_link_that_leads_outside_the_data_root(train_refused, own_dataset, tmp
 @pytest.mark.parametrize(
     "verb", ["train", "predict", "traits", "import folders", "import csv", "import mganet", "import ufg", "synth"]
 )
-def test_an_out_that_exists_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
+def test_an_existing_output_is_never_overwritten(mnsa, config_file, dataset, finished, own_dataset, tmp_path, verb):
     images = own_dataset / "images"
     photo = shutil.copytree(images, tmp_path / "photos" / "one_class")
     arguments = {
@@ -202,7 +202,7 @@ def test_resuming_from_a_damaged_checkpoint(refused, own_run):
     assert "last.ckpt can't be read" in refused("train", "--resume", own_run.path)
 
 
-def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset, mnsa, tmp_path):
+def test_resuming_after_the_data_set_changed(refused, config_file, own_dataset, mnsa, tmp_path):
     mnsa("train", config_file, "--data", own_dataset, "--out", tmp_path / "run", "--set", "stages.joint.epochs=1")
     table = own_dataset / "manifest.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
@@ -210,7 +210,7 @@ def test_resuming_after_the_data_have_changed(refused, config_file, own_dataset,
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "train", "fit-trees"])
-def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
+def test_a_missing_run(refused, dataset, tmp_path, verb):
     gone = tmp_path / "gone"
     arguments = {
         "evaluate": [gone],
@@ -222,14 +222,14 @@ def test_a_run_that_is_not_there(refused, dataset, tmp_path, verb):
     assert not gone.exists()
 
 
-def test_evaluating_on_other_classes(refused, own_run, dataset, change):
+def test_evaluating_on_a_data_set_with_other_classes(refused, own_run, dataset, change):
     other = change(classes=read_manifest(dataset).classes[::-1])
     message = refused("evaluate", own_run.path, "--data", other)
     assert "cultivar_03, cultivar_02, cultivar_01" in message
     assert not own_run.evaluation_file.exists()
 
 
-def test_predicting_nothing(refused, finished, tmp_path):
+def test_predicting_without_images(refused, finished, tmp_path):
     assert "names no image file" in refused(
         "predict", finished.path, tmp_path / "*.jpg", "--out", tmp_path / "predictions"
     )
@@ -237,13 +237,13 @@ def test_predicting_nothing(refused, finished, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
-def test_asking_trees_of_a_run_that_has_none(refused, finished, dataset, tmp_path, verb):
+def test_using_trees_of_a_run_without_trees(refused, finished, dataset, tmp_path, verb):
     rest = [dataset / "images", "--out", tmp_path / "predictions"] if verb == "predict" else []
     assert f"mnsa fit-trees {finished.path}" in refused(verb, finished.path, *rest, "--head", "trees")
     assert not (tmp_path / "predictions").exists()
 
 
-def test_growing_trees_where_some_stand(refused, grown):
+def test_fitting_trees_again(refused, grown):
     before = contents(grown.trees_folder)
     message = refused("fit-trees", grown.path)
     assert f"{grown.trees_folder} exists" in message
@@ -251,7 +251,7 @@ def test_growing_trees_where_some_stand(refused, grown):
     assert contents(grown.trees_folder) == before
 
 
-def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
+def test_fitting_trees_without_the_extra(refused, own_run, monkeypatch):
     monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
     assert "pip install 'mnsa[trees]'" in refused("fit-trees", own_run.path)
     assert not own_run.trees_folder.exists()
@@ -267,19 +267,19 @@ def test_growing_trees_without_the_extra(refused, own_run, monkeypatch):
         (["--mask-class", "leaf", "--leaf-masks", "."], ["already have a leaf class", "Leave out --leaf-masks"]),
     ],
 )
-def test_traits_of_what_nobody_named(refused, dataset, tmp_path, options, words):
+def test_invalid_options_of_traits(refused, dataset, tmp_path, options, words):
     message = refused("traits", dataset / "vein_masks", *options, "--out", tmp_path / "traits.csv")
     assert [word for word in words if word not in message] == []
     assert not (tmp_path / "traits.csv").exists()
 
 
 @pytest.mark.parametrize("options", [["--px-per-mm", 0], ["--vein", "vein"], ["--reference-area", "image"]])
-def test_predicting_with_options_of_traits_alone(refused, finished, dataset, tmp_path, options):
+def test_predicting_with_trait_options_but_without_traits(refused, finished, dataset, tmp_path, options):
     message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "predictions")
     assert "Add --traits" in message
 
 
-def test_predicting_traits_of_a_class_that_the_run_does_not_know(refused, finished, dataset, tmp_path):
+def test_predicting_traits_of_an_unknown_mask_class(refused, finished, dataset, tmp_path):
     options = ["--traits", "--leaf", "blade"]
     message = refused("predict", finished.path, dataset / "images", *options, "--out", tmp_path / "predictions")
     assert "no mask class 'blade'; the mask classes are: vein" in message

@@ -1,4 +1,4 @@
-"""The paper's own commands: every option means something or is refused, and both run on a miniature soybean_2_1."""
+"""Train.py accepts the commands of the paper: its options set the config, and both stages run on a small data set."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def script():
 
 @pytest.fixture
 def settings(script):
-    """What the options set, as `mnsa train` will read it."""
+    """Return a function that parses options of Train.py into the config of `mnsa train`."""
 
     def read(*arguments, gpus=0, processes=1):
         options = script.parse(list(arguments))
@@ -46,7 +46,7 @@ def settings(script):
 
 @pytest.fixture
 def train_py(tmp_path):
-    """Run Train.py, or one of the two shell scripts, as its own process in a folder that holds ./data."""
+    """Return a function that runs Train.py or a shell script as a process in a folder with ./data."""
     make_mganet(tmp_path / "data", classes=3, per_class=6, size_px=64)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
@@ -60,7 +60,7 @@ def train_py(tmp_path):
     return run
 
 
-def test_the_first_command_is_the_papers_stage_1(settings):
+def test_the_first_command_is_stage_1_of_the_paper(settings):
     config = settings(*CLS)
     assert (config.model.backbone, config.model.attention, config.model.pretrained) == (
         "densenet161",
@@ -73,7 +73,7 @@ def test_the_first_command_is_the_papers_stage_1(settings):
     assert config.data.size == (448, 448)
 
 
-def test_the_second_command_is_the_papers_stage_2(settings):
+def test_the_second_command_is_stage_2_of_the_paper(settings):
     config = settings(*SEG)
     assert (config.train.init_from, config.model.decoder, config.model.skip_ratio) == (
         "./best_model.pth",
@@ -101,7 +101,7 @@ def test_the_second_command_is_the_papers_stage_2(settings):
         (["--backbone_class", "resnet18"], "model.backbone", "resnet18"),
     ],
 )
-def test_every_option_reaches_the_config(settings, options, where, value):
+def test_options_set_the_config(settings, options, where, value):
     section, key = where.split(".")
     assert getattr(getattr(settings(*options), section), key) == value
 
@@ -117,11 +117,11 @@ def test_every_option_reaches_the_config(settings, options, where, value):
         (["--unet"], "tasks", ("classification", "segmentation")),
     ],
 )
-def test_every_option_of_a_stage_reaches_it(settings, options, key, value):
+def test_options_set_the_stage(settings, options, key, value):
     assert getattr(settings(*options).stages[0], key) == value
 
 
-def test_a_batch_is_divided_among_the_gpus(settings):
+def test_the_batch_is_divided_among_the_gpus(settings):
     config = settings(*CLS, "--amp", gpus=4, processes=4)
     assert (config.stages[0].batch_size, config.train.precision) == (8, "float16")
 
@@ -141,21 +141,21 @@ def test_a_batch_is_divided_among_the_gpus(settings):
         (["--cls_ild", "--freeze_all"], "--seg_ild"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_with_the_reason(script, capsys, options, reason):
+def test_options_without_an_equivalent_are_errors_with_a_reason(script, capsys, options, reason):
     with pytest.raises(SystemExit) as refusal:
         script.parse(options)
     assert refusal.value.code == 2
     assert reason in capsys.readouterr().err
 
 
-def test_ufg_sets_are_imported_as_such(script, tmp_path):
+def test_ufg_data_sets_are_recognized(script, tmp_path):
     assert script.layout_of(make_ufg(tmp_path)) == "ufg"
     assert script.layout_of(make_mganet(tmp_path)) == "mganet"
 
 
 @pytest.mark.parametrize("number", ["", "0", "9", "x"])
 @pytest.mark.parametrize("program", ["train_model_cls.sh", "train_model_seg.sh"])
-def test_the_shell_scripts_name_their_numbers(program, number):
+def test_the_shell_scripts_explain_their_numbers(program, number):
     refused = subprocess.run([ROOT / program, number], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "usage:" in refused.stderr
@@ -163,7 +163,7 @@ def test_the_shell_scripts_name_their_numbers(program, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
-def test_both_commands_run_one_after_the_other(train_py, tmp_path, backbone):
+def test_both_commands_run_in_sequence(train_py, tmp_path, backbone):
     first = train_py(*CLS[:-1], backbone, *QUICK)
     assert first.returncode == 0, first.stderr
     assert f"+ mnsa train {ROOT}/configs/paper/classification.toml" in first.stdout

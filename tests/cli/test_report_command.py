@@ -1,4 +1,4 @@
-"""`mnsa evaluate` and `mnsa report` as a shell sees them: from a run to its page."""
+"""`mnsa report`: from an evaluated run to its page."""
 
 import shutil
 
@@ -7,10 +7,10 @@ import pytest
 from mnsa.run_folder import RunFolder
 
 
-def test_a_run_is_scored_measured_and_reported(mnsa, own_run):
-    scored = mnsa("evaluate", own_run.path, "--split", "val", "--traits")
-    assert scored.code == 0
-    assert scored.out.endswith(f"Report: mnsa report {own_run.path}\n")
+def test_a_run_is_evaluated_and_reported(mnsa, own_run):
+    evaluated = mnsa("evaluate", own_run.path, "--split", "val", "--traits")
+    assert evaluated.code == 0
+    assert evaluated.out.endswith(f"Report: mnsa report {own_run.path}\n")
     reported = mnsa("report", own_run.path)
     assert (reported.code, reported.out) == (0, f"Written to {own_run.report_file}\n")
     text = own_run.report_file.read_text()
@@ -18,32 +18,32 @@ def test_a_run_is_scored_measured_and_reported(mnsa, own_run):
     assert "vein density, mm/mm²" in text
 
 
-def test_a_folder_that_is_neither_run_nor_study_is_refused(refused, tmp_path, dataset):
+def test_a_folder_without_run_and_study_is_an_error(refused, tmp_path, dataset):
     for folder in (tmp_path, tmp_path / "nowhere", dataset):
         assert f"{folder} is no run and no study" in refused("report", folder)
     assert not (dataset / "report.html").exists()
 
 
-def test_half_a_run_is_refused_by_what_is_missing(refused, own_run):
+def test_an_incomplete_run_is_an_error_that_names_the_missing_file(refused, own_run):
     own_run.provenance_file.unlink()
     assert "provenance.json is missing" in refused("report", own_run.path)
 
 
-def test_a_run_has_no_storage(refused, finished):
+def test_a_run_accepts_no_storage(refused, finished):
     assert "--storage is an option of studies" in refused("report", finished.path, "--storage", "sqlite:///a.db")
 
 
-def test_a_run_needs_no_optuna(mnsa, own_run, monkeypatch):
+def test_a_run_is_reported_without_optuna(mnsa, own_run, monkeypatch):
     monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda name: None if name == "optuna" else name)
     assert mnsa("report", own_run.path).code == 0
 
 
 @pytest.mark.parametrize("option", ["--vein", "--leaf", "--lesion"])
-def test_names_to_measure_by_need_traits(refused, finished, option):
+def test_role_options_need_traits(refused, finished, option):
     assert "Add --traits" in refused("evaluate", finished.path, option, "vein")
 
 
-def test_a_page_that_cannot_be_written_is_named(refused, finished, tmp_path):
+def test_a_page_that_cannot_be_written_is_an_error(refused, finished, tmp_path):
     run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
     run.report_file.mkdir()
     assert f"{run.report_file} can't be written" in refused("report", run.path)

@@ -1,4 +1,4 @@
-"""`mnsa search` and `mnsa report` as a shell sees them: what they print, and what they refuse."""
+"""`mnsa search`, and `mnsa report` of a study: output and errors."""
 
 import pytest
 
@@ -15,7 +15,7 @@ SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer"
 
 @pytest.fixture
 def search_file(make_config, tmp_path):
-    """A config of two stages, as a file."""
+    """A config file with two stages."""
     path = tmp_path / "search.toml"
     path.write_text(dump_config(make_config(FIRST, SECOND)), encoding="utf-8")
     return path
@@ -24,14 +24,14 @@ def search_file(make_config, tmp_path):
 @pytest.mark.slow
 def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tmp_path):
     study = tmp_path / "[my] study"
-    begun = mnsa(
+    created = mnsa(
         "search", search_file, "--data", dataset, "--out", study, "--trials", 2, "--set", "search.sampler=random"
     )
-    assert begun.code == 0
-    assert "243 possible networks, 2 trials (random, pruner halving)" in begun.out
-    assert f"mnsa search --join {study}" in begun.out
-    assert "2 of 2 done" in begun.out
-    assert f"(best): {study / 'best.toml'}" in begun.out
+    assert created.code == 0
+    assert "243 possible networks, 2 trials (random, pruner halving)" in created.out
+    assert f"mnsa search --join {study}" in created.out
+    assert "2 of 2 done" in created.out
+    assert f"(best): {study / 'best.toml'}" in created.out
     assert load_config(study / "best.toml").stages == load_config(search_file).stages
     joined = mnsa("search", "--join", study, "--trials", 3, "--select", "knee")
     assert (joined.code, joined.out.count(" of 3 done")) == (0, 1)
@@ -43,7 +43,7 @@ def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tm
     assert (again.code, f"mnsa search --join {study}" in again.err) == (2, True)
 
 
-def test_join_takes_no_config_and_a_new_study_needs_everything(refused, search_file, dataset, tmp_path):
+def test_join_takes_no_config_and_a_new_study_needs_config_data_and_trials(refused, search_file, dataset, tmp_path):
     assert "--join takes everything from the study's folder" in refused("search", search_file, "--join", tmp_path)
     assert "Give a config, --data, --out and --trials" in refused("search", search_file, "--data", dataset)
     assert f"{tmp_path} is no study" in refused("search", "--join", tmp_path)
@@ -60,7 +60,7 @@ def test_join_takes_no_config_and_a_new_study_needs_everything(refused, search_f
         ("--set", "search.ratoi=1", "did you mean 'ratios'"),
     ],
 )
-def test_bad_input_is_refused_and_leaves_no_study(refused, search_file, dataset, tmp_path, option, value, words):
+def test_bad_input_leaves_no_study_folder(refused, search_file, dataset, tmp_path, option, value, words):
     out = tmp_path / "study"
     message = refused("search", search_file, "--data", dataset, "--out", out, "--trials", 2, option, value)
     assert words in message
@@ -68,7 +68,7 @@ def test_bad_input_is_refused_and_leaves_no_study(refused, search_file, dataset,
     assert not list(tmp_path.glob(".study*"))
 
 
-def test_without_optuna_or_matplotlib_the_way_to_have_them_is_named(refused, search_file, monkeypatch, tmp_path):
+def test_a_missing_extra_is_an_error_with_the_install_command(refused, search_file, monkeypatch, tmp_path):
     monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda _: None)
     assert "pip install 'mnsa[search]'" in refused("search", "--join", tmp_path)
     assert "pip install 'mnsa[report]'" in refused("report", tmp_path)

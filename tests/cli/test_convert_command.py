@@ -1,4 +1,4 @@
-"""The verb convert and the imports of other tools' layouts, as a shell runs them."""
+"""`mnsa convert` and `mnsa import` for the formats of other tools."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from mnsa.data.manifest import read_manifest
 
 
 @pytest.mark.parametrize(
-    ("layout", "out", "verb"),
+    ("format_name", "out", "verb"),
     [
         ("coco", "coco", ["coco", "coco/annotations", "--images", "coco/images"]),
         ("yolo", "yolo", ["yolo", "yolo"]),
@@ -14,10 +14,10 @@ from mnsa.data.manifest import read_manifest
         ("masks", "folders", ["masks", "folders/images", "folders/masks"]),
     ],
 )
-def test_a_data_set_goes_out_and_comes_in(mnsa, dataset, tmp_path, monkeypatch, layout, out, verb):
+def test_a_converted_data_set_can_be_imported(mnsa, dataset, tmp_path, monkeypatch, format_name, out, verb):
     monkeypatch.chdir(tmp_path)
-    converted = mnsa("convert", dataset, "--to", layout, "--out", out)
-    assert (converted.code, converted.out) == (0, f"18 images as {layout}: {out}\n")
+    converted = mnsa("convert", dataset, "--to", format_name, "--out", out)
+    assert (converted.code, converted.out) == (0, f"18 images as {format_name}: {out}\n")
     imported = mnsa("import", *verb, "--out", "back")
     assert (imported.code, imported.out) == (0, "18 images, 3 classes, 1 mask classes: back\n")
     assert sorted(row.label for row in read_manifest(tmp_path / "back").rows) == sorted(
@@ -25,11 +25,11 @@ def test_a_data_set_goes_out_and_comes_in(mnsa, dataset, tmp_path, monkeypatch, 
     )
 
 
-def test_what_exists_is_not_overwritten(refused, dataset, tmp_path):
+def test_convert_never_overwrites(refused, dataset, tmp_path):
     assert "exists already" in refused("convert", dataset, "--to", "coco", "--out", tmp_path)
 
 
-def test_a_missing_file_of_annotations_is_named(refused, tmp_path):
+def test_a_missing_annotation_file_is_named(refused, tmp_path):
     assert "There is no file" in refused(
         "import", "coco", tmp_path / "x.json", "--images", tmp_path, "--out", tmp_path / "set"
     )
