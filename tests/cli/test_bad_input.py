@@ -50,8 +50,8 @@ def contents(folder):
         ("model.backbone=resnet99", ["resnet99", "nearest names"]),
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
-        ('stages.joint.tasks=["classification"]', ["stage 'joint' trains 'enhancer'", "add that task or drop it"]),
-        ("model.decoder=unet", ["trains 'enhancer'", "'unet' doesn't have", "take it out of stages.joint.trainable"]),
+        ('stages.joint.tasks=["classification"]', ["stage 'joint' trains 'enhancer'", "add that task or remove the part"]),
+        ("model.decoder=unet", ["trains 'enhancer'", "'unet' doesn't", "stages.joint.trainable"]),
     ],
 )
 def test_an_invalid_config(train_refused, dataset, override, words):
@@ -121,7 +121,7 @@ def test_a_mask_whose_size_differs_from_the_image(train_refused, own_dataset):
     row = read_manifest(own_dataset).rows[0]
     Image.new("L", (32, 48)).save(own_dataset / row.mask)
     message = train_refused(own_dataset)
-    assert f"{row.mask}: is 32 x 48 pixels" in message
+    assert f"{row.mask}: has 32 x 48 pixels" in message
     assert "64 x 64" in message
 
 

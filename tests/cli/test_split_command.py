@@ -8,7 +8,7 @@ def test_split_writes_a_new_data_set_with_the_same_images(mnsa, dataset, tmp_pat
     result = mnsa(
         "split", dataset, "--val-fraction", 0.3, "--test-fraction", 0.3, "--seed", 2, "--out", tmp_path / "split"
     )
-    assert (result.code, result.out) == (0, f"7 train, 6 val, 5 test, 0 unused: {tmp_path / 'result'}\n")
+    assert (result.code, result.out) == (0, f"7 train, 6 val, 5 test, 0 unused: {tmp_path / 'split'}\n")
     after = read_manifest(tmp_path / "split")
     assert (after.root, after.classes, after.mask_classes) == (before.root, before.classes, before.mask_classes)
     assert [(row.image, row.mask, row.extra) for row in after.rows] == [
