@@ -50,7 +50,10 @@ def contents(folder):
         ("model.backbone=resnet99", ["resnet99", "nearest names"]),
         ("model.pretrained=no/such/file.pth", ["There is no weights file no/such/file.pth"]),
         ("model.pretrained=bundled", ["bundled", "test_efficientnet", "imagenet"]),
-        ('stages.joint.tasks=["classification"]', ["stage 'joint' trains 'enhancer'", "add that task or remove the part"]),
+        (
+            'stages.joint.tasks=["classification"]',
+            ["stage 'joint' trains 'enhancer'", "add that task or remove the part"],
+        ),
         ("model.decoder=unet", ["trains 'enhancer'", "'unet' doesn't", "stages.joint.trainable"]),
     ],
 )
