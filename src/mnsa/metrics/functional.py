@@ -1,143 +1,154 @@
-"""Metrics as formulas of pixel and image counts, so that no value depends on batch size or order.
+"""Metrics as formulas of pixel and image counts, so that no value depends on batch size or order. NumPy arrays, no torch.
 
-N images; K classes; M mask classes; B batch; H, W mask size; h, w size of the mask logits.
-Mask counts are (N, M, 3): true positives, predicted pixels, true pixels.
+N images; K classes; M mask classes; H, W mask size in pixels.
+Mask counts are (..., M, 3): true positives, predicted pixels, true pixels. A score without anything to score is NaN.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+import numpy as np
 
-from mnsa.structures import IGNORE_INDEX, NO_LABEL
+from mnsa.metrics.calibration import expected_calibration_error, reliability_bins
+from mnsa.structures import IGNORE_INDEX
 
 
-def mask_counts(predicted: Tensor, truth: Tensor, mask_classes: int) -> Tensor:
-    """Count pixels per image and mask class.
+@dataclass(frozen=True, slots=True)
+class ClassResults:
+    """Results of N labeled images.
 
-    predicted, truth: class indices (N, H, W); pixels whose truth is NO_MASK are left out. With one mask class,
-    index 1 is that class; with several, index m is class m. Returns: int64 (N, M, 3).
+    labels, predicted: class indices (N,). confidence: probability of the predicted class (N,). rank: number of classes
+    that are more probable than the true one (N,); 0: the prediction is correct. n_classes: K.
     """
-    indices = [1] if mask_classes == 1 else list(range(mask_classes))
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    rank: np.ndarray
+    n_classes: int
+
+    @classmethod
+    def from_probs(cls, probs: np.ndarray, labels: np.ndarray) -> "ClassResults":
+        """Reduce probabilities (N, K) to what the metrics need. Of equal probabilities the first class counts as larger."""
+        true = probs[np.arange(len(labels)), labels][:, None]
+        before = np.arange(probs.shape[1]) < labels[:, None]
+        rank = ((probs > true) | ((probs == true) & before)).sum(1)
+        return cls(labels, probs.argmax(1), probs.max(1).astype(np.float64), rank, probs.shape[1])
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the predicted class is the true one: bool (N,)."""
+        return np.equal(self.labels, self.predicted)
+
+    def take(self, images: np.ndarray) -> "ClassResults":
+        """The results of some images, by their indices; an image may occur several times."""
+        return ClassResults(
+            self.labels[images], self.predicted[images], self.confidence[images], self.rank[images], self.n_classes
+        )
+
+
+def confusion_matrix(results: ClassResults) -> np.ndarray:
+    """Count images per true class (row) and predicted class (column): int64 (K, K)."""
+    classes = results.n_classes
+    cells = results.labels * classes + results.predicted
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def accuracy(results: ClassResults) -> float:
+    """Fraction of images whose predicted class is the true one."""
+    return float(results.correct.mean())
+
+
+def balanced_accuracy(results: ClassResults) -> float:
+    """Mean recall over the classes that occur."""
+    correct, images, _ = _class_counts(results)
+    return _nanmean(_divide(correct, images))
+
+
+def macro_f1(results: ClassResults) -> float:
+    """Mean F1 over the classes that occur or are predicted."""
+    correct, images, predicted = _class_counts(results)
+    return _nanmean(_divide(2 * correct, images + predicted))
+
+
+def top5_accuracy(results: ClassResults) -> float:
+    """Fraction of images whose true class is among the five most probable classes."""
+    return float((results.rank < 5).mean())
+
+
+def calibration_error(results: ClassResults) -> float:
+    """Expected calibration error of the confidence; see `mnsa.metrics.calibration`."""
+    return expected_calibration_error(reliability_bins(results.confidence, results.correct))
+
+
+def mask_counts(predicted: np.ndarray, truth: np.ndarray, mask_classes: int) -> np.ndarray:
+    """Count pixels per image and mask class: (..., H, W) -> int64 (..., M, 3).
+
+    predicted, truth: class indices; pixels whose truth is IGNORE_INDEX are left out. With one mask class, index 1 is
+    that class; with several, index m is class m.
+    """
     known = truth != IGNORE_INDEX
     per_class = []
-    for index in indices:
-        predicted_px, true = (predicted == index) & known, truth == index
-        per_class.append(
-            torch.stack([(predicted_px & true).sum((1, 2)), predicted_px.sum((1, 2)), true.sum((1, 2))], dim=-1)
-        )
-    return torch.stack(per_class, dim=1)
+    for index in [1] if mask_classes == 1 else range(mask_classes):
+        is_predicted, is_true = (predicted == index) & known, truth == index
+        counts = [np.count_nonzero(pixels, axis=(-2, -1)) for pixels in (is_predicted & is_true, is_predicted, is_true)]
+        per_class.append(np.stack(counts, axis=-1))
+    return np.stack(per_class, axis=-2).astype(np.int64)
 
 
-def pooled_iou(counts: Tensor) -> Tensor:
-    """Intersection over union of all images' pixels taken together: (M,); NaN where neither has a pixel."""
-    both, predicted_px, true = counts.sum(0).double().unbind(-1)
-    return both / (predicted_px + true - both)
+def iou(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union of mask counts: (..., 3) -> float64 (...)."""
+    both, predicted, true = np.moveaxis(counts, -1, 0)
+    return _divide(both, predicted + true - both)
 
 
-def pooled_dice(counts: Tensor) -> Tensor:
-    """Dice coefficient of all images' pixels taken together: (M,); NaN where neither has a pixel."""
-    both, predicted_px, true = counts.sum(0).double().unbind(-1)
-    return 2 * both / (predicted_px + true)
+def dice(counts: np.ndarray) -> np.ndarray:
+    """Dice coefficient of mask counts: (..., 3) -> float64 (...)."""
+    both, predicted, true = np.moveaxis(counts, -1, 0)
+    return _divide(2 * both, predicted + true)
 
 
-def image_iou(counts: Tensor) -> Tensor:
-    """Intersection over union of each image: (N, M); NaN where prediction and truth are both empty."""
-    both, predicted_px, true = counts.double().unbind(-1)
-    return both / (predicted_px + true - both)
+def pooled_iou(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union of the pixels of all images together: (N, ..., 3) -> float64 (...)."""
+    return iou(counts.sum(0))
 
 
-def image_dice(counts: Tensor) -> Tensor:
-    """Dice coefficient of each image: (N, M); NaN where prediction and truth are both empty."""
-    both, predicted_px, true = counts.double().unbind(-1)
-    return 2 * both / (predicted_px + true)
+def pooled_dice(counts: np.ndarray) -> np.ndarray:
+    """Dice coefficient of the pixels of all images together: (N, ..., 3) -> float64 (...)."""
+    return dice(counts.sum(0))
 
 
-def confusion_matrix(probs: Tensor, labels: Tensor) -> Tensor:
-    """Count of images per true class (row) and most probable class (column): int64 (K, K)."""
-    classes = probs.shape[1]
-    return torch.bincount(labels * classes + probs.argmax(1), minlength=classes**2).reshape(classes, classes)
+def mean_image_iou(counts: np.ndarray) -> float:
+    """Mean IoU over the images (N, 3) in which prediction or truth has a pixel."""
+    return _nanmean(iou(counts))
 
 
-def accuracy(confusion: Tensor) -> float:
-    """Share of images given their own class."""
-    return float(confusion.diagonal().sum() / confusion.sum())
+def mean_image_dice(counts: np.ndarray) -> float:
+    """Mean Dice coefficient over the images (N, 3) in which prediction or truth has a pixel."""
+    return _nanmean(dice(counts))
 
 
-def balanced_accuracy(confusion: Tensor) -> float:
-    """Mean recall over the classes that occur."""
-    support = confusion.sum(1)
-    return float((confusion.diagonal()[support > 0] / support[support > 0]).mean())
+def images_empty(counts: np.ndarray) -> float:
+    """Number of images (N, 3) in which neither prediction nor truth has a pixel."""
+    return float((counts[:, 1:].sum(1) == 0).sum())
 
 
-def macro_f1(confusion: Tensor) -> float:
-    """Mean F1 over the classes that occur or are predicted."""
-    counted = confusion.sum(0) + confusion.sum(1)
-    return float((2 * confusion.diagonal()[counted > 0] / counted[counted > 0]).mean())
+def foreground_mean(values: np.ndarray) -> float:
+    """Mean over the mask classes (M,) that have a value, without the background: with M > 1 it is the first class."""
+    return _nanmean(values if len(values) == 1 else values[1:])
 
 
-def top_k_accuracy(probs: Tensor, labels: Tensor, k: int) -> float:
-    """Share of images whose class is among the k most probable."""
-    best = probs.topk(min(k, probs.shape[1]), dim=1).indices
-    return float((best == labels[:, None]).any(1).double().mean())
+def _class_counts(results: ClassResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per class: images predicted correctly, images, images predicted as it; (K,) each."""
+    where = (results.labels[results.correct], results.labels, results.predicted)
+    correct, images, predicted = (np.bincount(classes, minlength=results.n_classes) for classes in where)
+    return correct, images, predicted
 
 
-class ValidationScores(Metric):
-    """Accuracy and mean IoU over a validation pass, gathered over processes.
-
-    One unlabeled image, or one without a mask, counts only where it can. The mean IoU leaves the background out.
-    """
-
-    full_state_update = False
-    counts: list[Tensor]
-    correct: list[Tensor]
-
-    def __init__(self, mask_classes: int) -> None:
-        super().__init__()
-        self.mask_classes = mask_classes
-        self.add_state("counts", default=[], dist_reduce_fx="cat")
-        self.add_state("correct", default=[], dist_reduce_fx="cat")
-
-    def update(self, class_logits: Tensor | None, labels: Tensor, mask: Tensor | None, truth: Tensor) -> None:
-        """Take one batch: class_logits (B, K), labels (B,), mask and truth (B, H, W) as class indices."""
-        if class_logits is not None:
-            known = labels != NO_LABEL
-            self.correct.append((class_logits.argmax(1) == labels)[known].double())
-        if mask is not None:
-            self.counts.append(mask_counts(mask, truth, self.mask_classes))
-
-    def compute(self) -> dict[str, Tensor]:
-        """`accuracy` and `iou` (whichever was fed), and `score`, their mean: what validation chooses by."""
-        scores = {}  # the states are lists here, and tensors once processes have gathered them
-        if len(self.correct) > 0 and (correct := dim_zero_cat(self.correct)).numel():
-            scores["accuracy"] = correct.mean()
-        if len(self.counts) > 0 and (counts := dim_zero_cat(self.counts)).sum() > 0:
-            foreground = counts if self.mask_classes == 1 else counts[:, 1:]
-            scores["iou"] = pooled_iou(foreground).nanmean()
-        if scores:
-            scores["score"] = torch.stack(list(scores.values())).mean()
-        return scores
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Quotients in float64; NaN where `whole` is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.greater(whole, 0))
 
 
-UPSTREAM_BATCH_SIZE = 8  # the released code's, which its figure depends on
-
-
-def iou_upstream(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Mean over batches of the batch's IoU at the logits' resolution. Don't report it as your result: it flatters.
-
-    batches: mask_logits (B, 1, h, w) and masks (B, H, W) of 0 and 1. Three things make it differ from IoU: each mask
-    is shrunk bilinearly and every pixel above 0 counts as vein, which thickens veins to whole 2 x 2 blocks; a batch
-    in which prediction and mask are both empty counts as 1; and the mean over batches depends on their size and order.
-    Pixels of unknown truth count as background. Source: method section 5, mistake 2.
-    """
-    scores = []
-    for mask_logits, masks in batches:
-        predicted = mask_logits[:, 0] > 0
-        veins = ((masks > 0) & (masks != IGNORE_INDEX))[:, None].float()
-        truth = F.interpolate(veins, predicted.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
-        union = (predicted | truth).sum()
-        scores.append((predicted & truth).sum() / union if union > 0 else torch.tensor(1.0))
-    return float(torch.stack(scores).double().mean())
+def _nanmean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

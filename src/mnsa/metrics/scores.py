@@ -1,0 +1,164 @@
+"""Scores as records, and the evaluation of one split that holds them. Tables, report and model card iterate over them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from mnsa.metrics.calibration import ReliabilityBin
+
+ScoreGroup = Literal["classification", "segmentation"]
+
+Unit = Literal["fraction", "images"]  # of a value: a number in 0..1, or a count of images
+
+ResamplingUnit = Literal["images", "groups"]
+
+_GROUPS = ("classification", "segmentation")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of an evaluation.
+
+    name: identifier, such as `iou`. value: None where there is nothing to score. interval: lower and upper bound of the
+    95 % interval, or None. unit: of the value. group: the task it belongs to. label: name for people, such as `IoU`.
+    mask_class: the mask class it is of; empty for scores of the whole task. headline: whether short lists show it, too.
+    """
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    unit: Unit
+    group: ScoreGroup
+    label: str
+    mask_class: str = ""
+    headline: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label with its mask class: `IoU of vein`."""
+        return f"{self.label} of {self.mask_class}" if self.mask_class else self.label
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values; an empty mask class is left out."""
+        values = asdict(self)
+        return values if self.mask_class else {name: v for name, v in values.items() if name != "mask_class"}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Score":
+        """Read a record back. Raises: ValueError or TypeError when `values` is not one."""
+        score = cls(**values)
+        for text in (score.name, score.label, score.mask_class):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is not a text")
+        if score.group not in _GROUPS:
+            raise ValueError(f"a score has the group {score.group!r}; it can be {' or '.join(_GROUPS)}")
+        bounds = None if score.interval is None else tuple(score.interval)
+        for number in (score.value, *(bounds or ())):
+            if number is not None and not isinstance(number, int | float):
+                raise TypeError(f"{number!r} is not a number")
+        if bounds is not None and len(bounds) != 2:
+            raise ValueError(f"an interval has {len(bounds)} bounds, not 2")
+        return cls(**{**values, "interval": bounds})
+
+
+class SampleSize(NamedTuple):
+    """What the scores of one task rest on: `images` images, and what their intervals draw: `count` images or groups."""
+
+    images: int
+    unit: ResamplingUnit
+    count: int
+
+    @property
+    def interval_text(self) -> str:
+        """What the intervals draw, for captions: `95 % interval over 12 groups (plants) of 24 images`."""
+        if self.unit == "images":
+            return f"95 % interval over {self.count} images"
+        return f"95 % interval over {self.count} groups (plants) of {self.images} images"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The results of one split: an entry of evaluation.json.
+
+    images: all images of the split. calibrated: whether the probabilities were calibrated. sizes: by task. classes: names
+    in the order of `confusion`. confusion: images per true class (row) and predicted class (column). reliability: bins of
+    the reliability diagram. The last three are empty without labeled images.
+    """
+
+    dataset: str
+    images: int
+    calibrated: bool
+    sizes: Mapping[str, SampleSize]
+    scores: tuple[Score, ...]
+    classes: tuple[str, ...] = ()
+    confusion: Sequence[Sequence[int]] = field(default_factory=tuple)
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        """The mask classes that were scored, in the order of the data set."""
+        return tuple(dict.fromkeys(score.mask_class for score in self.scores if score.mask_class))
+
+    def of_group(self, group: str) -> list[Score]:
+        """The scores of one task."""
+        return [score for score in self.scores if score.group == group]
+
+    def score(self, name: str, mask_class: str = "") -> Score:
+        """Look up one score. Raises: KeyError when there is none."""
+        for score in self.scores:
+            if (score.name, score.mask_class) == (name, mask_class):
+                return score
+        raise KeyError(f"no score {name!r}" + (f" of {mask_class!r}" if mask_class else ""))
+
+    def value(self, name: str, mask_class: str = "") -> float | None:
+        """Look up the value of one score. Raises: KeyError when there is none."""
+        return self.score(name, mask_class).value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON values; see `mnsa.metrics.evaluation_files`."""
+        return {
+            "dataset": self.dataset,
+            "images": self.images,
+            "calibrated": self.calibrated,
+            "sizes": {group: size._asdict() for group, size in self.sizes.items()},
+            "scores": [score.to_dict() for score in self.scores],
+            "classes": list(self.classes),
+            "confusion": [list(row) for row in self.confusion],
+            "reliability": [one._asdict() for one in self.reliability],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Evaluation":
+        """Read an evaluation back. Raises: ValueError, TypeError or KeyError when `values` is not one."""
+        if not isinstance(values["images"], int) or not isinstance(values["dataset"], str):
+            raise TypeError("`images` is not a whole number, or `dataset` is not a text")
+        classes, confusion = tuple(values["classes"]), [list(row) for row in values["confusion"]]
+        if [len(row) for row in confusion] != [len(classes)] * len(classes):
+            raise ValueError(f"the confusion matrix does not fit {len(classes)} classes")
+        return cls(
+            dataset=values["dataset"],
+            images=values["images"],
+            calibrated=bool(values["calibrated"]),
+            sizes={group: SampleSize(**size) for group, size in values["sizes"].items()},
+            scores=tuple(Score.from_dict(score) for score in values["scores"]),
+            classes=classes,
+            confusion=confusion,
+            reliability=tuple(ReliabilityBin(**one) for one in values["reliability"]),
+        )
+
+
+def evaluation_key(split: str, head: str, tta: Sequence[str] = ()) -> str:
+    """The key of evaluation.json: `test` for the network's own scores, `test/trees` with trees, `test/flips+rot90`."""
+    return "/".join([split, *([] if head == "network" else [head]), *(["+".join(sorted(set(tta)))] if tta else [])])
+
+
+def format_score(value: float | None, unit: Unit = "fraction") -> str:
+    """A value as text: three digits, or a whole number of images; `none` where there was nothing to score."""
+    if value is None:
+        return "none"
+    return f"{value:.3f}" if unit == "fraction" else f"{value:.0f}"
+
+
+def format_interval(bounds: Sequence[float] | None) -> str:
+    """An interval as text: `0.512 to 0.552`; empty for None."""
+    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
