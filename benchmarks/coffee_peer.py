@@ -24,7 +24,7 @@ from mnsa.config import AugmentConfig, DataConfig
 from mnsa.data.dataset import LeafDataModule
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.transforms import eval_transform
-from mnsa.metrics.functional import ValidationScores
+from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.weights import bundled_weights
 from mnsa.structures import Batch, Prediction, Sample
 from scoring import SPLITS, score

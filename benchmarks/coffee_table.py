@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t
 
+from mnsa.metrics.scores import Evaluation
 from scoring import SPLITS
 
 COLUMNS = ("accuracy", "macro-F1", "IoU leaf", "IoU symptom", "IoU symptom, per image")
@@ -22,7 +23,7 @@ class Result(NamedTuple):
     method: str
     seed: int
     train_seconds: float | None
-    scores: dict[str, Any]  # split -> what evaluate() gives
+    scores: dict[str, Any]  # split -> its entry of evaluation.json
 
 
 class Estimate(NamedTuple):
@@ -73,11 +74,10 @@ def _differences(first: list[list[float]], second: list[list[float]]) -> list[li
 
 def _numbers(result: Result, split: str) -> list[float]:
     """Pick a table line's numbers; NaN stands for what nobody knows."""
-    classification, masks = (result.scores[split][task] for task in ("classification", "segmentation"))
-    leaf, symptom = (masks["classes"][name] for name in ("leaf", "symptom"))
+    value = Evaluation.from_dict(result.scores[split]).value
     minutes = None if result.train_seconds is None else result.train_seconds / 60
-    ious = leaf["iou"], symptom["iou"], symptom["iou_per_image"]
-    known = classification["accuracy"], classification["macro_f1"], *ious, minutes
+    ious = value("iou", "leaf"), value("iou", "symptom"), value("iou_per_image", "symptom")
+    known = value("accuracy"), value("macro_f1"), *ious, minutes
     return [math.nan if number is None else number for number in known]
 
 

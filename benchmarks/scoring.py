@@ -5,23 +5,26 @@ Claim: none of its own. Imported by `coffee.py` and `coffee_peer.py`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest
-from mnsa.metrics.scoring import Scores, score_predictions
+from mnsa.metrics.scoring import score_predictions
 from mnsa.structures import Prediction, Sample
 
 SPLITS = ("val", "test", "val+test")
 Predict = Callable[[Sample], Prediction]
 
 
-def score(predict: Predict, manifest: Manifest, splits: str) -> Scores:
+def score(predict: Predict, manifest: Manifest, splits: str) -> dict[str, Any]:
     """Score the rows of one split, or of several joined by `+`, at the images' own size.
 
-    Joined splits are scored as one set, from the counts of all their images, not as a mean of scores.
+    Joined splits are scored as one set, from the counts of all their images, not as a mean of scores. Returns: an entry of
+    evaluation.json.
     """
     rows = tuple(row for split in splits.split("+") for row in manifest.split(split).rows)
-    return score_predictions(_pairs(predict, replace(manifest, rows=rows)), manifest.classes, manifest.mask_classes)
+    pairs = _pairs(predict, replace(manifest, rows=rows))
+    return score_predictions(pairs, manifest.classes, manifest.mask_classes, dataset=manifest.name).to_dict()
 
 
 def _pairs(predict: Predict, manifest: Manifest) -> Iterator[tuple[Sample, Prediction]]:

@@ -12,7 +12,7 @@ they have the same seed; the found network is that of the first search seed, wha
 """
 
 import argparse
-import json
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +22,8 @@ from coffee import CONFIG as COFFEE_CONFIG
 from coffee import import_coffee, mnsa
 from coffee_table import estimate
 from mnsa.config import load_config
+from mnsa.metrics.evaluation_files import read_evaluations
+from mnsa.run_folder import RunFolder
 from mnsa.study_folder import StudyFolder, read_study_record
 from timing import machine_facts
 
@@ -107,8 +109,8 @@ def test_iou(task: Task, data: Path, run: Path, config: Path, settings: Sequence
             longer = (*settings, f"stages.{stage}.epochs={task.epochs}")
             mnsa("train", str(config), "--data", str(data), "--out", str(run), *_overrides(longer))
         mnsa("evaluate", str(run), "--split", "test")
-    classes = json.loads(scores.read_text(encoding="utf-8"))["test"]["segmentation"]["classes"]
-    return float(classes[task.mask_class]["iou"])
+    iou = read_evaluations(RunFolder(run))["test"].value("iou", task.mask_class)
+    return math.nan if iou is None else iou
 
 
 def sampler_table(reached: dict[str, list[float]], options: argparse.Namespace) -> str:

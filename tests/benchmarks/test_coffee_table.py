@@ -3,17 +3,21 @@ import math
 import pytest
 
 from coffee_table import Result, estimate, markdown
+from mnsa.metrics.scores import Evaluation, SampleSize, Score
 from scoring import SPLITS
 
 
 def result(method, seed, accuracy, seconds=60.0):
-    symptom = {"iou": 0.5, "iou_per_image": None}
-    scores = {
-        "images": 49,
-        "classification": {"accuracy": accuracy, "macro_f1": 0.25},
-        "segmentation": {"classes": {"leaf": {"iou": 0.9}, "symptom": symptom}},
-    }
-    return Result(method, seed, seconds, dict.fromkeys(SPLITS, scores))
+    scores = (
+        Score("accuracy", accuracy, None, "fraction", "classification", "accuracy"),
+        Score("macro_f1", 0.25, None, "fraction", "classification", "macro F1"),
+        Score("iou", 0.9, None, "fraction", "segmentation", "IoU", "leaf"),
+        Score("iou", 0.5, None, "fraction", "segmentation", "IoU", "symptom"),
+        Score("iou_per_image", None, None, "fraction", "segmentation", "IoU per image", "symptom"),
+    )
+    sizes = dict.fromkeys(("classification", "segmentation"), SampleSize(49, "images", 49))
+    evaluation = Evaluation("coffee", 49, calibrated=False, sizes=sizes, scores=scores)
+    return Result(method, seed, seconds, dict.fromkeys(SPLITS, evaluation.to_dict()))
 
 
 def lines_of(results):

@@ -1,70 +1,114 @@
-"""The tables fit a terminal of 80 columns and say what evaluation.json says."""
+"""The tables fit a terminal of 80 columns and show every score of an evaluation."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from mnsa.cli.tables import head_table, score_tables
+from mnsa.cli.tables import export_table, head_table, score_tables
+from mnsa.metrics.scores import Evaluation, SampleSize, Score
 
-CLASSES = {
-    "accuracy": 0.875, "accuracy_interval": [0.75, 1.0], "balanced_accuracy": 0.8625, "macro_f1": 0.8512,
-    "top5_accuracy": 1.0,
-}  # fmt: skip
-VEIN = {
-    "iou": 0.5312, "iou_interval": [0.5123, 0.5519], "dice": 0.6939, "iou_per_image": 0.5276, "dice_per_image": 0.6881,
-    "images_empty": 3,
-}  # fmt: skip
-NOTHING = {**dict.fromkeys(VEIN), "images_empty": 24}
+IMAGES = SampleSize(24, "images", 24)
+CLASSES = tuple(
+    Score(name, value, interval, "fraction", "classification", label, headline=True)
+    for name, value, interval, label in (
+        ("accuracy", 0.875, (0.75, 1.0), "accuracy"),
+        ("balanced_accuracy", 0.8625, None, "balanced accuracy"),
+        ("macro_f1", 0.8512, None, "macro F1"),
+        ("top5_accuracy", 1.0, None, "top-5 accuracy"),
+        ("ece", 0.0912, None, "calibration error"),
+    )
+)
+
+
+def masks(name, *, empty=False):
+    values = (
+        ("iou", 0.5312, (0.5123, 0.5519), "fraction", "IoU"),
+        ("dice", 0.6939, None, "fraction", "Dice"),
+        ("iou_per_image", 0.5276, None, "fraction", "IoU per image"),
+        ("dice_per_image", 0.6881, None, "fraction", "Dice per image"),
+        ("images_empty", 3.0, None, "images", "images without any"),
+    )
+    return tuple(
+        Score(key, None if empty else value, None if empty else interval, unit, "segmentation", label, name)
+        for key, value, interval, unit, label in values
+    )
 
 
 @pytest.fixture
-def shown():
-    """The lines of an evaluation's tables on a terminal of 80 columns."""
+def show():
+    """The text of an evaluation's tables on a terminal of 80 columns."""
 
-    def show(**tasks):
+    def text(*scores, size=IMAGES):
+        sizes = {score.group: size for score in scores}
+        evaluation = Evaluation("leaves", 24, calibrated=False, sizes=sizes, scores=scores)
         console = Console(width=80, file=io.StringIO(), soft_wrap=True)
-        for table in score_tables({"dataset": "leaves", "images": 24, **tasks}, "test"):
+        for table in score_tables(evaluation, "test"):
             console.print(table)
         return console.file.getvalue()
 
-    return show
+    return text
 
 
-def masks(**classes):
-    return {"images": 24, "classes": classes}
-
-
-def test_every_score_is_shown_whole(shown):
-    text = shown(classification=CLASSES, segmentation=masks(vein=VEIN))
-    for number in ("0.875", "0.750", "1.000", "0.863", "0.851", "0.531", "0.512", "0.552", "0.694", "0.528", "0.688"):
+def test_every_score_is_shown_whole(show):
+    text = show(*CLASSES, *masks("vein"))
+    for number in ("0.875", "0.750", "1.000", "0.863", "0.851", "0.091"):
+        assert number in text
+    for number in ("0.531", "0.512", "0.552", "0.694", "0.528", "0.688", " 3 "):
         assert number in text
     assert "…" not in text
 
 
-def test_no_line_is_wider_than_the_terminal(shown):
-    long_names = masks(**{"a mask class with quite a long name of its own": VEIN, "b": VEIN})
-    assert max(map(len, shown(classification=CLASSES, segmentation=long_names).splitlines())) <= 80
+def test_no_line_is_wider_than_the_terminal(show):
+    upstream = Score("iou_upstream", 0.6, None, "fraction", "segmentation", "IoU of the upstream code (too high)", "b")
+    text = show(*CLASSES, *masks("a mask class with quite a long name of its own"), *masks("b"), upstream)
+    assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_title_says_what_was_scored(shown):
-    assert "leaves, split test, 24 images" in shown(classification=CLASSES)
+def test_the_title_has_data_set_split_and_images(show):
+    assert "leaves, split test, 24 images" in show(*CLASSES)
 
 
-def test_a_task_that_was_not_scored_has_no_table(shown):
-    assert "accuracy" not in shown(segmentation=masks(vein=VEIN))
-    assert "IoU" not in shown(classification=CLASSES)
+def test_the_caption_says_what_the_interval_draws(show):
+    assert "95 % interval over 24 images" in show(*CLASSES)
+    assert "95 % interval over 12 groups (plants) of 24 images" in show(*CLASSES, size=SampleSize(24, "groups", 12))
+    assert "over" not in show(*CLASSES[1:])
 
 
-def test_a_mask_class_that_never_occurs_has_no_score(shown):
-    (row,) = (line for line in shown(segmentation=masks(lesion=NOTHING)).splitlines() if "lesion" in line)
-    assert row.count("none") == 4
+def test_a_task_that_was_not_scored_has_no_table(show):
+    assert "accuracy" not in show(*masks("vein"))
+    assert "IoU" not in show(*CLASSES)
 
 
-def test_two_heads_stand_side_by_side():
+def test_a_mask_class_that_never_occurs_has_no_score(show):
+    (row,) = (line for line in show(*masks("vein"), *masks("lesion", empty=True)).splitlines() if "lesion" in line)
+    assert row.count("none") == 5
+
+
+def text_of(table):
     console = Console(width=80, file=io.StringIO())
+    console.print(table)
+    return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_two_heads_have_a_row_each():
     heads = {"network": {"accuracy": 0.5, "log_loss": 1.25}, "trees": {"accuracy": 0.625, "log_loss": 1.0}}
-    console.print(head_table(heads, "leaves, split val, 8 images"))
-    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    rows = text_of(head_table(heads, "leaves, split val, 8 images"))
     assert ["│", "network", "│", "0.500", "│", "1.250", "│"] in rows
     assert ["│", "trees", "│", "0.625", "│", "1.000", "│"] in rows
+
+
+def test_an_export_has_the_headline_scores_of_both_networks():
+    exported = [replace(score, value=score.value / 2) for score in CLASSES]
+    scores = {"eager": [one.to_dict() for one in CLASSES], "exported": [one.to_dict() for one in exported]}
+    comparison = {
+        "differences": {"random": {"mask_logits": 0.00012}},
+        "labels": [7, 8],
+        "mask_iou": 0.97,
+        "scores": scores,
+        "bytes": {"eager": 2e6, "exported": 1e6},
+    }
+    rows = text_of(export_table(comparison, "onnx"))
+    assert ["│", "accuracy,", "validation", "│", "0.875", "│", "0.438", "│"] in rows
+    assert ["│", "equal", "labels", "│", "│", "7", "of", "8", "│"] in rows

@@ -11,16 +11,21 @@ from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.hub.model_card import escape_markdown
 from mnsa.hub.save import save_model
+from mnsa.metrics.evaluation_files import save_evaluation
+from mnsa.metrics.scores import Evaluation, SampleSize, Score
 
-SCORES = {
-    "images": 3,
-    "dataset": "leaves",
-    "classification": {"images": 3, "accuracy": 0.6667, "accuracy_interval": [0.25, 1.0], "macro_f1": 0.5},
-    "segmentation": {
-        "images": 3,
-        "classes": {"vein": {"iou": 0.41, "iou_interval": None, "dice": None}},
-    },
-}
+EVALUATION = Evaluation(
+    dataset="leaves",
+    images=3,
+    calibrated=False,
+    sizes={"classification": SampleSize(3, "groups", 2), "segmentation": SampleSize(3, "images", 3)},
+    scores=(
+        Score("accuracy", 0.6667, (0.25, 1.0), "fraction", "classification", "accuracy", headline=True),
+        Score("top5_accuracy", 1.0, None, "fraction", "classification", "top-5 accuracy"),
+        Score("iou", 0.41, None, "fraction", "segmentation", "IoU", "vein", headline=True),
+        Score("dice", None, None, "fraction", "segmentation", "Dice", "vein", headline=True),
+    ),
+)
 
 
 @pytest.fixture
@@ -63,13 +68,16 @@ def test_counts_of_another_data_set_than_the_runs_are_not_told(own_run, card_of)
     assert "| all |" not in text
 
 
-def test_scores_stand_with_split_and_interval_or_are_missed(own_run, card_of):
+def test_headline_scores_have_split_and_interval(own_run, card_of):
     assert "Not evaluated yet" in card_of(own_run)
-    own_run.evaluation_file.write_text(json.dumps({"test": SCORES, "test/trees": SCORES}))
+    for key in ("test", "test/trees"):
+        save_evaluation(own_run, key, EVALUATION)
     text = card_of(own_run)
-    assert "| leaves | test | 3 | accuracy | 0.667 | 0.250 to 1.000 |" in text
+    interval = "0.250 to 1.000 (95 % interval over 2 groups (plants) of 3 images)"
+    assert f"| leaves | test | 3 | accuracy | 0.667 | {interval} |" in text
     assert "| leaves | test | 3 | IoU of vein | 0.410 |  |" in text
-    assert "| leaves | test | 3 | Dice of vein | none to score |  |" in text
+    assert "| leaves | test | 3 | Dice of vein | none |  |" in text
+    assert "top-5" not in text
     assert "trees" not in text
 
 

@@ -1,148 +1,136 @@
-"""Every score equals torchmetrics' or a count by hand, whatever the batches."""
+"""Every formula equals that of torchmetrics or scikit-learn, or a count by hand."""
 
 import numpy as np
 import pytest
 import torch
-from skimage.measure import block_reduce
 from torchmetrics.functional.classification import (
     binary_jaccard_index,
     multiclass_accuracy,
+    multiclass_calibration_error,
     multiclass_confusion_matrix,
     multiclass_f1_score,
     multiclass_jaccard_index,
 )
 
 from mnsa.metrics import functional
-from mnsa.metrics.functional import iou_upstream
-from mnsa.structures import IGNORE_INDEX, NO_LABEL
+from mnsa.metrics.functional import ClassResults, mask_counts
+from mnsa.structures import IGNORE_INDEX
 
 
 @pytest.fixture
 def masks():
-    generator = torch.Generator().manual_seed(0)
-    said = torch.randint(0, 3, (6, 17, 23), generator=generator)
-    true = torch.where(torch.rand(6, 17, 23, generator=generator) < 0.6, said, torch.randint(0, 3, said.shape))
-    return said, true
+    """Predicted and true masks (6, 17, 23) of three classes, equal in more than half of the pixels."""
+    rng = np.random.default_rng(0)
+    predicted = rng.integers(0, 3, (6, 17, 23)).astype(np.uint8)
+    true = np.where(rng.random(predicted.shape) < 0.6, predicted, rng.integers(0, 3, predicted.shape)).astype(np.uint8)
+    return predicted, true
+
+
+def as_tensors(masks):
+    return [torch.from_numpy(mask).int() for mask in masks]
 
 
 def test_pooled_iou_is_the_jaccard_index_of_all_pixels(masks):
-    ours = functional.pooled_iou(functional.mask_counts(*masks, 3))
-    theirs = multiclass_jaccard_index(*masks, num_classes=3, average="none")
-    torch.testing.assert_close(ours.float(), theirs)
+    expected = multiclass_jaccard_index(*as_tensors(masks), num_classes=3, average="none")
+    assert functional.pooled_iou(mask_counts(*masks, 3)) == pytest.approx(expected.numpy())
 
 
 def test_iou_per_image_is_the_jaccard_index_of_each_image(masks):
-    said, true = (mask.clamp(max=1) for mask in masks)
-    ours = functional.image_iou(functional.mask_counts(said, true, 1))[:, 0]
-    theirs = torch.stack([binary_jaccard_index(s, t) for s, t in zip(said, true, strict=True)])
-    torch.testing.assert_close(ours.float(), theirs)
+    predicted, true = (np.minimum(mask, 1) for mask in masks)
+    counts = mask_counts(predicted, true, 1)[:, 0]
+    pairs = zip(*as_tensors((predicted, true)), strict=True)
+    expected = [binary_jaccard_index(p, t).item() for p, t in pairs]
+    assert functional.iou(counts) == pytest.approx(expected)
+    assert functional.mean_image_iou(counts) == pytest.approx(np.mean(expected))
 
 
 def test_dice_follows_from_iou(masks):
-    counts = functional.mask_counts(*masks, 3)
+    counts = mask_counts(*masks, 3)
     for iou, dice in (
         (functional.pooled_iou(counts), functional.pooled_dice(counts)),
-        (functional.image_iou(counts), functional.image_dice(counts)),
+        (functional.iou(counts), functional.dice(counts)),
     ):
-        torch.testing.assert_close(dice, 2 * iou / (1 + iou))
+        np.testing.assert_allclose(dice, 2 * iou / (1 + iou))
 
 
 def test_an_image_where_prediction_and_truth_are_empty_has_no_iou():
-    counts = functional.mask_counts(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), 1)
-    assert functional.image_iou(counts).isnan().all()
+    counts = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 3]])
+    assert np.isnan(functional.iou(counts)).tolist() == [True, False, False]
+    assert functional.mean_image_iou(counts) == pytest.approx((1 / 2 + 0) / 2)
+    assert functional.mean_image_dice(counts) == pytest.approx((2 / 3 + 0) / 2)
+    assert functional.images_empty(counts) == 1
+    assert np.isnan(functional.pooled_iou(counts[:1]))
 
 
 def test_pixels_of_unknown_truth_count_nowhere():
-    truth = torch.full((1, 4, 4), IGNORE_INDEX)
+    truth = np.full((1, 4, 4), IGNORE_INDEX, np.uint8)
     truth[0, 0] = 1
-    counts = functional.mask_counts(torch.ones(1, 4, 4), truth, 1)
-    assert counts.tolist() == [[[4, 4, 4]]]
+    assert mask_counts(np.ones((1, 4, 4), np.uint8), truth, 1).tolist() == [[[4, 4, 4]]]
+
+
+def test_a_single_mask_is_counted_without_a_batch_dimension(masks):
+    batch = mask_counts(*masks, 3)
+    np.testing.assert_array_equal(mask_counts(masks[0][2], masks[1][2], 3), batch[2])
+    assert batch.dtype == np.int64
+
+
+def test_the_foreground_mean_leaves_the_background_out_unless_it_is_the_only_class():
+    assert functional.foreground_mean(np.array([0.9, 0.5, np.nan, 0.1])) == pytest.approx(0.3)
+    assert functional.foreground_mean(np.array([0.9])) == 0.9
+    assert np.isnan(functional.foreground_mean(np.array([0.9, np.nan])))
 
 
 @pytest.fixture
-def answers():
+def predictions():
+    """Probabilities (80, 7) and labels (80,)."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 7, (80,), generator=generator)
     logits = torch.randn(80, 7, generator=generator) + 1.5 * torch.eye(7)[labels]
     return logits.softmax(1), labels
 
 
-def test_class_scores_equal_torchmetrics(answers):
-    probs, labels = answers
-    confusion = functional.confusion_matrix(probs, labels)
-    assert torch.equal(confusion, multiclass_confusion_matrix(probs, labels, 7))
+def results_of(probs, labels):
+    return ClassResults.from_probs(probs.numpy(), labels.numpy())
+
+
+def test_class_scores_equal_torchmetrics(predictions):
+    probs, labels = predictions
+    results = results_of(probs, labels)
+    np.testing.assert_array_equal(
+        functional.confusion_matrix(results), multiclass_confusion_matrix(probs, labels, 7).numpy()
+    )
     expected = {
         functional.accuracy: multiclass_accuracy(probs, labels, 7, average="micro"),
         functional.balanced_accuracy: multiclass_accuracy(probs, labels, 7, average="macro"),
         functional.macro_f1: multiclass_f1_score(probs, labels, 7, average="macro"),
+        functional.top5_accuracy: multiclass_accuracy(probs, labels, 7, average="micro", top_k=5),
+        functional.calibration_error: multiclass_calibration_error(probs, labels, 7, n_bins=15),
     }
     for score, value in expected.items():
-        assert score(confusion) == pytest.approx(float(value), abs=1e-6)
-    top5 = multiclass_accuracy(probs, labels, 7, average="micro", top_k=5)
-    assert functional.top_k_accuracy(probs, labels, 5) == pytest.approx(float(top5), abs=1e-6)
+        assert score(results) == pytest.approx(float(value), abs=1e-6)
 
 
-def test_top_5_of_three_classes_is_always_right():
-    assert functional.top_k_accuracy(torch.eye(3), torch.tensor([0, 0, 0]), 5) == 1.0
+def test_some_images_have_the_scores_of_their_rows(predictions):
+    probs, labels = predictions
+    images = np.array([3, 3, 70, 5])
+    taken, expected = results_of(probs, labels).take(images), results_of(probs[images], labels[images])
+    for name in ("labels", "predicted", "confidence", "rank"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(expected, name))
+
+
+def test_the_true_class_is_among_the_five_best_when_four_are_more_probable():
+    probs = torch.tensor([[0.3, 0.25, 0.2, 0.15, 0.08, 0.02]]).expand(6, 6)
+    results = results_of(probs, torch.arange(6))
+    assert results.rank.tolist() == [0, 1, 2, 3, 4, 5]
+    assert functional.top5_accuracy(results) == pytest.approx(5 / 6)
+
+
+def test_equal_probabilities_are_ranked_in_the_order_of_the_classes():
+    results = results_of(torch.full((6, 6), 1 / 6), torch.arange(6))
+    assert results.rank.tolist() == [0, 1, 2, 3, 4, 5]
+    assert results.correct.tolist() == [True, False, False, False, False, False]
 
 
 def test_balanced_accuracy_leaves_out_classes_that_do_not_occur():
-    confusion = torch.tensor([[2, 0, 0], [1, 1, 0], [0, 0, 0]])
-    assert functional.balanced_accuracy(confusion) == pytest.approx(0.75)
-
-
-def validation_scores(batches):
-    scores = functional.ValidationScores(mask_classes=3)
-    for batch in batches:
-        scores.update(*batch)
-    return {name: float(value) for name, value in scores.compute().items()}
-
-
-def test_validation_scores_depend_on_neither_batch_size_nor_order(answers, masks):
-    said, true = masks
-    logits, labels = answers[0][:6], answers[1][:6]
-    whole = validation_scores([(logits, labels, said, true)])
-    singly = validation_scores(
-        [(logits[i : i + 1], labels[i : i + 1], said[i : i + 1], true[i : i + 1]) for i in (3, 0, 5, 1, 4, 2)]
-    )
-    assert whole == pytest.approx(singly)
-    assert whole["score"] == pytest.approx((whole["accuracy"] + whole["iou"]) / 2)
-
-
-def test_images_without_a_label_count_for_the_masks_alone(masks):
-    said, true = masks
-    scores = validation_scores([(torch.eye(6), torch.full((6,), NO_LABEL), said, true)])
-    assert set(scores) == {"iou", "score"}
-
-
-def test_the_background_is_no_part_of_the_mean_iou(masks):
-    said, true = masks
-    expected = multiclass_jaccard_index(said, true, num_classes=3, average="none")[1:].mean()
-    assert validation_scores([(None, torch.zeros(6), said, true)])["iou"] == pytest.approx(float(expected))
-
-
-def logits_of(mask):
-    return torch.where(mask.bool(), 2.0, -2.0)[:, None]
-
-
-def test_one_vein_pixel_counts_as_a_whole_block():
-    masks = (torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(0)) > 0.9).to(torch.uint8)
-    blocks = torch.from_numpy(block_reduce(masks.numpy(), (1, 2, 2), np.max))
-    assert iou_upstream([(logits_of(blocks), masks)]) == 1.0
-    first = blocks.clone()
-    first[1:] = 0
-    expected = int(first.sum()) / int(blocks.sum())
-    assert iou_upstream([(logits_of(first), masks)]) == pytest.approx(expected)
-
-
-def test_empty_batches_count_as_perfect_and_the_mean_goes_over_batches():
-    empty, full = torch.zeros(2, 8, 8, dtype=torch.uint8), torch.ones(1, 8, 8, dtype=torch.uint8)
-    nothing, missed = (logits_of(empty[:, :4, :4]), empty), (logits_of(empty[:1, :4, :4]), full)
-    assert iou_upstream([nothing, missed]) == 0.5
-    together = (torch.cat([nothing[0], missed[0]]), torch.cat([empty, full]))
-    assert iou_upstream([together]) == 0.0
-
-
-def test_pixels_of_unknown_truth_are_background():
-    masks = torch.full((1, 4, 4), IGNORE_INDEX, dtype=torch.uint8)
-    assert iou_upstream([(logits_of(torch.zeros(1, 2, 2)), masks)]) == 1.0
+    results = ClassResults(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]), np.ones(4), np.zeros(4), 3)
+    assert functional.balanced_accuracy(results) == pytest.approx(0.75)

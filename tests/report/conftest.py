@@ -1,6 +1,5 @@
 """Runs with everything that a page can show, and a reader of pages."""
 
-import json
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.metrics.evaluation_files import read_evaluations
 from mnsa.model.network import build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance
@@ -115,6 +115,6 @@ def one_task(dataset, make_config, tmp_path):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evaluation(reported):
-    return json.loads(reported.evaluation_file.read_text())
+    return read_evaluations(reported)

@@ -5,15 +5,20 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from mnsa.report.run_page import render_run_page, write_run_report
+from mnsa.metrics.evaluation_files import read_evaluations, read_image_rows, save_evaluation
+from mnsa.metrics.scores import SampleSize
+from mnsa.report.run_page import best_epochs, plot_losses, plot_scores, render_run_page, write_run_report
 from mnsa.report.run_record import read_run_record
+from mnsa.report.trait_agreement import compute_agreement, read_trait_pairs
 from mnsa.run_folder import RunFolder
 from mnsa.workflows.evaluate import evaluate_run
 
+SCORE_COLUMNS = ("split", "score", "value", "95 % interval", "interval over", "images")
 SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Config", "Provenance"]
 
 
@@ -30,8 +35,10 @@ def page_of(read_page):
 def test_it_holds_every_section_and_links_to_each(page):
     assert list(page.sections)[1:] == SECTIONS
     assert all(page.sections.values())
-    anchors = [link for link in page.links if link.startswith("#part")]
-    assert anchors == [f"#part{n}" for n in range(len(SECTIONS))]
+    anchors = [link for link in page.links if link.startswith("#")][: len(SECTIONS)]
+    assert [anchor.replace("#split-", "#split ") for anchor in anchors] == [
+        f"#{title.lower().replace('learning curves', 'learning-curves')}" for title in SECTIONS
+    ]
     for words in ("Confusion matrix", "Most confused pairs", "Classes, the worst first", "Mask classes"):
         assert words in page.sections["Split test"]
     for words in ("Worst masks", "Best masks", "Worst classified", "Best classified", "Traits"):
@@ -60,15 +67,14 @@ def test_its_pictures_are_whole_and_say_what_they_show(page):
 
 
 def test_the_numbers_are_those_of_evaluation_json(page, evaluation):
-    rows = page.table("split", "score", "value", "95 % interval", "images")
-    shown = {(split, score): (value, sure) for split, score, value, sure, _ in rows}
-    for split, scores in evaluation.items():
-        classes, vein = scores["classification"], scores["segmentation"]["classes"]["vein"]
-        low, high = classes["accuracy_interval"]
-        assert shown[split, "accuracy"] == (f"{classes['accuracy']:.3f}", f"{low:.3f} to {high:.3f}")
-        assert shown[split, "macro F1"][0] == f"{classes['macro_f1']:.3f}"
-        assert shown[split, "IoU of vein"][0] == f"{vein['iou']:.3f}"
-        assert shown[split, "Dice of vein"][0] == f"{vein['dice']:.3f}"
+    expected = []
+    for split, entry in evaluation.items():
+        for score in entry.scores:
+            value = f"{score.value:.0f}" if score.unit == "images" else f"{score.value:.3f}"
+            interval = "{:.3f} to {:.3f}".format(*score.interval) if score.interval else ""
+            images = str(entry.images)
+            expected.append([split, score.title, value, interval, f"{images} images" if interval else "", images])
+    assert sorted(page.table(*SCORE_COLUMNS)) == sorted(expected)
 
 
 def test_config_and_provenance_are_the_folders(page, reported):
@@ -150,19 +156,19 @@ def test_scores_from_before_the_calibration_are_called_so(own_reported, page_of)
     calibration.unlink()
     evaluate_run(own_reported.path)
     calibration.write_text(kept)
-    said = page_of(own_reported).sections["Calibration"]
-    assert "Split test was scored before the calibration." in said
-    assert "Split test, not calibrated" in said
-    assert "Split train, calibrated" in said
+    text = page_of(own_reported).sections["Calibration"]
+    assert "Split test was evaluated before the calibration." in text
+    assert "Split test, not calibrated" in text
+    assert "Split train, calibrated" in text
 
 
 def test_a_calibration_of_other_weights_is_not_shown(own_reported, page_of):
     calibration = own_reported.path / "calibration.json"
     calibration.write_text(re.sub(r'"weights_sha256": "\w+"', '"weights_sha256": "0"', calibration.read_text()))
-    said = page_of(own_reported).sections["Calibration"]
-    assert "was found for other weights" in said
-    assert f"mnsa calibrate {own_reported.path}" in said
-    assert "Temperature" not in said
+    text = page_of(own_reported).sections["Calibration"]
+    assert "was found for other weights" in text
+    assert f"mnsa calibrate {own_reported.path}" in text
+    assert "Temperature" not in text
 
 
 @pytest.mark.parametrize(
@@ -181,4 +187,124 @@ def test_a_run_of_one_task_has_a_page_of_it(one_task, page_of, task, there, abse
         assert words in page.sections["Split test"]
     for words in absent:
         assert words not in page.sections["Split test"]
-    assert ("so there is nothing to be sure of" in page.sections["Calibration"]) == (task == "masks")
+    assert ("so it has no confidence to calibrate" in page.sections["Calibration"]) == (task == "masks")
+
+
+EPOCHS = [
+    {"stage": "first", "epoch": "1", "loss": "2.5", "val_accuracy": "0.5", "val_score": "0.5"},
+    {"stage": "first", "epoch": "2", "loss": "1.5", "val_accuracy": "0.7", "val_score": "0.7"},
+    {"stage": "first", "epoch": "3", "loss": "1.2", "val_accuracy": "0.7", "val_score": "0.7"},
+    {"stage": "second", "epoch": "1", "loss": "0.9", "val_iou": "0.3", "val_score": "0.3", "val_accuracy": ""},
+    {"stage": "second", "epoch": "2", "loss": "0.8", "val_iou": "0.4", "val_score": "0.4", "val_accuracy": ""},
+]
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_curves_go_on_over_stages_and_an_epoch_without_a_score_has_no_dot():
+    drawn = lines(plot_scores(EPOCHS).axes[0])
+    assert list(drawn["accuracy"].get_xdata()) == [1, 2, 3]
+    assert list(drawn["IoU"].get_xdata()) == [4, 5]
+    assert list(drawn["IoU"].get_ydata()) == [0.3, 0.4]
+    assert list(lines(plot_losses(EPOCHS).axes[0])["loss"].get_ydata()) == [2.5, 1.5, 1.2, 0.9, 0.8]
+
+
+def test_each_stage_keeps_its_first_best_epoch():
+    assert best_epochs(EPOCHS) == [2, 5]
+
+
+def test_stages_have_their_names_where_there_are_several():
+    assert [text.get_text() for text in plot_losses(EPOCHS).axes[0].texts] == ["first", "second"]
+    assert not plot_losses(EPOCHS[:3]).axes[0].texts
+
+
+HEAD_OF_MASKS = (
+    "mask class", "IoU", "95 % interval", "Dice", "IoU per image", "Dice per image", "images without any"
+)  # fmt: skip
+
+
+def test_the_classes_are_those_of_the_confusion_matrix(page, evaluation):
+    found = {row[0]: row for table in page.tables for row in table[1:] if table[0][0] == "class"}
+    train = evaluation["train"]
+    for k, name in enumerate(train.classes):
+        true, predicted = train.confusion[k], [row[k] for row in train.confusion]
+        assert found[name][1:4] == [str(sum(true)), str(sum(predicted)), f"{true[k] / sum(true):.3f}"]
+
+
+def test_the_mask_classes_are_those_of_evaluation_json(page, evaluation):
+    (row,) = page.table(*HEAD_OF_MASKS)
+    iou, dice = (evaluation["test"].score(name, "vein") for name in ("iou", "dice"))
+    low, high = iou.interval
+    assert row[:4] == ["vein", f"{iou.value:.3f}", f"{low:.3f} to {high:.3f}", f"{dice.value:.3f}"]
+
+
+def test_the_traits_are_those_of_the_rows(page, reported):
+    split = next(split for split in read_run_record(reported).evaluated if split.key == "train")
+    table = page.table("trait", "images", "true, mean", "predicted, mean", "bias", "RMSE", "correlation")
+    traits = read_trait_pairs(read_image_rows(split.folder))
+    assert [row[0] for row in table] == [trait.axis for trait in traits]
+    assert "vein density, mm/mm²" in [row[0] for row in table]
+    assert [float(row[4]) for row in table] == pytest.approx([compute_agreement(t).bias for t in traits], rel=1e-3)
+
+
+def test_the_summary_describes_the_network(page):
+    text = " ".join(page.sections["Summary"].split())
+    assert "classifies 3 classes and segments vein" in text
+    assert "backbone test_efficientnet, attention mean_max, trained on images of 64 x 64 px" in text
+
+
+def tiles_of(text):
+    """Title, value and interval of each tile."""
+    tiles = text[text.index('<div class="tiles">') :]
+    return re.findall("<div><span>(.*?)</span><b>(.*?)</b><span>(.*?)</span></div>", tiles[: tiles.index("<p")])
+
+
+def test_the_tiles_are_the_headline_scores_of_the_test_split(reported, evaluation):
+    expected = []
+    for score in evaluation["test"].scores:
+        if score.headline:
+            interval = "95 %: {:.3f} to {:.3f}".format(*score.interval) if score.interval else ""
+            expected.append((score.title, f"{score.value:.3f}", interval))
+    assert tiles_of(render_run_page(read_run_record(reported))) == expected
+    assert [title for title, *_ in expected] == [
+        "accuracy", "macro F1", "calibration error", "IoU of vein", "Dice of vein",
+    ]  # fmt: skip
+
+
+def test_the_background_has_no_tile(own_reported):
+    save_with_masks(own_reported, ("background", "leaf", "rust"))
+    tiles = tiles_of(render_run_page(read_run_record(own_reported)))
+    assert [title for title, *_ in tiles if "IoU" in title] == ["IoU of leaf", "IoU of rust"]
+
+
+def save_with_masks(run, names):
+    """Replace evaluation.json by one whose test split has these mask classes."""
+    entry = read_evaluations(run)["test"]
+    masks = [replace(score, mask_class=name) for name in names for score in entry.of_group("segmentation")]
+    run.evaluation_file.unlink()
+    save_evaluation(run, "test", replace(entry, scores=(*entry.of_group("classification"), *masks)))
+
+
+def test_intervals_over_groups_are_called_so(own_reported, page_of):
+    entry = read_evaluations(own_reported)["test"]
+    sizes = {**entry.sizes, "classification": SampleSize(3, "groups", 2)}
+    save_evaluation(own_reported, "test", replace(entry, sizes=sizes))
+    page = page_of(own_reported)
+    assert "classification: 95 % interval over 2 groups (plants) of 3 images" in page.sections["Summary"]
+    drawn = {row[1]: row[4] for row in page.table(*SCORE_COLUMNS) if row[0] == "test"}
+    assert (drawn["accuracy"], drawn["IoU of vein"]) == ("2 groups (plants)", "3 images")
+
+
+@pytest.mark.parametrize(
+    ("split", "words"), [("val", "Validation selected the epoch"), ("train", "was trained on these images")]
+)
+def test_scores_that_are_too_high_are_called_so_and_the_test_split_is_asked_for(own_reported, page_of, split, words):
+    entry = read_evaluations(own_reported)["test"]
+    own_reported.evaluation_file.unlink()
+    save_evaluation(own_reported, split, entry)
+    text = " ".join(page_of(own_reported).sections["Summary"].split())
+    assert words in text
+    assert f"Scores on split {split}, 3 images." in text
+    assert f"mnsa evaluate {own_reported.path}" in text

@@ -1,18 +1,19 @@
 """A run as its folder tells it."""
 
 import csv
-import json
 
 import pytest
 
 from mnsa.errors import DataError, MnsaError, RunError
+from mnsa.metrics.evaluation_files import read_evaluations, save_evaluation
 from mnsa.report.run_record import read_run_record
 from mnsa.run_folder import RunFolder
 
 
 def test_splits_come_test_first_and_name_what_makes_them(own_reported):
-    scores = json.loads(own_reported.evaluation_file.read_text())
-    own_reported.evaluation_file.write_text(json.dumps({**scores, "test/trees": scores["test"], "val": scores["test"]}))
+    entry = read_evaluations(own_reported)["test"]
+    for key in ("test/trees", "val"):
+        save_evaluation(own_reported, key, entry)
     run = read_run_record(own_reported)
     assert [split.key for split in run.evaluated] == ["test", "test/trees", "val", "train"]
     assert [split.head for split in run.evaluated] == ["network", "trees", "network", "network"]

@@ -52,7 +52,7 @@ class Page(HTMLParser):
             self.rows.append([])
 
     def handle_data(self, data):
-        if self.rows and self.tags[-1] in ("td", "th"):
+        if self.rows and self.tags[-1] in ("td", "th") and data.strip():
             self.rows[-1].append(data.strip())
 
 
@@ -76,26 +76,26 @@ def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study, 
     write_study_report(StudyFolder(tmp_path), study)  # a second one replaces the first
 
 
-def test_the_winner_comes_first_and_then_the_rivals_by_iou_with_what_each_costs(study):
-    head, winner, *rivals = Page(render_study_page(study, {})).rows
+def test_the_selected_trial_comes_first_and_then_the_others_by_iou_with_their_costs(study):
+    head, first, *others = Page(render_study_page(study, {})).rows
     assert head[:3] == ["trial", "validation IoU", "GMACs"]
     selected = study.trials[study.selected]
-    assert winner[0] == f"{selected.number} (selected: best)"
-    assert winner[1:4] == [f"{selected.iou:.4f}", f"{selected.macs / 1e9:.3f}", f"{selected.parameters / 1e6:.2f}"]
-    assert "deform3 0.25" in winner[-1]
-    scores = [float(row[1]) for row in rivals]
+    assert first[0] == f"{selected.number} (selected: best)"
+    assert first[1:4] == [f"{selected.iou:.4f}", f"{selected.macs / 1e9:.3f}", f"{selected.parameters / 1e6:.2f}"]
+    assert "deform3 0.25" in first[-1]
+    scores = [float(row[1]) for row in others]
     assert scores == sorted(scores, reverse=True)
-    assert len(rivals) == 10
+    assert len(others) == 10
 
 
-def test_what_came_from_outside_is_shown_not_run(study):
+def test_names_and_reasons_are_escaped(study):
     text = render_study_page(study, {})
     assert "leaves &amp; &lt;veins&gt;" in text
     assert "OutOfMemoryError: &lt;3 GiB&gt;" in text
     assert not re.search(r"<(veins|3 GiB)>", text)
 
 
-def test_the_history_shows_each_kind_of_ending_and_the_best_so_far(study):
+def test_the_history_shows_each_status_and_the_best_so_far(study):
     axes = plot_history(study).axes[0]
     shown = {line.get_label(): line for line in axes.lines}
     complete = [trial for trial in study.trials if trial.state == "complete"]

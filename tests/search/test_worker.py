@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mnsa.config import load_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import StudyError
-from mnsa.metrics.functional import ValidationScores
+from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.cost import network_cost
 from mnsa.model_folder import load_network
 from mnsa.search import worker

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from mnsa.data.manifest import read_manifest, write_manifest
-from mnsa.metrics.functional import ValidationScores
+from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.network import build_network
 from mnsa.training import fit
 from mnsa.training.fit import TrainingInterruptedError, resume, train

@@ -87,20 +87,19 @@ def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_n
 
 def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_it_was(calibrated, dataset):
     run = calibrated(temperature=3.0)
-    scores = evaluate_run(run, split="train")["classification"]
+    scores = evaluate_run(run, split="train")
     answer, manifest = load(run).predict, read_manifest(dataset).split("train")
     probs = torch.stack([torch.from_numpy(answer(manifest.image_path(row)).class_probs) for row in manifest.rows])
     labels = torch.tensor([manifest.label_index(row) for row in manifest.rows])
     expected = multiclass_calibration_error(probs, labels, 3, n_bins=15).item()
-    assert scores["ece"] == pytest.approx(expected, abs=1e-6)
-    assert sum(bar["images"] for bar in scores["reliability"]) == len(labels)
+    assert scores.value("ece") == pytest.approx(expected, abs=1e-6)
+    assert sum(bar.images for bar in scores.reliability) == len(labels)
     (run / "calibration.json").unlink()
-    plain = evaluate_run(run, split="train")["classification"]
-    assert (scores["calibrated"], plain["calibrated"]) == (True, False)
-    of_sureness = {"ece", "reliability", "calibrated"}
-    assert {name: value for name, value in plain.items() if name not in of_sureness} == {
-        name: value for name, value in scores.items() if name not in of_sureness
-    }
+    plain = evaluate_run(run, split="train")
+    assert (scores.calibrated, plain.calibrated) == (True, False)
+    assert plain.confusion == scores.confusion
+    for score, other in zip(plain.scores, scores.scores, strict=True):
+        assert score == other or score.name == "ece"
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])

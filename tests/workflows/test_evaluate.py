@@ -15,10 +15,9 @@ from mnsa.data.decode import read_mask
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import ConfigError, DataError, ModelError, RunError
 from mnsa.inference.predictor import load
-from mnsa.metrics.evaluation_folder import evaluation_folder, read_image_rows
-from mnsa.metrics.per_image import worst_and_best
+from mnsa.metrics.evaluation_files import evaluation_folder, read_evaluations, read_image_rows, worst_and_best
 from mnsa.traits import TraitMeasurer, find_roles
-from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run, scores_key
+from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run
 
 
 def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predictor, dataset):
@@ -30,57 +29,49 @@ def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predicto
     said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
     true = torch.stack([sample.mask for sample in samples]).int()
 
-    scores = evaluate_run(own_run.path, split="train")
-    classes, vein = scores["classification"], scores["segmentation"]["classes"]["vein"]
-    assert (scores["images"], scores["dataset"]) == (12, "leaves")
-    assert classes["accuracy"] == pytest.approx(theirs.multiclass_accuracy(probs, labels, 3, average="micro").item())
-    assert classes["macro_f1"] == pytest.approx(theirs.multiclass_f1_score(probs, labels, 3).item())
-    assert classes["confusion"] == theirs.multiclass_confusion_matrix(probs, labels, 3).tolist()
-    assert vein["iou"] == pytest.approx(theirs.binary_jaccard_index(said, true).item())
-    assert vein["dice"] == pytest.approx(theirs.binary_f1_score(said, true).item())
+    found = evaluate_run(own_run.path, split="train")
+    assert (found.images, found.dataset) == (12, "leaves")
+    assert found.value("accuracy") == pytest.approx(
+        theirs.multiclass_accuracy(probs, labels, 3, average="micro").item()
+    )
+    assert found.value("macro_f1") == pytest.approx(theirs.multiclass_f1_score(probs, labels, 3).item())
+    assert found.confusion == theirs.multiclass_confusion_matrix(probs, labels, 3).tolist()
+    assert found.value("iou", "vein") == pytest.approx(theirs.binary_jaccard_index(said, true).item())
+    assert found.value("dice", "vein") == pytest.approx(theirs.binary_f1_score(said, true).item())
     per_image = [theirs.binary_jaccard_index(s, t).item() for s, t in zip(said, true, strict=True)]
-    assert vein["iou_per_image"] == pytest.approx(np.mean(per_image))
+    assert found.value("iou_per_image", "vein") == pytest.approx(np.mean(per_image))
 
 
 def test_each_split_is_kept_beside_the_others(own_run):
     test, val = evaluate_run(own_run.path, split="test"), evaluate_run(own_run.path, split="val")
-    assert json.loads(own_run.evaluation_file.read_text()) == {"test": test, "val": val}
+    assert read_evaluations(own_run) == {"test": test, "val": val}
 
 
 def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, grown, dataset):
     shutil.copytree(grown.trees_folder, own_run.trees_folder)
     network, trees = (evaluate_run(own_run.path, head=head) for head in ("network", "trees"))
-    assert json.loads(own_run.evaluation_file.read_text()) == {"test": network, "test/trees": trees}
-    assert trees["segmentation"] == network["segmentation"]
+    assert read_evaluations(own_run) == {"test": network, "test/trees": trees}
+    assert trees.of_group("segmentation") == network.of_group("segmentation")
     manifest, answer = read_manifest(dataset).split("test"), load(grown.path, head="trees").predict_image
     said = [answer(read_sample(manifest, row).image).class_probs.argmax() for row in manifest.rows]
     true = [manifest.label_index(row) for row in manifest.rows]
-    assert trees["classification"]["accuracy"] == np.mean(np.equal(said, true))
+    assert trees.value("accuracy") == np.mean(np.equal(said, true))
 
 
 def test_the_scores_of_views_are_kept_apart_from_the_plain_ones(own_run, dataset):
     manifest = read_manifest(dataset).split("test")
     found = evaluate_run(own_run.path, tta=["rot90", "flips"])
-    assert json.loads(own_run.evaluation_file.read_text()) == {"test/flips+rot90": found}
+    assert read_evaluations(own_run) == {"test/flips+rot90": found}
     predictor = load(own_run.path, tta=["flips", "rot90"])
     answers = [predictor.predict_image(read_sample(manifest, row).image) for row in manifest.rows]
     said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
     true = torch.stack([read_sample(manifest, row).mask for row in manifest.rows]).int()
-    vein = found["segmentation"]["classes"]["vein"]
-    assert vein["iou"] == pytest.approx(theirs.binary_jaccard_index(said, true).item())
-
-
-@pytest.mark.parametrize(
-    ("head", "tta", "key"),
-    [("network", (), "val"), ("trees", (), "val/trees"), ("trees", ["scales"], "val/trees/scales")],
-)
-def test_each_way_to_answer_has_a_key_of_its_own(head, tta, key):
-    assert scores_key("val", head, tta) == key
+    assert found.value("iou", "vein") == pytest.approx(theirs.binary_jaccard_index(said, true).item())
 
 
 def test_another_data_set_with_the_same_classes_can_be_scored(own_run, own_dataset):
     (own_dataset / "dataset.toml").write_text((own_dataset / "dataset.toml").read_text().replace("leaves", "field"))
-    assert evaluate_run(own_run.path, dataset=own_dataset)["dataset"] == "field"
+    assert evaluate_run(own_run.path, dataset=own_dataset).dataset == "field"
 
 
 @pytest.mark.parametrize("what", ["classes", "mask_classes"])
@@ -123,7 +114,7 @@ def test_a_data_set_that_has_moved_is_named(own_run, own_dataset, tmp_path):
     own_run.provenance_file.write_text(json.dumps(provenance | {"dataset": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match="gone"):
         evaluate_run(own_run.path)
-    assert evaluate_run(own_run.path, dataset=shutil.move(own_dataset, tmp_path / "found"))["images"] == 3
+    assert evaluate_run(own_run.path, dataset=shutil.move(own_dataset, tmp_path / "found")).images == 3
 
 
 NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
@@ -141,9 +132,9 @@ def test_a_row_per_image_adds_up_to_the_scores(train_rows, dataset):
     manifest = read_manifest(dataset).split("train")
     assert [(row["image"], row["label"]) for row in rows] == [(row.image, row.label) for row in manifest.rows]
     right = np.mean([row["label"] == row["predicted"] for row in rows])
-    assert right == pytest.approx(scores["classification"]["accuracy"])
+    assert right == pytest.approx(scores.value("accuracy"))
     ious = [float(row["iou_vein"]) for row in rows if row["iou_vein"]]
-    assert np.mean(ious) == pytest.approx(scores["segmentation"]["classes"]["vein"]["iou_per_image"], abs=1e-5)
+    assert np.mean(ious) == pytest.approx(scores.value("iou_per_image", "vein"), abs=1e-5)
 
 
 def test_traits_are_those_of_the_true_mask_and_of_the_answer_in_millimetres(train_rows, dataset, predictor):
@@ -208,7 +199,7 @@ def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor, 
     manifest = read_manifest(dataset).split("test")
     rows = (*manifest.rows[:-1], replace(manifest.rows[-1], px_per_mm=None))
     record = SplitRecorder(predictor, replace(manifest, rows=rows), NO_NAMES)
-    list(record.pairs())
+    list(record.predict_all())
     assert all("predicted_vein_length_px" in row for row in record.rows)
 
 
@@ -218,7 +209,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_answered(own_run,
     assert not own_run.predictions_folder.exists()
     predictor = load(own_run.path)
     predictor.mask_classes = ()
-    with pytest.raises(ModelError, match="finds no masks"):
+    with pytest.raises(ModelError, match="predicts no masks"):
         SplitRecorder(predictor, read_manifest(dataset), NO_NAMES)
 
 
@@ -234,11 +225,13 @@ def test_it_is_the_mean_over_batches_of_eight_at_half_resolution(finished, predi
     assert compute_upstream_iou(finished.path, manifest) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_evaluate_adds_it_only_when_asked(own_run, mnsa):
-    assert "iou_upstream" not in evaluate_run(own_run.path)["segmentation"]
+def test_evaluate_adds_the_upstream_iou_only_when_asked(own_run, dataset, mnsa):
+    assert "iou_upstream" not in [score.name for score in evaluate_run(own_run.path).scores]
     asked = mnsa("evaluate", own_run.path, "--iou-upstream")
-    assert (asked.code, "as the released code computes it" in asked.out) == (0, True)
-    assert "iou_upstream" in own_run.evaluation_file.read_text()
+    assert (asked.code, "upstream" in asked.out) == (0, True)
+    score = read_evaluations(own_run)["test"].score("iou_upstream", "vein")
+    test_rows = read_manifest(dataset).split("test")
+    assert score.value == pytest.approx(compute_upstream_iou(own_run.path, test_rows))
 
 
 def test_without_masks_it_is_refused(finished, dataset):

@@ -40,11 +40,14 @@ def evaluate(
     if not traits and (vein or leaf or lesion):
         raise ConfigError("--vein, --leaf and --lesion are options of trait measurement. Add --traits.")
     from mnsa.cli.tables import score_tables
-    from mnsa.workflows.evaluate import evaluate_run, scores_key
+    from mnsa.metrics.scores import evaluation_key
+    from mnsa.workflows.evaluate import evaluate_run
 
     roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
     views = tta or ()
-    scores = evaluate_run(run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles)
-    for table in score_tables(scores, scores_key(split, head, views)):
+    evaluation = evaluate_run(
+        run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles
+    )
+    for table in score_tables(evaluation, evaluation_key(split, head, views)):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}. Report: mnsa report {run}")

@@ -8,6 +8,8 @@ from typing import Any
 from mnsa.data.manifest import SPLITS, Manifest, read_manifest
 from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.io import read_json, sha256_file
+from mnsa.metrics.evaluation_files import read_evaluations
+from mnsa.metrics.scores import Evaluation, format_interval, format_score
 from mnsa.run_folder import ModelSpec, RunFolder, read_run_dataset
 
 
@@ -18,41 +20,26 @@ def escape_markdown(text: str) -> str:
 
 
 def score_table(run: RunFolder | None) -> str:
-    """A table of the scores of the network's own head, with split and interval. Raises: RunError for a damaged file."""
+    """A table of the scores of the network's own class head, with split and interval. Raises: RunError for a damaged file."""
     if run is None or not run.evaluation_file.exists():
         return "Not evaluated yet: `mnsa evaluate RUN` scores it on its test images."
-    try:
-        kept: dict[str, Any] = read_json(run.evaluation_file, max_bytes=1 << 28)
-        # `test/trees` are scores with boosted trees as class head, which are no part of the saved network.
-        rows = [row for split, scores in kept.items() if "/" not in split for row in _score_rows(split, scores)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run.evaluation_file} is damaged: {error!r}. Move it away and evaluate again.") from None
-    table = ["| data set | split | images | score | value | 95 % interval over images |", "|---|---|---|---|---|---|"]
-    return "\n".join([*table, *rows]) + "\n\nMeasured at the images' own size."
+    # `test/trees` are scores with boosted trees as class head, which are no part of the saved network.
+    entries = {key: entry for key, entry in read_evaluations(run).items() if "/" not in key}
+    table = ["| data set | split | images | score | value | interval |", "|---|---|---|---|---|---|"]
+    table += [row for split, entry in entries.items() for row in _score_rows(split, entry)]
+    return "\n".join(table) + "\n\nMeasured at the original image size."
 
 
-def _score_rows(split: str, scores: dict[str, Any]) -> list[str]:
-    found: list[tuple[int, str, float | None, list[float] | None]] = []
-    if classes := scores.get("classification"):
-        found.append((classes["images"], "accuracy", classes["accuracy"], classes["accuracy_interval"]))
-        found.append((classes["images"], "macro F1", classes["macro_f1"], None))
-    if masks := scores.get("segmentation"):
-        for name, one in masks["classes"].items():
-            found.append((masks["images"], f"IoU of {name}", one["iou"], one["iou_interval"]))
-            found.append((masks["images"], f"Dice of {name}", one["dice"], None))
-    where = f"{escape_markdown(scores.get('dataset', ''))} | {escape_markdown(split)}"
-    return [
-        f"| {where} | {images} | {escape_markdown(name)} | {_format_score(value)} | {_format_interval(bounds)} |"
-        for images, name, value, bounds in found
-    ]
-
-
-def _format_score(value: float | None) -> str:
-    return "none to score" if value is None else f"{value:.3f}"
-
-
-def _format_interval(bounds: list[float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+def _score_rows(split: str, entry: Evaluation) -> list[str]:
+    where = f"{escape_markdown(entry.dataset)} | {escape_markdown(split)}"
+    rows = []
+    for score in entry.scores:
+        if score.headline:
+            size = entry.sizes[score.group]
+            interval = f"{format_interval(score.interval)} ({size.interval_text})" if score.interval else ""
+            value = format_score(score.value, score.unit)
+            rows.append(f"| {where} | {size.images} | {escape_markdown(score.title)} | {value} | {interval} |")
+    return rows
 
 
 _MAX_CLASS_ROWS = 60  # rows of a table that somebody reads

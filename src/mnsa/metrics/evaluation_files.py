@@ -20,9 +20,8 @@ reliability                      bins of the reliability diagram: low, high, ima
 
 import csv
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -43,10 +42,6 @@ ImageRow = dict[str, str | float]  # a cell per column; a number that does not e
 N_WORST, N_BEST = 6, 3  # images with pictures
 
 _MAX_BYTES = 1 << 28
-
-_NUMBER_LIST = re.compile(r"\[\n[-+.,\d\seE]+\]")  # no text of JSON contains a line break
-
-_SCORE_RECORD = re.compile(r"\{\n\s*\"(?:name|low)\": [^{}]*?\n\s*\}")  # a score or a bin: no value in it is a record
 
 
 class EvaluationFolder(NamedTuple):
@@ -82,13 +77,19 @@ def read_evaluations(run: RunFolder) -> dict[str, Evaluation]:
         raise RunError(f"{file} is damaged: {error!r}. Move it away and evaluate again.") from None
 
 
-def save_evaluation(run: RunFolder, key: str, evaluation: Evaluation) -> None:
-    """Add or replace one entry of evaluation.json under a lock, so that two processes don't lose each other's scores.
+def save_evaluation(
+    run: RunFolder, key: str, evaluation: Evaluation, write: Callable[[EvaluationFolder], None] | None = None
+) -> None:
+    """Add or replace one entry of evaluation.json, and its folder, which `write` fills.
 
-    Raises: RunError when the file is damaged; OSError when it can't be written.
+    A lock prevents that two processes lose each other's scores. Raises: RunError when evaluation.json is damaged or the
+    folder can't be written; OSError when evaluation.json can't be written.
     """
-    with lock(run.path / ".evaluation.lock"):
+    with lock(run.evaluation_lock_file):
         entries = {**read_evaluations(run), key: evaluation}
+        if write is not None:
+            with replace_evaluation_folder(evaluation_folder(run, key)) as folder:
+                write(folder)
         atomic_write_text(run.evaluation_file, _format_json({name: one.to_dict() for name, one in entries.items()}))
 
 
@@ -170,14 +171,17 @@ def _round_value(value: str | float) -> str | float:
     return value if isinstance(value, str) else float(f"{value:.6g}")
 
 
-def _format_json(entries: dict[str, Any]) -> str:
-    """JSON with a line per score, bin and row of the confusion matrix: with 1,000 classes that has a million numbers."""
-    text = json.dumps(entries, indent=2)
-    for pattern in (_NUMBER_LIST, _SCORE_RECORD):
-        text = pattern.sub(_join_lines, text)
-    return text + "\n"
+def _format_json(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON with a line per field, and per item of a list of records or rows: 1,000 classes have 1,000 rows."""
+    texts = [f"{json.dumps(key)}: {{\n  {_format_fields(entry)}\n }}" for key, entry in entries.items()]
+    return "{\n " + ",\n ".join(texts) + "\n}\n"
 
 
-def _join_lines(found: re.Match[str]) -> str:
-    opening, *items, closing = (line.strip() for line in found[0].splitlines())
-    return f"{opening}{' '.join(items)}{closing}"
+def _format_fields(entry: Mapping[str, Any]) -> str:
+    return ",\n  ".join(f"{json.dumps(name)}: {_format_value(value)}" for name, value in entry.items())
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        return "[\n   " + ",\n   ".join(json.dumps(item) for item in value) + "\n  ]"
+    return json.dumps(value)

@@ -37,7 +37,8 @@ class ClassResults:
     @property
     def correct(self) -> np.ndarray:
         """Whether the predicted class is the true one: bool (N,)."""
-        return np.equal(self.labels, self.predicted)
+        correct: np.ndarray = np.equal(self.labels, self.predicted)
+        return correct
 
     def take(self, images: np.ndarray) -> "ClassResults":
         """The results of some images, by their indices; an image may occur several times."""
@@ -61,13 +62,13 @@ def accuracy(results: ClassResults) -> float:
 def balanced_accuracy(results: ClassResults) -> float:
     """Mean recall over the classes that occur."""
     correct, images, _ = _class_counts(results)
-    return _nanmean(_divide(correct, images))
+    return nanmean(_divide(correct, images))
 
 
 def macro_f1(results: ClassResults) -> float:
     """Mean F1 over the classes that occur or are predicted."""
     correct, images, predicted = _class_counts(results)
-    return _nanmean(_divide(2 * correct, images + predicted))
+    return nanmean(_divide(2 * correct, images + predicted))
 
 
 def top5_accuracy(results: ClassResults) -> float:
@@ -119,12 +120,12 @@ def pooled_dice(counts: np.ndarray) -> np.ndarray:
 
 def mean_image_iou(counts: np.ndarray) -> float:
     """Mean IoU over the images (N, 3) in which prediction or truth has a pixel."""
-    return _nanmean(iou(counts))
+    return nanmean(iou(counts))
 
 
 def mean_image_dice(counts: np.ndarray) -> float:
     """Mean Dice coefficient over the images (N, 3) in which prediction or truth has a pixel."""
-    return _nanmean(dice(counts))
+    return nanmean(dice(counts))
 
 
 def images_empty(counts: np.ndarray) -> float:
@@ -134,7 +135,13 @@ def images_empty(counts: np.ndarray) -> float:
 
 def foreground_mean(values: np.ndarray) -> float:
     """Mean over the mask classes (M,) that have a value, without the background: with M > 1 it is the first class."""
-    return _nanmean(values if len(values) == 1 else values[1:])
+    return nanmean(values if len(values) == 1 else values[1:])
+
+
+def nanmean(values: np.ndarray) -> float:
+    """The mean of the values that are not NaN; NaN when there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _class_counts(results: ClassResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,9 +153,5 @@ def _class_counts(results: ClassResults) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Quotients in float64; NaN where `whole` is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.greater(whole, 0))
-
-
-def _nanmean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    quotients: np.ndarray = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.greater(whole, 0))
+    return quotients

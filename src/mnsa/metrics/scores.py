@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from mnsa.metrics.calibration import ReliabilityBin
 
@@ -61,7 +61,8 @@ class Score:
         return cls(**{**values, "interval": bounds})
 
 
-class SampleSize(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleSize:
     """What the scores of one task rest on: `images` images, and what their intervals draw: `count` images or groups."""
 
     images: int
@@ -69,11 +70,14 @@ class SampleSize(NamedTuple):
     count: int
 
     @property
+    def drawn_text(self) -> str:
+        """What the intervals draw: `12 groups (plants)`, or `24 images`."""
+        return f"{self.count} {'groups (plants)' if self.unit == 'groups' else 'images'}"
+
+    @property
     def interval_text(self) -> str:
-        """What the intervals draw, for captions: `95 % interval over 12 groups (plants) of 24 images`."""
-        if self.unit == "images":
-            return f"95 % interval over {self.count} images"
-        return f"95 % interval over {self.count} groups (plants) of {self.images} images"
+        """The same for captions: `95 % interval over 12 groups (plants) of 24 images`."""
+        return f"95 % interval over {self.drawn_text}" + (f" of {self.images} images" if self.unit == "groups" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Evaluation:
             "dataset": self.dataset,
             "images": self.images,
             "calibrated": self.calibrated,
-            "sizes": {group: size._asdict() for group, size in self.sizes.items()},
+            "sizes": {group: asdict(size) for group, size in self.sizes.items()},
             "scores": [score.to_dict() for score in self.scores],
             "classes": list(self.classes),
             "confusion": [list(row) for row in self.confusion],
@@ -135,12 +139,16 @@ class Evaluation:
         classes, confusion = tuple(values["classes"]), [list(row) for row in values["confusion"]]
         if [len(row) for row in confusion] != [len(classes)] * len(classes):
             raise ValueError(f"the confusion matrix does not fit {len(classes)} classes")
+        sizes = {group: SampleSize(**size) for group, size in values["sizes"].items()}
+        scores = tuple(Score.from_dict(score) for score in values["scores"])
+        if not {score.group for score in scores} <= set(sizes):
+            raise ValueError("a score belongs to a task that has no size")
         return cls(
             dataset=values["dataset"],
             images=values["images"],
             calibrated=bool(values["calibrated"]),
-            sizes={group: SampleSize(**size) for group, size in values["sizes"].items()},
-            scores=tuple(Score.from_dict(score) for score in values["scores"]),
+            sizes=sizes,
+            scores=scores,
             classes=classes,
             confusion=confusion,
             reliability=tuple(ReliabilityBin(**one) for one in values["reliability"]),

@@ -153,7 +153,8 @@ def _compute_scores(
 
 def _concatenate(results: Sequence[ClassResults]) -> ClassResults:
     labels, predicted, confidence, rank = (
-        np.concatenate([getattr(one, name) for one in results]) for name in ("labels", "predicted", "confidence", "rank")
+        np.concatenate([getattr(one, name) for one in results])
+        for name in ("labels", "predicted", "confidence", "rank")
     )
     return ClassResults(labels, predicted, confidence, rank, results[0].n_classes)
 

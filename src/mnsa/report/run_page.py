@@ -1,91 +1,56 @@
-"""The report of a run: one HTML file that needs no other file. A missing part names the command that makes it."""
+"""The report of a run: one HTML file that needs no other file. A missing part names the command that creates it."""
 
 import re
-from collections.abc import Iterator
-from html import escape
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mnsa.errors import RunError
 from mnsa.io import atomic_write_text
-from mnsa.report.html_page import format_interval, format_score, html_table, missing_note, render_page, svg_figure
-from mnsa.report.plotting import inline_svg
-from mnsa.report.run_figures import plot_losses, plot_scores
+from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
+from mnsa.report.calibration_plots import reliability_figures, uncalibrated_splits
+from mnsa.report.class_scores import ConfusionSection, MaskTable, confusion_section, mask_table
+from mnsa.report.gallery import DIFFERENCE_LEGEND, Gallery, galleries
+from mnsa.report.rendering import (
+    BLUE,
+    GRAY,
+    GREEN,
+    LIGHT_BLUE,
+    ORANGE,
+    RED,
+    WIDTH_IN,
+    add_legend_above,
+    inline_svg,
+    new_axes,
+    render,
+)
 from mnsa.report.run_record import RunRecord, SplitScores, read_run_record
-from mnsa.report.split_sections import calibration_section, split_sections
+from mnsa.report.trait_agreement import TraitSection, trait_section
 from mnsa.run_folder import RunFolder
 
-_SUMMARY_HEADER = ("split", "score", "value", "95 % interval", "images")
+_TERM_COLORS = (ORANGE, GREEN, RED, GRAY, LIGHT_BLUE)
+
+_SCORE_LABELS = {"val_accuracy": "accuracy", "val_iou": "IoU", "val_score": "score (their mean)"}
+
+_TOML_ARRAY = re.compile(r"\[\n([^\[\]]*)\]")  # innermost arrays, an item on each line
+
+_ID_TRANSLATION = str.maketrans({"/": "-", "_": "-", "+": "-"})
 
 
-def summary_section(run: RunRecord) -> Iterator[str]:
-    """What the network is, tiles with the first evaluated split's scores, and a table of all of them."""
-    yield f"<p>{escape(_network_text(run))}</p>"
-    if not run.trained:
-        yield missing_note("There is no finished network yet.", f"mnsa train --resume {run.run.path}")
-    if not run.evaluated:
-        yield missing_note("It hasn't been scored yet.", run.command("evaluate"))
-        return
-    first = run.evaluated[0]
-    careful = {
-        "test": "Training, the choice of an epoch and calibration open no test images.",
-        "val": "Validation chose the epoch, so these scores flatter: expect less of test images.",
-        "train": "The network has learned these very images, so these scores flatter.",
-    }
-    count = first.scores["images"]
-    yield f"<p>Scores on split <b>{escape(first.title)}</b>, {count} images. {careful.get(first.split, '')}</p>"
-    yield f'<div class="tiles">{"".join(_score_tiles(first.scores))}</div>'
-    if first.split != "test":
-        yield missing_note("The test images haven't been scored.", run.command("evaluate"))
-    yield html_table(
-        _SUMMARY_HEADER, [row for split in run.evaluated for row in _summary_rows(split)], text_columns=(0, 1)
-    )
+@dataclass(frozen=True, slots=True)
+class SplitSection:
+    """What the page shows of one evaluated split; None where there is nothing to show. element_id: unique on the page."""
 
-
-def _network_text(run: RunRecord) -> str:
-    if not run.card:
-        return "A run that has no network yet."
-    classes, masks, model = run.card["classes"], run.card["mask_classes"], run.card["model"]
-    tasks = [f"tells {len(classes)} classes apart"] if classes else []
-    tasks += [f"finds {', '.join(masks)} pixel by pixel"] if masks else []
-    height, width = run.card["data"]["size"]
-    return (
-        f"A network that {' and '.join(tasks)}: backbone {model['backbone']}, attention {model['attention']}, "
-        f"trained on images of {height} x {width} px."
-    )
-
-
-def _score_tiles(scores: dict[str, Any]) -> Iterator[str]:
-    if classes := scores.get("classification"):
-        yield _score_tile("accuracy", classes["accuracy"], classes["accuracy_interval"])
-        yield _score_tile("macro F1", classes["macro_f1"], None)
-        if "ece" in classes:
-            yield _score_tile("calibration error", classes["ece"], None)
-    masks = list(scores.get("segmentation", {}).get("classes", {}).items())
-    for name, one in masks if len(masks) == 1 else masks[1:]:  # of several, the first is the background
-        yield _score_tile(f"IoU of {name}", one["iou"], one["iou_interval"])
-
-
-def _score_tile(name: str, value: float | None, bounds: list[float] | None) -> str:
-    sure = f"95 %: {format_interval(bounds)}" if bounds else ""
-    return f"<div><span>{escape(name)}</span><b>{format_score(value)}</b><span>{sure}</span></div>"
-
-
-def _summary_rows(split: SplitScores) -> Iterator[tuple[str, ...]]:
-    if classes := split.scores.get("classification"):
-        images, sure = str(classes["images"]), format_interval(classes["accuracy_interval"])
-        yield split.title, "accuracy", format_score(classes["accuracy"]), sure, images
-        yield split.title, "balanced accuracy", format_score(classes["balanced_accuracy"]), "", images
-        yield split.title, "macro F1", format_score(classes["macro_f1"]), "", images
-        yield split.title, "top-5 accuracy", format_score(classes["top5_accuracy"]), "", images
-    masks = split.scores.get("segmentation", {"classes": {}})
-    for name, one in masks["classes"].items():
-        images, sure = str(masks["images"]), format_interval(one["iou_interval"])
-        yield split.title, f"IoU of {name}", format_score(one["iou"]), sure, images
-        yield split.title, f"IoU of {name}, mean of images", format_score(one["iou_per_image"]), "", images
-        yield split.title, f"Dice of {name}", format_score(one["dice"]), "", images
-
-
-_TOML_ARRAY = re.compile(r"\[\n([^\[\]]*)\]")  # innermost ones, an item on each line
+    element_id: str
+    scores: SplitScores
+    confusion: ConfusionSection | None
+    mask_table: MaskTable | None
+    galleries: list[Gallery]
+    traits: TraitSection | None
 
 
 def write_run_report(run: RunFolder) -> None:
@@ -94,52 +59,148 @@ def write_run_report(run: RunFolder) -> None:
     try:
         atomic_write_text(run.report_file, text)
     except OSError as error:
-        raise RunError(f"{run.report_file} can't be written: {error.strerror}. Mend that and report again.") from None
+        raise RunError(f"{run.report_file} can't be written: {error.strerror}. Fix that and report again.") from None
 
 
 def render_run_page(run: RunRecord) -> str:
     """The page as text."""
-    sections = {
-        "Summary": list(summary_section(run)),
-        "Learning curves": list(_learning_curves(run)),
-        **{f"Split {split.title}": list(split_sections(run, split)) for split in run.evaluated},
-        "Calibration": list(calibration_section(run)),
-        "Config": [f"<pre>{escape(_TOML_ARRAY.sub(_join_lines, run.config.strip()))}</pre>"],
-        "Provenance": [_provenance_table(run)],
-    }
-    links = "".join(f'<a href="#part{n}">{escape(title)}</a>' for n, title in enumerate(sections))
-    body = [f"<nav>{links}</nav>"]
-    for number, (title, parts) in enumerate(sections.items()):
-        body += [f'<h2 id="part{number}">{escape(title)}</h2>', *parts]
-    return render_page(f"Run {run.name}", body)
+    splits = [_split_section(split) for split in run.evaluated]
+    return render(
+        "run.html",
+        title=f"Run {run.name}",
+        run=run,
+        splits=splits,
+        tasks=_describe_tasks(run),
+        headlines=_headline_scores(run.evaluated[0].evaluation) if run.evaluated else [],
+        score_rows=[_score_row(split, score) for split in run.evaluated for score in split.evaluation.scores],
+        losses=inline_svg("losses", lambda: plot_losses(run.epochs)) if run.epochs else "",
+        validation_scores=inline_svg("scores", lambda: plot_scores(run.epochs)) if run.epochs else "",
+        difference_legend=DIFFERENCE_LEGEND,
+        reliability_figures=list(reliability_figures(run)),
+        uncalibrated=uncalibrated_splits(run),
+        config=_TOML_ARRAY.sub(_join_lines, run.config.strip()),
+        provenance=list(_provenance_rows(run)),
+    )
 
 
-def _learning_curves(run: RunRecord) -> Iterator[str]:
-    if not run.epochs:
-        came_from = run.provenance.get("checkpoint")
-        yield (
-            f"<p>No epochs: the network was imported from {escape(str(came_from))}.</p>"
-            if came_from
-            else missing_note("No epoch is finished yet.", f"mnsa train --resume {run.run.path}")
-        )
+def plot_losses(epochs: Sequence[Mapping[str, str]]) -> Figure:
+    """The training loss and its terms, epoch by epoch, on a logarithmic scale."""
+    figure, axes = new_axes("epoch", "training loss", width=WIDTH_IN, height=3.0)
+    names = [name for name in _column_names(epochs) if name.startswith("loss_")]
+    _plot_column(axes, epochs, "loss", label="loss", color=BLUE, linewidth=2)
+    for name, color in zip(names if len(names) > 1 else [], _TERM_COLORS, strict=False):
+        _plot_column(axes, epochs, name, label=name.removeprefix("loss_"), color=color, linewidth=1, linestyle="--")
+    if all(value > 0 for value in _column_values(epochs, "loss") if not np.isnan(value)):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    _mark_stages(axes, epochs)
+    add_legend_above(axes)
+    return figure
+
+
+def plot_scores(epochs: Sequence[Mapping[str, str]]) -> Figure:
+    """Validation scores, epoch by epoch, and the best epoch of each stage."""
+    figure, axes = new_axes("epoch", "validation", width=WIDTH_IN, height=3.0)
+    names = [name for name in _SCORE_LABELS if name in _column_names(epochs)]
+    names = names if len(names) == len(_SCORE_LABELS) else names[:1]  # with one task the score is the same
+    for name, color in zip(names, (BLUE, ORANGE, GRAY), strict=False):
+        _plot_column(axes, epochs, name, label=_SCORE_LABELS[name], color=color, linewidth=1.8)
+    for place in best_epochs(epochs):
+        axes.axvline(place, color=GRAY, linewidth=1, linestyle=":")
+    axes.set_ylim(0, 1)
+    _mark_stages(axes, epochs)
+    add_legend_above(axes)
+    return figure
+
+
+def best_epochs(epochs: Sequence[Mapping[str, str]]) -> list[int]:
+    """The best validation epoch of each stage, counted over all stages from 1."""
+    best: dict[str, tuple[float, int]] = {}
+    for place, value in enumerate(_column_values(epochs, "val_score"), start=1):
+        stage = epochs[place - 1].get("stage", "")
+        if not np.isnan(value) and value > best.get(stage, (-1.0, 0))[0]:
+            best[stage] = value, place
+    return [place for _, place in best.values()]
+
+
+def _split_section(split: SplitScores) -> SplitSection:
+    element_id = split.key.translate(_ID_TRANSLATION)
+    return SplitSection(
+        element_id,
+        split,
+        confusion_section(split.evaluation, f"{element_id}-confusion"),
+        mask_table(split.evaluation),
+        galleries(split),
+        trait_section(split.rows, element_id) if split.evaluation.mask_classes else None,
+    )
+
+
+def _describe_tasks(run: RunRecord) -> str:
+    classes, masks = run.spec.get("classes", ()), run.spec.get("mask_classes", ())
+    tasks = [f"classifies {len(classes)} classes"] if classes else []
+    return " and ".join([*tasks, *([f"segments {', '.join(masks)}"] if masks else [])])
+
+
+def _headline_scores(evaluation: Evaluation) -> list[Score]:
+    """The scores of the tiles; with several mask classes the first one is the background, which has none."""
+    masks = evaluation.mask_classes
+    background = masks[0] if len(masks) > 1 else None
+    return [score for score in evaluation.scores if score.headline and score.mask_class != background]
+
+
+def _score_row(split: SplitScores, score: Score) -> tuple[str, ...]:
+    size = split.evaluation.sizes[score.group]
+    drawn = size.drawn_text if score.interval else ""
+    value, interval = format_score(score.value, score.unit), format_interval(score.interval)
+    return split.title, score.title, value, interval, drawn, str(size.images)
+
+
+def _provenance_rows(run: RunRecord) -> Iterator[tuple[str, str]]:
+    for name, value in run.provenance.items():
+        if name == "command":
+            yield name, " ".join(str(word) for word in value)
+        elif name == "versions":
+            yield from ((f"version of {package}", str(version)) for package, version in dict(value).items())
+        else:
+            yield name.replace("_", " "), str(value)
+
+
+def _plot_column(axes: Axes, epochs: Sequence[Mapping[str, str]], name: str, **style: str | float) -> None:
+    values = _column_values(epochs, name)
+    shown = ~np.isnan(values)
+    mark = "." if shown.sum() <= 60 else ""
+    axes.plot(np.arange(1, len(values) + 1)[shown], values[shown], marker=mark, **style)  # type: ignore[arg-type]
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _mark_stages(axes: Axes, epochs: Sequence[Mapping[str, str]]) -> None:
+    """A line between stages, and their names on top when there are several."""
+    names = [row.get("stage", "") for row in epochs]
+    starts = [place for place in range(len(names)) if place == 0 or names[place] != names[place - 1]]
+    if len(starts) < 2:
         return
-    yield '<div class="figures">'
-    yield svg_figure(
-        inline_svg("losses", lambda: plot_losses(run.epochs)), "Training loss and its terms, on a logarithmic scale."
-    )
-    yield svg_figure(
-        inline_svg("scores", lambda: plot_scores(run.epochs)),
-        "Validation scores at the size that the network is shown. Dotted: the epoch that was kept, the best by score.",
-    )
-    yield "</div>"
+    for start in starts:
+        if start:
+            axes.axvline(start + 0.5, color=GRAY, linewidth=0.8)
+        axes.text(start + 0.7, 1.02, names[start], transform=axes.get_xaxis_transform(), fontsize=8)
 
 
-def _provenance_table(run: RunRecord) -> str:
-    facts = {name: value for name, value in run.provenance.items() if name != "versions"}
-    facts["command"] = " ".join(str(word) for word in run.provenance.get("command", []))
-    versions = {f"version of {name}": value for name, value in dict(run.provenance.get("versions", {})).items()}
-    rows = [(name.replace("_", " "), str(value)) for name, value in {**facts, **versions}.items()]
-    return html_table(("what", "value"), rows, text_columns=(0, 1)).replace("<table>", '<table class="pairs">')
+def _column_names(epochs: Sequence[Mapping[str, str]]) -> list[str]:
+    return list(dict.fromkeys(name for row in epochs for name in row))
+
+
+def _column_values(epochs: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
+    """A column as numbers; NaN where an epoch has none."""
+    return np.array([_parse_number(row.get(name)) for row in epochs], float)
+
+
+def _parse_number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def _join_lines(array: re.Match[str]) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 from mnsa.errors import RunError
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.io import read_json, read_text
-from mnsa.metrics.evaluation_folder import EvaluationFolder, evaluation_folder, read_image_rows
-from mnsa.metrics.scoring import Scores
+from mnsa.metrics.evaluation_files import EvaluationFolder, evaluation_folder, read_evaluations, read_image_rows
+from mnsa.metrics.scores import Evaluation
 from mnsa.run_folder import RunFolder, open_run_folder, read_run_config
-from mnsa.workflows.evaluate import read_scores
 
 _SPLIT_ORDER = ("test", "val", "train")
 
@@ -21,10 +20,10 @@ _MAX_BYTES = 1 << 26  # of metrics.csv: a million epochs
 
 @dataclass(frozen=True, slots=True)
 class SplitScores:
-    """One entry of evaluation.json, `key` (`test`, `test/trees`), and a row per image, none where it left none."""
+    """One entry of evaluation.json under `key` (`test`, `test/trees`), and a row per image, if the table is there."""
 
     key: str
-    scores: Scores
+    evaluation: Evaluation
     folder: EvaluationFolder
     rows: list[Mapping[str, str]]
 
@@ -34,7 +33,7 @@ class SplitScores:
 
     @property
     def head(self) -> str:
-        """Who predicted the class: `network` or `trees`."""
+        """The class head: `network` or `trees`."""
         return self.key.partition("/")[2] or "network"
 
     @property
@@ -43,7 +42,7 @@ class SplitScores:
         return self.split if self.head == "network" else f"{self.split}, classes by boosted trees"
 
     def command(self, run: "RunRecord", *options: str) -> str:
-        """What makes it anew."""
+        """The command that evaluates the split again."""
         split = [] if self.split == "test" else ["--split", self.split]
         head = [] if self.head == "network" else ["--head", self.head]
         return run.command("evaluate", *split, *head, *options)
@@ -53,14 +52,14 @@ class SplitScores:
 class RunRecord:
     """A run at one moment.
 
-    trained: whether there is a finished network. card: model/config.json. stale_calibration: why calibration.json
-    can't be shown, or nothing. epochs: rows of metrics.csv as text.
+    trained: whether there is a finished network. spec: model/config.json. stale_calibration: why calibration.json can't be
+    used, or empty. epochs: rows of metrics.csv as text.
     """
 
     run: RunFolder
     name: str
     trained: bool
-    card: Mapping[str, Any]
+    spec: Mapping[str, Any]
     config: str
     provenance: Mapping[str, Any]
     epochs: list[dict[str, str]]
@@ -69,21 +68,26 @@ class RunRecord:
     stale_calibration: str
 
     def command(self, verb: str, *options: str) -> str:
-        """A command on this run."""
+        """A command of mnsa on this run."""
         return shlex.join(["mnsa", verb, str(self.run.path), *options])
+
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the training."""
+        return shlex.join(["mnsa", "train", "--resume", str(self.run.path)])
 
 
 def read_run_record(run: RunFolder) -> RunRecord:
-    """Read what a run's folder holds. Raises: RunError, ConfigError or DataError naming the file that is damaged."""
+    """Read the folder of a run. Raises: RunError, ConfigError or DataError naming the file that is damaged."""
     open_run_folder(run.path)
-    read_run_config(run)  # a config that can't be used is named
+    read_run_config(run)  # raises for an invalid config
     trained = (run.model_folder / "model.safetensors").is_file()
     calibration, stale = _read_calibration(run) if trained else (None, "")
     return RunRecord(
         run=run,
         name=run.path.resolve().name,
         trained=trained,
-        card=_read_table(run, "model/config.json") if trained else {},
+        spec=_read_table(run, "model/config.json") if trained else {},
         config=read_text(run.config_file, max_bytes=_MAX_BYTES),
         provenance=_read_table(run, "provenance.json"),
         epochs=_read_epochs(run),
@@ -94,11 +98,11 @@ def read_run_record(run: RunFolder) -> RunRecord:
 
 
 def _read_evaluated(run: RunFolder) -> list[SplitScores]:
-    kept = read_scores(run)
-    keys = sorted(kept, key=lambda key: (_split_rank(key.partition("/")[0]), key))
+    entries = read_evaluations(run)
+    keys = sorted(entries, key=lambda key: (_split_rank(key.partition("/")[0]), key))
     folders = {key: evaluation_folder(run, key) for key in keys}
     return [
-        SplitScores(key, kept[key], folder, read_image_rows(folder) if folder.table.is_file() else [])
+        SplitScores(key, entries[key], folder, read_image_rows(folder) if folder.table.is_file() else [])
         for key, folder in folders.items()
     ]
 

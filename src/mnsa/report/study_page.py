@@ -1,8 +1,8 @@
 """The report of a study: one HTML file with its figures, the selected trial, and the best other trials with their costs."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -10,16 +10,70 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnsa.io import atomic_write_text
-from mnsa.report.html_page import image_figure, render_page
-from mnsa.report.plotting import BLUE, GRAY, GREEN, RED, add_legend, new_axes
-from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord
+from mnsa.io import atomic_write_bytes, atomic_write_text
+from mnsa.report.rendering import BLUE, GRAY, GREEN, LIGHT_BLUE, RED, add_legend, data_uri, new_axes, render
+from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, TrialStatus
 
 COST_UNITS = {"macs": ("multiply-adds, G", 1e9), "parameters": ("parameters, M", 1e6), "latency": ("latency, ms", 1.0)}
 
-SLICE_COLUMNS = 5  # small figures side by side
+SLICE_COLUMNS = 5  # plots side by side
 
-MAX_AXIS_LABELS = 5  # values that an axis can name; of more it names the first and the last
+MAX_AXIS_LABELS = 5  # an axis with more values has labels for the first and the last only
+
+DPI = 110
+
+MAX_OTHER_TRIALS = 10
+
+CAPTIONS = {
+    "history": "IoU of each trial, and the best so far.",
+    "front": "IoU by cost: no other trial is better than those on the front without a higher cost.",
+    "importances": "Importance of each choice for being among the best quarter of trials (PED-ANOVA).",
+    "parallel": "The choices of the trials: a line per complete trial; the darker, the higher the IoU.",
+    "slices": "IoU by each choice alone.",
+    "curves": "Validation IoU by epoch: gray lines end where a trial was stopped.",
+}
+
+TABLE_COLUMNS = (
+    "trial",
+    "validation IoU",
+    "GMACs",
+    "parameters, M",
+    "latency, ms",
+    "peak memory, MiB",
+    "seconds",
+    "choices",
+)
+
+
+class TrialRow(NamedTuple):
+    """A row of the table of trials, as text, in the order of TABLE_COLUMNS."""
+
+    selected: bool
+    cells: tuple[str, ...]
+
+
+def write_study_report(folder: StudyFolder, study: StudyRecord) -> None:
+    """Write report/*.png and report.html into the folder of a study, over those of an earlier report."""
+    images = {name: _encode_png(figure) for name, figure in plot_study(study).items()}
+    folder.figures_folder.mkdir(exist_ok=True)
+    for name, image in images.items():
+        atomic_write_bytes(folder.figures_folder / f"{name}.png", image)
+    atomic_write_text(folder.report_file, render_study_page(study, images))
+
+
+def render_study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
+    """The page as text. images: PNG files by the name of their figure."""
+    statuses: tuple[TrialStatus, ...] = ("complete", "pruned", "failed")
+    return render(
+        "study.html",
+        title=f"Study {study.name}",
+        study=study,
+        finished=len({trial.index for trial in study.with_status("complete", "pruned")}),
+        counts=", ".join(f"{len(study.with_status(status))} {status}" for status in statuses),
+        columns=TABLE_COLUMNS,
+        trials=_trial_rows(study),
+        images=[(data_uri(images[name], "image/png"), text) for name, text in CAPTIONS.items() if name in images],
+    )
 
 
 def plot_study(study: StudyRecord) -> dict[str, Figure]:
@@ -37,7 +91,7 @@ def plot_study(study: StudyRecord) -> dict[str, Figure]:
 
 
 def plot_history(study: StudyRecord) -> Figure:
-    """IoU of trial after trial, and the best so far."""
+    """IoU of each trial, and the best so far."""
     figure, axes = new_axes("trial", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     complete, pruned = study.with_status("complete"), study.with_status("pruned")
@@ -59,7 +113,7 @@ def plot_history(study: StudyRecord) -> Figure:
 
 
 def plot_pareto_front(study: StudyRecord) -> Figure:
-    """IoU against cost: the trials that no other one beats at their price."""
+    """IoU by cost, and the Pareto front: the trials that no other trial beats at the same cost."""
     name, unit = COST_UNITS[study.cost]
     figure, axes = new_axes(name, "validation IoU")
     complete = study.with_status("complete")
@@ -75,7 +129,7 @@ def plot_pareto_front(study: StudyRecord) -> Figure:
 
 
 def plot_importances(study: StudyRecord) -> Figure:
-    """What it takes to be among the best quarter (PED-ANOVA): each choice's share of 1."""
+    """The importance of each choice for being among the best quarter of trials (PED-ANOVA); they sum to 1."""
     names = sorted(study.importances, key=lambda name: study.importances[name])
     figure, axes = new_axes("share of importance for IoU", "", height=1.2 + 0.28 * len(names))
     axes.barh(names, [study.importances[name] for name in names], color=BLUE)
@@ -83,7 +137,7 @@ def plot_importances(study: StudyRecord) -> Figure:
 
 
 def plot_parallel_coordinates(study: StudyRecord) -> Figure:
-    """A line per complete trial through what it drew, the darker the better."""
+    """A line per complete trial through its choices; the darker, the higher the IoU."""
     names, complete = _choice_names(study), study.with_status("complete")
     figure, axes = new_axes("", "", width=max(7.0, 0.75 * len(names)))
     scores = [t.iou or 0.0 for t in complete]
@@ -102,7 +156,7 @@ def plot_parallel_coordinates(study: StudyRecord) -> Figure:
 
 
 def plot_slices(study: StudyRecord) -> Figure:
-    """IoU by each choice on its own."""
+    """IoU by each choice alone."""
     names = _choice_names(study)
     rows = -(-len(names) // SLICE_COLUMNS)
     figure = Figure(figsize=(2.1 * min(SLICE_COLUMNS, len(names)) + 0.6, 2.1 * rows), layout="constrained")
@@ -121,16 +175,16 @@ def plot_slices(study: StudyRecord) -> Figure:
 
 
 def plot_curves(study: StudyRecord) -> Figure:
-    """Validation IoU epoch by epoch: where trials were stopped, and the selected one among them."""
+    """Validation IoU of each trial, epoch by epoch, up to where the trial was stopped."""
     figure, axes = new_axes("epoch", "validation IoU")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for trial in study.trials:
-        color = BLUE if trial.number == study.selected else "#9ec1e6" if trial.state == "complete" else GRAY
+        color = BLUE if trial.number == study.selected else LIGHT_BLUE if trial.state == "complete" else GRAY
         order = 2 + (trial.number == study.selected)
         axes.plot(range(1, len(trial.curve) + 1), trial.curve, ".-", color=color, linewidth=1, zorder=order)
     if study.selected is not None:
         axes.plot([], [], color=BLUE, label=f"trial {study.selected}, selected")
-    axes.plot([], [], color="#9ec1e6", label="complete")
+    axes.plot([], [], color=LIGHT_BLUE, label="complete")
     axes.plot([], [], color=GRAY, label="pruned or failed")
     add_legend(axes)
     return figure
@@ -148,12 +202,12 @@ def _mark_selected(axes: Axes, study: StudyRecord, places: Sequence[tuple[int, t
 
 
 def _choice_names(study: StudyRecord) -> list[str]:
-    """What was drawn, in the order of the space; what never differed included."""
+    """The names of the choices, in the order of the search space."""
     return list(dict.fromkeys(name for trial in study.with_status("complete") for name in trial.point))
 
 
 def _choice_values(study: StudyRecord, name: str) -> list[float | str]:
-    """The values that complete trials drew: numbers in order, then words."""
+    """The values of a choice in complete trials: numbers in order, then words."""
     values = {trial.point[name] for trial in study.with_status("complete") if name in trial.point}
     return sorted(values, key=lambda value: (isinstance(value, str), value))
 
@@ -171,108 +225,35 @@ def _short_text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-DPI = 110
-
-MAX_OTHER_TRIALS = 10
-
-CAPTIONS = {
-    "history": "Trial after trial.",
-    "front": "What IoU costs: on the front, no other trial is better without costing more.",
-    "importances": "What it takes to be among the best quarter (PED-ANOVA): each choice's share.",
-    "parallel": "What the trials drew: a line per complete trial, the darker the better.",
-    "slices": "IoU by each choice alone.",
-    "curves": "Epoch by epoch: gray lines end where a trial was stopped.",
-}
-
-TABLE_COLUMNS = (
-    "trial",
-    "validation IoU",
-    "GMACs",
-    "parameters, M",
-    "latency, ms",
-    "peak memory, MiB",
-    "seconds",
-    "drawn",
-)
-
-
-def write_study_report(folder: StudyFolder, study: StudyRecord) -> None:
-    """Write report/*.png and report.html into the study's folder, over those of an earlier report."""
-    images = {name: _encode_png(figure) for name, figure in plot_study(study).items()}
-    folder.figures_folder.mkdir(exist_ok=True)
-    for name, image in images.items():
-        (folder.figures_folder / f"{name}.png").write_bytes(image)
-    atomic_write_text(folder.report_file, render_study_page(study, images))
-
-
-def render_study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
-    """The page as text; images: PNG files by the name of their figure."""
-    body = [
-        f"<p>{escape(_summary_text(study))}</p>",
-        f'<div class="wide">{_trial_table(study)}</div>',
-        *(image_figure(images[kind], "image/png", CAPTIONS[kind]) for kind in CAPTIONS if kind in images),
-        _failed_attempts(study),
-    ]
-    return render_page(f"Study {study.name}", body)
-
-
-def _summary_text(study: StudyRecord) -> str:
-    settled = {trial.index for trial in study.with_status("complete", "pruned")}
-    counts = ", ".join(f"{len(study.with_status(state))} {state}" for state in ("complete", "pruned", "failed"))
-    height, width = study.size
-    return (
-        f"{len(settled)} of {study.budget} trials have a result (attempts: {counts}); sampler {study.sampler}, pruner "
-        f"{study.pruner}. Costs are for one image of {height} x {width} px. Each IoU is that of one training on "
-        "validation, and the best of many is lucky too: expect less of another training, and of test data."
-    )
-
-
-def _trial_table(study: StudyRecord) -> str:
-    """The winner, then the others by IoU."""
+def _trial_rows(study: StudyRecord) -> list[TrialRow]:
+    """The selected trial, then the others by IoU."""
     complete = sorted(study.with_status("complete"), key=lambda trial: -(trial.iou or 0.0))
     selected = [trial for trial in complete if trial.number == study.selected]
     others = [trial for trial in complete if trial.number != study.selected][:MAX_OTHER_TRIALS]
-    if not complete:
-        return "<p>No trial is complete yet.</p>"
-    head = "".join(f"<th{_column_class(name)}>{name}</th>" for name in TABLE_COLUMNS)
-    rows = "".join(_trial_row(trial, study) for trial in [*selected, *others])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return [_trial_row(trial, study) for trial in [*selected, *others]]
 
 
-def _trial_row(trial: TrialRecord, study: StudyRecord) -> str:
-    drawn = ", ".join(
+def _trial_row(trial: TrialRecord, study: StudyRecord) -> TrialRow:
+    choices = ", ".join(
         f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in trial.point.items()
     )
-    is_selected = trial.number == study.selected
-    mark = f"selected: {study.selection_rule}" if is_selected else "on the front" if trial.number in study.front else ""
+    selected = trial.number == study.selected
+    mark = f"selected: {study.selection_rule}" if selected else "on the front" if trial.number in study.front else ""
     cells = (
-        f"{trial.number} {f'({mark})' if mark else ''}",
+        f"{trial.number} ({mark})" if mark else str(trial.number),
         _format_number(trial.iou, 1, 4),
         _format_number(trial.macs, 1e9, 3),
         _format_number(trial.parameters, 1e6, 2),
         _format_number(trial.latency_ms, 1, 1),
         _format_number(trial.peak_memory_mib, 1, 0),
         _format_number(trial.seconds, 1, 0),
-        drawn,
+        choices,
     )
-    text = "".join(
-        f"<td{_column_class(name)}>{escape(cell)}</td>" for name, cell in zip(TABLE_COLUMNS, cells, strict=True)
-    )
-    return f'<tr class="selected">{text}</tr>' if is_selected else f"<tr>{text}</tr>"
-
-
-def _column_class(column: str) -> str:
-    return ' class="text long"' if column == "drawn" else ""
+    return TrialRow(selected, cells)
 
 
 def _format_number(value: float | None, unit: float, digits: int) -> str:
     return "" if value is None else f"{value / unit:.{digits}f}"
-
-
-def _failed_attempts(study: StudyRecord) -> str:
-    failed = study.with_status("failed")
-    items: Iterable[str] = (f"<li>trial {trial.number}: {escape(trial.reason)}</li>" for trial in failed)
-    return f"<h2>Failed attempts</h2><ul>{''.join(items)}</ul>" if failed else ""
 
 
 def _encode_png(figure: Figure) -> bytes:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mnsa.config import LossConfig, StageConfig
 from mnsa.data.dataset import SampleIndex, sample_seed
 from mnsa.errors import ConfigError
-from mnsa.metrics.functional import ValidationScores
+from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.heads import mask_from_logits
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.structures import IGNORE_INDEX, Batch

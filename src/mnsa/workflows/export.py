@@ -24,7 +24,7 @@ from mnsa.engines.torch_engine import output_names
 from mnsa.errors import DataError, MnsaError, ModelError, RunError, output_errors
 from mnsa.inference.predictor import Predictor
 from mnsa.io import new_folder, read_json
-from mnsa.metrics.functional import mask_counts, pooled_iou
+from mnsa.metrics import functional
 from mnsa.metrics.scoring import score_predictions
 from mnsa.model_folder import load_network
 from mnsa.run_folder import ModelSpec, RunFolder, package_version, read_run_dataset, weights_digest
@@ -91,7 +91,7 @@ def compare_exported(
 
     validation: images to compare on; None: random images only. agreement: replaces MIN_AGREEMENT for bfloat16 and int8.
     Returns: `differences` by kind of image and output; for bfloat16 and int8 also the agreement, `labels` and
-    `mask_iou`, and `scores` of both networks. Raises: ModelError when they differ by more than is allowed.
+    `mask_iou`, and `scores` of both networks as records (`mnsa.metrics.scores.Score`). Raises: ModelError when they differ by more than is allowed.
     """
     if validation is not None and not validation.rows:
         validation = None
@@ -114,10 +114,11 @@ def compare_exported(
         names = eager.classes, eager.mask_classes
         eager_pairs = ((sample, eager.predict_image(sample.image)) for sample in _read_samples(validation))
         exported_pairs = ((sample, counter.predict(sample.image)) for sample in _read_samples(validation))
-        comparison["scores"] = {
+        evaluations = {
             "eager": score_predictions(eager_pairs, *names),
             "exported": score_predictions(exported_pairs, *names),
         }
+        comparison["scores"] = {name: [score.to_dict() for score in one.scores] for name, one in evaluations.items()}
     comparison |= counter.agreement()
     _require_agreement(comparison, MIN_AGREEMENT[precision] if agreement is None else agreement)
     return comparison
@@ -131,7 +132,7 @@ class AgreementCounter:
     exported: Predictor
     images: int = 0
     same_labels: int = 0
-    counts: Tensor | None = None  # of mask pixels, with the eager mask as truth: int64 (1, M, 3)
+    counts: np.ndarray | None = None  # of mask pixels, with the eager mask as truth: int64 (M, 3)
 
     def predict(self, image: Tensor) -> Prediction:
         """Predict an image uint8 (3, H, W) with both, and return the prediction of the exported network."""
@@ -140,16 +141,15 @@ class AgreementCounter:
         if expected.class_probs is not None and prediction.class_probs is not None:
             self.same_labels += int(expected.class_probs.argmax() == prediction.class_probs.argmax())
         if expected.mask is not None and prediction.mask is not None:
-            mask, truth = (torch.from_numpy(mask)[None] for mask in (prediction.mask, expected.mask))
-            counts = mask_counts(mask, truth, len(self.eager.mask_classes))
+            counts = functional.mask_counts(prediction.mask, expected.mask, len(self.eager.mask_classes))
             self.counts = counts if self.counts is None else self.counts + counts
         return prediction
 
     def agreement(self) -> dict[str, Any]:
         """Return `labels`, [equal, all] or None without classes, and `mask_iou`, the mean over mask classes that occur."""
         labels = [self.same_labels, self.images] if self.eager.classes else None
-        iou = None if self.counts is None else float(pooled_iou(self.counts).nanmean().nan_to_num(1.0))
-        return {"labels": labels, "mask_iou": iou}
+        mean = None if self.counts is None else functional.nanmean(functional.iou(self.counts))
+        return {"labels": labels, "mask_iou": 1.0 if mean is not None and np.isnan(mean) else mean}
 
 
 def _largest_differences(eager: Predictor, exported: Predictor, batches: Iterator[Tensor]) -> dict[str, float]:

@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from mnsa.report.plotting import ACCENT, GRAY, RASTERIZE_ABOVE, SECOND, WIDTH_IN, add_legend_above, new_axes
+from mnsa.report.rendering import BLUE, GRAY, ORANGE, RASTERIZE_ABOVE, WIDTH_IN, add_legend_above, inline_svg, new_axes
 
-# Those that say most; a column's unit follows. The others are in images.csv.
+# The traits with a figure; the unit of a column follows its name. All traits are in images.csv.
 SHOWN_TRAITS = (
     "vein_density", "vein_width_mean", "vein_area_fraction", "areole_count", "areole_area_p50", "leaf_area",
     "leaf_circularity", "lesion_count", "lesion_area_fraction",
@@ -37,8 +39,8 @@ class TraitPairs(NamedTuple):
 class Agreement(NamedTuple):
     """How far predicted values are from true ones.
 
-    images: N. true, predicted: means. bias: mean of predicted minus true; rmse: root of the mean square of that. r: Pearson's
-    correlation, None where one side doesn't vary.
+    images: N. true, predicted: means. bias: mean of predicted minus true. rmse: root of the mean squared difference. r:
+    Pearson's correlation, None where the values of one mask are all equal.
     """
 
     images: int
@@ -49,10 +51,30 @@ class Agreement(NamedTuple):
     r: float | None
 
 
+class TraitSection(NamedTuple):
+    """Rows of text of the table of traits, and drawings with their captions."""
+
+    rows: list[tuple[str, ...]]
+    figures: list[tuple[Markup, str]]
+
+
+def trait_section(rows: Sequence[Mapping[str, str]], name: str) -> TraitSection | None:
+    """Compare the traits of both masks; None when they were not measured. name: of the SVGs, unique on the page."""
+    traits = read_trait_pairs(rows)
+    figures: list[tuple[Markup, str]] = []
+    for number, trait in enumerate(traits):
+        if any(trait.labels):
+            svg = inline_svg(f"{name}-trait{number}-classes", partial(plot_by_class, trait))
+            figures.append((svg, f"{trait.axis}, by class: a dot per image, a bar at the median."))
+        svg = inline_svg(f"{name}-trait{number}", partial(plot_true_vs_predicted, trait))
+        figures.append((svg, f"{trait.axis}, image by image."))
+    return TraitSection([_agreement_row(trait) for trait in traits], figures) if traits else None
+
+
 def read_trait_pairs(rows: Sequence[Mapping[str, str]]) -> list[TraitPairs]:
-    """The traits worth a figure, of images with a number on both sides."""
+    """The traits of SHOWN_TRAITS, of the images with a number for both masks."""
     columns = [name.removeprefix("true_") for name in (rows[0] if rows else ()) if name.startswith("true_")]
-    found = []
+    traits = []
     for column in columns:
         unit = next((unit for unit in UNITS if column.endswith(unit)), "")
         name = column.removesuffix(unit)
@@ -62,13 +84,13 @@ def read_trait_pairs(rows: Sequence[Mapping[str, str]]) -> list[TraitPairs]:
         both = [(label, float(true), float(predicted)) for label, true, predicted in pairs if true and predicted]
         if both:
             labels, true, predicted = zip(*both, strict=True)
-            words = name.replace("_", " ").replace(" p50", ", median").replace(" mean", ", mean")
-            found.append(TraitPairs(words, UNITS.get(unit, ""), labels, np.array(true), np.array(predicted)))
-    return found
+            title = name.replace("_", " ").replace(" p50", ", median").replace(" mean", ", mean")
+            traits.append(TraitPairs(title, UNITS.get(unit, ""), labels, np.array(true), np.array(predicted)))
+    return traits
 
 
 def compute_agreement(trait: TraitPairs) -> Agreement:
-    """How far the predicted masks' values are from the true ones'."""
+    """Compare the values of the predicted masks with those of the true masks."""
     off = trait.predicted - trait.true
     varies = len(off) > 1 and trait.true.std() > 0 and trait.predicted.std() > 0
     return Agreement(
@@ -78,7 +100,7 @@ def compute_agreement(trait: TraitPairs) -> Agreement:
 
 
 def plot_by_class(trait: TraitPairs) -> Figure:
-    """A column of dots per class for either mask, and a bar at its median; classes in order of the true median."""
+    """A column of dots per class for each mask, and a bar at the median; classes in order of the true median."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(trait.labels):
         places[label].append(place)
@@ -87,7 +109,7 @@ def plot_by_class(trait: TraitPairs) -> Figure:
     figure, axes = new_axes(
         "" if named else f"{len(names)} classes, by true median", trait.axis, width=WIDTH_IN, height=3.2
     )
-    sides = ((trait.true, -0.18, GRAY, "true mask"), (trait.predicted, 0.18, ACCENT, "predicted mask"))
+    sides = ((trait.true, -0.18, GRAY, "true mask"), (trait.predicted, 0.18, BLUE, "predicted mask"))
     for values, shift, color, label in sides:
         spots = [(x + shift, values[place]) for x, name in enumerate(names) for place in places[name]]
         axes.plot(
@@ -111,18 +133,24 @@ def plot_by_class(trait: TraitPairs) -> Figure:
 
 
 def plot_true_vs_predicted(trait: TraitPairs) -> Figure:
-    """A dot per image: the predicted mask's value by the true one's; on the line both are the same."""
+    """A dot per image: the value of the predicted mask by that of the true mask; on the line they are equal."""
     figure, axes = new_axes(f"true mask: {trait.axis}", "predicted mask", width=WIDTH_IN * 0.8, height=3.2)
     many = len(trait.true) > RASTERIZE_ABOVE
-    axes.plot(trait.true, trait.predicted, "o", color=ACCENT, markersize=3.5, alpha=0.6, rasterized=many)
+    axes.plot(trait.true, trait.predicted, "o", color=BLUE, markersize=3.5, alpha=0.6, rasterized=many)
     low, high = (pick(pick(trait.true), pick(trait.predicted)) for pick in (_minimum, _maximum))
     margin = 0.05 * (high - low) or 0.05
     ends = low - margin, high + margin
-    axes.plot(ends, ends, color=SECOND, linewidth=1.2, linestyle="--", label="the same")
+    axes.plot(ends, ends, color=ORANGE, linewidth=1.2, linestyle="--", label="equal")
     axes.set(xlim=ends, ylim=ends)
     axes.set_aspect("equal")
     add_legend_above(axes)
     return figure
+
+
+def _agreement_row(trait: TraitPairs) -> tuple[str, ...]:
+    found = compute_agreement(trait)
+    numbers = (f"{value:.4g}" for value in found[1:5])
+    return trait.axis, str(found.images), *numbers, "none" if found.r is None else f"{found.r:.2f}"
 
 
 def _minimum(*values: np.ndarray | float) -> float:

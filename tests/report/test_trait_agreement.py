@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mnsa.report.trait_figures import (
+from mnsa.report.trait_agreement import (
     MAX_NAMED_TRAIT_CLASSES,
     TraitPairs,
     compute_agreement,
