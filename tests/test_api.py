@@ -1,7 +1,6 @@
 """The functions of `import mnsa` do what the commands of the same name do."""
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 
 import mnsa as package
 from mnsa import Config, RunFolder
+from mnsa.metrics.evaluation_files import read_evaluations
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -45,10 +45,8 @@ def test_training_takes_a_config_or_a_file_with_overrides(
 
 
 def test_evaluation_returns_the_scores_that_it_writes(own_run: RunFolder) -> None:
-    scores = package.evaluate(own_run, split="val")
-    assert json.loads((own_run.path / "evaluation.json").read_text(encoding="utf-8"))["val"] == json.loads(
-        json.dumps(scores)
-    )
+    evaluation = package.evaluate(own_run, split="val")
+    assert read_evaluations(own_run) == {"val": evaluation}
 
 
 def test_a_prediction_folder_is_the_one_of_the_command(

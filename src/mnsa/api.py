@@ -17,7 +17,7 @@ from mnsa.data.synthetic import synthesize as draw_leaves
 from mnsa.engines.spec import EngineName, Precision
 from mnsa.inference.calibration_file import Calibration
 from mnsa.inference.predictor import Head, Predictor, load
-from mnsa.metrics.scoring import Scores
+from mnsa.metrics.scores import Evaluation
 from mnsa.run_folder import RunFolder
 from mnsa.training import fit
 from mnsa.traits import TraitMeasurer, find_roles
@@ -102,10 +102,10 @@ def evaluate(
     head: Head = "network",
     tta: Sequence[str] = (),
     traits: bool = False,
-) -> Scores:
-    """Evaluate a run on one split, at the original image size, and return the scores.
+) -> Evaluation:
+    """Evaluate a run on one split, at the original image size, and return its scores.
 
-    The scores are also written to RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val`
+    `.value("accuracy")` and `.score("iou", "vein")` look up scores; `.scores` lists them. They are also written to RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val`
     or `test`. data: another data set than the run's own. head: `network`, or the boosted `trees`. tta: test-time
     augmentation, of `flips`, `rot90`, `scales`. traits: also measure the true and the predicted masks.
 
