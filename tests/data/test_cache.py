@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,16 +16,17 @@ from mnsa.data.cache import DecodedCache
 from mnsa.data.decode import read_pixels
 from mnsa.errors import ConfigError, DataError
 
-ENTRY_BYTES = 20 + 8 * 10 * 3
+ENTRY_BYTES = 20 + 8 * 10 * 3  # header and pixels
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    """Five photos of 10 x 8 pixels, noise."""
+    """Five photos of 10 x 8 pixels of noise."""
     pixels = np.random.default_rng(1).integers(0, 256, (5, 8, 10, 3), np.uint8)
-    for n, one in enumerate(pixels):
-        Image.fromarray(one).save(tmp_path / f"{n}.png")
-    return [tmp_path / f"{n}.png" for n in range(5)]
+    paths = [tmp_path / f"{n}.png" for n in range(5)]
+    for path, photo in zip(paths, pixels, strict=True):
+        Image.fromarray(photo).save(path)
+    return paths
 
 
 @pytest.fixture
@@ -34,22 +36,22 @@ def cache(tmp_path: Path) -> DecodedCache:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """What was decoded, and not found in the cache."""
-    seen: list[Path] = []
+    """The files that the cache decoded, because it had no entry for them."""
+    paths: list[Path] = []
 
-    def read(path: Path) -> np.ndarray:
-        seen.append(path)
+    def read_and_record(path: Path) -> np.ndarray:
+        paths.append(path)
         return read_pixels(path)
 
-    monkeypatch.setattr(cache_module, "read_pixels", read)
-    return seen
+    monkeypatch.setattr(cache_module, "read_pixels", read_and_record)
+    return paths
 
 
 def entries(cache: DecodedCache) -> list[Path]:
     return sorted(cache.folder.glob("??/*"))
 
 
-def test_an_image_is_decoded_once_and_then_found(photos, cache, decoded):
+def test_an_image_is_decoded_once(photos: list[Path], cache: DecodedCache, decoded: list[Path]) -> None:
     for _ in range(3):
         for path in photos:
             np.testing.assert_array_equal(cache.read(path), read_pixels(path))
@@ -57,44 +59,48 @@ def test_an_image_is_decoded_once_and_then_found(photos, cache, decoded):
     assert [entry.stat().st_size for entry in entries(cache)] == [ENTRY_BYTES] * 5
 
 
-def test_it_is_the_content_that_counts_and_not_the_name(photos, cache, decoded, tmp_path):
+def test_entries_are_found_by_content_and_not_by_name(
+    photos: list[Path], cache: DecodedCache, decoded: list[Path], tmp_path: Path
+) -> None:
     cache.read(photos[0])
-    np.testing.assert_array_equal(cache.read(shutil.copy(photos[0], tmp_path / "copy.png")), read_pixels(photos[0]))
+    copy = tmp_path / "copy.png"
+    shutil.copy(photos[0], copy)
+    np.testing.assert_array_equal(cache.read(copy), read_pixels(photos[0]))
     shutil.copy(photos[1], photos[0])
     np.testing.assert_array_equal(cache.read(photos[0]), read_pixels(photos[1]))
     assert len(decoded) == 2
 
 
-def test_an_image_turned_by_exif_is_kept_upright(cache, tmp_path):
+def test_the_exif_orientation_is_applied_in_entries(cache: DecodedCache, tmp_path: Path) -> None:
     image, exif = Image.new("RGB", (6, 4), "red"), Image.Exif()
     exif[0x0112] = 6
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert [cache.read(tmp_path / "turned.jpg").shape for _ in range(2)] == [(6, 4, 3)] * 2
+    image.save(tmp_path / "rotated.jpg", exif=exif)
+    assert [cache.read(tmp_path / "rotated.jpg").shape for _ in range(2)] == [(6, 4, 3)] * 2
 
 
-DAMAGE = {
-    "empty": lambda whole: b"",
-    "half a header": lambda whole: whole[:10],
-    "cut short": lambda whole: whole[:-1],
-    "too long": lambda whole: whole + b"0",
-    "another format": lambda whole: b"X" + whole[1:],
-    "another pixel": lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
-    "another size": lambda whole: whole[:8] + b"\xff" * 8 + whole[16:],
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "half a header": lambda content: content[:10],
+    "cut short": lambda content: content[:-1],
+    "too long": lambda content: content + b"0",
+    "another magic number": lambda content: b"X" + content[1:],
+    "another pixel": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "another size": lambda content: content[:8] + b"\xff" * 8 + content[16:],
     "a pickle": pickle.dumps,
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_entry_is_noticed_and_made_anew(photos, cache, damage):
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_entry_is_replaced(photos: list[Path], cache: DecodedCache, damage: Callable[[bytes], bytes]) -> None:
     cache.read(photos[0])
     (entry,) = entries(cache)
-    whole = entry.read_bytes()
-    entry.write_bytes(damage(whole))
+    content = entry.read_bytes()
+    entry.write_bytes(damage(content))
     np.testing.assert_array_equal(cache.read(photos[0]), read_pixels(photos[0]))
-    assert entry.read_bytes() == whole
+    assert entry.read_bytes() == content
 
 
-def test_what_is_in_use_stays_within_the_bound(photos, tmp_path, decoded):
+def test_entries_in_use_stay_when_the_cache_is_full(photos: list[Path], tmp_path: Path, decoded: list[Path]) -> None:
     cache = DecodedCache(tmp_path / "cache", 3 * ENTRY_BYTES + 1)
     for path in photos * 2:
         cache.read(path)
@@ -102,54 +108,57 @@ def test_what_is_in_use_stays_within_the_bound(photos, tmp_path, decoded):
     assert decoded == [*photos, *photos[3:]]
 
 
-def test_what_nobody_uses_any_more_makes_room_the_longest_unused_first(photos, tmp_path):
+def test_the_least_recently_used_entry_is_removed_first(photos: list[Path], tmp_path: Path) -> None:
     old = DecodedCache(tmp_path / "cache", 3 * ENTRY_BYTES)
-    for age, path in zip((300, 100, 200), photos[:3], strict=True):
+    for age_s, path in zip((300, 100, 200), photos[:3], strict=True):
         before = set(entries(old))
         old.read(path)
         (entry,) = set(entries(old)) - before
-        os.utime(entry, (entry.stat().st_atime, entry.stat().st_mtime - age))
+        os.utime(entry, (entry.stat().st_atime, entry.stat().st_mtime - age_s))
     new = DecodedCache(tmp_path / "cache", 3 * ENTRY_BYTES)
-    held = {entry.name: entry.stat().st_mtime for entry in entries(new)}
+    last_use = {entry.name: entry.stat().st_mtime for entry in entries(new)}
     new.read(photos[3])
     left = {entry.name for entry in entries(new)}
-    assert held.keys() - left == {min(held, key=held.__getitem__)}
+    assert last_use.keys() - left == {min(last_use, key=last_use.__getitem__)}
     assert len(left) == 3
 
 
-def test_what_a_killed_process_left_half_done_is_counted_and_goes_first(photos, tmp_path):
+def test_partial_files_of_a_killed_process_are_counted_and_removed_first(photos: list[Path], tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path / "cache", 3 * ENTRY_BYTES)
     (cache.folder / "ab").mkdir()
-    half = cache.folder / "ab" / "0123.part"
-    half.write_bytes(b"0" * 2 * ENTRY_BYTES)
-    os.utime(half, (1, 1))
+    partial = cache.folder / "ab" / ".0123.tmp.rgb"
+    partial.write_bytes(b"0" * 2 * ENTRY_BYTES)
+    os.utime(partial, (1, 1))
     for path in photos[:3]:
         cache.read(path)
-    assert not half.exists()
+    assert not partial.exists()
     assert len(entries(cache)) == 3
 
 
-def test_many_at_once_stay_within_the_bound(photos, tmp_path):
+def test_several_threads_keep_to_the_size_limit(photos: list[Path], tmp_path: Path) -> None:
     caches = [DecodedCache(tmp_path / "cache", 3 * ENTRY_BYTES) for _ in range(4)]
+    paths = [path for _ in range(5) for path in photos for _ in caches]
     with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(cache.read, path) for _ in range(5) for path in photos for cache in caches]
-        for job, path in zip(jobs, [path for _ in range(5) for path in photos for _ in caches], strict=True):
-            np.testing.assert_array_equal(job.result(), read_pixels(path))
+        results = pool.map(lambda n: caches[n % 4].read(paths[n]), range(len(paths)))
+        for pixels, path in zip(results, paths, strict=True):
+            np.testing.assert_array_equal(pixels, read_pixels(path))
     assert len(entries(caches[0])) <= 3
 
 
 @pytest.mark.parametrize("name", ["gone.png", "empty.png", "."])
-def test_a_file_that_is_no_image_is_told_as_without_a_cache(cache, tmp_path, name):
+def test_a_file_that_is_not_an_image_gives_the_same_error_as_without_a_cache(
+    cache: DecodedCache, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(DataError) as plain:
+    with pytest.raises(DataError) as without_cache:
         read_pixels(tmp_path / name)
-    with pytest.raises(DataError) as cached:
+    with pytest.raises(DataError) as with_cache:
         cache.read(tmp_path / name)
-    assert str(cached.value) == str(plain.value)
+    assert str(with_cache.value) == str(without_cache.value)
     assert entries(cache) == []
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+def test_a_folder_that_can_not_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"train\.cache.*can't be written"):
         DecodedCache(tmp_path / "file" / "cache", 1)

@@ -90,7 +90,7 @@ STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3,
 
 
 def make_data_module(
-    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, resize_mode: str = "resize",
+    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, resize_mode: Literal["resize", "crop"] = "resize",
     cache: DecodedCache | None = None,
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)
@@ -109,7 +109,8 @@ def make_data_module(
 
 def two_epochs(data_module: LeafDataModule) -> list[Batch]:
     loader = data_module.train_dataloader()
-    batches = list(loader)
+    batches: list[Batch] = list(loader)
+    assert isinstance(loader.sampler, EpochSampler)
     loader.sampler.set_epoch(1)
     return batches + list(loader)
 

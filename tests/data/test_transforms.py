@@ -1,3 +1,7 @@
+"""Transforms: image and mask are transformed together, and evaluation has no random steps."""
+
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -11,59 +15,65 @@ from mnsa.data.transforms import Transform, center_crop_transform, eval_transfor
 from mnsa.errors import ConfigError
 from mnsa.structures import IGNORE_INDEX
 
+ResizeMode = Literal["resize", "crop"]
+
 ZERO, ONE = (0.0,) * 3, (1.0,) * 3
-STILL = AugmentConfig(horizontal_flip=0)
-EVERYTHING = AugmentConfig(
+NO_AUGMENTATION = AugmentConfig(horizontal_flip=0)
+ALL_GEOMETRIC = AugmentConfig(
     horizontal_flip=0.5, vertical_flip=0.5, rot90=0.5, rotation_deg=180, zoom=0.3, color_jitter=0.2
 )
 
 
-def blob(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """A white ellipse off the center on dark ground, and its mask."""
+def draw_ellipse(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A bright ellipse on a dark background, not in the center, and its mask."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     mask = ((y / height - 0.4) ** 2 / 0.06 + (x / width - 0.6) ** 2 / 0.03) < 1
     return (mask * 200 + 20).to(torch.uint8).expand(3, -1, -1).contiguous(), mask.to(torch.uint8)
 
 
-def training(data: DataConfig, augment: AugmentConfig) -> Transform:
+def make_train_transform(data: DataConfig, augment: AugmentConfig) -> Transform:
     return train_transform(data, augment, ZERO, ONE)
 
 
 @given(st.integers(0, 2**32), st.integers(50, 120), st.integers(50, 120), st.sampled_from(["resize", "crop"]))
-def test_image_and_mask_move_together(seed: int, height: int, width: int, resize_mode: str) -> None:
+def test_image_and_mask_are_transformed_together(seed: int, height: int, width: int, resize_mode: ResizeMode) -> None:
     torch.manual_seed(seed)
-    image, mask = training(DataConfig(size=(64, 64), resize_mode=resize_mode), EVERYTHING)(*blob(height, width))
+    image, mask = make_train_transform(DataConfig(size=(64, 64), resize_mode=resize_mode), ALL_GEOMETRIC)(
+        *draw_ellipse(height, width)
+    )
     assert image.shape == (3, 64, 64)
     assert mask.shape == (64, 64)
     bright = image.mean(0) > 0.45
     known = mask != IGNORE_INDEX
     wrong = (bright != (mask == 1))[known].sum()
     edge = torch.nn.functional.max_pool2d(bright[None].float(), 3, 1, 1) - bright[None].float()
-    assert wrong <= edge.sum() + 2  # they may differ where the border of the blob runs, by one pixel
+    assert wrong <= edge.sum() + 2  # they may differ by one pixel at the border of the ellipse
 
 
 @given(st.integers(0, 2**32))
-def test_flips_and_quarter_turns_lose_no_pixel(seed: int) -> None:
+def test_flips_and_rotations_by_90_degrees_lose_no_pixel(seed: int) -> None:
     torch.manual_seed(seed)
-    source, truth = blob(64, 64)
+    source, source_mask = draw_ellipse(64, 64)
     augment = AugmentConfig(horizontal_flip=0.5, vertical_flip=0.5, rot90=0.5)
-    image, mask = training(DataConfig(size=(64, 64)), augment)(source, truth)
-    turns = [torch.rot90(t, k) for t in (truth, truth.flip(-1)) for k in range(4)]
-    assert any(torch.equal(mask, turn.long()) for turn in turns)
+    image, mask = make_train_transform(DataConfig(size=(64, 64)), augment)(source, source_mask)
+    orientations = [torch.rot90(t, k) for t in (source_mask, source_mask.flip(-1)) for k in range(4)]
+    assert any(torch.equal(mask, expected.long()) for expected in orientations)
     assert torch.equal(image[0] > 0.5, mask == 1)
 
 
-def test_what_a_rotation_brings_in_is_black_and_unknown() -> None:
+def test_pixels_from_outside_the_image_are_black_and_of_unknown_class() -> None:
     torch.manual_seed(1)
     white, full = torch.full((3, 64, 64), 255, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.uint8)
-    image, mask = training(DataConfig(size=(64, 64)), AugmentConfig(rotation_deg=45, horizontal_flip=0))(white, full)
-    assert set(mask.unique().tolist()) == {1, IGNORE_INDEX}
+    image, mask = make_train_transform(DataConfig(size=(64, 64)), AugmentConfig(rotation_deg=45, horizontal_flip=0))(
+        white, full
+    )
+    assert set(mask.flatten().tolist()) == {1, IGNORE_INDEX}
     assert (image[:, mask == IGNORE_INDEX] < 1).all()
     assert image[:, 32, 32].tolist() == [1, 1, 1]
 
 
-def test_a_small_image_is_zero_padded_on_the_right_and_below() -> None:
-    image, mask = training(DataConfig(size=(64, 96), resize_mode="crop"), STILL)(
+def test_a_small_image_is_padded_with_zeros_at_the_right_and_at_the_bottom() -> None:
+    image, mask = make_train_transform(DataConfig(size=(64, 96), resize_mode="crop"), NO_AUGMENTATION)(
         torch.full((3, 40, 50), 255, dtype=torch.uint8), torch.ones(40, 50, dtype=torch.uint8)
     )
     assert image[:, :40, :50].min() == 1
@@ -72,23 +82,25 @@ def test_a_small_image_is_zero_padded_on_the_right_and_below() -> None:
     assert mask.sum() == 40 * 50
 
 
-def test_a_large_image_is_cropped_at_its_own_scale() -> None:
+def test_a_large_image_is_cropped_without_resizing() -> None:
     source = torch.arange(80 * 100).reshape(1, 80, 100).expand(3, -1, -1).remainder(256).to(torch.uint8)
-    image, mask = training(DataConfig(size=(64, 64), resize_mode="crop"), STILL)(source, source[0])
+    image, mask = make_train_transform(DataConfig(size=(64, 64), resize_mode="crop"), NO_AUGMENTATION)(
+        source, source[0]
+    )
     windows = source[0].unfold(0, 64, 1).unfold(1, 64, 1).reshape(-1, 64, 64)
     assert (windows == mask).all(dim=(1, 2)).any()
     assert torch.equal((image[0] * 255).round().long(), mask)
 
 
-def test_stretching_keeps_the_mask_under_its_image() -> None:
-    """The center of mass, in shares of the side, may not move: v2.Resize's own nearest would shift it."""
-    _, truth = blob(200, 200)
-    _, mask = eval_transform(DataConfig(size=(50, 50)), ZERO, ONE)(blob(200, 200)[0], truth)
-    centre_before, centre_after = ((m.nonzero() + 0.5).double().mean(0) / len(m) for m in (truth, mask))
-    assert torch.allclose(centre_before, centre_after, atol=0.2 / 50)
+def test_resizing_does_not_shift_the_mask_against_its_image() -> None:
+    """The center of mass, as a fraction of the side, stays; the nearest mode of v2.Resize would shift it."""
+    _, source_mask = draw_ellipse(200, 200)
+    _, mask = eval_transform(DataConfig(size=(50, 50)), ZERO, ONE)(draw_ellipse(200, 200)[0], source_mask)
+    center_before, center_after = ((m.nonzero() + 0.5).double().mean(0) / len(m) for m in (source_mask, mask))
+    assert torch.allclose(center_before, center_after, atol=0.2 / 50)
 
 
-def test_stretching_is_an_antialiased_bilinear_resize() -> None:
+def test_resizing_is_bilinear_with_antialiasing() -> None:
     rng = np.random.default_rng(0)
     smooth = resize(rng.random((8, 8, 3)), (96, 128), order=3, mode="edge", clip=True)
     source = torch.from_numpy((smooth * 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
@@ -97,63 +109,69 @@ def test_stretching_is_an_antialiased_bilinear_resize() -> None:
     assert np.abs(image.permute(1, 2, 0).numpy() - expected).mean() < 0.01
 
 
-def test_evaluation_is_the_same_every_time_and_normalised() -> None:
+def test_evaluation_is_deterministic_and_normalized() -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     transform = eval_transform(DataConfig(size=(64, 64)), mean, std)
-    source, truth = blob(64, 64)
-    image, mask = transform(source, truth)
-    assert torch.equal(image, transform(source, truth)[0])
-    assert torch.equal(mask, truth.long())
+    source, source_mask = draw_ellipse(64, 64)
+    image, mask = transform(source, source_mask)
+    assert torch.equal(image, transform(source, source_mask)[0])
+    assert torch.equal(mask, source_mask.long())
     expected = (source / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     torch.testing.assert_close(image, expected)
 
 
-def test_evaluation_with_crop_sees_the_whole_image_at_its_own_size() -> None:
-    image, mask = eval_transform(DataConfig(size=(64, 64), resize_mode="crop"), ZERO, ONE)(*blob(45, 101))
+def test_evaluation_with_crop_keeps_the_size_of_the_image() -> None:
+    image, mask = eval_transform(DataConfig(size=(64, 64), resize_mode="crop"), ZERO, ONE)(*draw_ellipse(45, 101))
     assert image.shape == (3, 45, 101)
-    assert torch.equal(mask, blob(45, 101)[1].long())
+    assert torch.equal(mask, draw_ellipse(45, 101)[1].long())
 
 
 @pytest.mark.parametrize("resize_mode", ["resize", "crop"])
-def test_an_image_without_a_mask_gets_one_that_counts_nowhere(resize_mode: str) -> None:
-    image, mask = training(DataConfig(size=(64, 64), resize_mode=resize_mode), EVERYTHING)(blob(50, 70)[0], None)
+def test_an_image_without_a_mask_gets_a_mask_of_ignored_pixels(resize_mode: ResizeMode) -> None:
+    image, mask = make_train_transform(DataConfig(size=(64, 64), resize_mode=resize_mode), ALL_GEOMETRIC)(
+        draw_ellipse(50, 70)[0], None
+    )
     assert image.shape == (3, 64, 64)
     assert mask.shape == (64, 64)
     assert mask.dtype == torch.int64
     assert (mask == IGNORE_INDEX).all()
 
 
-def test_erasing_leaves_the_mask_its_truth() -> None:
+def test_random_erasing_does_not_change_the_mask() -> None:
     torch.manual_seed(0)
-    source, truth = torch.full((3, 64, 64), 255, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.uint8)
-    image, mask = training(DataConfig(size=(64, 64)), AugmentConfig(random_erasing=1, horizontal_flip=0))(source, truth)
+    source, source_mask = torch.full((3, 64, 64), 255, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.uint8)
+    image, mask = make_train_transform(DataConfig(size=(64, 64)), AugmentConfig(random_erasing=1, horizontal_flip=0))(
+        source, source_mask
+    )
     erased = (image == 0).float().mean().item()
     assert 0.015 < erased < 0.34
     assert (mask == 1).all()
 
 
-def test_colour_jitter_touches_no_mask() -> None:
+def test_color_jitter_does_not_change_the_mask() -> None:
     torch.manual_seed(0)
-    source, truth = blob(64, 64)
-    image, mask = training(DataConfig(size=(64, 64)), AugmentConfig(color_jitter=0.5, horizontal_flip=0))(source, truth)
+    source, source_mask = draw_ellipse(64, 64)
+    image, mask = make_train_transform(DataConfig(size=(64, 64)), AugmentConfig(color_jitter=0.5, horizontal_flip=0))(
+        source, source_mask
+    )
     assert not torch.allclose(image, source / 255)
-    assert torch.equal(mask, truth.long())
+    assert torch.equal(mask, source_mask.long())
 
 
-def test_quarter_turns_need_a_square_input() -> None:
+def test_rotations_by_90_degrees_need_a_square_input() -> None:
     with pytest.raises(ConfigError, match=r"rot90 needs square inputs, but data.size is \(64, 96\)"):
-        training(DataConfig(size=(64, 96)), AugmentConfig(rot90=0.5))
+        make_train_transform(DataConfig(size=(64, 96)), AugmentConfig(rot90=0.5))
 
 
 def test_outputs_are_plain_tensors() -> None:
-    image, mask = training(DataConfig(size=(64, 64)), EVERYTHING)(*blob(64, 64))
+    image, mask = make_train_transform(DataConfig(size=(64, 64)), ALL_GEOMETRIC)(*draw_ellipse(64, 64))
     assert type(image) is Tensor
     assert type(mask) is Tensor
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 90), (40, 90), (40, 40)])
-def test_the_released_evaluation_pads_right_and_bottom_and_crops_the_centre(height: int, width: int) -> None:
-    image, mask = blob(height, width)
+def test_the_upstream_evaluation_pads_at_the_right_and_bottom_and_crops_the_center(height: int, width: int) -> None:
+    image, mask = draw_ellipse(height, width)
     padded = np.zeros((max(64, height), max(64, width)), dtype=np.uint8)
     padded[:height, :width] = mask
     top, left = round((padded.shape[0] - 64) / 2), round((padded.shape[1] - 64) / 2)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from editable_dataset import EditableDataset, read_array
@@ -18,7 +19,7 @@ def harmless(change: Change) -> Change:
     return change
 
 
-def save_images_as(dataset: EditableDataset, suffix: str, mode: str, **options: object) -> None:
+def save_images_as(dataset: EditableDataset, suffix: str, mode: str, **options: Any) -> None:
     for number, row in enumerate(dataset.rows):
         path = dataset.rename(row, "image", f"{number}{suffix}")
         Image.fromarray(read_array(path)).convert(mode).save(path, **options)

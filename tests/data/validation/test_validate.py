@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_a_killed_worker_process_gives_an_error(own_dataset: Path, monkeypatch: 
         def __exit__(self, *error: object) -> None: ...
 
         def map(self, *arguments: object, **options: object) -> None:
-            raise validate.BrokenProcessPool
+            raise BrokenProcessPool
 
     monkeypatch.setattr(validate, "_MIN_ROWS_FOR_PROCESSES", 0)
     monkeypatch.setattr(validate, "ProcessPoolExecutor", BrokenPool)
@@ -118,7 +119,7 @@ def test_a_folder_without_a_data_set_gives_one_error(tmp_path: Path) -> None:
     report = validate_dataset(tmp_path)
     assert [finding.kind for finding in report.findings] == ["manifest"]
     assert "`mnsa import`" in report.findings[0].reason
-    assert report.summary is report.manifest is None
+    assert (report.summary, report.manifest) == (None, None)
 
 
 # the report
