@@ -51,7 +51,9 @@ def test_top_k_limits_the_classes_and_names_the_column() -> None:
     assert table.columns == ["image", "predicted", "probability", "top2", "error"]
     assert table.row(PREDICTION._replace(mask=None), "a")["top2"] == "elm 0.7000; ash 0.2000"
     assert PREDICTION.class_probs is not None
-    assert top_classes(PREDICTION.class_probs, CLASSES, 1) == [("elm", pytest.approx(0.7))]
+    ((name, probability),) = top_classes(PREDICTION.class_probs, CLASSES, 1)
+    assert name == "elm"
+    assert probability == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from mnsa.data.decode import read_image
 from mnsa.errors import ConfigError, MnsaError
+from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.predictor import Predictor
-from mnsa.structures import Prediction
 
 
 class Shard(NamedTuple):
@@ -84,7 +84,7 @@ class PredictedImage:
     index: int
     path: str
     pixels: np.ndarray | None = None
-    prediction: Prediction | None = None
+    prediction: NamedPrediction | None = None
     error: str = ""
 
     @property
@@ -153,7 +153,7 @@ def _predict_group(predictor: Predictor, batch: list[LoadedImage]) -> list[Predi
     ]
 
 
-def _predict_images(predictor: Predictor, batch: list[LoadedImage], pixels: list[Tensor]) -> list[Prediction]:
+def _predict_images(predictor: Predictor, batch: list[LoadedImage], pixels: list[Tensor]) -> list[NamedPrediction]:
     inputs = [item.inputs for item in batch if item.inputs is not None]
     if not inputs:
         return [predictor.predict_image(shown, item.path) for item, shown in zip(batch, pixels, strict=True)]
