@@ -37,9 +37,9 @@ def settings(script):
 
     def read(*arguments, gpus=0, processes=1):
         options = script.parse(list(arguments))
-        given = script.settings_of(options, gpus=gpus, processes=processes)
-        overrides = [f"{key}={script.toml(value)}" for key, value in given.items()]
-        return load_config(ROOT / "configs" / "paper" / f"{script.task_of(options)}.toml", overrides)
+        given = script.to_overrides(options, gpus=gpus, processes=processes)
+        overrides = [f"{key}={script.to_toml(value)}" for key, value in given.items()]
+        return load_config(ROOT / "configs" / "paper" / f"{script.find_task(options)}.toml", overrides)
 
     return read
 
@@ -149,8 +149,8 @@ def test_options_without_an_equivalent_are_errors_with_a_reason(script, capsys, 
 
 
 def test_ufg_data_sets_are_recognized(script, tmp_path):
-    assert script.layout_of(make_ufg(tmp_path)) == "ufg"
-    assert script.layout_of(make_mganet(tmp_path)) == "mganet"
+    assert script.find_format(make_ufg(tmp_path)) == "ufg"
+    assert script.find_format(make_mganet(tmp_path)) == "mganet"
 
 
 @pytest.mark.parametrize("number", ["", "0", "9", "x"])
@@ -179,7 +179,7 @@ def test_both_commands_run_in_sequence(train_py, tmp_path, backbone):
 
     again = train_py(*CLS[:-1], backbone, *QUICK)
     assert again.returncode == 2
-    assert "nothing was touched" in again.stderr
+    assert "Nothing was changed" in again.stderr
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """`mnsa check`: validate a data set and list its findings."""
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from rich.text import Text
 from mnsa.cli.progress import image_progress
 from mnsa.cli.shared import DatasetArgument, console
 from mnsa.errors import DataError
+from mnsa.io import write_json
 
 if TYPE_CHECKING:
     from mnsa.data.findings import Finding
@@ -51,8 +51,7 @@ def check(
             console.print(table)
     console.print(f"{report.errors} errors, {len(report.findings) - report.errors} warnings: {dataset}")
     if json_file:
-        text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        json_file.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be UTF-8
+        write_json(json_file, report.to_dict())
     if contact_sheet and report.manifest:
         write_contact_sheet(report.manifest, contact_sheet)
     raise typer.Exit(report.exit_code)
