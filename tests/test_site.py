@@ -65,6 +65,25 @@ def test_pages_from_the_root_link_to_pages_and_to_nothing_else(hook):
     assert "](benchmarks/" not in text
 
 
+def test_the_commands_in_the_pages_have_only_options_that_exist(hook: ModuleType) -> None:
+    known = {
+        section.splitlines()[0]: set(re.findall(r"`(--[a-z-]+)`", section))
+        for section in hook.cli_page().split("\n## ")[1:]
+    }
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    unknown = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for command in re.findall(r"\bmnsa [a-z][^`\n#|]*", text):
+            words = command.split()
+            verb = " ".join(words[: 3 if words[1] == "import" else 2])
+            options = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z-]+(=.*)?", word)}
+            if verb in known:
+                unknown += [(page.name, verb, option) for option in options - known[verb]]
+    assert unknown == []
+    assert len(known) > 20
+
+
 def test_links_in_the_repository_lead_to_files() -> None:
     pages = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks" / "RESULTS.md"]
     generated = {"cli.md", "config.md"}  # of docs/reference
