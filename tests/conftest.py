@@ -97,11 +97,11 @@ def predictor(finished: RunFolder) -> "Predictor":
 
 
 @pytest.fixture(scope="session")
-def grown(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def fitted_trees(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The finished run with boosted trees. For reading only."""
     from mnsa.workflows.fit_trees import fit_trees
 
-    run = RunFolder(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "grown"))
+    run = RunFolder(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "fitted_trees"))
     fit_trees(run.path, trials=2)
     return run
 

@@ -121,7 +121,7 @@ def test_a_damaged_provenance_is_refused(own_run, text):
 
 def test_an_existing_folder_is_never_taken_for_a_new_run(own_run, make_config, dataset):
     before = {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()}
-    with pytest.raises(RunError, match=r"exists and nothing in it was touched.*--resume"):
+    with pytest.raises(RunError, match=r"exists and was not changed.*--resume"):
         create_run_folder(own_run.path, make_config(), dataset_provenance(read_manifest(dataset), dataset))
     assert {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()} == before
 

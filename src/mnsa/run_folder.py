@@ -130,8 +130,7 @@ def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> 
             write_json(run.provenance_file, provenance)
     except FileExistsError:
         raise RunError(
-            f"{path} exists and nothing in it was touched. Choose another --out, "
-            f"or continue it: mnsa train --resume {path}"
+            f"{path} exists and was not changed. Choose another --out, or continue it: mnsa train --resume {path}"
         ) from None
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None

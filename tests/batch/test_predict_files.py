@@ -117,7 +117,7 @@ def test_nothing_but_broken_files_leaves_a_table_and_no_sheet(predictor, tmp_pat
 
 def test_a_folder_that_exists_is_left_as_it_is(photos, predictor):
     before = sorted(photos.rglob("*"))
-    with pytest.raises(RunError, match="exists and is left as it is"):
+    with pytest.raises(RunError, match="exists and was not changed"):
         predict_files(predictor, [photos / "twin.jpg"], photos)
     assert sorted(photos.rglob("*")) == before
 

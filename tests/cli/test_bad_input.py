@@ -246,12 +246,12 @@ def test_using_trees_of_a_run_without_trees(refused, finished, dataset, tmp_path
     assert not (tmp_path / "predictions").exists()
 
 
-def test_fitting_trees_again(refused, grown):
-    before = contents(grown.trees_folder)
-    message = refused("fit-trees", grown.path)
-    assert f"{grown.trees_folder} exists" in message
+def test_fitting_trees_again(refused, fitted_trees):
+    before = contents(fitted_trees.trees_folder)
+    message = refused("fit-trees", fitted_trees.path)
+    assert f"{fitted_trees.trees_folder} exists" in message
     assert "Remove it" in message
-    assert contents(grown.trees_folder) == before
+    assert contents(fitted_trees.trees_folder) == before
 
 
 def test_fitting_trees_without_the_extra(refused, own_run, monkeypatch):

@@ -151,24 +151,24 @@ def test_a_broken_file_is_named(predictor: Any, tmp_path: Path) -> None:
 
 
 def test_with_trees_only_the_class_probabilities_differ(
-    grown: RunFolder, predictor: Any, random_image: Callable[..., Tensor]
+    fitted_trees: RunFolder, predictor: Any, random_image: Callable[..., Tensor]
 ) -> None:
-    image, with_trees = random_image((70, 90)), load(grown.path, head="trees")
+    image, with_trees = random_image((70, 90)), load(fitted_trees.path, head="trees")
     with_trees_prediction: Any = with_trees.predict_image(image)
     prediction = predictor.predict_image(image)
     assert with_trees_prediction.class_probs.sum() == pytest.approx(1, abs=1e-6)
     assert not np.allclose(with_trees_prediction.class_probs, prediction.class_probs, atol=1e-3)
     np.testing.assert_array_equal(with_trees_prediction.mask, prediction.mask)
     np.testing.assert_array_equal(with_trees_prediction.attention, prediction.attention)
-    own_head: Any = load(grown.path, head="network").predict_image(image)
+    own_head: Any = load(fitted_trees.path, head="network").predict_image(image)
     np.testing.assert_array_equal(own_head.class_probs, prediction.class_probs)
 
 
-def test_with_trees_the_probabilities_are_those_of_xgboost(grown: RunFolder, dataset: Path) -> None:
-    predictor: Any = load(grown.path, head="trees")
+def test_with_trees_the_probabilities_are_those_of_xgboost(fitted_trees: RunFolder, dataset: Path) -> None:
+    predictor: Any = load(fitted_trees.path, head="trees")
     manifest = read_manifest(dataset)
     pooled = extract_features(predictor, manifest)
-    booster = xgboost.Booster(model_file=grown.trees_folder / "model.ubj")
+    booster = xgboost.Booster(model_file=fitted_trees.trees_folder / "model.ubj")
     expected = booster.predict(xgboost.DMatrix(pooled.features.numpy(), nthread=1))
     predictions = np.stack([predictor.predict(manifest.image_path(row)).class_probs for row in manifest.rows])
     np.testing.assert_allclose(predictions, expected, atol=1e-6)

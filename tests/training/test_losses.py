@@ -17,7 +17,7 @@ def generator():
     return torch.Generator().manual_seed(3)
 
 
-def test_unlabelled_images_add_nothing_to_the_classification_loss(generator):
+def test_unlabeled_images_add_nothing_to_the_classification_loss(generator):
     logits = torch.randn(4, 3, generator=generator)
     labels = torch.tensor([0, NO_LABEL, 2, NO_LABEL])
     ours = losses.classification_loss(logits, labels, None, 0.1)

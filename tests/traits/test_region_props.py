@@ -11,13 +11,13 @@ from mnsa.traits.region_props import convex_hull
 
 
 @pytest.fixture(scope="module")
-def labelled():
+def labeled():
     labels, count = label(gaussian_filter(np.random.default_rng(4).standard_normal((90, 120)), 2.5) > 0.02)
     return labels, count, regionprops(labels)
 
 
-def test_areas(labelled):
-    labels, count, expected = labelled
+def test_areas(labeled):
+    labels, count, expected = labeled
     assert region_props.areas(labels, count).tolist() == [region.area for region in expected]
 
 
@@ -30,14 +30,14 @@ def test_perimeters(draw):
     assert region_props.perimeters(ring, 1)[0] == pytest.approx(2 * np.pi * (65 + 55), rel=0.01)  # the hole's, too
 
 
-def test_each_perimeter_is_that_of_the_region_alone(labelled):
-    labels, count, expected = labelled
+def test_each_perimeter_is_that_of_the_region_alone(labeled):
+    labels, count, expected = labeled
     alone = [region_props.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]
     np.testing.assert_allclose(region_props.perimeters(labels, count), alone)
 
 
-def test_elongations(labelled):
-    labels, count, expected = labelled
+def test_elongations(labeled):
+    labels, count, expected = labeled
     large = [region for region in expected if region.area > 100]
     ratios = [region.axis_major_length / region.axis_minor_length for region in large]
     found = region_props.elongations(labels, count)[[region.label - 1 for region in large]]

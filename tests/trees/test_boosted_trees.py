@@ -78,7 +78,7 @@ def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
 def test_damaged_trees_are_refused(saved, name, damage):
     file = saved[0] / name
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and grow new trees: mnsa fit-trees"):
+    with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and fit new trees: mnsa fit-trees"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)
 
 
@@ -105,8 +105,8 @@ def test_the_trees_of_another_network_are_refused(saved, classes, features):
         load_trees(saved[0].parent, classes, features, threads=1)
 
 
-def test_a_run_without_trees_names_the_command_that_grows_them(tmp_path):
-    with pytest.raises(RunError, match=rf"has no trees. Grow some: mnsa fit-trees {tmp_path}"):
+def test_a_run_without_trees_names_the_command_that_fits_them(tmp_path):
+    with pytest.raises(RunError, match=rf"has no trees. Fit them: mnsa fit-trees {tmp_path}"):
         load_trees(tmp_path, NAMES, 12, threads=1)
 
 

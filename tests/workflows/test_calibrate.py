@@ -144,11 +144,11 @@ def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, more_valid
     assert (again.temperature, again.threshold) == (first.temperature, first.threshold)
 
 
-def test_fewer_than_ten_labelled_validation_images_are_refused(own_run, more_validation):
+def test_fewer_than_ten_labeled_validation_images_are_refused(own_run, more_validation):
     with pytest.raises(DataError, match="3 labeled images with split `val`; fewer than 10"):
         calibrate_run(own_run.path)
-    unlabelled = more_validation(lambda row: replace(row, label="") if row.label == "cultivar_02" else row)
-    assert calibrate_run(own_run.path, dataset=unlabelled).images == 10
+    unlabeled = more_validation(lambda row: replace(row, label="") if row.label == "cultivar_02" else row)
+    assert calibrate_run(own_run.path, dataset=unlabeled).images == 10
     fewer = more_validation(lambda row: row if row.label == "cultivar_01" else replace(row, label=""))
     before = (own_run.path / "calibration.json").read_bytes()
     with pytest.raises(DataError, match="5 labeled images"):
@@ -164,8 +164,8 @@ def test_a_run_without_a_class_head_is_refused(own_run):
         calibrate_run(own_run.path)
 
 
-def test_trees_answer_uncalibrated(grown, tmp_path, more_validation):
-    run = shutil.copytree(grown.path, tmp_path / "grown")
+def test_trees_answer_uncalibrated(fitted_trees, tmp_path, more_validation):
+    run = shutil.copytree(fitted_trees.path, tmp_path / "fitted_trees")
     calibrate_run(run, dataset=more_validation())
     with_trees = load(run, head="trees")
     assert (with_trees.temperature, with_trees.threshold, with_trees.calibration) == (1.0, None, None)

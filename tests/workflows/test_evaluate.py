@@ -47,12 +47,12 @@ def test_each_split_is_kept_beside_the_others(own_run):
     assert read_evaluations(own_run) == {"test": test, "val": val}
 
 
-def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, grown, dataset):
-    shutil.copytree(grown.trees_folder, own_run.trees_folder)
+def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, fitted_trees, dataset):
+    shutil.copytree(fitted_trees.trees_folder, own_run.trees_folder)
     network, trees = (evaluate_run(own_run.path, head=head) for head in ("network", "trees"))
     assert read_evaluations(own_run) == {"test": network, "test/trees": trees}
     assert trees.of_group("segmentation") == network.of_group("segmentation")
-    manifest, answer = read_manifest(dataset).split("test"), load(grown.path, head="trees").predict_image
+    manifest, answer = read_manifest(dataset).split("test"), load(fitted_trees.path, head="trees").predict_image
     said = [answer(read_sample(manifest, row).image).class_probs.argmax() for row in manifest.rows]
     true = [manifest.label_index(row) for row in manifest.rows]
     assert trees.value("accuracy") == np.mean(np.equal(said, true))
@@ -178,14 +178,14 @@ def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_trees_are_not_explained_by_grad_cam(grown, dataset):
-    manifest, trees = read_manifest(dataset).split("test"), load(grown.path, head="trees")
+def test_trees_are_not_explained_by_grad_cam(fitted_trees, dataset):
+    manifest, trees = read_manifest(dataset).split("test"), load(fitted_trees.path, head="trees")
     sample = read_sample(manifest, manifest.rows[0])
     assert SplitRecorder(trees, manifest)._compute_grad_cams(sample, trees.predict_image(sample.image)) == {}
 
 
-def test_trees_have_a_folder_of_their_own(own_run, grown, dataset):
-    shutil.copytree(grown.trees_folder, own_run.trees_folder)
+def test_trees_have_a_folder_of_their_own(own_run, fitted_trees, dataset):
+    shutil.copytree(fitted_trees.trees_folder, own_run.trees_folder)
     for head in ("network", "trees"):
         evaluate_run(own_run.path, head=head)
     assert sorted(path.name for path in own_run.predictions_folder.iterdir()) == ["test", "test-trees"]

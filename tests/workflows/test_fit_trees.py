@@ -45,8 +45,8 @@ def test_the_features_are_what_reaches_the_classifier(predictor, dataset):
     np.testing.assert_allclose(pooled.class_logits.softmax(1).numpy(), probs, atol=1e-6)
 
 
-def test_the_card_says_how_they_were_grown_and_what_each_head_scores(grown, predictor, dataset):
-    card = json.loads((grown.trees_folder / "trees.json").read_text())
+def test_the_card_says_how_they_were_grown_and_what_each_head_scores(fitted_trees, predictor, dataset):
+    card = json.loads((fitted_trees.trees_folder / "trees.json").read_text())
     assert card["classes"] == ["cultivar_01", "cultivar_02", "cultivar_03"]
     assert card["features"] == predictor.network.backbone.channels[-1]
     assert (card["dataset"], card["dataset_digest"]) == ("leaves", read_manifest(dataset).digest())
@@ -55,7 +55,7 @@ def test_the_card_says_how_they_were_grown_and_what_each_head_scores(grown, pred
     assert card["versions"].keys() == {"mnsa", "xgboost", "optuna"}
     val = read_manifest(dataset).split("val")
     for head, scores in card["validation"].items():
-        answer = load(grown.path, head=head).predict_image
+        answer = load(fitted_trees.path, head=head).predict_image
         probs = np.stack([answer(read_sample(val, row).image).class_probs for row in val.rows])
         labels = np.array([val.label_index(row) for row in val.rows])
         assert scores["accuracy"] == pytest.approx((probs.argmax(1) == labels).mean())
@@ -63,19 +63,19 @@ def test_the_card_says_how_they_were_grown_and_what_each_head_scores(grown, pred
     assert card["validation"].keys() == {"network", "trees"}
 
 
-def test_the_same_seed_grows_the_same_trees(own_run, grown):
+def test_the_same_seed_fits_the_same_trees(own_run, fitted_trees):
     fit_trees(own_run.path, trials=2)
     for name in ("model.ubj", "trees.json"):
-        assert (own_run.trees_folder / name).read_bytes() == (grown.trees_folder / name).read_bytes()
+        assert (own_run.trees_folder / name).read_bytes() == (fitted_trees.trees_folder / name).read_bytes()
 
 
-def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, grown):
+def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, fitted_trees):
     for row in read_manifest(own_dataset).rows:
         (own_dataset / row.mask).unlink()
         if row.split == "test":
             (own_dataset / row.image).unlink()
     fit_trees(own_run.path, trials=2, dataset=own_dataset)
-    assert (own_run.trees_folder / "model.ubj").read_bytes() == (grown.trees_folder / "model.ubj").read_bytes()
+    assert (own_run.trees_folder / "model.ubj").read_bytes() == (fitted_trees.trees_folder / "model.ubj").read_bytes()
 
 
 def test_rows_without_a_label_are_left_out(own_run, change):
@@ -104,8 +104,8 @@ def test_a_class_without_a_training_image_is_named(own_run, change):
 @pytest.mark.parametrize(
     ("keep", "words"),
     [
-        (lambda row: None if row.split == "val" else row, "no labelled row with split `val`"),
-        (lambda row: replace(row, label=""), "no labelled row with split `train`"),
+        (lambda row: None if row.split == "val" else row, "no labeled row with split `val`"),
+        (lambda row: replace(row, label=""), "no labeled row with split `train`"),
         (lambda row: row if row.label == "cultivar_01" else None, "every training row is cultivar_01"),
     ],
 )
@@ -124,12 +124,12 @@ def test_other_classes_are_refused(own_run, dataset, tmp_path):
 
 def test_trees_that_exist_are_left_as_they_are(own_run):
     own_run.trees_folder.mkdir()
-    with pytest.raises(RunError, match=r"trees exists and is left as it is\. Remove it"):
+    with pytest.raises(RunError, match=r"trees exists and was not changed\. Remove it"):
         fit_trees(own_run.path)
     assert not list(own_run.trees_folder.iterdir())
 
 
-def test_an_interrupted_growth_leaves_nothing(own_run):
+def test_an_interrupted_fit_leaves_nothing(own_run):
     before = set(own_run.path.iterdir())
 
     def stop(trial, log_loss):

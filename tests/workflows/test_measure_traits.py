@@ -62,7 +62,7 @@ def test_a_leaf_mask_that_is_missing_or_of_another_size_is_a_reason(dataset, tmp
 def test_a_table_that_exists_is_left_as_it_is(dataset, tmp_path):
     out = tmp_path / "traits.csv"
     out.write_text("mine")
-    with pytest.raises(RunError, match="exists and is left as it is"):
+    with pytest.raises(RunError, match="exists and was not changed"):
         measure_files(TraitMeasurer(VEINS), find_images([str(dataset / "vein_masks")]), out, mask_classes=1)
     assert out.read_text() == "mine"
 

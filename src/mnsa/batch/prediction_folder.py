@@ -61,7 +61,7 @@ def open_prediction_folder(path: Path, origin: Origin) -> PredictionFolder:
         if not path.exists():
             _create_folder(path, origin)
         if not folder.origin_file.is_file():
-            raise RunError(f"{path} exists and is left as it is. Choose another --out.")
+            raise RunError(f"{path} exists and was not changed. Choose another --out.")
         _require_same_origin(folder, origin)
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None

@@ -124,7 +124,7 @@ def create_study(
     """
     if out.exists():
         raise StudyError(
-            f"{out} exists and nothing in it was touched. If it is a study, work on it: mnsa search --join {out}; "
+            f"{out} exists and was not changed. If it is a study, work on it: mnsa search --join {out}; "
             "if not, choose another --out."
         )
     space = build_search_space(config)

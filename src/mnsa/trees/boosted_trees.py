@@ -28,9 +28,9 @@ _LIBRARIES = ("xgboost", "optuna")
 
 
 class BoostedTrees(nn.Module):
-    """Answers as the linear map does: what the class head has pooled in, class_logits out.
+    """A replacement for the linear layer of the class head: pooled features in, class_logits out.
 
-    The trees' margins are logits: their softmax is XGBoost's `multi:softprob`. No gradient passes through.
+    The margins of the trees are logits: their softmax equals XGBoost's `multi:softprob`. There is no gradient.
     Source: Chen and Guestrin 2016, XGBoost, section 2.
     """
 
@@ -46,22 +46,23 @@ class BoostedTrees(nn.Module):
 
 
 def require_trees_extra() -> None:
-    """Do nothing when the extra `trees` is installed. Raises: ModelError naming what is missing."""
+    """Check that the extra `trees` is installed. Raises: ModelError with the missing packages."""
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
         raise ModelError(f"Boosted trees need {' and '.join(missing)}, not installed here: pip install 'mnsa[trees]'.")
 
 
 def library_versions() -> dict[str, str]:
-    """What grew the trees. XGBoost's distribution has several names, so its module is asked."""
+    """Return the versions of the libraries. XGBoost has several distributions, so its module gives the version."""
     return {"mnsa": package_version("mnsa"), **{name: str(import_module(name).__version__) for name in _LIBRARIES}}
 
 
 @dataclass(frozen=True, slots=True)
 class TreesSpec:
-    """What is known of trees beside themselves.
+    """How the trees were fitted, and which network they belong to.
 
-    features: C_5, what the network's class head pools. images: labelled ones per split. unseen_classes: without a
-    training image. validation: by head (`network`, `trees`) accuracy and log_loss in nats. sha256: of model.ubj.
+    features: C_5, the length of the pooled features. images: number of labeled images per split. unseen_classes:
+    classes without a training image. validation: accuracy and log_loss (nats) of each head (`network`, `trees`).
+    sha256: digest of model.ubj.
     """
 
     classes: tuple[str, ...]
@@ -79,17 +80,17 @@ class TreesSpec:
     sha256: str = ""
 
     def to_json(self) -> str:
-        """The text of trees.json."""
+        """Return the text of trees.json."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, tree: Any) -> "TreesSpec":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no trees.json's."""
+        """Build the spec from parsed JSON. Raises: ValueError, KeyError or TypeError when it is not from a trees.json."""
         return cls(**{**tree, "classes": tuple(tree["classes"]), "unseen_classes": tuple(tree["unseen_classes"])})
 
 
 def save_trees(folder: Path, booster: "Booster", spec: TreesSpec) -> TreesSpec:
-    """Write trees and spec into `folder`. Returns: the spec, with the digest."""
+    """Write the trees and their spec into `folder`. Returns: the spec, with the digest."""
     model = folder / "model.ubj"
     booster.save_model(model)
     spec = replace(spec, sha256=sha256_file(model))
@@ -98,22 +99,23 @@ def save_trees(folder: Path, booster: "Booster", spec: TreesSpec) -> TreesSpec:
 
 
 def load_trees(run: Path, classes: tuple[str, ...], features: int, *, threads: int) -> BoostedTrees:
-    """The trees of a run, for a network of these classes that pools so many features.
+    """Load the trees of a run, for a network with these classes and C_5 = `features`.
 
-    Raises: RunError when there are none, or when they are damaged or another network's; ModelError without the extra.
+    threads: number of threads per prediction. Raises: RunError when there are no trees, when they are damaged, or when
+    they belong to another network; ModelError without the extra `trees`.
     """
     folder = run / "trees"
     if not folder.is_dir():
-        raise RunError(f"{run} has no trees. Grow some: mnsa fit-trees {run}")
+        raise RunError(f"{run} has no trees. Fit them: mnsa fit-trees {run}")
     require_trees_extra()
-    again = f"Remove it and grow new trees: mnsa fit-trees {run}"
+    hint = f"Remove it and fit new trees: mnsa fit-trees {run}"
     try:
         spec = TreesSpec.from_dict(read_json(folder / "trees.json"))
         trees = BoostedTrees(_read_booster(folder / "model.ubj", spec.sha256, threads))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder} is damaged: {error}. {again}") from None
+        raise RunError(f"{folder} is damaged: {error}. {hint}") from None
     if (spec.classes, spec.features) != (classes, features):
-        raise RunError(f"{folder} belongs to another network: its classes or features differ. {again}")
+        raise RunError(f"{folder} belongs to another network: its classes or features differ. {hint}")
     return trees
 
 

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 MAX_ROUNDS = 300
 
-MAX_TREES = 20_000  # a round grows a tree per class, so this is what bounds the time of a fit with many classes
+MAX_TREES = 20_000  # a round adds a tree per class: this limits the time of a fit with many classes
 
 PATIENCE = 20  # rounds without a better validation log-loss
 
 
 class LabeledFeatures(NamedTuple):
-    """What trees learn from: features float32 (N, C_5), labels int64 (N,) in 0..K-1."""
+    """Data to fit on: features float32 (N, C_5), labels int64 (N,) in 0..K-1."""
 
     features: np.ndarray
     labels: np.ndarray
 
 
 class TuningResult(NamedTuple):
-    """A fit and how it came about. log_loss: on validation, in nats."""
+    """The best fit and its parameters. log_loss: on validation, in nats."""
 
     booster: "Booster"
     parameters: dict[str, float]
@@ -38,7 +38,7 @@ class TuningResult(NamedTuple):
 
 
 def max_rounds(classes: int) -> int:
-    """Bound a fit's rounds: 300, or as many as 20,000 trees allow (18 for 1,110 classes), but never under 10."""
+    """Return the most boosting rounds of a fit: 300, or what 20,000 trees allow (18 for 1,110 classes), at least 10."""
     return max(10, min(MAX_ROUNDS, MAX_TREES // classes))
 
 
@@ -46,12 +46,12 @@ def tune_trees(
     train: LabeledFeatures, val: LabeledFeatures, classes: int, *,
     trials: int, seed: int, threads: int, progress: Callable[[int, float], None] | None = None,
 ) -> TuningResult:  # fmt: skip
-    """Fit `trials` proposals on train and keep the one with the lowest log-loss on validation.
+    """Fit `trials` sets of parameters on `train` and return the fit with the lowest log-loss on `val`.
 
-    Log-loss, not accuracy: on a few dozen validation images accuracy moves in steps, so that most proposals tie and
-    the sampler learns nothing; log-loss tells them apart. It also stops each fit. Validation thus chooses both
-    parameters and rounds, and the score that comes out flatters: only data that were not given here can judge.
-    A class without a training image keeps a probability near 0. progress: called with (trial, its log-loss).
+    Log-loss is used instead of accuracy, because accuracy on a few dozen images moves in steps: most trials would tie.
+    It also stops each fit early. Validation chooses parameters and rounds, so the returned log-loss is optimistic;
+    judge the trees on other data. A class without a training image keeps a probability near 0.
+    progress: called with (number of the trial, its log-loss).
     The same seed, data and number of threads give the same trees. Source: Bergstra et al. 2011, Algorithms for
     Hyper-Parameter Optimization, section 4 (the sampler). Raises: ConfigError for less than one trial.
     """
@@ -77,10 +77,10 @@ def tune_trees(
 
 
 def _suggest_parameters(trial: "Trial") -> dict[str, float]:
-    """A point of the search space.
+    """Suggest a point of the search space.
 
-    min_child_weight is a sum of p (1 - p): an image weighs about 1/K at the start, so XGBoost's default of 1 would
-    keep the trees of 200 classes from ever splitting off one class.
+    min_child_weight is a sum of p (1 - p). An image weighs about 1/K at the start, so with XGBoost's default of 1 the
+    trees of 200 classes could never separate one class.
     """
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.5, log=True),
@@ -101,7 +101,7 @@ def _fit_trees(
         "objective": "multi:softprob",
         "eval_metric": "mlogloss",
         "tree_method": "hist",
-        "max_bin": 16,  # thresholds per feature: enough for a few images a class, and each of them costs time
+        "max_bin": 16,  # thresholds per feature: enough for a few images per class; more cost time
     }
     booster = xgboost.train(
         parameters | fixed | settings, train_data, max_rounds(settings["num_class"]),

@@ -1,4 +1,4 @@
-"""Fit boosted trees on the features that a run's class head reads. Test rows are never used.
+"""`mnsa fit-trees`: fit boosted trees on the pooled features of a run's network. Test rows are never used.
 
 N labeled images; C_5 channels of level 5; K classes.
 """
@@ -26,7 +26,7 @@ from mnsa.workflows.evaluate import require_same_classes
 
 
 class PooledFeatures(NamedTuple):
-    """What the class head reads of a split, features (N, C_5), with labels (N,) and its own class_logits (N, K)."""
+    """Pooled features (N, C_5) and labels (N,) of a split, with the class_logits (N, K) of the linear layer."""
 
     features: Tensor
     labels: Tensor
@@ -37,35 +37,35 @@ def fit_trees(
     path: Path, *, trials: int = 20, seed: int = 1, dataset: Path | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> TreesSpec:  # fmt: skip
-    """Grow trees on the training rows, let validation choose them, and keep them in the run's trees/.
+    """Fit trees on the training rows, choose their parameters on the validation rows, and save them in RUN/trees.
 
-    Images are seen as `predict` sees them, one by one and without augmentation; rows without a label are left out.
-    dataset: another data set than the run's own. progress: called with (trial, its validation log-loss).
-    Returns: the card. Raises: RunError, DataError, ModelError; trees/ then doesn't appear.
+    Images are preprocessed as in prediction, without augmentation. Rows without a label are left out.
+    dataset: another data set than the one of the run. progress: called with (trial, its validation log-loss).
+    Returns: the spec of the trees. Raises: RunError, DataError, ModelError; trees/ is then not created.
     """
     run = open_run_folder(path)
     require_trees_extra()
     if run.trees_folder.exists():
-        raise RunError(f"{run.trees_folder} exists and is left as it is. Remove it to grow new trees.")
+        raise RunError(f"{run.trees_folder} exists and was not changed. Remove it to fit new trees.")
     manifest = read_manifest(dataset or read_run_dataset(run)[0])
     predictor = load(path)
     if predictor.network.class_head is None:
         raise ModelError(f"{path}: {NO_CLASS_HEAD}")
-    learned, chosen_by = _labeled_rows(manifest, "train"), _labeled_rows(manifest, "val")
-    require_same_classes(predictor, learned)
-    for rows in (learned, chosen_by):
+    train_rows, val_rows = _labeled_rows(manifest, "train"), _labeled_rows(manifest, "val")
+    require_same_classes(predictor, train_rows)
+    for rows in (train_rows, val_rows):
         require_valid(rows)
     with output_errors(run.trees_folder, RunError), new_folder(run.trees_folder) as folder:
-        train, val = extract_features(predictor, learned), extract_features(predictor, chosen_by)
+        train, val = extract_features(predictor, train_rows), extract_features(predictor, val_rows)
         tuned = tune_trees(
             _examples(train), _examples(val), len(manifest.classes),
             trials=trials, seed=seed, threads=torch.get_num_threads(), progress=progress,
         )  # fmt: skip
-        return save_trees(folder, tuned.booster, _build_card(manifest, train, val, tuned, trials=trials, seed=seed))
+        return save_trees(folder, tuned.booster, _trees_spec(manifest, train, val, tuned, trials=trials, seed=seed))
 
 
 def extract_features(predictor: Predictor, manifest: Manifest) -> PooledFeatures:
-    """Collect what a predictor's class head reads of each image. Raises: DataError."""
+    """Compute the pooled features of each image of a manifest. Raises: DataError, ModelError."""
     network = predictor.network
     if network.class_head is None:
         raise ModelError(NO_CLASS_HEAD)
@@ -85,7 +85,7 @@ def extract_features(predictor: Predictor, manifest: Manifest) -> PooledFeatures
 
 
 def _labeled_rows(manifest: Manifest, split: str) -> Manifest:
-    """The rows of a split that have a label, without their masks, which trees don't need."""
+    """Return the labeled rows of a split, without their masks, which trees don't need."""
     rows = tuple(replace(row, mask="") for row in manifest.rows if row.split == split and row.label)
     if not rows:
         raise DataError(f"{manifest.name} has no labeled row with split `{split}`. Name some in manifest.csv.")
@@ -98,7 +98,7 @@ def _examples(pooled: PooledFeatures) -> LabeledFeatures:
     return LabeledFeatures(pooled.features.numpy(), pooled.labels.numpy())
 
 
-def _build_card(
+def _trees_spec(
     manifest: Manifest, train: PooledFeatures, val: PooledFeatures, tuned: TuningResult, *, trials: int, seed: int
 ) -> TreesSpec:
     seen = set(train.labels.tolist())

@@ -15,9 +15,9 @@ from mnsa.model.weights import read_state_dict
 from mnsa.model_folder import save_network
 from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder
 
-UPSTREAM_DATA = DataConfig(size=(448, 448), resize_mode="crop")  # what the released code trains on
+UPSTREAM_DATA = DataConfig(size=(448, 448), resize_mode="crop")  # the training input of the upstream code
 
-# How the released code would go on from here. Source: method section 2.
+# The training stages of the upstream code. Source: method, section 2.
 UPSTREAM_STAGES = {
     "classification": StageConfig(
         name="classification", tasks=("classification",), trainable=("backbone_deep", "attention", "class_head"),
@@ -31,31 +31,37 @@ UPSTREAM_STAGES = {
 
 
 def import_checkpoint(file: Path, out: Path, *, attention: AttentionKind | None = None) -> RunFolder:
-    """Write the network of a released MNSA or MGANet state dict as a new run folder.
+    """Convert a state dict of the upstream MNSA or MGANet code into a new run folder.
 
-    attention: see `convert_upstream`. Its classes are called 1..K, as the labels of those data sets are, its mask class
-    `vein`. Raises: ModelError naming what doesn't fit; RunError when `out` exists.
+    attention: see `convert_upstream`. The classes are named 1..K, like the labels of those data sets, and the mask class
+    `vein`. Raises: ModelError with the tensors that don't fit; RunError when `out` exists.
     """
     if out.exists():
-        raise RunError(f"{out} exists and nothing in it was touched. Choose another --out.")
+        raise RunError(f"{out} exists and was not changed. Choose another --out.")
     state = read_state_dict(file)
     if not is_upstream(state):
-        raise ModelError(f"{file} has no tensors named features.*, so it is none of the released MNSA or MGANet code.")
+        raise ModelError(
+            f"{file} has no tensors named features.*, so it is no checkpoint of the upstream MNSA or MGANet code."
+        )
     try:
-        found = convert_upstream(state, attention)
+        checkpoint = convert_upstream(state, attention)
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from None
-    card = _build_card(found)
-    network = build_network(found.model, found.classes, found.mask_classes)
-    network.load_state_dict(found.state, strict=True)
-    tasks = ("classification", "segmentation") if found.mask_classes else ("classification",)
-    config = Config(data=UPSTREAM_DATA, model=found.model, stages=tuple(UPSTREAM_STAGES[task] for task in tasks))
+    spec = _model_spec(checkpoint)
+    network = build_network(checkpoint.model, checkpoint.classes, checkpoint.mask_classes)
+    network.load_state_dict(checkpoint.state, strict=True)
+    tasks = ("classification", "segmentation") if checkpoint.mask_classes else ("classification",)
+    config = Config(data=UPSTREAM_DATA, model=checkpoint.model, stages=tuple(UPSTREAM_STAGES[task] for task in tasks))
     run = create_run_folder(out, config, {"checkpoint": str(file.resolve()), "checkpoint_sha256": sha256_file(file)})
-    save_network(run.model_folder, network, card)
+    save_network(run.model_folder, network, spec)
     return run
 
 
-def _build_card(found: UpstreamCheckpoint) -> ModelSpec:
-    classes = tuple(str(label) for label in range(1, found.classes + 1))
-    names = ("vein",) if found.mask_classes == 1 else tuple(f"class{index}" for index in range(found.mask_classes))
-    return ModelSpec(found.model, UPSTREAM_DATA, classes, names)
+def _model_spec(checkpoint: UpstreamCheckpoint) -> ModelSpec:
+    classes = tuple(str(label) for label in range(1, checkpoint.classes + 1))
+    names = (
+        ("vein",)
+        if checkpoint.mask_classes == 1
+        else tuple(f"class{index}" for index in range(checkpoint.mask_classes))
+    )
+    return ModelSpec(checkpoint.model, UPSTREAM_DATA, classes, names)

@@ -11,7 +11,7 @@ from mnsa.traits import TraitMeasurer
 
 
 class MeasureSummary(NamedTuple):
-    """How many masks were measured, and how many couldn't be."""
+    """The number of masks that were measured, and of those that failed."""
 
     done: int
     failed: int
@@ -20,12 +20,12 @@ class MeasureSummary(NamedTuple):
 def measure_files(
     measurer: TraitMeasurer, masks: list[Path], out: Path, *, mask_classes: int, leaf_masks: Path | None = None
 ) -> MeasureSummary:
-    """Measure each mask into a new CSV file; a broken one gets its reason there and the others are done.
+    """Measure each mask and write a row per mask into a new CSV file. A broken mask gets a row with its error.
 
-    leaf_masks: a folder with a leaf mask of each mask's name, for a measurer whose leaf comes apart.
+    leaf_masks: folder of leaf masks with the names of the masks, for a measurer with separate_leaf_mask.
     Raises: RunError when `out` exists or can't be written.
     """
-    broken = 0
+    failed = 0
     with _create_file(out) as file:
         table = csv.DictWriter(file, ["mask", *measurer.columns, "error"], restval="", lineterminator="\n")
         table.writeheader()
@@ -35,9 +35,9 @@ def measure_files(
                 row = measurer.measure_row(read_mask_indices(path, mask_classes), leaf)
             except MnsaError as error:
                 row = {"error": str(error)}
-                broken += 1
+                failed += 1
             table.writerow({"mask": str(path), **row})
-    return MeasureSummary(len(masks) - broken, broken)
+    return MeasureSummary(len(masks) - failed, failed)
 
 
 def _create_file(out: Path) -> TextIO:
@@ -45,12 +45,12 @@ def _create_file(out: Path) -> TextIO:
         out.parent.mkdir(parents=True, exist_ok=True)
         return out.open("x", newline="", encoding="utf-8")
     except OSError as error:
-        reason = "exists and is left as it is" if out.exists() else f"can't be written: {error.strerror}"
+        reason = "exists and was not changed" if out.exists() else f"can't be written: {error.strerror}"
         raise RunError(f"{out} {reason}. Choose another --out.") from None
 
 
 def _find_leaf_mask(mask: Path, folder: Path) -> Path:
-    """Find the leaf mask of a mask's name. Raises: DataError when there is none."""
+    """Find the leaf mask with the name of a mask. Raises: DataError when there is not exactly one."""
     found = [path for path in list_image_files(folder, recursive=False) if path.stem == mask.stem]
     if len(found) != 1:
         there = ", ".join(sorted(path.name for path in found)) or "none"
