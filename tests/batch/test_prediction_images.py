@@ -80,15 +80,15 @@ def test_a_network_without_attention_is_explained_by_grad_cam_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["grad_cam"]
 
 
-def test_what_has_no_gradient_is_refused(grown, finished):
+def test_what_has_no_gradient_is_refused(fitted_trees, finished):
     with pytest.raises(ModelError, match="boosted trees have none"):
-        load(grown.path, head="trees", explain=True)
+        load(fitted_trees.path, head="trees", explain=True)
     with pytest.raises(ModelError, match="no gradients"):
         Predictor(*load_network(finished.path), engine=lambda images: None, explain=True)
 
 
-def test_the_verb_says_so_too(mnsa, refused, finished, grown, images, tmp_path):
+def test_the_verb_says_so_too(mnsa, refused, finished, fitted_trees, images, tmp_path):
     options = ("--head", "trees", "--explain", "--out", tmp_path / "no")
-    assert "boosted trees have none" in refused("predict", grown.path, images[0], *options)
+    assert "boosted trees have none" in refused("predict", fitted_trees.path, images[0], *options)
     assert mnsa("predict", finished.path, images[0], "--explain", "--out", tmp_path / "answers").code == 0
     assert (tmp_path / "answers" / "grad_cam" / f"{images[0].stem}.jpg").is_file()
