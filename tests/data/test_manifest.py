@@ -89,17 +89,10 @@ def test_extra_columns_are_kept(tmp_path: Path) -> None:
         assert next(csv.DictReader(file))["true_length_mm"] == "12.5"
 
 
-<<<<<<< HEAD
 def test_the_digest_depends_on_the_content_and_not_on_the_root(leaves: Manifest) -> None:
     other_label = replace(leaves, rows=(replace(leaves.rows[0], label="b"), *leaves.rows[1:]))
     assert replace(leaves, root=Path("/elsewhere")).digest() == leaves.digest()
     assert other_label.digest() != leaves.digest()
-=======
-def test_the_digest_follows_the_content_and_not_the_place(leaves: Manifest) -> None:
-    relabeled = replace(leaves, rows=(replace(leaves.rows[0], label="b"), *leaves.rows[1:]))
-    assert replace(leaves, root=Path("/elsewhere")).digest() == leaves.digest()
-    assert relabeled.digest() != leaves.digest()
->>>>>>> 4ede483 (Say in plain words what trees, their fit and checkpoint imports do)
     assert replace(leaves, classes=("b", "a")).digest() != leaves.digest()
 
 
