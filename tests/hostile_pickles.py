@@ -1,19 +1,20 @@
-"""Pickles that do harm where they are unpickled: each leaves a folder `ran` behind."""
+"""Pickles that execute code when they are unpickled: each creates a folder `ran`."""
 
 import copyreg
 import os
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 
 
 class Calling:
-    """Pickled, it is a call."""
+    """Its pickle is a function call."""
 
-    def __init__(self, function, *arguments):
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.call = function, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return self.call
 
 
@@ -37,5 +38,18 @@ ARMED = {
     "OBJ": (b"(cos\nmkdir\nS'ran'\no.", "asks for 'os'.'mkdir'"),
     "an extension": (b"\x80\x02\x82\x63X\x03\0\0\0ran\x85R.", "instruction EXT1 at byte 2"),
     "after the labels": (b"}K\x01K\x01scos\nmkdir\n(S'ran'\ntR0.", "asks for 'os'.'mkdir'"),
-    "a registered class": (pickle.dumps({1: Calling(copyreg._reconstructor, object, object, None)}, 1), "copy"),
+    "a registered class": (
+        pickle.dumps(
+            {
+                1: Calling(
+                    copyreg._reconstructor,  # type: ignore[attr-defined]
+                    object,
+                    object,
+                    None,
+                )
+            },
+            1,
+        ),
+        "copy",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Where fuzzing begins: small files of every kind, honest and hostile, made by code: no binary lies in the tree."""
+"""The first inputs of fuzzing: small valid and invalid files of every kind, created by code."""
 
 import io
 import pickle
@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fuzz_targets import DATASET_TOML, MANIFEST_CSV
@@ -21,77 +22,75 @@ SMALL = b"""stages = [
 """
 
 
-def encoded(mode: str, form: str, size: tuple[int, int] = (9, 7), **options: object) -> bytes:
-    """A picture of noise in a mode, as a file."""
+def encode(mode: str, image_format: str, size: tuple[int, int] = (9, 7), **options: Any) -> bytes:
+    """An encoded image of noise; mode as in Pillow."""
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
-    picture = Image.fromarray(noise).convert("RGB").convert(mode) if mode != "RGBA" else Image.fromarray(noise)
+    image = Image.fromarray(noise).convert("RGB").convert(mode) if mode != "RGBA" else Image.fromarray(noise)
     if mode == "I;16":
-        picture = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+        image = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
     content = io.BytesIO()
-    picture.save(content, form, **options)
+    image.save(content, image_format, **options)
     return content.getvalue()
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    """One chunk of a PNG, with an honest checksum."""
+    """A chunk of a PNG file with a correct checksum."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int, *chunks: bytes, pixels: bytes = b"") -> bytes:
-    """A gray PNG that claims a size, whatever its pixels (compressed here) are."""
+    """A gray PNG whose header has this size. pixels: before compression; may be too few."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     body = b"".join(chunks) + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + header + body
 
 
 def with_exif(orientation: int) -> bytes:
-    """A JPEG that EXIF turns."""
+    """A JPEG with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded("RGB", "JPEG", exif=exif)
+    return encode("RGB", "JPEG", exif=exif)
 
 
 def _images() -> dict[str, bytes]:
     text = PngImagePlugin.PngInfo()
     text.add_itxt("comment", "leaf", zip=True)
-    frames = {"save_all": True, "append_images": [Image.new("RGB", (9, 7), "green")]}
-    honest = {
-        **{f"jpeg-{mode}": encoded(mode, "JPEG") for mode in ("L", "RGB", "CMYK")},
-        **{f"png-{mode}": encoded(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
+    frames: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", (9, 7), "green")]}
+    valid = {
+        **{f"jpeg-{mode}": encode(mode, "JPEG") for mode in ("L", "RGB", "CMYK")},
+        **{f"png-{mode}": encode(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
+        **{f"tiff-{mode}": encode(mode, "TIFF") for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "LAB", "F", "I;16")},
         **{
-            f"tiff-{mode}": encoded(mode, "TIFF") for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "LAB", "F", "I;16")
+            f"tiff-{name}": encode("RGB", "TIFF", compression=name)
+            for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")
         },
-        **{
-            f"tiff-{way}": encoded("RGB", "TIFF", compression=way)
-            for way in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")
-        },
-        **{f"webp-{mode}": encoded(mode, "WEBP", lossless=mode == "RGBA") for mode in ("RGB", "RGBA")},
-        **{f"bmp-{mode}": encoded(mode, "BMP") for mode in ("1", "L", "P", "RGB")},
-        **{f"animated-{form}": encoded("RGB", form, **frames) for form in ("PNG", "TIFF", "WEBP")},
-        **{f"turned-{turn}": with_exif(turn) for turn in (3, 6, 9)},
-        "mask": encoded("1", "PNG", pnginfo=text),
-        "trns": encoded("P", "PNG", transparency=3),
-        "mpo": encoded("RGB", "MPO", **frames),
+        **{f"webp-{mode}": encode(mode, "WEBP", lossless=mode == "RGBA") for mode in ("RGB", "RGBA")},
+        **{f"bmp-{mode}": encode(mode, "BMP") for mode in ("1", "L", "P", "RGB")},
+        **{f"animated-{name}": encode("RGB", name, **frames) for name in ("PNG", "TIFF", "WEBP")},
+        **{f"orientation-{n}": with_exif(n) for n in (3, 6, 9)},
+        "mask": encode("1", "PNG", pnginfo=text),
+        "trns": encode("P", "PNG", transparency=3),
+        "mpo": encode("RGB", "MPO", **frames),
     }
-    hostile = {
+    invalid = {
         "bomb": png(2**31 - 1, 2**31 - 1),
         "zero-width": png(0, 5),
         "bomb-text": png(4, 4, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 21), 9)), pixels=bytes(20)),
         "too-few-pixels": png(64, 64, pixels=bytes(10)),
-        "half": honest["jpeg-RGB"][:200],
+        "half": valid["jpeg-RGB"][:200],
         "gif": b"GIF89a\x01\0\x01\0\0\0\0;",
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 7\n",
         "pcx": b"\x0a\x05\x01\x08" + bytes(124),
         "empty": b"",
         "text": b"leaf",
     }
-    return {**honest, **hostile}
+    return {**valid, **invalid}
 
 
 def _manifests() -> dict[str, bytes]:
     row = "image,mask,label,split,group,px_per_mm,note\n"
     texts = {
-        "honest": MANIFEST_CSV,
+        "valid": MANIFEST_CSV,
         "all columns": row + 'a.png,m/a.png,rust,train,p1,11.8,"a, ""b"""\nb.png,,,,,,\n',
         "byte order mark": "\ufeff" + MANIFEST_CSV,
         "windows": MANIFEST_CSV.replace("\n", "\r\n"),
@@ -117,13 +116,13 @@ def _manifests() -> dict[str, bytes]:
 
 def _datasets() -> dict[str, bytes]:
     texts = {
-        "honest": DATASET_TOML,
+        "valid": DATASET_TOML,
         "everything": 'name = "x"\nroot = "p"\nclasses = ["rust", "healthy", "\\u00e4"]\nmask_classes = ["a", "b"]\n',
         "out": DATASET_TOML + 'root = "/etc"\n',
         "nul": DATASET_TOML + 'root = "a\\u0000b"\n',
         "long root": f'{DATASET_TOML}root = "{"x/" * 3000}"\n',
         "long level": f'{DATASET_TOML}root = "{"x" * 300}"\n',
-        "no text": DATASET_TOML + "root = 5\n",
+        "wrong type": DATASET_TOML + "root = 5\n",
         "odd names": 'classes = ["", "\\n", "rust", "healthy"]\n',
         "numbers": "classes = [1, 2]\n",
         "tables": "[classes]\nrust = 1\n",
@@ -133,13 +132,13 @@ def _datasets() -> dict[str, bytes]:
         "digits": f"name = {'9' * 5000}\n",
         "empty": "",
     }
-    return {name: text.encode() for name, text in texts.items()} | {"no text at all": b"\xff\xfe\0"}
+    return {name: text.encode() for name, text in texts.items()} | {"not UTF-8": b"\xff\xfe\0"}
 
 
 def _configs() -> dict[str, bytes]:
     whole = {name: dump_config(load_config(CONFIGS / f"{name}.toml")).encode() for name in ("demo", "paper", "small")}
     return whole | {
-        "least": SMALL,
+        "minimal": SMALL,
         "preset": SMALL + b'[model]\npreset = "paper"\n[search]\n',
         "own base": b'base = "config.toml"\n' + SMALL,
         "no base": b'base = "gone.toml"\n' + SMALL,
@@ -147,7 +146,7 @@ def _configs() -> dict[str, bytes]:
         "folder base": b'base = "."\n' + SMALL,
         "long base": b'base = "' + b"x" * 5000 + b'"\n' + SMALL,
         "unknown": SMALL + b"[train]\nsed = 1\n[nothing]\na = 1\n",
-        "of other kinds": b"data = 1\nmodel = [1]\nstages = 5\n[train]\nseed = nan\n",
+        "wrong types": b"data = 1\nmodel = [1]\nstages = 5\n[train]\nseed = nan\n",
         "stage of text": b'stages = ["a", 1]\n',
         "infinite": SMALL.replace(b"0.1", b"inf"),
         "deep": b"model = " + b"[" * DEEP + b"]" * DEEP + b"\n" + SMALL,
@@ -156,19 +155,19 @@ def _configs() -> dict[str, bytes]:
         "digits": SMALL + b"[train]\nseed = " + b"9" * 5000 + b"\n",
         "wide number": SMALL + b"[train]\nseed = 99999999999999999999999999\n",
         "empty": b"",
-        "no text": b"\xff\xfe\0",
+        "not UTF-8": b"\xff\xfe\0",
     }
 
 
 def _labels() -> dict[str, bytes]:
     numbers = {np.int64(n): np.int32(n % 5 + 1) for n in range(4)}
     names = {"a.jpg": 1, "\u00e4.jpg": np.uint8(3)}
-    honest = {
+    valid = {
         f"{kind}-{n}": pickle.dumps(table, n)
         for n in range(6)
         for kind, table in (("numbers", numbers), ("names", names))
     }
-    return honest | {
+    return valid | {
         "global": b"cos\nsystem\n(S'true'\ntR.",
         "stack global": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
         "inst": b"(S'true'\nios\nsystem\n.",

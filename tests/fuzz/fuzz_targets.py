@@ -1,15 +1,17 @@
-"""What is fuzzed: five functions from bytes to a value, or to a MnsaError, and to nothing else.
+"""The fuzzed functions: from bytes to a value or a MnsaError, and never another exception.
 
-Each puts the bytes where a stranger's file would lie, in a folder of its own, and reads it as a command would. What is
-accepted must keep its promises too: a manifest comes back from disk as it was, no path leaves its root, and so on.
+Each writes the bytes to a file in a folder of its own and reads it like a command does. It also checks what mnsa promises
+about accepted input, such as: a manifest is equal after writing and reading, and no path is outside of the root.
 Hypothesis (`test_fuzz_targets.py`) and Atheris (`run_atheris.py`) run the same functions.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
+from PIL import Image
 
 from mnsa.config import dump_config, load_config
 from mnsa.data import decode
@@ -19,98 +21,101 @@ from mnsa.data.validation.inspect import inspect_files
 from mnsa.errors import MnsaError
 
 Target = Callable[[bytes, Path], object]
+
 DATASET_TOML = 'classes = ["rust", "healthy"]\nmask_classes = ["vein"]\n'
+
 MANIFEST_CSV = "image,mask,label,split\na.png,,rust,train\nb.png,,healthy,val\n"
-FEW_PIXELS = 1 << 22  # in place of 400 million, which one bomb after the other would take minutes to fill
+
+MAX_PIXELS = 1 << 22  # instead of 400 million, which take minutes to fill for every decompression bomb
+
+MAX_MESSAGE = 20_000  # characters
 
 
-def image(data: bytes, folder: Path) -> object:
-    """The image reader: as an image, as a mask of one class and of three, and as `mnsa check` looks at it."""
+def fuzz_image(data: bytes, folder: Path) -> object:
+    """Read a file as an image, as a mask of one class and of three, and as `mnsa check` does."""
     path = folder / "leaf.png"
     path.write_bytes(data)
-    decode.MAX_PIXELS = decode.Image.MAX_IMAGE_PIXELS = FEW_PIXELS
-    seen = inspect_files(folder.resolve(), 3, ("leaf.png", "leaf.png"))
-    errors = [finding for finding in seen.findings if finding.severity == "error"]
-    assert (seen.image is None or seen.mask is None) == bool(errors), "a file is used, or named as faulty"
-    try:
-        with decode.open_image(path) as opened:
-            raw = decode.read_mask_values(opened, path)
-        assert decode.to_class_indices(raw, 1, path).max() <= 1
-    except MnsaError:
-        pass
+    decode.MAX_PIXELS = Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    inspection = inspect_files(folder.resolve(), 3, ("leaf.png", "leaf.png"))
+    errors = [finding for finding in inspection.findings if finding.severity == "error"]
+    unusable = inspection.image is None or inspection.mask is None
+    assert unusable == bool(errors), "a file is usable or has an error"
+    with suppress(MnsaError):
+        assert decode.read_mask_indices(path, 1).max() <= 1
     pixels = decode.read_pixels(path)
-    assert pixels.dtype == np.uint8, "what training gets"
-    assert pixels.shape[2] == 3, "what training gets"
-    assert seen.image is not None, "what can be read can be judged"
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
+    assert inspection.image is not None, "an image that can be read can be inspected"
     return pixels.shape
 
 
-def manifest(data: bytes, folder: Path) -> object:
-    """manifest.csv beside an honest dataset.toml."""
-    return _data_set(folder, DATASET_TOML.encode(), data)
+def fuzz_manifest(data: bytes, folder: Path) -> object:
+    """Read manifest.csv next to a valid dataset.toml."""
+    return _read_dataset(folder, DATASET_TOML.encode(), data)
 
 
-def dataset(data: bytes, folder: Path) -> object:
-    """dataset.toml beside an honest manifest.csv."""
-    return _data_set(folder, data, MANIFEST_CSV.encode())
+def fuzz_dataset(data: bytes, folder: Path) -> object:
+    """Read dataset.toml next to a valid manifest.csv."""
+    return _read_dataset(folder, data, MANIFEST_CSV.encode())
 
 
-def _data_set(folder: Path, names: bytes, rows: bytes) -> object:
-    (folder / "dataset.toml").write_bytes(names)
-    (folder / "manifest.csv").write_bytes(rows)
-    known, findings = scan_manifest(folder)
-    try:
-        read = read_manifest(folder)
-    except MnsaError:
-        assert findings, "what is refused is listed"
-        raise
-    assert not findings, "what is listed is refused"
-    root = read.root
-    for row in (*read.rows, *known.rows):
-        for name in filter(None, (row.image, row.mask)):
-            assert root in ((root / name).absolute(), *(root / name).absolute().parents), "inside by its wording"
-            assert ".." not in Path(name).parts, "inside by its wording"
-    copy = folder / "copy"
-    rmtree(copy, ignore_errors=True)
-    write_manifest(read, copy)
-    assert read_manifest(copy) == read, "a manifest survives the way to disk and back"
-    return read.digest()
-
-
-def config(data: bytes, folder: Path) -> object:
-    """A config file, as `mnsa train` reads it."""
-    path, again = folder / "config.toml", folder / "again.toml"
+def fuzz_config(data: bytes, folder: Path) -> object:
+    """Read a config file, as `mnsa train` does."""
+    path, copy = folder / "config.toml", folder / "copy.toml"
     path.write_bytes(data)
-    read = load_config(path)
-    again.write_text(dump_config(read), encoding="utf-8")
-    assert load_config(again) == read, "a config survives the way to disk and back"
-    return read
+    config = load_config(path)
+    copy.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(copy) == config, "a config is equal after writing and reading"
+    return config
 
 
-def labels(data: bytes, folder: Path) -> object:
-    """labels.pkl, as `mnsa import mganet` reads it."""
+def fuzz_labels(data: bytes, folder: Path) -> object:
+    """Read labels.pkl, as `mnsa import mganet` does."""
     path = folder / "labels.pkl"
     path.write_bytes(data)
-    table = read_pickled_labels(path)
-    assert all(type(key) in (int, str) and type(label) is int and label > 0 for key, label in table.items())
-    return table
+    labels = read_pickled_labels(path)
+    assert all(type(key) in (int, str) and type(label) is int and label > 0 for key, label in labels.items())
+    return labels
 
 
 TARGETS: Mapping[str, Target] = {
-    "image": image,
-    "manifest": manifest,
-    "dataset": dataset,
-    "config": config,
-    "labels": labels,
+    "image": fuzz_image,
+    "manifest": fuzz_manifest,
+    "dataset": fuzz_dataset,
+    "config": fuzz_config,
+    "labels": fuzz_labels,
 }
 
 
-def survives(target: Target, data: bytes, folder: Path) -> str:
-    """Run a target. Returns the refusal, or empty text for what is accepted. Raises: whatever must not happen."""
-    refusal = None
+def run_target(target: Target, data: bytes, folder: Path) -> str:
+    """Run a target. Returns: the error message, or an empty text for accepted input. Raises: any other exception."""
+    message = None
     try:
         target(data, folder)
     except MnsaError as error:
-        refusal = str(error)
-    assert refusal is None or 0 < len(refusal) < 20_000, "a refusal is a paragraph, not the file again"
-    return refusal or ""
+        message = str(error)
+    assert message is None or 0 < len(message) < MAX_MESSAGE, "an error message does not repeat the file"
+    return message or ""
+
+
+def _read_dataset(folder: Path, dataset_toml: bytes, manifest_csv: bytes) -> object:
+    (folder / "dataset.toml").write_bytes(dataset_toml)
+    (folder / "manifest.csv").write_bytes(manifest_csv)
+    scanned, findings = scan_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except MnsaError:
+        assert findings, "what read_manifest refuses is a finding"
+        raise
+    assert not findings, "read_manifest refuses every finding"
+    root = manifest.root
+    for row in (*manifest.rows, *scanned.rows):
+        for name in filter(None, (row.image, row.mask)):
+            path = (root / name).absolute()
+            assert root in (path, *path.parents), "paths stay inside the root"
+            assert ".." not in Path(name).parts, "paths stay inside the root"
+    copy = folder / "copy"
+    rmtree(copy, ignore_errors=True)
+    write_manifest(manifest, copy)
+    assert read_manifest(copy) == manifest, "a manifest is equal after writing and reading"
+    return manifest.digest()

@@ -1,74 +1,83 @@
-"""The readers of strangers' files under Hypothesis: a value or a MnsaError, never anything else, and little memory."""
+"""Hypothesis runs the fuzzed functions: every input is accepted or refused, and needs little memory."""
 
 import tracemalloc
 from pathlib import Path
 
 import pytest
 from fuzz_corpus import CORPUS
-from fuzz_targets import TARGETS, survives
+from fuzz_targets import TARGETS, run_target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mnsa.data import decode
 
-SEEDS = [(name, seed) for name, seeds in CORPUS.items() for seed in seeds]
-# The same examples in every run, on every machine: a fixed corpus.
-FIXED = settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-pytestmark = pytest.mark.filterwarnings("ignore")  # what Pillow mumbles about a broken file
+SEEDS = [(target, seed) for target, seeds in CORPUS.items() for seed in seeds]
+
+MAX_MEMORY_BYTES = 50 << 20
+
+# Deterministic: the same examples in every run and on every machine.
+DETERMINISTIC = settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns about damaged files
 
 
 @pytest.fixture(autouse=True)
-def pixel_limit(monkeypatch):
-    """Restore afterwards what the target for images lowers."""
+def restore_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore the limits that the image target changes."""
     monkeypatch.setattr(decode, "MAX_PIXELS", decode.MAX_PIXELS)
-    monkeypatch.setattr(decode.Image, "MAX_IMAGE_PIXELS", decode.Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @st.composite
-def damaged(draw: st.DrawFn, name: str) -> bytes:
-    """A file of the corpus with bytes changed, cut out, put in, or spliced with another."""
-    seeds = [seed for seed in CORPUS[name].values() if len(seed) < 5_000]
+def damaged_files(draw: st.DrawFn, target: str) -> bytes:
+    """A file of the corpus with bytes changed, removed, inserted, or copied from another file."""
+    seeds = [seed for seed in CORPUS[target].values() if len(seed) < 5_000]
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(0, len(data)))
         end = start + draw(st.integers(0, 9))
         other = draw(st.sampled_from(seeds))
-        splice = st.integers(0, len(other)).map(lambda at, other=other: other[at : at + 40])
-        data[start:end] = draw(st.binary(max_size=9) | splice)
+        offset = draw(st.integers(0, len(other)))
+        data[start:end] = draw(st.binary(max_size=9) | st.just(other[offset : offset + 40]))
     return bytes(data)
 
 
-@pytest.mark.parametrize(("name", "seed"), SEEDS)
-def test_every_file_of_the_corpus_is_read_or_refused_with_little_memory(tmp_path, name, seed):
+@pytest.mark.parametrize(("target", "seed"), SEEDS)
+def test_a_file_of_the_corpus_is_accepted_or_refused_with_little_memory(tmp_path: Path, target: str, seed: str) -> None:
     tracemalloc.start()
-    survives(TARGETS[name], CORPUS[name][seed], tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
+    run_target(TARGETS[target], CORPUS[target][seed], tmp_path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 50 << 20
+    assert peak_bytes < MAX_MEMORY_BYTES
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_honest_files_of_the_corpus_are_read(tmp_path, name):
-    first = next(iter(CORPUS[name].values()))
-    assert survives(TARGETS[name], first, tmp_path) == ""
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_first_file_of_the_corpus_is_accepted(tmp_path: Path, target: str) -> None:
+    first = next(iter(CORPUS[target].values()))
+    assert run_target(TARGETS[target], first, tmp_path) == ""
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@FIXED
+@pytest.mark.parametrize("target", TARGETS)
+@DETERMINISTIC
 @given(data=st.data())
-def test_damaged_files_are_read_or_refused(tmp_path_factory, name, data):
-    survives(TARGETS[name], data.draw(damaged(name)), folder_of(tmp_path_factory, name))
+def test_a_damaged_file_is_accepted_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, target: str, data: st.DataObject
+) -> None:
+    run_target(TARGETS[target], data.draw(damaged_files(target)), shared_folder(tmp_path_factory, target))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@FIXED
+@pytest.mark.parametrize("target", TARGETS)
+@DETERMINISTIC
 @given(content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, name, content):
-    survives(TARGETS[name], content, folder_of(tmp_path_factory, name))
+def test_any_bytes_are_accepted_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, target: str, content: bytes
+) -> None:
+    run_target(TARGETS[target], content, shared_folder(tmp_path_factory, target))
 
 
-def folder_of(factory: pytest.TempPathFactory, name: str) -> Path:
-    """One folder a target: the next example overwrites what the last one left."""
-    folder = factory.getbasetemp() / f"fuzz-{name}"
+def shared_folder(factory: pytest.TempPathFactory, target: str) -> Path:
+    """One folder per target; each example replaces the files of the last one."""
+    folder = factory.getbasetemp() / f"fuzz-{target}"
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,117 +1,119 @@
-"""Payloads in text: names that lead out, tables and settings that exhaust whoever reads them."""
+"""Payloads in text files: paths out of the root, and tables and configs that exhaust memory or time."""
 
 from collections.abc import Callable
 
-from sandbox import DATASET_TOML, Payload, Place
+from sandbox import DATASET_TOML, Command, Payload, Sandbox
 
 DEEP = "[" * 30_000 + "]" * 30_000
-SPARSE = 1 << 30  # bytes that a file claims and doesn't take on the disk
+SPARSE_BYTES = 1 << 30  # size of a file that takes no space on the disk
 
 
-def listed(cell: str, says: str, column: str = "image") -> Payload:
-    """A cell of manifest.csv that is refused by its wording alone."""
+def refused_path(cell: str, message: str, column: str = "image") -> Payload:
+    """A path in manifest.csv that is refused before the file is looked for."""
 
-    def lay(place: Place) -> list[object]:
-        quoted = '"' + cell.format(elsewhere=place.elsewhere).replace('"', '""') + '"'
-        data = place.rows(f"{quoted}," if column == "image" else f"a.png,{quoted}")
-        return ["split", data, "--val-fraction", 0.2, "--out", place.out]
+    def prepare(sandbox: Sandbox) -> Command:
+        quoted = '"' + cell.format(outside=sandbox.outside).replace('"', '""') + '"'
+        data = sandbox.write_dataset(f"{quoted}," if column == "image" else f"a.png,{quoted}")
+        return ["split", data, "--val-fraction", 0.2, "--out", sandbox.out]
 
-    return Payload(f"{column} {cell[:30]!a}", lay, says)
-
-
-def looked_for(cell: str, says: str) -> Payload:
-    """A cell whose wording is harmless: it names a file that isn't there."""
-    return Payload(f"check {cell[:30]!a}", lambda place: ["check", place.rows(f'"{cell}",')], says)
+    return Payload(f"{column} {cell[:30]!a}", prepare, message)
 
 
-def linked(name: str, target: str, row: str, says: str) -> Payload:
-    """A link, or a pipe, among the pictures."""
-
-    def lay(place: Place) -> list[object]:
-        place.leads_to(name, target)
-        return ["check", place.rows(row)]
-
-    return Payload(f"{name} -> {target}", lay, says)
+def missing_path(cell: str, message: str) -> Payload:
+    """A path in manifest.csv that is allowed and names no existing file."""
+    return Payload(f"check {cell[:30]!a}", lambda sandbox: ["check", sandbox.write_dataset(f'"{cell}",')], message)
 
 
-def instead(name: str, target: str, says: str) -> Payload:
-    """A link, a pipe or a file of no end in the place of one of the two text files."""
+def link(name: str, target: str, row: str, message: str) -> Payload:
+    """A link or a pipe in place of an image."""
 
-    def lay(place: Place) -> list[object]:
-        place.rows("a.png")
+    def prepare(sandbox: Sandbox) -> Command:
+        sandbox.write_link(name, target)
+        return ["check", sandbox.write_dataset(row)]
+
+    return Payload(f"{name} -> {target}", prepare, message)
+
+
+def text_file_replaced(name: str, target: str, message: str) -> Payload:
+    """A link, a pipe or a huge file in place of manifest.csv or dataset.toml."""
+
+    def prepare(sandbox: Sandbox) -> Command:
+        sandbox.write_dataset("a.png")
         if target == "sparse":
-            with (place.home / name).open("r+b") as file:
-                file.truncate(SPARSE)
+            with (sandbox.inputs / name).open("r+b") as file:
+                file.truncate(SPARSE_BYTES)
         else:
-            place.leads_to(name, target)
-        return ["split", place.home, "--val-fraction", 0.2, "--out", place.out]
+            sandbox.write_link(name, target)
+        return ["split", sandbox.inputs, "--val-fraction", 0.2, "--out", sandbox.out]
 
-    return Payload(f"{name} is {target}", lay, says)
-
-
-def described(name: str, text: str, says: str) -> Payload:
-    """A dataset.toml."""
-
-    def lay(place: Place) -> list[object]:
-        return ["split", place.rows("a.png", names=text), "--val-fraction", 0.2, "--out", place.out]
-
-    return Payload(f"dataset.toml: {name}", lay, says)
+    return Payload(f"{name} is {target}", prepare, message)
 
 
-def tabled(name: str, text: str, says: str) -> Payload:
-    """A manifest.csv as a whole."""
+def dataset_toml(name: str, text: str, message: str) -> Payload:
+    """A dataset.toml with this text."""
 
-    def lay(place: Place) -> list[object]:
-        place.rows()
-        place.file("manifest.csv", text)
-        return ["split", place.home, "--val-fraction", 0.2, "--out", place.out]
+    def prepare(sandbox: Sandbox) -> Command:
+        return ["split", sandbox.write_dataset("a.png", toml=text), "--val-fraction", 0.2, "--out", sandbox.out]
 
-    return Payload(f"manifest.csv: {name}", lay, says)
+    return Payload(f"dataset.toml: {name}", prepare, message)
 
 
-def imported(kind: str, name: str, content: str, says: str) -> Payload:
-    """A table for `import csv`, or a list for `import ufg`."""
+def manifest_csv(name: str, text: str, message: str) -> Payload:
+    """A manifest.csv with this text."""
 
-    def lay(place: Place) -> list[object]:
-        place.picture("images/a.png")
-        text = content.format(elsewhere=place.elsewhere)
+    def prepare(sandbox: Sandbox) -> Command:
+        sandbox.write_dataset()
+        sandbox.write_file("manifest.csv", text)
+        return ["split", sandbox.inputs, "--val-fraction", 0.2, "--out", sandbox.out]
+
+    return Payload(f"manifest.csv: {name}", prepare, message)
+
+
+def import_table(kind: str, name: str, content: str, message: str) -> Payload:
+    """A table for `import csv`, or a list file for `import ufg`."""
+
+    def prepare(sandbox: Sandbox) -> Command:
+        sandbox.write_image("images/a.png")
+        text = content.format(outside=sandbox.outside)
         if kind == "csv":
             return [
                 "import",
                 "csv",
-                place.file("table.csv", f"image,mask\n{text}\n"),
+                sandbox.write_file("table.csv", f"image,mask\n{text}\n"),
                 "--mask",
                 "mask",
                 "--out",
-                place.out,
+                sandbox.out,
             ]
-        place.file("anno/test.txt", "")
-        place.file("anno/train.txt", text)
-        return ["import", "ufg", place.home, "--out", place.out]
+        sandbox.write_file("anno/test.txt", "")
+        sandbox.write_file("anno/train.txt", text)
+        return ["import", "ufg", sandbox.inputs, "--out", sandbox.out]
 
-    return Payload(f"{kind}: {name}", lay, says)
-
-
-def list_is(kind: str, target: str, says: str) -> Payload:
-    """A pipe or a device in the place of a table or a list."""
-
-    def lay(place: Place) -> list[object]:
-        (place.home / "images").mkdir()
-        path = place.leads_to("table.csv" if kind == "csv" else "anno/train.txt", target)
-        return ["import", kind, path if kind == "csv" else place.home, "--out", place.out]
-
-    return Payload(f"{kind}: {target}", lay, says)
+    return Payload(f"{kind}: {name}", prepare, message)
 
 
-def config(name: str, text: str, says: str, more: Callable[[Place], object] = lambda place: None) -> Payload:
+def table_replaced(kind: str, target: str, message: str) -> Payload:
+    """A pipe or a device in place of a table or a list file."""
+
+    def prepare(sandbox: Sandbox) -> Command:
+        (sandbox.inputs / "images").mkdir()
+        path = sandbox.write_link("table.csv" if kind == "csv" else "anno/train.txt", target)
+        return ["import", kind, path if kind == "csv" else sandbox.inputs, "--out", sandbox.out]
+
+    return Payload(f"{kind}: {target}", prepare, message)
+
+
+def config(
+    name: str, text: str, message: str, prepare_more: Callable[[Sandbox], object] = lambda sandbox: None
+) -> Payload:
     """A config for `mnsa train`."""
 
-    def lay(place: Place) -> list[object]:
-        more(place)
-        path = place.file("config.toml", text.format(elsewhere=place.elsewhere) if "{elsewhere}" in text else text)
-        return ["train", path, "--data", place.fixture("dataset"), "--out", place.out]
+    def prepare(sandbox: Sandbox) -> Command:
+        prepare_more(sandbox)
+        path = sandbox.write_file("config.toml", text.format(outside=sandbox.outside) if "{outside}" in text else text)
+        return ["train", path, "--data", sandbox.fixture("dataset"), "--out", sandbox.out]
 
-    return Payload(f"config: {name}", lay, says)
+    return Payload(f"config: {name}", prepare, message)
 
 
 INSIDE = "expected a path inside the root"
@@ -119,67 +121,71 @@ NO_FILE = "it is no regular file, but a folder, a pipe or a device"
 STAGE = '[[stages]]\nname="a"\ntasks=["classification"]\ntrainable=["class_head"]\nepochs=1\nbatch_size=2\nlr=0.1\n'
 NET = '[model]\nbackbone="{}"\npretrained="{}"\n'
 PAYLOADS = (
-    listed("../elsewhere/secret.png", INSIDE),
-    listed("a/../../elsewhere/secret.png", INSIDE),
-    listed("..", INSIDE),
-    listed("{elsewhere}/secret.png", INSIDE),
-    listed("//server/share/leaf.png", INSIDE),
-    listed(r"\\server\share\leaf.png", INSIDE),
-    listed(r"..\elsewhere\secret.png", INSIDE),
-    listed(r"C:\secret.png", INSIDE),
-    listed("C:/secret.png", INSIDE),
-    listed("c:secret.png", INSIDE),
-    listed("a.png\0.txt", INSIDE),
-    listed("\x1b]0;a\x07.png", INSIDE),
-    listed("a\nb.png", INSIDE),
-    listed("\uff0e\uff0e/elsewhere/secret.png", INSIDE),  # full-width dots: NFKC makes them ..
-    listed("\u2025/elsewhere/secret.png", INSIDE),  # a two-dot leader likewise
-    listed("..\uff0felsewhere\uff0fsecret.png", INSIDE),  # full-width slashes
-    listed("", "image is empty"),
-    listed("../elsewhere/secret.png", INSIDE, column="mask"),
-    listed("{elsewhere}/secret.png", INSIDE, column="mask"),
-    looked_for("%2e%2e/elsewhere/secret.png", "does not exist"),
-    looked_for("~/secret.png", "does not exist"),
-    looked_for("$HOME/secret.png", "does not exist"),
-    looked_for("$(touch ran).png", "does not exist"),
-    looked_for("file:///etc/hostname", "does not exist"),
-    looked_for("x/" * 2000 + "a.png", "a.png"),
-    listed("x/" * 30_000 + "a.png", INSIDE),
-    looked_for("x" * 300 + ".png", "xxx"),
-    looked_for(".", "is not an image, but a folder"),
-    linked("a.png", "{elsewhere}/secret.png", "a.png,", "outside the data set's root"),
-    linked("a", "{elsewhere}", "a/secret.png,", "outside the data set's root"),
-    linked("b.png", "../elsewhere/secret.png", "a.png,b.png", "outside the data set's root"),
-    linked("a.png", "/dev/zero", "a.png,", "outside the data set's root"),
-    linked("a.png", "a.png", "a.png,", "is a broken link"),
-    linked("a.png", "pipe", "a.png,", "is not an image, but a folder or a device"),
-    *(instead(name, target, NO_FILE) for name in ("manifest.csv", "dataset.toml") for target in ("pipe", "/dev/zero")),
-    *(instead(name, "sparse", "1,073,741,824 bytes") for name in ("manifest.csv", "dataset.toml")),
-    tabled("500 columns", ",".join(f"c{n}" for n in range(500)) + "\n", "500 columns"),
-    tabled("an endless cell", "image\n" + "x" * 200_000, "field larger than field limit"),
-    tabled("no text", "image\n\0\n", INSIDE),
-    described("depth", f"classes = {DEEP}", "nested more than 20 levels"),
-    described("a long key", "a" + ".a" * 30_000 + " = 1", "more than 1000 dots"),
-    described("many digits", f"name = {'9' * 5000}", "can't be read as TOML"),
-    described("a NUL in the root", f'{DATASET_TOML}root = "a\\u0000"', "root"),
-    described("code for a name", "classes = [__import__('os')]", "can't be read as TOML"),
-    imported("csv", "..", "../elsewhere/secret.png,", INSIDE),
-    imported("csv", "absolute", "{elsewhere}/secret.png,", INSIDE),
-    imported("csv", "a mask elsewhere", "images/a.png,../elsewhere/secret.png", INSIDE),
-    imported("csv", "a drive", "C:/a.png,", INSIDE),
-    imported("ufg", "..", "../../elsewhere/secret.png 1", INSIDE),
-    imported("ufg", "absolute", "{elsewhere}/secret.png 1", INSIDE),
-    imported("ufg", "code for a label", "a.png __import__('os').mkdir('ran')", "expected `<file> <label>`"),
-    imported("ufg", "an endless label", "a.png " + "9" * 100_000, "expected `<file> <label>`"),
-    *(list_is(kind, target, NO_FILE) for kind in ("csv", "ufg") for target in ("pipe", "/dev/zero")),
+    refused_path("../outside/secret.png", INSIDE),
+    refused_path("a/../../outside/secret.png", INSIDE),
+    refused_path("..", INSIDE),
+    refused_path("{outside}/secret.png", INSIDE),
+    refused_path("//server/share/leaf.png", INSIDE),
+    refused_path(r"\\server\share\leaf.png", INSIDE),
+    refused_path(r"..\outside\secret.png", INSIDE),
+    refused_path(r"C:\secret.png", INSIDE),
+    refused_path("C:/secret.png", INSIDE),
+    refused_path("c:secret.png", INSIDE),
+    refused_path("a.png\0.txt", INSIDE),
+    refused_path("\x1b]0;a\x07.png", INSIDE),
+    refused_path("a\nb.png", INSIDE),
+    refused_path("\uff0e\uff0e/outside/secret.png", INSIDE),  # full-width dots: NFKC makes them ..
+    refused_path("\u2025/outside/secret.png", INSIDE),  # a two-dot leader likewise
+    refused_path("..\uff0foutside\uff0fsecret.png", INSIDE),  # full-width slashes
+    refused_path("", "image is empty"),
+    refused_path("../outside/secret.png", INSIDE, column="mask"),
+    refused_path("{outside}/secret.png", INSIDE, column="mask"),
+    missing_path("%2e%2e/outside/secret.png", "does not exist"),
+    missing_path("~/secret.png", "does not exist"),
+    missing_path("$HOME/secret.png", "does not exist"),
+    missing_path("$(touch ran).png", "does not exist"),
+    missing_path("file:///etc/hostname", "does not exist"),
+    missing_path("x/" * 2000 + "a.png", "a.png"),
+    refused_path("x/" * 30_000 + "a.png", INSIDE),
+    missing_path("x" * 300 + ".png", "xxx"),
+    missing_path(".", "is not an image, but a folder"),
+    link("a.png", "{outside}/secret.png", "a.png,", "outside the data set's root"),
+    link("a", "{outside}", "a/secret.png,", "outside the data set's root"),
+    link("b.png", "../outside/secret.png", "a.png,b.png", "outside the data set's root"),
+    link("a.png", "/dev/zero", "a.png,", "outside the data set's root"),
+    link("a.png", "a.png", "a.png,", "is a broken link"),
+    link("a.png", "pipe", "a.png,", "is not an image, but a folder or a device"),
+    *(
+        text_file_replaced(name, target, NO_FILE)
+        for name in ("manifest.csv", "dataset.toml")
+        for target in ("pipe", "/dev/zero")
+    ),
+    *(text_file_replaced(name, "sparse", "1,073,741,824 bytes") for name in ("manifest.csv", "dataset.toml")),
+    manifest_csv("500 columns", ",".join(f"c{n}" for n in range(500)) + "\n", "500 columns"),
+    manifest_csv("a very long cell", "image\n" + "x" * 200_000, "field larger than field limit"),
+    manifest_csv("a NUL in a path", "image\n\0\n", INSIDE),
+    dataset_toml("depth", f"classes = {DEEP}", "nested more than 20 levels"),
+    dataset_toml("a long key", "a" + ".a" * 30_000 + " = 1", "more than 1000 dots"),
+    dataset_toml("many digits", f"name = {'9' * 5000}", "can't be read as TOML"),
+    dataset_toml("a NUL in the root", f'{DATASET_TOML}root = "a\\u0000"', "root"),
+    dataset_toml("code for a name", "classes = [__import__('os')]", "can't be read as TOML"),
+    import_table("csv", "..", "../outside/secret.png,", INSIDE),
+    import_table("csv", "absolute", "{outside}/secret.png,", INSIDE),
+    import_table("csv", "a mask outside", "images/a.png,../outside/secret.png", INSIDE),
+    import_table("csv", "a drive", "C:/a.png,", INSIDE),
+    import_table("ufg", "..", "../../outside/secret.png 1", INSIDE),
+    import_table("ufg", "absolute", "{outside}/secret.png 1", INSIDE),
+    import_table("ufg", "code for a label", "a.png __import__('os').mkdir('ran')", "expected `<file> <label>`"),
+    import_table("ufg", "a very long label", "a.png " + "9" * 100_000, "expected `<file> <label>`"),
+    *(table_replaced(kind, target, NO_FILE) for kind in ("csv", "ufg") for target in ("pipe", "/dev/zero")),
     config("depth", f"model = {DEEP}\n{STAGE}", "nested more than 20 levels"),
     config("a long key", "a" + ".a" * 30_000 + " = 1", "more than 1000 dots"),
     config("many digits", f"{STAGE}[train]\nseed = {'9' * 5000}", "can't be read as TOML"),
     config("a base with a NUL", f'base = "a\\u0000"\n{STAGE}', "base is"),
-    config("a base that never ends", f'base = "/dev/zero"\n{STAGE}', NO_FILE),
-    config("a base that waits", f'base = "pipe"\n{STAGE}', NO_FILE, lambda place: place.leads_to("pipe", "pipe")),
-    config("itself as base", f'base = "config.toml"\n{STAGE}', "form a circle"),
-    config("a model of the hub", NET.format("hf-hub:stranger/net", "none") + STAGE, "timm has no model"),
+    config("a device as base", f'base = "/dev/zero"\n{STAGE}', NO_FILE),
+    config("a pipe as base", f'base = "pipe"\n{STAGE}', NO_FILE, lambda sandbox: sandbox.write_link("pipe", "pipe")),
+    config("its own base", f'base = "config.toml"\n{STAGE}', "form a circle"),
+    config("a model of the hub", NET.format("hf-hub:unknown/net", "none") + STAGE, "timm has no model"),
     config("a model in a folder", NET.format("local-dir:/tmp", "none") + STAGE, "timm has no model"),
     config("a model with a path", NET.format("resnet18.a/../../b", "none") + STAGE, "can't be a backbone"),
 )
