@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/mnsa synth --cultivars 12 --per-cultivar 20 --size 256 --seed 1 demo/leaves
 	$(BIN)/mnsa train configs/demo.toml --data demo/leaves --out demo/run
 	$(BIN)/mnsa evaluate demo/run --split test
-	$(BIN)/mnsa predict demo/run 'demo/leaves/images/*_001[6-9].jpg' --out demo/answers  # the test images
+	$(BIN)/mnsa predict demo/run 'demo/leaves/images/*_001[6-9].jpg' --out demo/predictions  # the test images
 
 test: test-fast
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile

@@ -1,6 +1,6 @@
-"""Take the picture of the page for the docs: `python docs/serve_picture.py ADDRESS docs/serve.jpg IMAGES...`.
+"""Take the screenshot of the page for the docs: `python docs/images/serve_screenshot.py ADDRESS docs/images/serve.jpg IMAGES...`.
 
-The first image is the one that is shown. Needs a running `mnsa serve`, playwright and Debian's chromium.
+The first image is shown. Needs a running `mnsa serve`, playwright and Debian's chromium.
 """
 
 import io
@@ -11,14 +11,14 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+CHROMIUM_FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 SYNTH_MM = 110.0  # what an image of `mnsa synth` shows from side to side
 
 
 def main(address: str, out: str, *images: str) -> None:
-    """Let the page answer for the images and save what it shows."""
+    """Predict the images on the page, and save a screenshot."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 930})
         page.goto(address)
         page.wait_for_selector("#version:has-text('mnsa')")

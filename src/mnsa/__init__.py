@@ -22,10 +22,11 @@ if TYPE_CHECKING:
         write_report,
     )
     from mnsa.data.manifest import Manifest, read_manifest
+    from mnsa.inference.prediction import NamedPrediction
     from mnsa.inference.predictor import Predictor, load
+    from mnsa.metrics.scores import Evaluation
     from mnsa.model.network import Network, build_network
     from mnsa.run_folder import RunFolder
-    from mnsa.structures import Prediction
     from mnsa.traits import TraitMeasurer, find_roles
     from mnsa.visualize.overlay import draw_overlay
 
@@ -44,10 +45,11 @@ _MODULES = {
         "write_report",
     ),
     "mnsa.data.manifest": ("Manifest", "read_manifest"),
+    "mnsa.inference.prediction": ("NamedPrediction",),
     "mnsa.inference.predictor": ("Predictor", "load"),
+    "mnsa.metrics.scores": ("Evaluation",),
     "mnsa.model.network": ("Network", "build_network"),
     "mnsa.run_folder": ("RunFolder",),
-    "mnsa.structures": ("Prediction",),
     "mnsa.traits": ("TraitMeasurer", "find_roles"),
     "mnsa.visualize.overlay": ("draw_overlay",),
 }
@@ -57,11 +59,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Evaluation",
     "Manifest",
     "MnsaError",
     "ModelError",
+    "NamedPrediction",
     "Network",
-    "Prediction",
     "Predictor",
     "RunError",
     "RunFolder",
