@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mnsa.data.decode import require_min_size
 from mnsa.errors import DataError
-from mnsa.inference.image_input import ImageInput, image_name, require_min_size, to_image_tensor
+from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
 

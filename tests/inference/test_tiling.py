@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.inference import tiling
 from mnsa.inference.tiling import (
     MIN_TILES,
     RowBlender,
@@ -24,22 +23,8 @@ from mnsa.inference.tiling import (
     predict_tiles,
 )
 from mnsa.inference.tta import View, build_views
-from mnsa.model.heads import ClassHead, mask_from_logits
+from mnsa.model.heads import ClassHead
 from mnsa.structures import NetworkOutputs
-
-
-@pytest.mark.parametrize("size", [(97, 130), (400, 31), (20, 20), (64, 48), (1, 1)])
-@pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("strip_px", [1, 1_000, 2**22])
-def test_a_mask_resized_in_strips_equals_the_mask_resized_at_once(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], classes: int, strip_px: int
-) -> None:
-    monkeypatch.setattr(tiling, "_STRIP_PX", strip_px)
-    # In float64 no pixel is so near to the border between two classes that rounding decides.
-    logits = torch.randn(classes, 64, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    expected = mask_from_logits(F.interpolate(logits[None], size, mode="bilinear"))[0]
-    assert torch.equal(tiling.resize_to_mask(logits, size), expected)
-
 
 AXIS = TileAxis(tile=128, overlap=32)
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from mnsa.model import heads
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, SpatialAttention, mask_from_logits
 
 
@@ -87,3 +89,16 @@ def test_a_single_mask_class_is_decided_by_the_sign() -> None:
 def test_several_mask_classes_are_decided_by_the_largest_logit() -> None:
     logits = torch.tensor([[3.0, 0.0], [1.0, 1.0], [2.0, 5.0]]).view(1, 3, 1, 2)
     assert mask_from_logits(logits).tolist() == [[[0, 2]]]
+
+
+@pytest.mark.parametrize("size", [(97, 130), (400, 31), (20, 20), (64, 48), (1, 1)])
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("strip_px", [1, 1_000, 2**22])
+def test_a_mask_resized_in_strips_equals_the_mask_resized_at_once(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], classes: int, strip_px: int
+) -> None:
+    monkeypatch.setattr(heads, "_STRIP_PX", strip_px)
+    # In float64 no pixel is so near to the border between two classes that rounding decides.
+    logits = torch.randn(classes, 64, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = mask_from_logits(F.interpolate(logits[None], size, mode="bilinear"))[0]
+    assert torch.equal(heads.resize_to_mask(logits, size), expected)

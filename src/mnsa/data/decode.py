@@ -27,6 +27,8 @@ MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a
 
 DEFAULT_FIX = "Restore the file, or remove its row"
 
+MIN_SIDE_PX = 16  # a smaller image shows nothing
+
 _BAND_ROWS = 1024  # large images are copied in bands, because a second copy of a whole scan takes 1.2 GB
 
 # Maps each 16-bit gray value to its 8-bit value, rounded.
@@ -241,3 +243,14 @@ def _to_uint8(gray: np.ndarray) -> np.ndarray:
     for top in range(0, len(gray), _BAND_ROWS):
         scaled[top : top + _BAND_ROWS] = _UINT8_OF_UINT16[gray[top : top + _BAND_ROWS]]
     return scaled
+
+
+def require_min_size(image: Tensor, name: str) -> tuple[int, int]:
+    """Return the (H, W) of an image (3, H, W). Raises: DataError when a side has less than MIN_SIDE_PX pixels."""
+    height, width = image.shape[-2:]
+    if min(height, width) < MIN_SIDE_PX:
+        raise DataError(
+            f"{name or 'The image'} has {width} x {height} pixels; at least {MIN_SIDE_PX} a side are needed. "
+            "Give the photo at its own size."
+        )
+    return height, width

@@ -16,8 +16,6 @@ from mnsa.errors import DataError
 
 ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 
-MIN_SIDE_PX = 16  # a smaller image shows nothing
-
 
 def to_image_tensor(image: ImageInput) -> Tensor:
     """Convert an image to a tensor uint8 (3, H, W), RGB, on the CPU.
@@ -47,17 +45,6 @@ def image_name(image: ImageInput) -> str:
     if isinstance(image, str | Path):
         return str(image)
     return str(getattr(image, "filename", "") or "")
-
-
-def require_min_size(image: Tensor, name: str) -> tuple[int, int]:
-    """Return the (H, W) of an image (3, H, W). Raises: DataError when a side has less than MIN_SIDE_PX pixels."""
-    height, width = image.shape[-2:]
-    if min(height, width) < MIN_SIDE_PX:
-        raise DataError(
-            f"{name or 'The image'} has {width} x {height} pixels; at least {MIN_SIDE_PX} a side are needed. "
-            "Give the photo at its own size."
-        )
-    return height, width
 
 
 def _to_tensor(pixels: np.ndarray) -> Tensor:

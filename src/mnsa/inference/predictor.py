@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mnsa.data.decode import read_image, require_min_size
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision
@@ -20,7 +21,7 @@ from mnsa.hub.download import find_model_folder
 from mnsa.hub.save import push_model, save_model
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.inference.grad_cam import grad_cam, require_explainable
-from mnsa.inference.image_input import ImageInput, image_name, require_min_size, to_image_tensor
+from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.prediction_table import PredictionTable, predicted_class
 from mnsa.inference.tiling import (
@@ -31,9 +32,9 @@ from mnsa.inference.tiling import (
     logits_forward,
     pooling_forward,
     predict_tiles,
-    resize_to_mask,
 )
 from mnsa.inference.tta import View, average_class_probs, build_views, predict_views
+from mnsa.model.heads import resize_to_mask
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
 from mnsa.model_folder import load_network
@@ -223,10 +224,10 @@ class Predictor:
         return next(self.network.parameters()).device
 
     def _predict_input(self, image: ImageInput) -> NamedPrediction:
+        if isinstance(image, str | Path):  # a notebook reads the file again when it shows the prediction
+            return self.predict_image(read_image(Path(image)), str(image))
         pixels = to_image_tensor(image)
         prediction = self.predict_image(pixels, image_name(image))
-        if isinstance(image, str | Path):
-            return prediction  # a notebook reads the file again when it shows the prediction
         return replace(prediction, image=pixels.permute(1, 2, 0).numpy())
 
     def _predict_tiled(self, image: Tensor, path: str) -> NamedPrediction:

@@ -1,4 +1,4 @@
-"""Large images: cut into overlapping tiles, predict each tile, blend the results; resize masks strip by strip.
+"""Large images: cut into overlapping tiles, predict each tile, blend the results.
 
 Memory is needed for the image, its mask and one row of tiles.
 H, W image size; h, w size of a tile or of the network's output, in pixels; M mask classes; V views;
@@ -24,7 +24,6 @@ from mnsa.inference.tta import (
     collect_views,
     mask_probs_to_classes,
 )
-from mnsa.model.heads import mask_from_logits
 from mnsa.model.network import Network
 from mnsa.structures import NetworkOutputs
 
@@ -33,8 +32,6 @@ GRID_PX = CELL_PX  # tiles start at multiples of it, so the deepest cells of a t
 MAX_TILE_PX = 1024  # a tile's side, unless training inputs are larger
 
 MIN_TILES = 4  # an image with more pixels than this many tiles is cut into tiles
-
-_STRIP_PX = 2**22  # pixels of a strip: the logits of a whole scan would need hundreds of megabytes per mask class
 
 Engine = Callable[[Tensor], NetworkOutputs]
 
@@ -250,35 +247,6 @@ def average_over_cells(weights: Tensor, cells: tuple[int, int]) -> Tensor:
     height, width = weights.shape[-2:]
     below, right = -height % GRID_PX, -width % GRID_PX
     return F.adaptive_avg_pool2d(F.pad(weights, (0, right, 0, below), mode="replicate"), cells)
-
-
-def resize_to_mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize logits (M, h, w) to (H, W), bilinearly, and take the classes: uint8 (H, W), on the CPU.
-
-    The result equals that of resizing all at once; it is computed strip by strip to need less memory.
-    """
-    if mask_logits.shape[-2:] == size:
-        return mask_from_logits(mask_logits[None])[0].cpu()
-    height, width = size
-    mask = torch.empty(size, dtype=torch.uint8)
-    step = max(1, _STRIP_PX // width)
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        mask[rows] = mask_from_logits(_resize_rows(mask_logits, size, rows)[None])[0].cpu()
-    return mask
-
-
-def _resize_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
-    """Compute some rows of maps (M, h, w) resized to `size`: (M, rows, W)."""
-    ratio = maps.shape[-2] / size[0]
-    positions = ((torch.arange(rows.start, rows.stop, dtype=torch.float64) + 0.5) * ratio - 0.5).clamp(0)
-    upper = positions.long().clamp(max=maps.shape[-2] - 1)
-    lower = (upper + 1).clamp(max=maps.shape[-2] - 1)
-    weight = (positions - upper).to(maps)[:, None]
-    first = int(upper[0])
-    needed = maps[:, first : int(lower[-1]) + 1]
-    wide = F.interpolate(needed[None], (needed.shape[-2], size[1]), mode="bilinear")[0]
-    return wide[:, (upper - first).to(maps.device)] * (1 - weight) + wide[:, (lower - first).to(maps.device)] * weight
 
 
 def _round_up_to_grid(length_px: int) -> int:

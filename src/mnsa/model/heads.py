@@ -1,4 +1,4 @@
-"""Spatial attention, the class head and the mask heads.
+"""Spatial attention, the class head, the mask heads, and masks from their logits.
 
 B batch; C channels; K classes; M mask classes; O_1 channels of the decoder's first level; h, w size of the deepest level;
 H, W image size in pixels.
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from mnsa.model.decoder import ConvBlock
 from mnsa.model.enhancer import mean_and_max
 from mnsa.model.ops.concat_conv import ConcatConv2d
+
+_STRIP_PX = 2**22  # pixels of a strip: the logits of a whole scan would need hundreds of megabytes per mask class
 
 AttentionKind = Literal["none", "mean", "mean_max"]
 
@@ -102,3 +104,32 @@ def mask_from_logits(mask_logits: Tensor) -> Tensor:
     if mask_logits.shape[1] == 1:
         return (mask_logits[:, 0] > 0).to(torch.uint8)
     return mask_logits.argmax(dim=1).to(torch.uint8)
+
+
+def resize_to_mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize logits (M, h, w) to (H, W), bilinearly, and take the classes: uint8 (H, W), on the CPU.
+
+    The result equals that of resizing all at once; it is computed strip by strip to need less memory.
+    """
+    if mask_logits.shape[-2:] == size:
+        return mask_from_logits(mask_logits[None])[0].cpu()
+    height, width = size
+    mask = torch.empty(size, dtype=torch.uint8)
+    step = max(1, _STRIP_PX // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        mask[rows] = mask_from_logits(_resize_rows(mask_logits, size, rows)[None])[0].cpu()
+    return mask
+
+
+def _resize_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
+    """Compute some rows of maps (M, h, w) resized to `size`: (M, rows, W)."""
+    ratio = maps.shape[-2] / size[0]
+    positions = ((torch.arange(rows.start, rows.stop, dtype=torch.float64) + 0.5) * ratio - 0.5).clamp(0)
+    upper = positions.long().clamp(max=maps.shape[-2] - 1)
+    lower = (upper + 1).clamp(max=maps.shape[-2] - 1)
+    weight = (positions - upper).to(maps)[:, None]
+    first = int(upper[0])
+    needed = maps[:, first : int(lower[-1]) + 1]
+    wide = F.interpolate(needed[None], (needed.shape[-2], size[1]), mode="bilinear")[0]
+    return wide[:, (upper - first).to(maps.device)] * (1 - weight) + wide[:, (lower - first).to(maps.device)] * weight
