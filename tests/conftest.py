@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mnsa.cli import main
 from mnsa.config import Config, dump_config, parse_config
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # The tests' tensors are tiny: a second thread would mostly wait, also in the processes that tests start.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine may need any time for an example, so there is no limit.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 BOTH = ("classification", "segmentation")
 ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")

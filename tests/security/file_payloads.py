@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from sandbox import Command, Payload, Sandbox
 
-from archives import FOUR, packed, photo, special, with_header
+from archives import FOUR_IMAGES, encode_photo, patch_directory, special_member, write_zip
 from hostile_pickles import ARMED, Calling
 
 
@@ -117,23 +117,25 @@ def zip_file(name: str, write: Callable[[Sandbox], object], message: str, *optio
 
 def zip_member(name: str, message: str, content: bytes | None = None) -> Payload:
     """A zip file of valid members and one more."""
-    more = {name: photo() if content is None else content}
-    return zip_file(f"{name[:30]!a}", lambda sandbox: packed(sandbox.inputs / "leaves.zip", {**FOUR, **more}), message)
+    more = {name: encode_photo() if content is None else content}
+    return zip_file(
+        f"{name[:30]!a}", lambda sandbox: write_zip(sandbox.inputs / "leaves.zip", {**FOUR_IMAGES, **more}), message
+    )
 
 
 def zip_special_member(kind: int) -> Payload:
     """A zip file with a member that is a link, a pipe or a device. kind: a file type of `stat`."""
 
     def write(sandbox: Sandbox) -> None:
-        with zipfile.ZipFile(packed(sandbox.inputs / "leaves.zip", FOUR), "a") as opened:
-            opened.writestr(special("a/5.png", kind | 0o777), str(sandbox.outside / "secret.png"))
+        with zipfile.ZipFile(write_zip(sandbox.inputs / "leaves.zip", FOUR_IMAGES), "a") as opened:
+            opened.writestr(special_member("a/5.png", kind | 0o777), str(sandbox.outside / "secret.png"))
 
     return zip_file(f"a member of kind {kind:o}", write, "is a link or a device")
 
 
 def write_zip_with_many_members(sandbox: Sandbox) -> None:
     """Write a zip directory with 300,000 entries for the same member, and a header that says 1."""
-    path = packed(sandbox.inputs / "leaves.zip", {"a.png": b"x"})
+    path = write_zip(sandbox.inputs / "leaves.zip", {"a.png": b"x"})
     content = path.read_bytes()
     start, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
     directory = content[start:end] * 300_000
@@ -221,7 +223,7 @@ PAYLOADS = (
     zip_special_member(stat.S_IFCHR),
     zip_file(
         "larger than the limit",
-        lambda sandbox: packed(
+        lambda sandbox: write_zip(
             sandbox.inputs / "leaves.zip", {f"a/{n}.png": np.random.default_rng(n).bytes(600_000) for n in range(2)}
         ),
         "would become",
@@ -230,7 +232,7 @@ PAYLOADS = (
     ),
     zip_file(
         "more members than the limit",
-        lambda sandbox: packed(sandbox.inputs / "leaves.zip", FOUR),
+        lambda sandbox: write_zip(sandbox.inputs / "leaves.zip", FOUR_IMAGES),
         "too many members",
         "--max-files",
         3,
@@ -238,12 +240,12 @@ PAYLOADS = (
     zip_file("300,000 members in a small file", write_zip_with_many_members, "too many members"),
     zip_file(
         "overlapping members",
-        lambda sandbox: with_header(packed(sandbox.inputs / "leaves.zip", FOUR), 42, 0),
+        lambda sandbox: patch_directory(write_zip(sandbox.inputs / "leaves.zip", FOUR_IMAGES), 42, 0),
         "can't be unpacked",
     ),
     zip_file(
         "an archive in an archive",
-        lambda sandbox: packed(sandbox.inputs / "leaves.zip", {"a/b.zip": b"PK"}),
+        lambda sandbox: write_zip(sandbox.inputs / "leaves.zip", {"a/b.zip": b"PK"}),
         "holds no images",
     ),
     zip_file("a pipe", lambda sandbox: sandbox.write_link("leaves.zip", "pipe"), "it is no regular file"),

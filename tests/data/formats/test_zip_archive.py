@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from archives import FOUR, mask, named, packed, photo, special, with_header
+from archives import FOUR_IMAGES, encode_mask, encode_photo, make_members, patch_directory, special_member, write_zip
 from mnsa.data.formats.zip_archive import ZipLimits, import_zip
 from mnsa.data.manifest import read_manifest
 from mnsa.data.validation.validate import find_errors
@@ -17,25 +17,25 @@ from mnsa.errors import DataError
 
 
 def test_class_folders_become_a_data_set(tmp_path: Path) -> None:
-    manifest = import_zip(packed(tmp_path / "leaves.zip", FOUR), tmp_path / "set")
+    manifest = import_zip(write_zip(tmp_path / "leaves.zip", FOUR_IMAGES), tmp_path / "set")
     assert manifest == read_manifest(tmp_path / "set")
     assert (manifest.name, manifest.root, manifest.classes) == ("set", (tmp_path / "set").resolve(), ("a", "b"))
-    assert {row.image: row.label for row in manifest.rows} == {name: name[0] for name in FOUR}
+    assert {row.image: row.label for row in manifest.rows} == {name: name[0] for name in FOUR_IMAGES}
     assert find_errors(manifest) == []
-    assert (tmp_path / "set" / "a" / "1.png").read_bytes() == FOUR["a/1.png"]
+    assert (tmp_path / "set" / "a" / "1.png").read_bytes() == FOUR_IMAGES["a/1.png"]
 
 
 @pytest.mark.parametrize("top", ["leaves", "my leaves (1)"])
 def test_the_folder_around_everything_is_left_out(tmp_path: Path, top: str) -> None:
-    wrapped = {f"{top}/{name}": content for name, content in FOUR.items()}
-    manifest = import_zip(packed(tmp_path / "leaves.zip", wrapped), tmp_path / "set")
-    assert sorted(row.image for row in manifest.rows) == sorted(FOUR)
+    wrapped = {f"{top}/{name}": content for name, content in FOUR_IMAGES.items()}
+    manifest = import_zip(write_zip(tmp_path / "leaves.zip", wrapped), tmp_path / "set")
+    assert sorted(row.image for row in manifest.rows) == sorted(FOUR_IMAGES)
 
 
 def test_splits_and_masks_are_understood(tmp_path: Path) -> None:
-    members = named("train/a/1.png", "train/b/2.png", "val/a/3.png")
-    members |= named("masks/train/a/1.png", "masks/val/a/3.png", content=mask)
-    manifest = import_zip(packed(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"])
+    members = make_members("train/a/1.png", "train/b/2.png", "val/a/3.png")
+    members |= make_members("masks/train/a/1.png", "masks/val/a/3.png", content=encode_mask)
+    manifest = import_zip(write_zip(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"])
     assert [(row.image, row.mask, row.split) for row in manifest.rows] == [
         ("train/a/1.png", "masks/train/a/1.png", "train"),
         ("train/b/2.png", "", "train"),
@@ -44,16 +44,18 @@ def test_splits_and_masks_are_understood(tmp_path: Path) -> None:
 
 
 def test_a_single_split_at_the_top_is_no_wrapper(tmp_path: Path) -> None:
-    manifest = import_zip(packed(tmp_path / "x.zip", named("train/a/1.png", "train/b/2.png")), tmp_path / "set")
+    manifest = import_zip(
+        write_zip(tmp_path / "x.zip", make_members("train/a/1.png", "train/b/2.png")), tmp_path / "set"
+    )
     assert manifest.classes == ("a", "b")
 
 
 def test_only_images_are_taken_out(tmp_path: Path) -> None:
     others = {"README.txt": b"x", "manifest.csv": b"image\n/etc/passwd\n", "a/run.sh": b"x", "a/more.zip": b"x"}
-    hidden = named("__MACOSX/a/1.png", "a/._1.png")
-    import_zip(packed(tmp_path / "x.zip", {**FOUR, **others, **hidden}), tmp_path / "set")
+    hidden = make_members("__MACOSX/a/1.png", "a/._1.png")
+    import_zip(write_zip(tmp_path / "x.zip", {**FOUR_IMAGES, **others, **hidden}), tmp_path / "set")
     unpacked = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.*")}
-    assert unpacked == {*FOUR, "manifest.csv", "dataset.toml"}
+    assert unpacked == {*FOUR_IMAGES, "manifest.csv", "dataset.toml"}
     assert len(read_manifest(tmp_path / "set").rows) == 4
 
 
@@ -82,79 +84,85 @@ def test_only_images_are_taken_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_must_not_be_written_is_refused(tmp_path: Path, name: str, reason: str) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", {**FOUR, name: photo()}), reason)
+    refused(tmp_path, write_zip(tmp_path / "x.zip", {**FOUR_IMAGES, name: encode_photo()}), reason)
 
 
 def test_names_that_are_one_name_elsewhere_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", named("a/\u00e4.png", "a/a\u0308.png")), "collides with")
+    refused(tmp_path, write_zip(tmp_path / "x.zip", make_members("a/\u00e4.png", "a/a\u0308.png")), "collides with")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
-    archive = packed(tmp_path / "x.zip", FOUR)
+    archive = write_zip(tmp_path / "x.zip", FOUR_IMAGES)
     with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr("a/1.png", photo())
+        opened.writestr("a/1.png", encode_photo())
     refused(tmp_path, archive, "collides with another file")
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
-    archive = packed(tmp_path / "x.zip", {**FOUR, "a/5.pngX.sh": b"x"})
+    archive = write_zip(tmp_path / "x.zip", {**FOUR_IMAGES, "a/5.pngX.sh": b"x"})
     archive.write_bytes(archive.read_bytes().replace(b"5.pngX.sh", b"5.png\0.sh"))
     refused(tmp_path, archive, "no plain path")
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
 def test_links_and_devices_are_refused(tmp_path: Path, mode: int) -> None:
-    archive = packed(tmp_path / "x.zip", FOUR)
+    archive = write_zip(tmp_path / "x.zip", FOUR_IMAGES)
     with zipfile.ZipFile(archive, "a") as opened:
-        opened.writestr(special("a/link.png", mode | 0o777), b"/etc/passwd")
+        opened.writestr(special_member("a/link.png", mode | 0o777), b"/etc/passwd")
     refused(tmp_path, archive, "is a link or a device")
 
 
 def test_a_link_to_write_through_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     archive = tmp_path / "x.zip"
     with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr(special("a", stat.S_IFLNK | 0o777), str(tmp_path))
-        opened.writestr("a/1.png", photo())
+        opened.writestr(special_member("a", stat.S_IFLNK | 0o777), str(tmp_path))
+        opened.writestr("a/1.png", encode_photo())
     refused(tmp_path, archive, "is a link or a device")
     assert not (tmp_path / "1.png").exists()
 
 
 def test_a_member_that_grows_beyond_measure_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", {**FOUR, "a/bomb.bmp": bytes(3 << 20)}), "grows more than 200 times")
+    refused(
+        tmp_path,
+        write_zip(tmp_path / "x.zip", {**FOUR_IMAGES, "a/bomb.bmp": bytes(3 << 20)}),
+        "grows more than 200 times",
+    )
 
 
 def test_a_small_plain_mask_may_shrink_as_it_likes(tmp_path: Path) -> None:
     content = io.BytesIO()
     Image.new("L", (800, 800)).save(content, "BMP")
-    members = {**FOUR, "masks/a/1.bmp": content.getvalue()}
-    assert import_zip(packed(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"]).rows[0].mask
+    members = {**FOUR_IMAGES, "masks/a/1.bmp": content.getvalue()}
+    assert import_zip(write_zip(tmp_path / "x.zip", members), tmp_path / "set", mask_classes=["vein"]).rows[0].mask
 
 
 def test_more_bytes_than_agreed_are_refused(tmp_path: Path) -> None:
-    archive = packed(tmp_path / "x.zip", FOUR)
-    total = sum(map(len, FOUR.values()))
+    archive = write_zip(tmp_path / "x.zip", FOUR_IMAGES)
+    total = sum(map(len, FOUR_IMAGES.values()))
     refused(tmp_path, archive, f"would become {total:,} bytes", ZipLimits(total_bytes=total - 1))
     assert import_zip(archive, tmp_path / "set", limits=ZipLimits(total_bytes=total, files=4))
 
 
 def test_more_members_than_agreed_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", FOUR), "too many members; at most 3", ZipLimits(files=3))
+    refused(tmp_path, write_zip(tmp_path / "x.zip", FOUR_IMAGES), "too many members; at most 3", ZipLimits(files=3))
 
 
 @pytest.mark.parametrize("claim", [10, 5000])
 def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path, claim: int) -> None:
-    archive = with_header(packed(tmp_path / "x.zip", FOUR), 24, claim)
+    archive = patch_directory(write_zip(tmp_path / "x.zip", FOUR_IMAGES), 24, claim)
     refused(tmp_path, archive, r"can't be unpacked|shorter than it claims")
 
 
 def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
-    archive = with_header(packed(tmp_path / "x.zip", FOUR), 42, 0)  # the last member's bytes are the first's
+    archive = patch_directory(
+        write_zip(tmp_path / "x.zip", FOUR_IMAGES), 42, 0
+    )  # the last member's bytes are the first's
     refused(tmp_path, archive, "can't be unpacked")
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
-    archive = packed(tmp_path / "x.zip", FOUR)
+    archive = write_zip(tmp_path / "x.zip", FOUR_IMAGES)
     content = bytearray(archive.read_bytes())
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(content)
@@ -163,19 +171,19 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_rare_ways_of_packing_are_refused(tmp_path: Path, method: int) -> None:
-    refused(tmp_path, packed(tmp_path / "x.zip", FOUR, method), "packed in a rare way")
+    refused(tmp_path, write_zip(tmp_path / "x.zip", FOUR_IMAGES, method), "packed in a rare way")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "nothing", "no images"])
 def test_a_broken_archive_is_refused(tmp_path: Path, damage: str) -> None:
-    whole = packed(tmp_path / "x.zip", FOUR).read_bytes()
+    whole = write_zip(tmp_path / "x.zip", FOUR_IMAGES).read_bytes()
     start = whole.index(b"PK\x03\x04") + 45
     content = {
         "cut": whole[: len(whole) // 2],
         "flipped": whole[:start] + bytes(byte ^ 255 for byte in whole[start : start + 40]) + whole[start + 40 :],
         "text": b"not a zip file",
         "nothing": b"",
-        "no images": packed(tmp_path / "y.zip", {"a.txt": b"x"}).read_bytes(),
+        "no images": write_zip(tmp_path / "y.zip", {"a.txt": b"x"}).read_bytes(),
     }
     (tmp_path / "x.zip").write_bytes(content[damage])
     refused(tmp_path, tmp_path / "x.zip", "can't be unpacked|holds no images")
@@ -187,7 +195,7 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_none_stays_a_fault_of_the_data_set(tmp_path: Path) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + zlib.compress(bytes(100))
-    manifest = import_zip(packed(tmp_path / "x.zip", {**FOUR, "a/9.png": bomb}), tmp_path / "set")
+    manifest = import_zip(write_zip(tmp_path / "x.zip", {**FOUR_IMAGES, "a/9.png": bomb}), tmp_path / "set")
     assert [finding.file for finding in find_errors(manifest)] == ["a/9.png"]
 
 
