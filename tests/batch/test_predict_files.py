@@ -112,7 +112,7 @@ def test_nothing_but_broken_files_leaves_a_table_and_no_sheet(predictor, tmp_pat
     (tmp_path / "empty.png").write_bytes(b"")
     answers = predict_files(predictor, [tmp_path / "empty.png"], tmp_path / "answers")
     assert answers.sheet is None
-    assert {path.name for path in (tmp_path / "answers").iterdir()} == {"predictions.csv", "predictions.json", ".lock"}
+    assert {path.name for path in (tmp_path / "answers").iterdir()} == {"predictions.csv", "predictions.json"}
 
 
 def test_a_folder_that_exists_is_left_as_it_is(photos, predictor):

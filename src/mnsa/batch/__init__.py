@@ -1,1 +1,1 @@
-"""Prediction for many files: batching, prefetching, resuming, sharing between processes."""
+"""Prediction of many files: batches, prefetching, resuming, several processes."""

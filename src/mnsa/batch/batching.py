@@ -1,7 +1,7 @@
-"""Divide a list of images over processes, and group them into batches.
+"""Divide a list of images among processes and into batches.
 
-The list alone decides which images share a batch, so a resumed run gives the same predictions. The list is cut into
-blocks of `batch_size` images; each process takes every WORLD_SIZE-th block.
+The list is cut into blocks of `batch_size` images; each process takes every WORLD_SIZE-th block. Only the list decides
+which images share a batch, so a run that was interrupted and continued gives the same predictions.
 h, w network input size; H, W image size, in pixels.
 """
 
@@ -22,16 +22,18 @@ from mnsa.errors import ConfigError, MnsaError
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.predictor import Predictor
 
+MAX_BATCH_BYTES = 128 * 2**20  # of decoded images: a batch of larger photos has fewer images
+
 
 class Shard(NamedTuple):
-    """Share number `rank`, counted from 0, of `world_size`."""
+    """The part of the images for process number `rank`, counted from 0, of `world_size` processes."""
 
     rank: int = 0
     world_size: int = 1
 
 
 def shard_from_env(environment: Mapping[str, str] = os.environ) -> Shard:
-    """Read the share from RANK and WORLD_SIZE; without them it is everything. Raises: ConfigError."""
+    """Read the shard from RANK and WORLD_SIZE; without them it is all images. Raises: ConfigError."""
     rank, world = environment.get("RANK"), environment.get("WORLD_SIZE")
     if rank is None and world is None:
         return Shard()
@@ -48,21 +50,18 @@ def shard_from_env(environment: Mapping[str, str] = os.environ) -> Shard:
 
 
 def local_device(environment: Mapping[str, str] = os.environ) -> torch.device:
-    """The GPU of this process, by torchrun's LOCAL_RANK, or the processor."""
+    """Choose the GPU of this process by torchrun's LOCAL_RANK; without a GPU, the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local = environment.get("LOCAL_RANK", "0")
     return torch.device("cuda", int(local) % torch.cuda.device_count() if local.isdecimal() else 0)
 
 
-MAX_BATCH_BYTES = 128 * 2**20  # of decoded images: a batch of large photos is cut short here
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """An image that was read: pixels uint8 (3, H, W), inputs float32 (3, h, w); or the error that it met.
+    """An image that was read, or the error of reading it.
 
-    One without inputs or error is large, and is answered tile by tile.
+    pixels: uint8 (3, H, W). inputs: float32 (3, h, w); None for a large image, which is predicted tile by tile.
     """
 
     index: int
@@ -73,13 +72,13 @@ class LoadedImage:
 
     @property
     def nbytes(self) -> int:
-        """Size in memory."""
+        """Bytes in memory."""
         return sum(tensor.nbytes for tensor in (self.pixels, self.inputs) if tensor is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedImage:
-    """An image with its prediction; pixels: uint8 (H, W, 3). Or the error that it met."""
+    """An image with its prediction, or its error. pixels: uint8 (H, W, 3)."""
 
     index: int
     path: str
@@ -89,25 +88,25 @@ class PredictedImage:
 
     @property
     def nbytes(self) -> int:
-        """Size of the pixels in memory."""
+        """Bytes of the pixels in memory."""
         return 0 if self.pixels is None else self.pixels.nbytes
 
 
 def iter_blocks(count: int, batch_size: int, shard: Shard) -> Iterator[range]:
-    """The blocks of one process, each as its images' numbers."""
+    """Yield the blocks of one process as ranges of image indices."""
     for start in range(shard.rank * batch_size, count, shard.world_size * batch_size):
         yield range(start, min(start + batch_size, count))
 
 
 def make_reader(predictor: Predictor, images: list[Path]) -> Callable[[int], LoadedImage]:
-    """What reads and prepares image number `index`; a broken file becomes its error."""
+    """Return a function that reads and preprocesses the image `index`; a file that can't be read gives its error."""
 
     def read(index: int) -> LoadedImage:
         path = str(images[index])
         try:
             pixels = read_image(images[index])
-            cut = predictor.needs_tiling((pixels.shape[1], pixels.shape[2]))
-            return LoadedImage(index, path, pixels, None if cut else predictor.preprocess(pixels, path))
+            tiled = predictor.needs_tiling((pixels.shape[1], pixels.shape[2]))
+            return LoadedImage(index, path, pixels, None if tiled else predictor.preprocess(pixels, path))
         except MnsaError as error:
             return LoadedImage(index, path, error=str(error))
 
@@ -117,12 +116,12 @@ def make_reader(predictor: Predictor, images: list[Path]) -> Callable[[int], Loa
 def predict_batches(
     predictor: Predictor, items: Iterable[LoadedImage], batch_size: int
 ) -> Iterator[list[PredictedImage]]:
-    """Answer block by block: the images of one input size go through the network together."""
+    """Predict block by block; images of the same input size go through the network together."""
     for _, block in groupby(items, lambda item: item.index // batch_size):
         for batch in _group_by_size(block):
-            answered = _predict_group(predictor, batch)
-            batch.clear()  # a scan's pixels are not held while the next is read
-            yield answered
+            predicted = _predict_group(predictor, batch)
+            batch.clear()  # the pixels of a scan are not held while the next scan is read
+            yield predicted
 
 
 def _group_by_size(block: Iterable[LoadedImage]) -> Iterator[list[LoadedImage]]:
@@ -139,23 +138,23 @@ def _group_by_size(block: Iterable[LoadedImage]) -> Iterator[list[LoadedImage]]:
 
 
 def _predict_group(predictor: Predictor, batch: list[LoadedImage]) -> list[PredictedImage]:
-    """Answer for images of one input size, or for a large one, or pass on the error that one met."""
+    """Predict images of the same input size, or one large image; an image that was not read keeps its error."""
     pixels = [item.pixels for item in batch if item.pixels is not None]
     if not pixels:
         return [PredictedImage(item.index, item.path, error=item.error) for item in batch]
     try:
-        found = _predict_images(predictor, batch, pixels)
+        predictions = _predict_images(predictor, batch, pixels)
     except MnsaError as error:
         return [PredictedImage(item.index, item.path, error=str(error)) for item in batch]
     return [
-        PredictedImage(item.index, item.path, shown.permute(1, 2, 0).numpy(), prediction)
-        for item, shown, prediction in zip(batch, pixels, found, strict=True)
+        PredictedImage(item.index, item.path, image.permute(1, 2, 0).numpy(), prediction)
+        for item, image, prediction in zip(batch, pixels, predictions, strict=True)
     ]
 
 
 def _predict_images(predictor: Predictor, batch: list[LoadedImage], pixels: list[Tensor]) -> list[NamedPrediction]:
     inputs = [item.inputs for item in batch if item.inputs is not None]
     if not inputs:
-        return [predictor.predict_image(shown, item.path) for item, shown in zip(batch, pixels, strict=True)]
-    sizes = [(shown.shape[1], shown.shape[2]) for shown in pixels]
+        return [predictor.predict_image(image, item.path) for item, image in zip(batch, pixels, strict=True)]
+    sizes = [(image.shape[1], image.shape[2]) for image in pixels]
     return predictor.predict_batch(torch.stack(inputs), sizes, [item.path for item in batch])

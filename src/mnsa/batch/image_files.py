@@ -8,10 +8,10 @@ from mnsa.errors import DataError
 
 
 def find_images(patterns: Iterable[str], *, exclude: Path | None = None) -> list[Path]:
-    """Image files named by paths, folders (searched through) and globs; each once, in order.
+    """List the image files of paths, folders (with the folders below) and globs, in order and each once.
 
-    exclude: a folder of answers that may lie among the images; its pictures aren't meant.
-    Raises: DataError when a pattern names nothing.
+    exclude: an output folder that may be among the images; its files are left out.
+    Raises: DataError when a pattern matches no image file.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -25,10 +25,13 @@ def find_images(patterns: Iterable[str], *, exclude: Path | None = None) -> list
 
 
 def unique_names(images: Sequence[Path]) -> list[str]:
-    """A name for each image's pictures: its stem, with a number where two images share it."""
+    """Give each image a name for its output files: its stem, with a number where two images have the same.
+
+    Names that differ only in upper and lower case count as the same.
+    """
     names: list[str] = []
     taken: set[str] = set()
-    last: dict[str, int] = {}  # the last number of each stem, so that a thousand `leaf.jpg` take no while
+    last: dict[str, int] = {}  # the last number of each stem, so a thousand images of one name take little time
     for path in images:
         name, number = path.stem, last.get(path.stem.lower(), 1)
         while name.lower() in taken:

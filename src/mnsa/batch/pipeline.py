@@ -1,7 +1,12 @@
 """Read, predict and write at the same time: threads read and write, the main thread runs the network.
 
-Held in memory: two batches that were read ahead, the batch in the network, and the batch that is being written. Scans
-are too large for that: each is read, predicted and written before the next.
+Memory holds at most two batches that were read ahead, the batch in the network, and the batch that is being written.
+Scans are too large for that: each is read, predicted and written before the next.
+
+Why not torch's DataLoader: it reads a number of batches ahead, not a number of bytes, and nobody knows the size of an
+image before it is decoded. With two workers and batches of 4, DataLoader would hold 8 scans, which are 2.4 GB at 100
+megapixels. For photos it is as fast (`benchmarks/predict_loading.py`: 4.2 images per second both ways), but it starts two
+more processes. So there is one mechanism for photos and scans.
 """
 
 from collections import deque
@@ -30,9 +35,13 @@ from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.traits.process_pool import Measure, measurement_pool
 
+_N_THREADS = 2  # that read, and as many that write
+
+Progress = Callable[[int, int, int], None]
+
 
 class HasBytes(Protocol):
-    """What has a size in memory, in bytes."""
+    """An object that knows its size in memory, in bytes."""
 
     @property
     def nbytes(self) -> int: ...
@@ -44,122 +53,74 @@ Item = TypeVar("Item", bound=HasBytes)
 def prefetch(
     read: Callable[[int], Item], indices: Iterable[int], *, threads: int, depth: int, limit_bytes: int
 ) -> Generator[Item]:
-    """Yield `read(index)` in the order of the indices, at most `depth` of them begun beforehand.
+    """Yield `read(index)` in the order of the indices; `threads` read at most `depth` items ahead.
 
-    limit_bytes: no reading begins while more than this waits, is in use (until the next is asked for) or is being read,
-    where each is taken to be as large as the largest so far. One may always begin: the next.
-    An error of `read` is raised at its turn.
+    limit_bytes: no read starts while the items that wait, that the caller uses and that are being read have more bytes.
+    An item being read is assumed to be as large as the largest so far. The next item may always be read.
+    An error of `read` is raised when its item is due.
     """
-    gate = _ByteLimit(limit_bytes)
+    limiter = _ByteLimit(limit_bytes)
 
-    def gated(place: int, index: int) -> Item:
-        gate.enter(place)
+    def read_within_limit(position: int, index: int) -> Item:
+        limiter.start_reading(position)
         size = 0
         try:
             item = read(index)
             size = item.nbytes
         finally:
-            gate.hold(size)
+            limiter.finish_reading(size)
         return item
 
-    def hand_over(place: int) -> Generator[Item]:
-        gate.want(place)
-        item = begun.popleft().result()
+    def yield_next(position: int) -> Generator[Item]:
+        limiter.request(position)
+        item = pending.popleft().result()
         size = item.nbytes
         yield item
         del item
-        gate.let_go(size)
+        limiter.release(size)
 
-    begun: deque[Future[Item]] = deque()
+    pending: deque[Future[Item]] = deque()
     pool = worker_threads(threads, "reader")
-    place = taken = 0
+    position = yielded = 0
     try:
-        for place, index in enumerate(indices, 1):
-            begun.append(pool.submit(gated, place, index))
-            if len(begun) >= depth:
-                taken += 1
-                yield from hand_over(taken)
-        while taken < place:
-            taken += 1
-            yield from hand_over(taken)
+        for position, index in enumerate(indices, 1):
+            pending.append(pool.submit(read_within_limit, position, index))
+            if len(pending) >= depth:
+                yielded += 1
+                yield from yield_next(yielded)
+        while yielded < position:
+            yielded += 1
+            yield from yield_next(yielded)
     finally:
-        gate.open()
+        limiter.disable()
         pool.shutdown(cancel_futures=True)
 
 
 def worker_threads(count: int, name: str) -> ThreadPoolExecutor:
-    """Threads beside the network's. torch's own threads stay with the network: each helper has one."""
+    """Create a pool of threads with one torch thread each; the main thread, which runs the network, keeps its own."""
     threads = torch.get_num_threads()
 
-    def begin() -> None:
-        torch.get_num_threads()  # its first call in a thread takes over the default, which must not come later
-        torch.set_num_threads(1)  # for this thread; as a side effect it is what later threads begin with,
-        _set_default_threads(threads)  # which is put right again
+    def initialize() -> None:
+        torch.get_num_threads()  # the first call in a thread copies the default, so it must come before the next line
+        torch.set_num_threads(1)  # for this thread; it also changes the default of later threads,
+        _set_default_threads(threads)  # which is restored here
 
-    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
+    return ThreadPoolExecutor(count, thread_name_prefix=name, initializer=initialize)
 
 
 def _set_default_threads(threads: int) -> None:
-    """Set the number for threads to come: the last call in any thread says it."""
+    """Set the number of torch threads for threads that start later: the last call in any thread decides."""
     with ThreadPoolExecutor(1) as other:
         other.submit(torch.set_num_threads, threads).result()
-
-
-class _ByteLimit:
-    """Lets readers in, in order, while less than `limit` bytes are held or expected, or the next item is theirs."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.changed, self.is_open = limit, Condition(), False
-        self.entered, self.wanted = 0, 0  # the last place that was let in, and the last that was asked for
-        self.held, self.reading = 0, 0
-        self.largest = -1  # unknown: the first is read alone
-
-    def enter(self, place: int) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: self._may_enter(place))
-            self.entered = place
-            self.reading += 1
-            self.changed.notify_all()
-
-    def hold(self, count: int) -> None:
-        with self.changed:
-            self.reading -= 1
-            self.held += count
-            self.largest = max(self.largest, count)
-            self.changed.notify_all()
-
-    def want(self, place: int) -> None:
-        with self.changed:
-            self.wanted = place
-            self.changed.notify_all()
-
-    def let_go(self, count: int) -> None:
-        with self.changed:
-            self.held -= count
-            self.changed.notify_all()
-
-    def open(self) -> None:
-        with self.changed:
-            self.is_open = True
-            self.changed.notify_all()
-
-    def _may_enter(self, place: int) -> bool:
-        has_room = self.largest >= 0 and self.held + self.reading * self.largest < self.limit
-        return self.is_open or (place == self.entered + 1 and (place <= self.wanted or has_room))
-
-
-Progress = Callable[[int, int, int], None]
-
-_N_THREADS = 2  # that read, and as many that write
 
 
 def predict_all(
     predictor: Predictor, images: list[Path], folder: PredictionFolder, measurer: TraitMeasurer | None, batch_size: int,
     shard: Shard, progress: Progress | None,
 ) -> int:  # fmt: skip
-    """Answer for the images of this process's share that aren't finished. Returns: how many.
+    """Predict the images of this process's shard that are not finished. Returns: their number.
 
-    Raises: RunError when another process has this share.
+    Raises: RunError when another process works on the shard.
     """
     blocks = list(iter_blocks(len(images), batch_size, shard))
     with ExitStack() as stack:
@@ -172,16 +133,16 @@ def predict_all(
         writers = stack.enter_context(worker_threads(_N_THREADS, "writer"))
         write = _make_writer(predictor, folder, results_log, unique_names(images), measure)
         finished = find_finished(folder, len(images))
-        # A block is answered as a whole, so that each image is in the batch that it would be in without interruption.
+        # A block is predicted as a whole, so each image is in the same batch as without an interruption.
         todo = (index for block in blocks if not all(finished[index] for index in block) for index in block)
-        items = stack.enter_context(closing(_prefetch_images(predictor, images, todo, batch_size)))
+        items = stack.enter_context(closing(prefetch_images(predictor, images, todo, batch_size)))
         report = _make_reporter(progress, sum(finished[n] for block in blocks for n in block), sum(map(len, blocks)))
         new, writing = 0, list[Future[None]]()
         for batch in predict_batches(predictor, items, batch_size):
             new += _wait_for_writes(writing)
             report(new)
-            writing = [writers.submit(write, one) for one in batch if not finished[one.index]]
-            if sum(one.nbytes for one in batch) >= MAX_BATCH_BYTES:
+            writing = [writers.submit(write, image) for image in batch if not finished[image.index]]
+            if sum(image.nbytes for image in batch) >= MAX_BATCH_BYTES:
                 new += _wait_for_writes(writing)
                 writing = []
             batch.clear()
@@ -190,11 +151,12 @@ def predict_all(
     return new
 
 
-def _prefetch_images(
-    predictor: Predictor, images: list[Path], todo: Iterable[int], batch_size: int
+def prefetch_images(
+    predictor: Predictor, images: list[Path], indices: Iterable[int], batch_size: int
 ) -> Generator[LoadedImage]:
+    """Read and preprocess images in the order of `indices`, at most two batches ahead."""
     read = make_reader(predictor, images)
-    return prefetch(read, todo, threads=_N_THREADS, depth=2 * batch_size, limit_bytes=MAX_BATCH_BYTES)
+    return prefetch(read, indices, threads=_N_THREADS, depth=2 * batch_size, limit_bytes=MAX_BATCH_BYTES)
 
 
 def _make_writer(
@@ -204,35 +166,78 @@ def _make_writer(
     names: Sequence[str],
     measure: Measure | None,
 ) -> Callable[[PredictedImage], None]:
-    """What writes an image's pictures and then its row: an image with a row is finished."""
+    """Return a function that writes the image files of a prediction and then its row, which makes it finished."""
     table = predictor.prediction_table()
 
-    def write(one: PredictedImage) -> None:
-        if one.prediction is None or one.pixels is None:
-            results_log.add(one.index, table.error_row(one.path, one.error))
+    def write(image: PredictedImage) -> None:
+        if image.prediction is None or image.pixels is None:
+            results_log.add(image.index, table.error_row(image.path, image.error))
             return
-        row, mask = table.row(one.prediction, one.path), one.prediction.mask
+        mask, traits = image.prediction.mask, dict[str, str]()
         if mask is not None:
-            write_mask_and_overlay(mask, one.pixels, folder, names[one.index])
-            if measure is not None:
-                row |= measure(mask)
+            write_mask_and_overlay(mask, image.pixels, folder, names[image.index])
+            traits = measure(mask) if measure is not None else {}
         if predictor.explain:
-            write_explanation(one.prediction, one.pixels, folder, names[one.index])
-        results_log.add(one.index, row)
+            write_explanation(image.prediction, image.pixels, folder, names[image.index])
+        results_log.add(image.index, table.row(image.prediction, image.path, traits))
 
     return write
 
 
 def _wait_for_writes(writing: Sequence[Future[None]]) -> int:
-    """Wait until all is written; how many that were. Raises: what a writer raised."""
-    for written in writing:
-        written.result()
+    """Wait until all images are written. Returns: their number. Raises: the error of a writer."""
+    for future in writing:
+        future.result()
     return len(writing)
 
 
-def _make_reporter(progress: Progress | None, before: int, share: int) -> Callable[[int], None]:
+def _make_reporter(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
     def report(new: int) -> None:
         if progress is not None:
-            progress(before + new, share, new)
+            progress(before + new, total, new)
 
     return report
+
+
+class _ByteLimit:
+    """Lets reads start, in order, while less than `limit` bytes are held or expected, or when the next item is due."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.changed, self.is_disabled = limit, Condition(), False
+        self.started, self.requested = 0, 0  # the last position whose read started, and the last that is due
+        self.held, self.reading = 0, 0  # bytes, and reads in progress
+        self.largest = -1  # bytes of an item; unknown until the first is read, which is read alone
+
+    def start_reading(self, position: int) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self._may_start(position))
+            self.started = position
+            self.reading += 1
+            self.changed.notify_all()
+
+    def finish_reading(self, count: int) -> None:
+        with self.changed:
+            self.reading -= 1
+            self.held += count
+            self.largest = max(self.largest, count)
+            self.changed.notify_all()
+
+    def request(self, position: int) -> None:
+        with self.changed:
+            self.requested = position
+            self.changed.notify_all()
+
+    def release(self, count: int) -> None:
+        with self.changed:
+            self.held -= count
+            self.changed.notify_all()
+
+    def disable(self) -> None:
+        with self.changed:
+            self.is_disabled = True
+            self.changed.notify_all()
+
+    def _may_start(self, position: int) -> bool:
+        has_room = self.largest >= 0 and self.held + self.reading * self.largest < self.limit
+        is_next = position == self.started + 1
+        return self.is_disabled or (is_next and (position <= self.requested or has_room))

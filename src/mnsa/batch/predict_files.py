@@ -1,7 +1,4 @@
-"""Predict many image files: a table, a mask and an overlay for each image, and a sheet with a sample of them.
-
-Threads read images, the network predicts batch after batch, threads write. The queues between them are bounded.
-"""
+"""Predict many image files: a table, a mask and an overlay for each image, and an overview sheet of some of them."""
 
 import hashlib
 import os
@@ -30,52 +27,23 @@ from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.trees.boosted_trees import BoostedTrees
 
-
-def predictor_digest(predictor: Predictor) -> str:
-    """SHA-256 of everything a prediction depends on: weights, trees, transform, names of classes, calibration."""
-    digest = hashlib.sha256(repr((predictor.classes, predictor.mask_classes)).encode())
-    digest.update(repr((predictor.temperature, predictor.threshold)).encode())
-    digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views)).encode())
-    digest.update(repr(predictor.transform.joint).encode())
-    digest.update(repr(predictor.transform.image_only).encode())
-    for name, tensor in predictor.network.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    for trees in _find_trees(predictor.network):
-        digest.update(trees.booster.save_raw())
-    return digest.hexdigest()
-
-
-def image_list_digest(images: Sequence[Path]) -> str:
-    """SHA-256 of the images' paths, in order."""
-    digest = hashlib.sha256()
-    for path in images:
-        digest.update(os.fsencode(path) + b"\0")
-    return digest.hexdigest()
-
-
-def _find_trees(network: nn.Module) -> list[BoostedTrees]:
-    return [module for module in network.modules() if isinstance(module, BoostedTrees)]
-
-
 __all__ = ["PredictionInterruptedError", "PredictionSummary", "find_images", "predict_files"]
-
 
 _DEFAULT_BATCH_SIZE = {"cpu": 4, "cuda": 32}
 
 
 class PredictionInterruptedError(MnsaError):
-    """Ctrl-C: what is finished stays."""
+    """Ctrl-C was pressed; finished images are kept."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionSummary:
-    """What `predict_files` left behind.
+    """The result of `predict_files`.
 
-    new: images answered by this call, broken ones included. missing: images that other processes still work on; the
-    table appears with the last of them.
+    done, failed: images with a prediction and with an error. new: images that this call has finished, with those that
+    have an error. missing: images of other processes that are not finished; the last process writes the table.
     """
 
     table: Path
@@ -90,13 +58,13 @@ def predict_files(
     predictor: Predictor, images: list[Path], out: Path, *, measurer: TraitMeasurer | None = None, batch_size: int | None = None,
     shard: Shard | None = None, options: Mapping[str, str] | None = None, progress: Progress | None = None,
 ) -> PredictionSummary:  # fmt: skip
-    """Answer for each file into a folder: predictions.csv, masks/, overlays/, sheet.png. A second call goes on.
+    """Predict image files into a folder: predictions.csv, masks/, overlays/, sheet.png. Call it again to continue.
 
-    measurer: measures the masks, a column per trait. A predictor that explains adds attention/ and grad_cam/. batch_size:
-    None takes what suits the device. shard: this process's share; None is everything. options: what else the answers
-    depend on, for the folder's record. progress: called with (images finished in this share, those in it, those
-    answered by this call).
-    A broken file gets its reason in the table and the others are done.
+    A file that can't be predicted has its error in the table.
+    measurer: measures the masks, one column per trait. A predictor with `explain` adds attention/ and grad_cam/.
+    batch_size: None chooses by the device. shard: the images of this process; None is all images. options: other
+    options that the predictions depend on, for predictions.json. progress: called with the number of finished images in
+    this shard, of all its images, and of those that this call has finished.
     Raises: RunError when `out` is something else or can't be written; PredictionInterruptedError after Ctrl-C.
     """
     shard = shard or Shard()
@@ -124,10 +92,33 @@ def predict_files(
     return _summarize(folder, len(images), new)
 
 
+def predictor_digest(predictor: Predictor) -> str:
+    """Hash everything that predictions depend on (SHA-256): weights, trees, transform, class names, calibration."""
+    digest = hashlib.sha256(repr((predictor.classes, predictor.mask_classes)).encode())
+    digest.update(repr((predictor.temperature, predictor.threshold)).encode())
+    digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views)).encode())
+    digest.update(repr(predictor.transform.joint).encode())
+    digest.update(repr(predictor.transform.image_only).encode())
+    for name, tensor in predictor.network.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for trees in _find_trees(predictor.network):
+        digest.update(trees.booster.save_raw())
+    return digest.hexdigest()
+
+
+def image_list_digest(images: Sequence[Path]) -> str:
+    """Hash the paths of the images in order (SHA-256)."""
+    digest = hashlib.sha256()
+    for path in images:
+        digest.update(os.fsencode(path) + b"\0")
+    return digest.hexdigest()
+
+
 def _write_table_when_complete(
     predictor: Predictor, images: list[Path], folder: PredictionFolder, measurer: TraitMeasurer | None
 ) -> None:
-    """Write sheet and table if every process's share is in; whichever process is last does it."""
+    """Write sheet and table when the images of all processes are finished; the last process does it."""
     with completion_lock(folder):
         count = len(images)
         if folder.table.exists() or not all(find_finished(folder, count)):
@@ -148,3 +139,7 @@ def _summarize(folder: PredictionFolder, count: int, new: int) -> PredictionSumm
         return PredictionSummary(folder.table, None, finished, 0, new, count - finished)
     broken = sum(bool(row["error"]) for row in read_prediction_table(folder))
     return PredictionSummary(folder.table, folder.sheet if folder.sheet.exists() else None, count - broken, broken, new)
+
+
+def _find_trees(network: nn.Module) -> list[BoostedTrees]:
+    return [module for module in network.modules() if isinstance(module, BoostedTrees)]

@@ -1,10 +1,10 @@
-"""The output folder of `mnsa predict`. It can be resumed.
+"""The output folder of `mnsa predict`, which an interrupted run continues.
 
 predictions.json    what the predictions depend on: network, images, options
-parts/              while unfinished: a file per process, a line of JSON per finished image
-predictions.csv     when all are finished: the table, in the images' order; parts/ is then removed
-masks/, overlays/   images, and with --explain attention/ and grad_cam/; each is written completely, then renamed,
-                    before its image counts as finished
+parts/              until all images are finished: one file per process with one line of JSON per finished image
+predictions.csv     the table, in the order of the images; it is written last, and parts/ is removed
+masks/, overlays/   one image each, and with --explain attention/ and grad_cam/; an image file appears as a whole, before
+                    its image counts as finished
 """
 
 import csv
@@ -12,7 +12,7 @@ import json
 import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Self
@@ -22,11 +22,13 @@ from mnsa.errors import RunError
 from mnsa.inference.prediction_table import PredictionTable
 from mnsa.io import atomic_path, lock, new_folder, parse_json, read_json, write_json
 
+IMAGE_FOLDERS = ("masks", "overlays", "attention", "grad_cam")
+
 Origin = Mapping[str, str | int]
 
 
 class PredictionFolder(NamedTuple):
-    """The paths of one folder of answers."""
+    """The paths in one output folder."""
 
     path: Path
 
@@ -47,21 +49,22 @@ class PredictionFolder(NamedTuple):
         return self.path / "predictions.json"
 
     def image_path(self, kind: str, name: str) -> Path:
-        """Where a `masks`, `overlays`, `attention` or `grad_cam` picture is."""
+        """The path of an image file; kind: one of IMAGE_FOLDERS."""
         return self.path / kind / f"{name}.{'png' if kind == 'masks' else 'jpg'}"
 
 
 def open_prediction_folder(path: Path, origin: Origin) -> PredictionFolder:
-    """Make the folder, or come back to the one that was begun for the same `origin`; several processes may do so.
+    """Create the folder, or open the one that was created for the same `origin`; several processes may do so.
 
     Raises: RunError when `path` is something else, or can't be written.
     """
     folder = PredictionFolder(path)
     try:
         if not path.exists():
-            _create_folder(path, origin)
+            with suppress(FileExistsError), new_folder(path) as unfinished:  # another process may be faster
+                write_json(PredictionFolder(unfinished).origin_file, dict(origin))
         if not folder.origin_file.is_file():
-            raise RunError(f"{path} exists and was not changed. Choose another --out.")
+            raise RunError(f"{path} exists and is left as it is. Choose another --out.")
         _require_same_origin(folder, origin)
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
@@ -69,12 +72,15 @@ def open_prediction_folder(path: Path, origin: Origin) -> PredictionFolder:
 
 
 def is_prediction_folder(path: Path) -> bool:
-    """Whether a folder holds answers, finished or not."""
+    """Whether a folder holds predictions, finished or not."""
     return PredictionFolder(path).origin_file.is_file()
 
 
 class ResultsLog:
-    """What this process has finished, a line per image, kept at once. Raises: RunError when another one writes it."""
+    """The finished images of one process, one line per image, written at once.
+
+    Raises: RunError when another process writes the same shard.
+    """
 
     def __init__(self, folder: PredictionFolder, shard: Shard) -> None:
         folder.parts.mkdir(exist_ok=True)
@@ -85,13 +91,13 @@ class ResultsLog:
         except TimeoutError:
             raise RunError(f"{folder.path}: another process is at work on {path.name}. Wait until it ends.") from None
         self._file = self._resources.enter_context(path.open("ab+"))
-        self._lock = Lock()
+        self._write_lock = Lock()
         self._truncate_partial_line()
 
     def add(self, index: int, row: Mapping[str, str]) -> None:
-        """Count an image as finished; threads may call this at once."""
+        """Write the row of a finished image; threads may call this at once."""
         line = json.dumps([index, row]).encode() + b"\n"
-        with self._lock:
+        with self._write_lock:
             self._file.write(line)
             self._file.flush()
 
@@ -102,15 +108,15 @@ class ResultsLog:
         self._resources.close()
 
     def _truncate_partial_line(self) -> None:
-        """What a killed process was just writing."""
+        """Remove the line that a killed process did not finish."""
         self._file.seek(0)
-        whole = sum(len(line) for line in self._file if line.endswith(b"\n"))
-        self._file.truncate(whole)
+        complete = sum(len(line) for line in self._file if line.endswith(b"\n"))
+        self._file.truncate(complete)
         self._file.seek(0, 2)
 
 
 def find_finished(folder: PredictionFolder, count: int) -> bytearray:
-    """For each of `count` images 1 where it is finished, by whichever process."""
+    """Return 1 for each of `count` images that any process has finished, else 0."""
     finished = bytearray(count)
     for _, index, _ in _scan_lines(folder, count):
         finished[index] = 1
@@ -118,7 +124,7 @@ def find_finished(folder: PredictionFolder, count: int) -> bytearray:
 
 
 def merge_rows(folder: PredictionFolder, count: int) -> Iterator[dict[str, str]]:
-    """The rows of all parts in the images' order, one at a time: only their places are held."""
+    """Yield the rows of all parts in the order of the images; only their positions are held in memory."""
     owners, offsets = array("i", [-1]) * count, array("q", [0]) * count
     files = {part: number for number, part in enumerate(sorted(folder.parts.glob("*.jsonl")))}
     for part, index, offset in _scan_lines(folder, count):
@@ -132,7 +138,7 @@ def merge_rows(folder: PredictionFolder, count: int) -> Iterator[dict[str, str]]
 
 
 def write_prediction_table(folder: PredictionFolder, table: PredictionTable, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write predictions.csv, then remove the parts; from then on the folder is finished."""
+    """Write predictions.csv, then remove parts and temporary files; from then on the folder is finished."""
     # The name of a file may be no text in any encoding: `surrogateescape` keeps its bytes.
     with (
         atomic_path(folder.table) as pending,
@@ -140,29 +146,26 @@ def write_prediction_table(folder: PredictionFolder, table: PredictionTable, row
     ):
         table.write_csv(file, rows)
     shutil.rmtree(folder.parts, ignore_errors=True)
+    for kind in IMAGE_FOLDERS:
+        for temporary in (folder.path / kind).glob(".*.tmp.*"):  # of processes that were killed
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def completion_lock(folder: PredictionFolder) -> Iterator[None]:
-    """One process at a time looks whether all is finished."""
-    with lock(folder.path / ".lock"):
+    """Let one process at a time check whether all images are finished, and write the table."""
+    path = folder.path / ".predictions.lock"
+    with lock(path):
         yield
+    if folder.table.exists():  # whoever still waits for the lock finds the table and does nothing
+        with suppress(OSError):
+            path.unlink()
 
 
 def read_prediction_table(folder: PredictionFolder) -> Iterator[dict[str, str]]:
-    """The finished table, row by row."""
+    """Yield the rows of the finished table."""
     with folder.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         yield from csv.DictReader(file)
-
-
-def _create_folder(path: Path, origin: Origin) -> None:
-    """The folder appears with its origin in it; when another process was first, its folder stays."""
-    try:
-        with new_folder(path) as unfinished:
-            write_json(PredictionFolder(unfinished).origin_file, origin)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
 
 
 def _require_same_origin(folder: PredictionFolder, origin: Origin) -> None:
@@ -179,7 +182,7 @@ def _require_same_origin(folder: PredictionFolder, origin: Origin) -> None:
 
 
 def _scan_lines(folder: PredictionFolder, count: int) -> Iterator[tuple[Path, int, int]]:
-    """Part, image and position in the part, of every complete line."""
+    """Yield part, image index and offset in the part of every complete line."""
     for part in sorted(folder.parts.glob("*.jsonl")):
         offset = 0
         with part.open("rb") as file:
@@ -191,7 +194,7 @@ def _scan_lines(folder: PredictionFolder, count: int) -> Iterator[tuple[Path, in
 
 
 def _parse_index(line: bytes) -> int | None:
-    """The image of a line; None for one that is half or damaged: its image isn't finished."""
+    """The image index of a line; None for an incomplete or damaged line, whose image is not finished."""
     try:
         index, row = parse_json(line)
     except (ValueError, TypeError):

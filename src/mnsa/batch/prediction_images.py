@@ -1,7 +1,6 @@
-"""The image files of a prediction: mask, overlay, attention and Grad-CAM; and a sheet with a sample of all images."""
+"""The image files of a prediction (mask, overlay, attention, Grad-CAM), and an overview sheet of some predictions."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from mnsa.visualize.image_grid import write_image_grid
 from mnsa.visualize.overlay import write_overlay
 from mnsa.visualize.palette import write_mask
 
-EXPLANATION_PX = 1024
+EXPLANATION_PX = 1024  # a map has one cell per 32 px, so a larger drawing shows no more
 
 _QUALITY = 88
 
@@ -28,53 +27,63 @@ _GAP_PX = 6  # between the two
 
 
 def write_mask_and_overlay(mask: np.ndarray, pixels: np.ndarray, folder: PredictionFolder, name: str) -> None:
-    """Write mask (H, W) and overlay of an image uint8 (H, W, 3); each appears whole or not at all."""
-    _write_atomically(folder.image_path("masks", name), lambda path: write_mask(mask, path))
-    _write_atomically(folder.image_path("overlays", name), lambda path: write_overlay(pixels, mask, path))
+    """Write the mask (H, W) and the overlay of an image uint8 (H, W, 3)."""
+    for kind in ("masks", "overlays"):
+        path = folder.image_path(kind, name)
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path, durable=False) as temporary:
+            if kind == "masks":
+                write_mask(mask, temporary)
+            else:
+                write_overlay(pixels, mask, temporary)
 
 
 def write_explanation(prediction: Prediction, pixels: np.ndarray, folder: PredictionFolder, name: str) -> None:
-    """Draw attention and Grad-CAM of a prediction over its image uint8 (H, W, 3), shrunk to EXPLANATION_PX at most."""
+    """Draw attention and Grad-CAM over an image uint8 (H, W, 3) that is shrunk to at most EXPLANATION_PX a side."""
     image = Image.fromarray(pixels)
-    image.thumbnail((EXPLANATION_PX, EXPLANATION_PX))  # a map has a cell per 32 px: more pixels would show no more
-    shown = {"attention": prediction.attention, "grad_cam": prediction.grad_cam}
-    scaled = {"attention": normalize_min_max, "grad_cam": normalize_by_max}
-    for kind, values in shown.items():
+    image.thumbnail((EXPLANATION_PX, EXPLANATION_PX))
+    maps = {
+        "attention": None if prediction.attention is None else normalize_min_max(prediction.attention),
+        "grad_cam": None if prediction.grad_cam is None else normalize_by_max(prediction.grad_cam),
+    }
+    for kind, values in maps.items():
         if values is not None:
-            picture = Image.fromarray(draw_heatmap(np.array(image), scaled[kind](values)))
-            _write_atomically(folder.image_path(kind, name), partial(picture.save, format="JPEG", quality=_QUALITY))
+            path = folder.image_path(kind, name)
+            path.parent.mkdir(exist_ok=True)
+            with atomic_path(path, durable=False) as temporary:
+                drawing = Image.fromarray(draw_heatmap(np.array(image), values))
+                drawing.save(temporary, format="JPEG", quality=_QUALITY)
 
 
 def write_overview_sheet(folder: PredictionFolder, rows: Iterable[tuple[dict[str, str], str]]) -> None:
-    """Write the sheet from what is on disk; rows: of the images on it, with their pictures' names.
+    """Write the sheet from the files on disk, one image at a time; an image that is missing is left out.
 
-    One picture at a time is held at its full size. An image that is gone is left out.
+    rows: (row of the table, name of its image files) for each image of the sheet.
     """
     tiles = []
     for row, name in rows:
         try:
-            tiles.append((caption(row), _sheet_tile(Path(row["image"]), folder.image_path("overlays", name))))
+            tiles.append((caption(row), _draw_tile(Path(row["image"]), folder.image_path("overlays", name))))
         except MnsaError:
             continue
     if tiles:
-        _write_atomically(
-            folder.sheet, lambda path: write_image_grid(tiles, path, columns=_SHEET_COLUMNS, tile_px=_TILE_PX)
-        )
+        with atomic_path(folder.sheet, durable=False) as temporary:
+            write_image_grid(tiles, temporary, columns=_SHEET_COLUMNS, tile_px=_TILE_PX)
 
 
 def sheet_indices(count: int) -> range:
-    """Which of `count` images are on the sheet: a dozen at most, spread evenly."""
+    """Choose at most 12 of `count` images for the sheet, spread evenly."""
     return range(0, count, -(-count // _SHEET_TILES))
 
 
-def _sheet_tile(image: Path, picture: Path) -> np.ndarray:
-    """The image, and its overlay beside it where there is one, shrunk to a tile; one at a time is held."""
-    if not picture.exists():
+def _draw_tile(image: Path, overlay: Path) -> np.ndarray:
+    """The image, and its overlay beside it if there is one, shrunk to a tile."""
+    if not overlay.exists():
         return _read_thumbnail(image, _TILE_PX[1])
     width = (_TILE_PX[1] - _GAP_PX) // 2
     pixels = _read_thumbnail(image, width)
     gap = np.full_like(pixels[:, :1].repeat(_GAP_PX, 1), 255)
-    return np.concatenate([pixels, gap, _read_thumbnail(picture, width)], axis=1)
+    return np.concatenate([pixels, gap, _read_thumbnail(overlay, width)], axis=1)
 
 
 def _read_thumbnail(path: Path, width: int) -> np.ndarray:
@@ -82,9 +91,3 @@ def _read_thumbnail(path: Path, width: int) -> np.ndarray:
         upright = to_upright_rgb(image, path)
         upright.thumbnail((width, _TILE_PX[0]))
         return np.array(upright)
-
-
-def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path, durable=False) as temporary:
-        write(temporary)
