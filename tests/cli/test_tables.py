@@ -28,7 +28,7 @@ def masks(name, *, empty=False):
         ("dice", 0.6939, None, "fraction", "Dice"),
         ("iou_per_image", 0.5276, None, "fraction", "IoU per image"),
         ("dice_per_image", 0.6881, None, "fraction", "Dice per image"),
-        ("images_empty", 3.0, None, "images", "images without any"),
+        ("images_empty", 3.0, None, "images", "empty images"),
     )
     return tuple(
         Score(key, None if empty else value, None if empty else interval, unit, "segmentation", label, name)

@@ -1,4 +1,4 @@
-"""Temperature, calibration error and threshold are what they claim, by other people's code and by counting."""
+"""Temperature, calibration error and threshold are those of scipy, torch, torchmetrics, and of counts by hand."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from mnsa.metrics import calibration
 
 @pytest.fixture
 def drawn():
-    """Logits (N, 4) that are too sure by a factor of 2.5, with labels drawn from what they should have said."""
+    """Logits (N, 4) that are overconfident by a factor of 2.5, with labels drawn from the true probabilities."""
     rng = np.random.default_rng(3)
     true = rng.normal(0, 1.5, (4000, 4))
     labels = np.array([rng.choice(4, p=row) for row in softmax(true, axis=1)])
     return true * 2.5, labels
 
 
-def test_the_temperature_undoes_what_made_the_logits_too_sure(drawn):
+def test_the_temperature_corrects_overconfident_logits(drawn):
     assert calibration.fit_temperature(*drawn) == pytest.approx(2.5, rel=0.05)
 
 
@@ -39,11 +39,11 @@ def test_the_log_loss_is_torchs_cross_entropy(drawn):
     assert calibration.log_loss(*drawn, 1.7) == pytest.approx(expected)
 
 
-def test_images_that_are_all_right_have_no_temperature():
+def test_images_that_are_all_correct_have_no_temperature():
     assert calibration.fit_temperature(np.array([[2.0, 1.0], [0.0, 0.1]]), np.array([0, 1])) is None
 
 
-def test_answers_no_better_than_chance_stop_at_the_hottest_temperature():
+def test_wrong_predictions_get_the_highest_temperature():
     logits = np.array([[4.0, 0.0], [4.0, 0.0]])
     assert calibration.fit_temperature(logits, np.array([1, 1])) == pytest.approx(calibration.MAX_TEMPERATURE, rel=1e-3)
 
@@ -59,7 +59,7 @@ def test_the_calibration_error_is_torchmetrics(drawn, temperature, bins):
     assert sum(bar.images for bar in bars) == len(labels)
 
 
-def test_bins_hold_their_lower_edge_and_the_last_one_holds_1():
+def test_bins_contain_their_lower_edge_and_the_last_one_contains_1():
     bars = calibration.reliability_bins(np.array([0.5, 0.6, 0.75, 1.0]), np.array([True, False, True, True]), 4)
     assert [bar.images for bar in bars] == [0, 0, 2, 2]
     assert bars[0] == (0.0, 0.25, 0, None, None)
@@ -72,15 +72,15 @@ def test_bins_hold_their_lower_edge_and_the_last_one_holds_1():
     ("target", "expected"),
     [(0.6, (0.3, 5, 3)), (0.75, (0.4, 4, 3)), (1.0, (0.6, 3, 3)), (0.0, (0.3, 5, 3))],
 )
-def test_the_threshold_is_the_smallest_from_which_on_enough_answers_are_right(target, expected):
-    confidence, right = np.array([0.9, 0.3, 0.6, 0.8, 0.4]), np.array([True, False, True, True, False])
-    assert calibration.find_threshold(confidence, right, target) == pytest.approx(expected)
+def test_the_threshold_is_the_lowest_that_reaches_the_target(target, expected):
+    confidence, correct = np.array([0.9, 0.3, 0.6, 0.8, 0.4]), np.array([True, False, True, True, False])
+    assert calibration.find_threshold(confidence, correct, target) == pytest.approx(expected)
 
 
-def test_a_threshold_is_rounded_down_so_that_the_image_it_was_found_on_reaches_it():
+def test_a_threshold_is_rounded_down_so_that_its_image_reaches_it():
     found = calibration.find_threshold(np.array([0.123456, 0.12341]), np.array([True, True]), 1.0)
     assert found == (pytest.approx(0.1234), 2, 2)
 
 
-def test_there_is_no_threshold_when_the_surest_answers_are_wrong():
+def test_there_is_no_threshold_when_the_most_confident_predictions_are_wrong():
     assert calibration.find_threshold(np.array([0.9, 0.5]), np.array([False, True]), 0.95) is None

@@ -221,7 +221,7 @@ def test_stages_have_their_names_where_there_are_several():
 
 
 HEAD_OF_MASKS = (
-    "mask class", "IoU", "95 % interval", "Dice", "IoU per image", "Dice per image", "images without any"
+    "mask class", "IoU", "95 % interval", "Dice", "IoU per image", "Dice per image", "empty images"
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A run's probabilities are calibrated on validation, and every answer obeys."""
+"""Calibration is fitted on validation images, and every prediction uses it."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ def calibrated(own_run, more_validation):
     return change
 
 
-def test_the_record_says_what_was_found_on_which_images_for_which_weights(own_run, more_validation, predictor):
+def test_the_calibration_records_images_and_weights(own_run, more_validation, predictor):
     found = calibrate_run(own_run.path, dataset=more_validation(), target=0.5)
     val = read_manifest(more_validation()).split("val")
     assert found.weights_sha256 == hashlib.sha256((own_run.model_folder / "model.safetensors").read_bytes()).hexdigest()
@@ -66,7 +66,7 @@ def test_the_record_says_what_was_found_on_which_images_for_which_weights(own_ru
     assert sum(bar["images"] * bar["accuracy"] for bar in before) == pytest.approx(right.sum())
 
 
-def test_answers_are_the_softmax_of_logits_over_the_temperature(calibrated, predictor, dataset):
+def test_probabilities_are_the_softmax_of_logits_over_the_temperature(calibrated, predictor, dataset):
     loaded = load(calibrated(temperature=3.0))
     val = read_manifest(dataset).split("val")
     logits = extract_features(predictor, val).class_logits.numpy()
@@ -75,9 +75,7 @@ def test_answers_are_the_softmax_of_logits_over_the_temperature(calibrated, pred
 
 
 @pytest.mark.parametrize(("threshold", "unknown"), [(None, False), (0.0, False), (1.0, True)])
-def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_names(
-    calibrated, dataset, threshold, unknown
-):
+def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(calibrated, dataset, threshold, unknown):
     loaded = load(calibrated(threshold=threshold))
     answer = loaded.predict(next((dataset / "images").iterdir()))
     row, best = loaded.prediction_table().row(answer, ""), loaded.classes[answer.class_probs.argmax()]
@@ -85,7 +83,7 @@ def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_keep_their_n
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
 
-def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_it_was(calibrated, dataset):
+def test_evaluation_adds_the_calibration_error_and_changes_no_other_score(calibrated, dataset):
     run = calibrated(temperature=3.0)
     scores = evaluate_run(run, split="train")
     answer, manifest = load(run).predict, read_manifest(dataset).split("train")
@@ -103,11 +101,11 @@ def test_evaluation_adds_torchmetrics_calibration_error_and_leaves_accuracy_as_i
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])
-def test_answers_of_another_calibration_are_told_apart(calibrated, change):
+def test_another_calibration_changes_the_digest_of_a_predictor(calibrated, change):
     assert predictor_digest(load(calibrated())) != predictor_digest(load(calibrated(**change)))
 
 
-def test_a_calibration_of_other_weights_is_refused_until_it_is_made_anew(calibrated, more_validation):
+def test_a_calibration_of_other_weights_is_refused(calibrated, more_validation):
     run = calibrated(temperature=7.0)
     network, card = load_network(run)
     network.class_head.classifier.bias.data += 1
@@ -126,7 +124,7 @@ def test_a_damaged_calibration_is_refused(own_run, text):
 
 
 @pytest.mark.parametrize("values", [{"temperature": 0}, {"temperature": "2"}, {"threshold": 1.5}, {"extra": 1}])
-def test_values_that_mean_nothing_are_refused(calibrated, values):
+def test_values_out_of_range_are_refused(calibrated, values):
     with pytest.raises(RunError, match=r"calibration\.json is damaged"):
         load(calibrated(**values))
 
@@ -164,7 +162,7 @@ def test_a_run_without_a_class_head_is_refused(own_run):
         calibrate_run(own_run.path)
 
 
-def test_trees_answer_uncalibrated(fitted_trees, tmp_path, more_validation):
+def test_trees_are_not_calibrated(fitted_trees, tmp_path, more_validation):
     run = shutil.copytree(fitted_trees.path, tmp_path / "fitted_trees")
     calibrate_run(run, dataset=more_validation())
     with_trees = load(run, head="trees")

@@ -1,4 +1,4 @@
-"""The scores of a run are those that torchmetrics finds in its predictor's answers."""
+"""The scores of a run are those of torchmetrics; rows and pictures are those of its predictions."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run
 
 
-def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predictor, dataset):
+def test_the_scores_are_torchmetrics_of_the_predictions(own_run, predictor, dataset):
     manifest = read_manifest(dataset).split("train")
     samples = [read_sample(manifest, row) for row in manifest.rows]
     answers = [predictor.predict_image(sample.image) for sample in samples]
@@ -42,12 +42,12 @@ def test_the_scores_are_torchmetrics_of_the_predictors_answers(own_run, predicto
     assert found.value("iou_per_image", "vein") == pytest.approx(np.mean(per_image))
 
 
-def test_each_split_is_kept_beside_the_others(own_run):
+def test_each_split_has_an_entry_of_its_own(own_run):
     test, val = evaluate_run(own_run.path, split="test"), evaluate_run(own_run.path, split="val")
     assert read_evaluations(own_run) == {"test": test, "val": val}
 
 
-def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, fitted_trees, dataset):
+def test_the_scores_of_trees_have_an_entry_of_their_own(own_run, fitted_trees, dataset):
     shutil.copytree(fitted_trees.trees_folder, own_run.trees_folder)
     network, trees = (evaluate_run(own_run.path, head=head) for head in ("network", "trees"))
     assert read_evaluations(own_run) == {"test": network, "test/trees": trees}
@@ -58,7 +58,7 @@ def test_the_scores_of_trees_are_kept_apart_from_the_networks(own_run, fitted_tr
     assert trees.value("accuracy") == np.mean(np.equal(said, true))
 
 
-def test_the_scores_of_views_are_kept_apart_from_the_plain_ones(own_run, dataset):
+def test_the_scores_with_test_time_augmentation_have_an_entry_of_their_own(own_run, dataset):
     manifest = read_manifest(dataset).split("test")
     found = evaluate_run(own_run.path, tta=["rot90", "flips"])
     assert read_evaluations(own_run) == {"test/flips+rot90": found}
@@ -69,7 +69,7 @@ def test_the_scores_of_views_are_kept_apart_from_the_plain_ones(own_run, dataset
     assert found.value("iou", "vein") == pytest.approx(theirs.binary_jaccard_index(said, true).item())
 
 
-def test_another_data_set_with_the_same_classes_can_be_scored(own_run, own_dataset):
+def test_another_data_set_with_the_same_classes_can_be_evaluated(own_run, own_dataset):
     (own_dataset / "dataset.toml").write_text((own_dataset / "dataset.toml").read_text().replace("leaves", "field"))
     assert evaluate_run(own_run.path, dataset=own_dataset).dataset == "field"
 
@@ -102,14 +102,14 @@ def test_a_broken_image_is_named_before_anything_is_scored(own_run, own_dataset)
     assert not own_run.evaluation_file.exists()
 
 
-def test_a_damaged_evaluation_is_not_written_over(own_run):
+def test_a_damaged_evaluation_is_not_replaced(own_run):
     own_run.evaluation_file.write_text("{")
     with pytest.raises(RunError, match=r"evaluation\.json is damaged.*Move it away"):
         evaluate_run(own_run.path)
     assert own_run.evaluation_file.read_text() == "{"
 
 
-def test_a_data_set_that_has_moved_is_named(own_run, own_dataset, tmp_path):
+def test_the_error_names_a_data_set_that_was_moved(own_run, own_dataset, tmp_path):
     provenance = json.loads(own_run.provenance_file.read_text())
     own_run.provenance_file.write_text(json.dumps(provenance | {"dataset": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match="gone"):
@@ -137,7 +137,7 @@ def test_a_row_per_image_adds_up_to_the_scores(train_rows, dataset):
     assert np.mean(ious) == pytest.approx(scores.value("iou_per_image", "vein"), abs=1e-5)
 
 
-def test_traits_are_those_of_the_true_mask_and_of_the_answer_in_millimetres(train_rows, dataset, predictor):
+def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(train_rows, dataset, predictor):
     manifest, rows = read_manifest(dataset).split("train"), train_rows[1]
     row, image = rows[4], manifest.rows[4]
     measurer = TraitMeasurer(find_roles(manifest.mask_classes), image.px_per_mm)
@@ -153,7 +153,7 @@ def test_traits_are_those_of_the_true_mask_and_of_the_answer_in_millimetres(trai
     assert float(row["true_vein_density_mm_per_mm2"]) > 0
 
 
-def test_pictures_are_kept_of_the_worst_and_the_best_alone(train_rows, own_run):
+def test_only_the_worst_and_the_best_images_have_pictures(train_rows, own_run):
     rows, folder = train_rows[1], evaluation_folder(own_run, "train")
     for column, panels in {
         "iou": ("truth", "predicted", "difference"),
@@ -203,7 +203,7 @@ def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor, 
     assert all("predicted_vein_length_px" in row for row in record.rows)
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_answered(own_run, predictor, dataset, tmp_path):
+def test_traits_that_cannot_be_measured_are_refused_before_any_prediction(own_run, predictor, dataset, tmp_path):
     with pytest.raises(ConfigError, match="no mask class 'nerve'"):
         evaluate_run(own_run.path, traits={"vein": ("nerve",)})
     assert not own_run.predictions_folder.exists()
@@ -213,7 +213,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_answered(own_run,
         SplitRecorder(predictor, read_manifest(dataset), NO_NAMES)
 
 
-def test_it_is_the_mean_over_batches_of_eight_at_half_resolution(finished, predictor, dataset):
+def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(finished, predictor, dataset):
     manifest = read_manifest(dataset).split("train")
     samples = [read_sample(manifest, row) for row in manifest.rows]
     inputs = torch.stack([predictor.transform(sample.image)[0] for sample in samples])
@@ -234,7 +234,7 @@ def test_evaluate_adds_the_upstream_iou_only_when_asked(own_run, dataset, mnsa):
     assert score.value == pytest.approx(compute_upstream_iou(own_run.path, test_rows))
 
 
-def test_without_masks_it_is_refused(finished, dataset):
+def test_the_upstream_iou_without_masks_is_refused(finished, dataset):
     manifest = read_manifest(dataset)
     bare = replace(manifest, rows=tuple(replace(row, mask="") for row in manifest.rows))
     with pytest.raises(DataError, match="needs masks"):

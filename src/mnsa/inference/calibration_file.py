@@ -16,12 +16,13 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What validation has said of a network's probabilities.
+    """The calibration of a network, fitted on validation images.
 
-    temperature: logits are divided by it; fitted: False where every prediction was correct, and it is 1. threshold: the
-    confidence below which a prediction is `unknown`, or None. target: share of correct answers that it was to reach; rule:
-    the same in words. images: labeled images of `split`; correct: of their answers. accepted: images that reach the
-    threshold; accepted_correct: of their answers. ece, log_loss, reliability: `before` and `after` the temperature.
+    temperature: divides the logits. fitted: False when every prediction was correct; the temperature is 1 then. threshold:
+    the confidence below which a prediction is `unknown`, or None. target: the accuracy that the threshold had to reach;
+    rule: the same in words. images: labeled images of `split`; correct: how many were predicted correctly. accepted: images
+    that reach the threshold; accepted_correct: how many of them were predicted correctly. ece, log_loss, reliability:
+    `before` and `after` the temperature. dataset_digest: of the manifest.
     """
 
     temperature: float

@@ -11,9 +11,9 @@ from scipy.special import log_softmax
 
 N_BINS = 15  # of confidence, equally wide
 
-THRESHOLD_STEP = 1e-4  # thresholds are multiples of it: the table of answers shows as many digits
+THRESHOLD_STEP = 1e-4  # thresholds are multiples of it: the table of predictions has as many digits
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # the temperatures between which one is sought
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # bounds of the fit
 
 
 class ReliabilityBin(NamedTuple):
@@ -27,7 +27,7 @@ class ReliabilityBin(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """A confidence, and how many images reach it and how many of those answers are correct."""
+    """A confidence; accepted: images with at least this confidence; correct: how many of them are predicted correctly."""
 
     value: float
     accepted: int
@@ -40,45 +40,52 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """The temperature of least log-loss, between MIN_TEMPERATURE and MAX_TEMPERATURE; None when every prediction is correct.
+    """Fit the temperature with the lowest log-loss to logits (N, K) and labels (N,).
 
-    The loss is convex in 1/T, so it has one minimum in log T, too. When every prediction is correct it falls for ever as T
-    nears 0: such images can't say how sure is too sure. Source: Guo et al. 2017, On Calibration of Modern Neural
-    Networks, section 4.2.
+    The loss is convex in 1/T, so it has one minimum in log T, too. When every prediction is correct, it falls as T goes to
+    0 and has no minimum. Returns: T between MIN_TEMPERATURE and MAX_TEMPERATURE; None when every prediction is correct.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
     """
     if (logits.argmax(1) == labels).all():
         return None
-    wide = logits.astype(np.float64)
+    logits = logits.astype(np.float64)
     bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
-    found = minimize_scalar(
-        lambda log_t: log_loss(wide, labels, np.exp(log_t)), bounds=bounds, method="bounded", options={"xatol": 1e-6}
+    minimum = minimize_scalar(
+        lambda log_t: log_loss(logits, labels, np.exp(log_t)), bounds=bounds, method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def confidences(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """The largest of softmax(logits / temperature) of each image: float64 (N,)."""
+    """The confidence of each image, the largest of softmax(logits / temperature): float64 (N,)."""
     best: np.ndarray = np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1).max(1))
     return best
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = N_BINS) -> list[ReliabilityBin]:
-    """Mean confidence and share of correct answers in equally wide bins of confidence; a confidence of 1 is in the last.
+    """Mean confidence and accuracy in equally wide bins of confidence; a confidence of 1 is in the last bin.
 
-    correct: bool (N,), whether the most probable class is the true one.
+    confidence: float (N,). correct: bool (N,), whether the most probable class is the true one.
     """
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    sure, correct = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, correct))
+    index = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    confidence_sums, correct_sums = (
+        np.bincount(index, weights=values, minlength=bins) for values in (confidence, correct)
+    )
     return [
-        ReliabilityBin(float(edges[n]), float(edges[n + 1]), int(counts[n]), *_means(counts[n], sure[n], correct[n]))
+        ReliabilityBin(
+            float(edges[n]),
+            float(edges[n + 1]),
+            int(counts[n]),
+            *_means(counts[n], confidence_sums[n], correct_sums[n]),
+        )
         for n in range(bins)
     ]
 
 
 def expected_calibration_error(bars: list[ReliabilityBin]) -> float:
-    """Expected calibration error: the mean gap between confidence and accuracy, bins weighted by their images."""
+    """Expected calibration error: the mean difference of confidence and accuracy, bins weighted by their images."""
     images = sum(bar.images for bar in bars)
     gaps = [
         bar.images * abs(bar.confidence - bar.accuracy)
@@ -89,9 +96,10 @@ def expected_calibration_error(bars: list[ReliabilityBin]) -> float:
 
 
 def find_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -> Threshold | None:
-    """The smallest confidence seen (rounded down to THRESHOLD_STEP) from which on at least `target` of the answers are correct.
+    """Find the lowest threshold above which the accuracy is at least `target`.
 
-    None when no threshold reaches it.
+    confidence: float (N,). correct: bool (N,). Candidates are the confidences, rounded down to THRESHOLD_STEP.
+    Returns: None when no threshold reaches the target.
     """
     floored = np.floor(confidence / THRESHOLD_STEP + 1e-6).astype(int)  # 0.3 / 0.0001 is just below 3000
     for value in np.unique(floored):
@@ -101,5 +109,5 @@ def find_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -
     return None
 
 
-def _means(count: int, sure: float, correct: float) -> tuple[float | None, float | None]:
-    return (float(sure / count), float(correct / count)) if count else (None, None)
+def _means(count: int, confidence: float, correct: float) -> tuple[float | None, float | None]:
+    return (float(confidence / count), float(correct / count)) if count else (None, None)

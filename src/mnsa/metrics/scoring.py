@@ -46,7 +46,7 @@ MASK_METRICS: list[Metric[np.ndarray]] = [
     Metric("dice", "Dice", lambda counts: float(functional.pooled_dice(counts)), headline=True),
     Metric("iou_per_image", "IoU per image", functional.mean_image_iou),
     Metric("dice_per_image", "Dice per image", functional.mean_image_dice),
-    Metric("images_empty", "images without any", functional.images_empty, unit="images"),
+    Metric("images_empty", "empty images", functional.images_empty, unit="images"),
 ]
 
 

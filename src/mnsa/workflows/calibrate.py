@@ -23,11 +23,11 @@ _SPLIT = "val"
 
 
 def calibrate_run(path: Path, *, target: float = 0.95, dataset: Path | None = None) -> Calibration:
-    """Fit temperature and threshold to the labeled validation rows, and keep them in RUN/calibration.json.
+    """Fit temperature and threshold on the labeled validation rows, and save them in RUN/calibration.json.
 
-    target: share of correct answers among those that reach the threshold. dataset: another than the run's own.
-    Images are seen as `predict` sees them. An earlier calibration is replaced.
-    Raises: RunError, ModelError; DataError, also for fewer than MIN_IMAGES images. What was there stays then.
+    target: accuracy among the images that reach the threshold. dataset: folder of another data set than the run's own.
+    Images are transformed as `predict` does. An earlier calibration is replaced, but stays after an error.
+    Raises: RunError, ModelError; DataError, also for fewer than MIN_IMAGES images.
     """
     run = open_run_folder(path)
     predictor = Predictor(*load_network(path))
@@ -37,47 +37,50 @@ def calibrate_run(path: Path, *, target: float = 0.95, dataset: Path | None = No
     rows = _labeled_validation_rows(manifest)
     require_same_classes(predictor, rows)
     require_valid(rows)
-    pooled = extract_features(predictor, rows)
-    found = _fit_calibration(pooled.class_logits.numpy(), pooled.labels.numpy(), target)
-    found = replace(found, dataset=manifest.name, dataset_digest=manifest.digest(), weights_sha256=weights_digest(path))
-    save_calibration(path, found)
-    return found
+    features = extract_features(predictor, rows)
+    fitted = _fit_calibration(features.class_logits.numpy(), features.labels.numpy(), target)
+    fitted = replace(
+        fitted, dataset=manifest.name, dataset_digest=manifest.digest(), weights_sha256=weights_digest(path)
+    )
+    save_calibration(path, fitted)
+    return fitted
 
 
 def _labeled_validation_rows(manifest: Manifest) -> Manifest:
-    """The validation rows that have a label, without their masks, which aren't needed."""
+    """The validation rows that have a label, without their masks, which are not needed."""
     rows = tuple(replace(row, mask="") for row in manifest.rows if row.split == _SPLIT and row.label)
     if len(rows) < MIN_IMAGES:
         raise DataError(
-            f"{manifest.name} has {len(rows)} labeled images with split `{_SPLIT}`; fewer than {MIN_IMAGES} can't say how "
-            "sure a network may be. Deal more images to validation (mnsa split), or name another data set with --data."
+            f"{manifest.name} has {len(rows)} labeled images with split `{_SPLIT}`; fewer than {MIN_IMAGES} "
+            "are too few to calibrate. Move more images to validation (mnsa split), or give another data set with --data."
         )
     return replace(manifest, rows=rows, mask_classes=())
 
 
 def _fit_calibration(logits: np.ndarray, labels: np.ndarray, target: float) -> Calibration:
+    """Fit to logits (N, K) and labels (N,); data set and weights are left empty."""
     correct = logits.argmax(1) == labels
     fitted = calibration.fit_temperature(logits, labels)
     temperature = fitted or 1.0
     temperatures = {"before": 1.0, "after": temperature}
-    sure = {when: calibration.confidences(logits, t) for when, t in temperatures.items()}
-    bars = {when: calibration.reliability_bins(confidence, correct) for when, confidence in sure.items()}
-    threshold = calibration.find_threshold(sure["after"], correct, target)
+    confidence = {when: calibration.confidences(logits, t) for when, t in temperatures.items()}
+    bins = {when: calibration.reliability_bins(values, correct) for when, values in confidence.items()}
+    threshold = calibration.find_threshold(confidence["after"], correct, target)
     return Calibration(
         temperature=temperature,
         fitted=fitted is not None,
         threshold=threshold and threshold.value,
         target=target,
-        rule=f"the smallest confidence from which on at least {target:g} of the validation answers are correct",
+        rule=f"the lowest threshold above which at least {target:g} of the validation predictions are correct",
         split=_SPLIT,
         images=len(labels),
         correct=int(correct.sum()),
         accepted=threshold.accepted if threshold else 0,
         accepted_correct=threshold.correct if threshold else 0,
         bins=calibration.N_BINS,
-        ece={when: calibration.expected_calibration_error(bars[when]) for when in bars},
+        ece={when: calibration.expected_calibration_error(bins[when]) for when in bins},
         log_loss={when: calibration.log_loss(logits, labels, t) for when, t in temperatures.items()},
-        reliability=bars,
+        reliability=bins,
         dataset="",
         dataset_digest="",
         weights_sha256="",
