@@ -11,7 +11,14 @@ import pytest
 from optuna.trial import TrialState
 
 from mnsa.search import trial_queue
-from mnsa.search.trial_queue import BEAT, WORKER, Heartbeat, LivenessMonitor, set_trial_attr, worker_identity
+from mnsa.search.trial_queue import (
+    HEARTBEAT_ATTR,
+    WORKER_ATTR,
+    Heartbeat,
+    LivenessMonitor,
+    set_trial_attr,
+    worker_identity,
+)
 
 
 @pytest.fixture
@@ -31,9 +38,9 @@ def running(study, worker=None, beat=None):
     """A running trial as a watch sees it."""
     trial = study.ask()
     if worker:
-        set_trial_attr(study, trial, WORKER, worker)
+        set_trial_attr(study, trial, WORKER_ATTR, worker)
     if beat:
-        set_trial_attr(study, trial, BEAT, beat)
+        set_trial_attr(study, trial, HEARTBEAT_ATTR, beat)
     return study.get_trials()[trial.number]
 
 
@@ -46,11 +53,11 @@ def test_a_trial_beats_while_it_runs_and_no_longer(study):
     with Heartbeat(study._storage, trial._trial_id, interval_s=0.01):
         beats = set()
         while len(beats) < 3:
-            beats.add(study.get_trials()[0].user_attrs.get(BEAT))
+            beats.add(study.get_trials()[0].user_attrs.get(HEARTBEAT_ATTR))
             time.sleep(0.005)
-    last = study.get_trials()[0].user_attrs[BEAT]
+    last = study.get_trials()[0].user_attrs[HEARTBEAT_ATTR]
     time.sleep(0.05)
-    assert study.get_trials()[0].user_attrs[BEAT] == last
+    assert study.get_trials()[0].user_attrs[HEARTBEAT_ATTR] == last
 
 
 def test_beats_end_when_others_have_freed_the_trial(study):
@@ -65,13 +72,13 @@ def test_a_storage_that_fails_for_a_while_costs_beats_and_no_more(study, monkeyp
     trial, write, failures = study.ask(), study._storage.set_trial_user_attr, iter([True, True])
 
     def flaky(trial_id, name, value):
-        if name == BEAT and next(failures, False):
+        if name == HEARTBEAT_ATTR and next(failures, False):
             raise OSError("no route to host")
         write(trial_id, name, value)
 
     monkeypatch.setattr(study._storage, "set_trial_user_attr", flaky)
     with Heartbeat(study._storage, trial._trial_id, interval_s=0.01):
-        while BEAT not in study.get_trials()[0].user_attrs:
+        while HEARTBEAT_ATTR not in study.get_trials()[0].user_attrs:
             time.sleep(0.005)
 
 
@@ -96,7 +103,7 @@ def test_another_process_that_was_given_the_same_number_is_not_the_worker(study)
 def test_a_worker_that_lives_here_is_left_alone_while_it_beats(study, clock):
     watch, trial = LivenessMonitor(20), running(study, worker_identity(), beat=1.0)
     for beat in range(20):
-        set_trial_attr(study, trial, BEAT, float(beat))
+        set_trial_attr(study, trial, HEARTBEAT_ATTR, float(beat))
         assert watch.death_reason(study.get_trials()[0]) == ""
         clock.s += 100
 
@@ -115,7 +122,7 @@ def test_a_beat_in_between_gives_a_worker_the_whole_time_again(study, clock):
     watch, trial = LivenessMonitor(20), running(study, elsewhere(), beat=1.0)
     watch.death_reason(trial)
     clock.s += 100
-    set_trial_attr(study, trial, BEAT, 2.0)
+    set_trial_attr(study, trial, HEARTBEAT_ATTR, 2.0)
     assert watch.death_reason(study.get_trials()[0]) == ""
     clock.s += 100
     assert watch.death_reason(study.get_trials()[0]) == ""

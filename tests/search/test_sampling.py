@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from mnsa.config import SearchConfig
 from mnsa.search.sampling import make_pruner, make_sampler, make_sampling_plan
 from mnsa.search.space import build_search_space, grid_points, levels_without_branch, suggest_point
-from mnsa.search.trial_queue import BUDGET, LivenessMonitor, TrialQueue
+from mnsa.search.trial_queue import BUDGET_ATTR, LivenessMonitor, TrialQueue
 
 
 @pytest.fixture
@@ -22,12 +22,12 @@ def points_of(make_config, tmp_path):
         space = build_search_space(config)
         plan = make_sampling_plan(space, config.search)
         study = optuna.create_study(direction="maximize")
-        study.set_user_attr(BUDGET, trials)
+        study.set_user_attr(BUDGET_ATTR, trials)
         queue, points = TrialQueue(study, tmp_path / "queue.lock", LivenessMonitor(20), plan), []
         while (trial := queue.claim()) is not None:
             study.sampler = make_sampler(config.search, plan, trial.user_attrs["index"])
             points.append(suggest_point(space, trial))
-            queue.tell(trial, TrialState.COMPLETE, [score(points[-1])])
+            queue.finish(trial, TrialState.COMPLETE, [score(points[-1])])
         return points
 
     return run

@@ -15,7 +15,7 @@ import pytest
 
 from mnsa.search.results import trial_records
 from mnsa.search.study import join_study
-from mnsa.search.trial_queue import WORKER
+from mnsa.search.trial_queue import WORKER_ATTR
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def test_three_workers_one_of_them_killed_do_every_trial_once(url, start, new_st
     assert Counter(record.index for record in records if record.state == "complete") == dict.fromkeys(range(TRIALS), 1)
     lost = [record for record in records if record.state != "complete"]
     assert [(record.state, record.reason.rpartition(" ")[2]) for record in lost] == [("failed", "died")]
-    assert len({trial.user_attrs[WORKER]["pid"] for trial in study.optuna.trials}) >= 3
+    assert len({trial.user_attrs[WORKER_ATTR]["pid"] for trial in study.optuna.trials}) >= 3
     assert (folder / "shared" / "metrics.csv").read_text().count("first,") == 1
     assert (folder / "best.toml").exists()
     assert not [text for text in tmp_path.glob("*.err") if "Traceback" in text.read_text()]

@@ -73,7 +73,7 @@ def test_a_budget_that_no_trial_meets_names_the_smallest():
 
 def test_nothing_to_pick_says_what_happened():
     failed = [trial(n, None, 1.0, state="failed", reason="OutOfMemoryError: 3 GiB") for n in range(3)]
-    with pytest.raises(StudyError, match=re.escape("nothing to select. What happened: OutOfMemoryError: 3 GiB.")):
+    with pytest.raises(StudyError, match=re.escape("so none can be selected. Reasons: OutOfMemoryError: 3 GiB.")):
         select_trial(failed, "best", "macs")
 
 

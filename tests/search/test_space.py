@@ -111,9 +111,9 @@ def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, searc
 @pytest.mark.parametrize(
     ("stages", "search", "message"),
     [
-        ([FIRST], {}, "no stage of the config learns segmentation"),
-        ([FIRST, SECOND], {"attentions": ("none", "mean")}, "stage 'first' learns, which the trials share"),
-        ([{}], {"sampler": "grid", "per_level": "kinds"}, "14,348,907 points, more than 100,000"),
+        ([FIRST], {}, "no stage of the config has the task segmentation"),
+        ([FIRST, SECOND], {"attentions": ("none", "mean")}, "stage 'first' trains, but all trials share that stage"),
+        ([{}], {"sampler": "grid", "per_level": "kinds"}, "14,348,907 points; at most 100,000"),
     ],
 )
 def test_a_space_that_would_tell_nothing_is_refused(make_config, stages, search, message):
@@ -122,7 +122,7 @@ def test_a_space_that_would_tell_nothing_is_refused(make_config, stages, search,
 
 
 def test_a_decoder_without_widths_is_refused(make_config):
-    with pytest.raises(ConfigError, match=r"widths, which model\.decoder = 'unet' has not"):
+    with pytest.raises(ConfigError, match=r"widths of the enhancer, but model\.decoder = 'unet' has none"):
         build_search_space(make_config({**SECOND, "trainable": ("decoder",)}, model={"decoder": "unet"}))
 
 

@@ -72,10 +72,10 @@ def test_a_study_of_this_name_with_another_space_or_data_set_is_refused(new_stud
     first = new_study(name="leaves", storage=url)
     (tmp_path / "elsewhere").mkdir()
     again = "elsewhere/leaves"
-    with pytest.raises(StudyError, match=r"'leaves' in .* searches another space: search\.ratios is") as refusal:
+    with pytest.raises(StudyError, match=r"'leaves' in .* has another search space: search\.ratios is") as refusal:
         new_study(name=again, storage=url, search={"ratios": (0.5, 0.25)})
     assert "(0.5, 0.25) here" in str(refusal.value)
-    with pytest.raises(StudyError, match=r"'leaves' in .* was made on another data set \(leaves, .*; here fewer"):
+    with pytest.raises(StudyError, match=r"'leaves' in .* uses another data set \(leaves, .*; here fewer"):
         new_study(name=again, storage=url, data=other_data)
     with pytest.raises(StudyError, match=f"mnsa search --join {first.folder.path}"):
         new_study(name=again, storage=url)
@@ -88,7 +88,7 @@ def test_a_config_or_data_set_changed_in_the_folder_is_refused(new_study):
     config, table = study.folder.config_file, study.folder.data_folder / "manifest.csv"
     before = config.read_text()
     config.write_text(before.replace("epochs = 2", "epochs = 3"))
-    with pytest.raises(StudyError, match=r"another space: stages\.1\.epochs is 2 there and 3 here"):
+    with pytest.raises(StudyError, match=r"another search space: stages\.1\.epochs is 2 there and 3 here"):
         join_study(study.folder.path)
     config.write_text(before)
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
@@ -100,7 +100,7 @@ def test_a_database_that_holds_other_studies_is_not_taken_for_this_one(new_study
     study = new_study(name="leaves", storage=f"sqlite:///{tmp_path}/all.db")
     other = f"sqlite:///{tmp_path}/empty.db"
     optuna.create_study(study_name="grapes", storage=open_storage(other))
-    with pytest.raises(StudyError, match=r"empty\.db holds no study 'leaves'"):
+    with pytest.raises(StudyError, match=r"empty\.db has no study 'leaves'"):
         join_study(study.folder.path, storage=other)
     assert join_study(study.folder.path, storage=f"sqlite:///{tmp_path}/all.db").name == "leaves"
 
@@ -115,7 +115,7 @@ def test_a_password_is_not_kept(new_study, monkeypatch, tmp_path):
 
 
 def test_a_budget_of_multiply_adds_that_no_network_meets_names_the_smallest(new_study, tmp_path):
-    with pytest.raises(StudyError, match=r"the smallest network of the space has 0\.0\d+ GMACs .*64 x 64 px"):
+    with pytest.raises(StudyError, match=r"the smallest one of the space has 0\.0\d+ GMACs .*64 x 64 px"):
         new_study(rule="under=0.001")
     assert not (tmp_path / "study").exists()
     assert new_study(rule="under=0.5").optuna.user_attrs["selected"] == ["under=0.5", None]
@@ -165,7 +165,7 @@ def test_a_study_whose_trials_are_lost_is_not_begun_again(new_study):
     study = new_study()
     study.folder.trial_folder(0).mkdir(parents=True)
     study.folder.database_file.unlink()
-    with pytest.raises(StudyError, match="holds no study 'study'"):
+    with pytest.raises(StudyError, match="has no study 'study'"):
         join_study(study.folder.path)
 
 

@@ -10,10 +10,10 @@ from optuna.trial import TrialState
 from mnsa.search.sampling import SamplingPlan
 from mnsa.search.storage import open_storage
 from mnsa.search.trial_queue import (
-    BUDGET,
-    INDEX,
-    INTERRUPTED,
-    WORKER,
+    BUDGET_ATTR,
+    INDEX_ATTR,
+    INTERRUPTED_ATTR,
+    WORKER_ATTR,
     LivenessMonitor,
     TrialQueue,
     set_trial_attr,
@@ -23,8 +23,8 @@ from mnsa.search.trial_queue import (
 DRAWN = SamplingPlan((), num_listed=0, max_trials=None)  # a sampler draws every point
 
 
-class SetWatch(LivenessMonitor):
-    """Takes for dead the trials it is told."""
+class FixedLiveness(LivenessMonitor):
+    """Declares the workers of the trials in `dead` dead."""
 
     def __init__(self):
         self.dead = set()
@@ -36,11 +36,11 @@ class SetWatch(LivenessMonitor):
 @pytest.fixture
 def queue_of(storage_url, tmp_path):
     """Another worker's queue of one and the same study."""
-    optuna.create_study(study_name="s", storage=open_storage(storage_url)).set_user_attr(BUDGET, 3)
+    optuna.create_study(study_name="s", storage=open_storage(storage_url)).set_user_attr(BUDGET_ATTR, 3)
 
     def connect(plan=DRAWN):
         study = optuna.load_study(study_name="s", storage=open_storage(storage_url))
-        return TrialQueue(study, tmp_path / "queue.lock", SetWatch(), plan)
+        return TrialQueue(study, tmp_path / "queue.lock", FixedLiveness(), plan)
 
     return connect
 
@@ -50,18 +50,18 @@ def trials_of(queue):
 
 
 def indices(queue, *states):
-    return [trial.user_attrs[INDEX] for trial in trials_of(queue) if not states or trial.state in states]
+    return [trial.user_attrs[INDEX_ATTR] for trial in trials_of(queue) if not states or trial.state in states]
 
 
 def test_the_budget_is_handed_out_once_whoever_asks(queue_of):
     first, second = queue_of(), queue_of()
     claimed = [queue.claim() for queue in (first, second, first)]
-    assert sorted(trial.user_attrs[INDEX] for trial in claimed) == [0, 1, 2]
-    assert all(trial.user_attrs[WORKER] == worker_identity() for trial in trials_of(first))
+    assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
+    assert all(trial.user_attrs[WORKER_ATTR] == worker_identity() for trial in trials_of(first))
     assert first.claim() is second.claim() is None
     assert first.count_unfinished() == 3
     for trial, queue in zip(claimed, (second, first, second), strict=True):
-        queue.tell(trial, TrialState.COMPLETE, [0.5])
+        queue.finish(trial, TrialState.COMPLETE, [0.5])
     assert first.count_unfinished() == 0
     assert first.claim() is None
     assert len(trials_of(first)) == 3
@@ -72,21 +72,21 @@ def test_a_higher_budget_adds_what_is_missing_and_a_lower_one_nothing(queue_of):
     queue.increase_budget(2)
     assert queue.budget == 3
     for _ in range(3):
-        queue.tell(queue.claim(), TrialState.COMPLETE, [0.5])
+        queue.finish(queue.claim(), TrialState.COMPLETE, [0.5])
     queue.increase_budget(4)
-    assert queue.claim().user_attrs[INDEX] == 3
+    assert queue.claim().user_attrs[INDEX_ATTR] == 3
 
 
 def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_up(queue_of):
     queue = queue_of()
-    queue._study.set_user_attr(BUDGET, 1)
+    queue._study.set_user_attr(BUDGET_ATTR, 1)
     drawn = []
     for attempt in range(3):
         trial = queue.claim()
         drawn.append(trial.suggest_categorical("deform3", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
-        assert (trial.number, trial.user_attrs[INDEX]) == (attempt, 0)
+        assert (trial.number, trial.user_attrs[INDEX_ATTR]) == (attempt, 0)
         assert queue.count_unfinished() == 1
-        queue.tell(trial, TrialState.FAIL)
+        queue.finish(trial, TrialState.FAIL)
     assert len(set(drawn)) == 1
     assert queue.claim() is None
     assert queue.count_unfinished() == 0
@@ -94,11 +94,11 @@ def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_
 
 def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
     queue = queue_of()
-    queue._study.set_user_attr(BUDGET, 1)
+    queue._study.set_user_attr(BUDGET_ATTR, 1)
     for _ in range(5):
         trial = queue.claim()
-        set_trial_attr(queue._study, trial, INTERRUPTED, True)
-        queue.tell(trial, TrialState.FAIL)
+        set_trial_attr(queue._study, trial, INTERRUPTED_ATTR, True)
+        queue.finish(trial, TrialState.FAIL)
     assert queue.count_unfinished() == 1
     assert queue.claim() is not None
 
@@ -106,9 +106,9 @@ def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
 def test_a_dead_workers_trial_is_freed_with_its_reason_and_run_by_another(queue_of):
     alive, dead = queue_of(), queue_of()
     lost = dead.claim()
-    alive._watch.dead.add(lost.number)
+    alive._liveness.dead.add(lost.number)
     claimed = [alive.claim() for _ in range(3)]
-    assert sorted(trial.user_attrs[INDEX] for trial in claimed) == [0, 1, 2]
+    assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
     frozen = trials_of(alive)[lost.number]
     assert (frozen.state, frozen.user_attrs["reason"]) == (TrialState.FAIL, "process 7 on oak died")
 
@@ -116,11 +116,11 @@ def test_a_dead_workers_trial_is_freed_with_its_reason_and_run_by_another(queue_
 def test_the_result_of_one_who_was_taken_for_dead_counts_for_nothing(queue_of):
     slow, other = queue_of(), queue_of()
     trial = slow.claim()
-    other._watch.dead.add(trial.number)
+    other._liveness.dead.add(trial.number)
     again = [other.claim() for _ in range(3)]
-    assert slow.tell(trial, TrialState.COMPLETE, [0.9]).state == TrialState.FAIL
+    assert slow.finish(trial, TrialState.COMPLETE, [0.9]).state == TrialState.FAIL
     for own in again:
-        other.tell(own, TrialState.COMPLETE, [0.5])
+        other.finish(own, TrialState.COMPLETE, [0.5])
     assert Counter(indices(other, TrialState.COMPLETE)) == {0: 1, 1: 1, 2: 1}
 
 
@@ -128,8 +128,8 @@ def test_one_who_dies_between_failing_a_trial_and_queueing_it_again_leaves_nothi
     queue = queue_of()
     trial = queue.claim()
     queue._study.tell(trial.number, state=TrialState.FAIL)  # and no more
-    assert INDEX in trial.user_attrs
-    assert sorted(queue_of().claim().user_attrs[INDEX] for _ in range(3)) == [0, 1, 2]
+    assert INDEX_ATTR in trial.user_attrs
+    assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
 
 
 def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, monkeypatch):
@@ -144,7 +144,7 @@ def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, mo
     with pytest.raises(KeyboardInterrupt):
         queue.claim()
     monkeypatch.undo()
-    assert sorted(queue_of().claim().user_attrs[INDEX] for _ in range(3)) == [0, 1, 2]
+    assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
     assert len(trials_of(queue)) == 3
 
 
@@ -160,25 +160,25 @@ def test_a_grid_is_tried_point_by_point_and_no_further(queue_of):
     queue = queue_of(SamplingPlan(points, num_listed=2, max_trials=2))
     assert queue.budget == 2
     first = queue.claim()
-    queue.tell(first, TrialState.FAIL)  # before it drew anything
+    queue.finish(first, TrialState.FAIL)  # before it drew anything
     drawn = [(trial := queue.claim()).suggest_categorical("deform3", [0.1, 0.2]) for _ in range(2)]
     assert sorted(drawn) == [0.1, 0.2]
-    assert trial.user_attrs[INDEX] == 0
+    assert trial.user_attrs[INDEX_ATTR] == 0
     assert queue.claim() is None
 
 
 def test_six_workers_at_once_take_twelve_trials_once_each(tmp_path):
     url = f"sqlite:///{tmp_path}/trials.db"
-    optuna.create_study(study_name="s", storage=open_storage(url)).set_user_attr(BUDGET, 12)
+    optuna.create_study(study_name="s", storage=open_storage(url)).set_user_attr(BUDGET_ATTR, 12)
     taken, errors = [], []
 
     def work():
         try:
             study = optuna.load_study(study_name="s", storage=open_storage(url))
-            queue = TrialQueue(study, tmp_path / "queue.lock", SetWatch(), DRAWN)
+            queue = TrialQueue(study, tmp_path / "queue.lock", FixedLiveness(), DRAWN)
             while (trial := queue.claim()) is not None:
-                taken.append(trial.user_attrs[INDEX])
-                queue.tell(trial, TrialState.COMPLETE, [0.5])
+                taken.append(trial.user_attrs[INDEX_ATTR])
+                queue.finish(trial, TrialState.COMPLETE, [0.5])
             study._storage.remove_session()
         except BaseException as error:
             errors.append(error)

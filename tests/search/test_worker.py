@@ -97,7 +97,7 @@ def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, d
     best = max(record.trials, key=lambda trial: trial.iou)
     comments = [line for line in searched.folder.best_file.read_text().splitlines() if line.startswith("#")]
     assert comments[0].startswith(f"# mnsa train {searched.folder.best_file} ")
-    assert any("study 'leaves'" in line and f"trial {best.number}" in line for line in comments)
+    assert any("Study 'leaves'" in line and f"trial {best.number}" in line for line in comments)
     assert any(f"IoU {best.iou:.4f}" in line for line in comments)
     config = load_config(searched.folder.best_file)
     assert config.model.widths == tuple(best.point.values())
@@ -176,7 +176,7 @@ def test_where_nothing_is_complete_there_is_nothing_to_find(new_study, fake_trai
     study = new_study(trials=1)
     fake_training.endings = [ValueError("odd")] * 3
     run_worker(study)
-    with pytest.raises(StudyError, match=r"nothing to select\. What happened: ValueError: odd"):
+    with pytest.raises(StudyError, match=r"so none can be selected\. Reasons: ValueError: odd"):
         write_best(study)
     assert not study.folder.best_file.exists()
 
@@ -185,7 +185,7 @@ def test_when_everything_fails_a_worker_stops_and_says_why(new_study, fake_train
     monkeypatch.setattr(worker, "MAX_CONSECUTIVE_FAILURES", 4)
     study = new_study(trials=40)
     fake_training.endings = [OSError("No space left on device")] * 99
-    with pytest.raises(StudyError, match="4 attempts in a row failed, the last because of: OSError: No space left"):
+    with pytest.raises(StudyError, match="4 attempts in a row failed, the last with: OSError: No space left"):
         run_worker(study)
     assert states(study).count("failed") == 4
 
@@ -220,7 +220,7 @@ def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, mo
     monkeypatch.setattr(worker, "train_shared_stages", train_shared_stages)
     study = new_study({}, trials=1)
     run_worker(study)
-    assert "each trial trains everything" in caplog.text
+    assert "each trial trains all stages" in caplog.text
     assert fake_training.configs[0].stages == study.config.stages
     assert not study.folder.shared_folder.exists()
 

@@ -14,12 +14,12 @@ from mnsa.search.selection import pareto_front, parse_rule, select_trial
 from mnsa.search.space import apply_point
 from mnsa.search.study import SELECTED_ATTR, SearchStudy
 from mnsa.search.trial import CURVE_ATTR
-from mnsa.search.trial_queue import INDEX, REASON
+from mnsa.search.trial_queue import INDEX_ATTR, REASON_ATTR
 from mnsa.study_folder import StudyRecord, TrialRecord, TrialStatus, write_study_record
 
 TOP_FRACTION = 0.25
 
-MIN_TRIALS_FOR_IMPORTANCE = 8  # complete trials, so that a quarter is two
+MIN_TRIALS_FOR_IMPORTANCE = 8  # complete trials: the top fraction then has two
 
 _STATUS_NAMES: dict[TrialState, TrialStatus] = {
     TrialState.WAITING: "waiting",
@@ -30,13 +30,39 @@ _STATUS_NAMES: dict[TrialState, TrialStatus] = {
 }
 
 
-def trial_records(study: SearchStudy) -> tuple[TrialRecord, ...]:
-    """Every attempt so far, in the order of their numbers."""
-    return tuple(make_trial_record(trial) for trial in study.optuna.get_trials(deepcopy=False))
+class SearchResult(NamedTuple):
+    """The selected trial, and the study with all trials."""
+
+    trial: TrialRecord
+    study: StudyRecord
+
+
+def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
+    """Select a trial, and write best.toml and trials.json. rule: None: the last one used. Raises: StudyError."""
+    if rule is not None:
+        parse_rule(rule)
+    with lock(study.folder.lock_file("results")):  # all workers end at the same time
+        record = make_study_record(study)
+        rule = rule or record.selection_rule
+        trial = select_trial(record.trials, rule, record.cost)
+        study.optuna.set_user_attr(SELECTED_ATTR, [rule, trial.number])
+        record = make_study_record(study)
+        write_study_record(study.folder, record)
+        comments = "".join(f"# {line}\n" for line in _header_comments(study, record, trial))
+        atomic_write_text(study.folder.best_file, f"{comments}\n{dump_config(apply_point(study.config, trial.point))}")
+    return SearchResult(trial, record)
+
+
+def update_trials_file(study: SearchStudy) -> StudyRecord:
+    """Write trials.json with the current state of the study."""
+    with lock(study.folder.lock_file("results")):
+        record = make_study_record(study)
+        write_study_record(study.folder, record)
+    return record
 
 
 def make_study_record(study: SearchStudy) -> StudyRecord:
-    """The study as it stands."""
+    """Make a record of the current state of the study."""
     search, trials = study.config.search, trial_records(study)
     rule, number = study.optuna.user_attrs.get(SELECTED_ATTR) or ("", None)
     return StudyRecord(
@@ -54,20 +80,25 @@ def make_study_record(study: SearchStudy) -> StudyRecord:
     )
 
 
+def trial_records(study: SearchStudy) -> tuple[TrialRecord, ...]:
+    """Make the records of all attempts so far, by number."""
+    return tuple(make_trial_record(trial) for trial in study.optuna.get_trials(deepcopy=False))
+
+
 def make_trial_record(trial: FrozenTrial) -> TrialRecord:
-    """One attempt as a plain record."""
-    known, state = trial.user_attrs, _STATUS_NAMES[trial.state]
-    curve = tuple(known.get(CURVE_ATTR, ()))
+    """Make the record of one attempt."""
+    attrs, state = trial.user_attrs, _STATUS_NAMES[trial.state]
+    curve = tuple(attrs.get(CURVE_ATTR, ()))
     iou = trial.values[0] if state == "complete" and trial.values else curve[-1] if curve else None
     cost_names = ("parameters", "macs", "latency_ms", "peak_memory_mib", "seconds")
     return TrialRecord(
-        trial.number, known.get(INDEX, -1), state, trial.params, iou, curve,
-        **{name: known.get(name) for name in cost_names}, reason=known.get(REASON, ""),
+        trial.number, attrs.get(INDEX_ATTR, -1), state, trial.params, iou, curve,
+        **{name: attrs.get(name) for name in cost_names}, reason=attrs.get(REASON_ATTR, ""),
     )  # fmt: skip
 
 
 def _param_importances(study: optuna.Study, trials: Sequence[TrialRecord]) -> dict[str, float]:
-    """What it takes to be among the best quarter in IoU: each choice's share; {} where too few trials are complete.
+    """Compute how much each parameter decides whether a trial is in the top quarter by IoU; {} for few trials.
 
     Source: S. Watanabe et al., "PED-ANOVA", IJCAI 2023.
     """
@@ -75,40 +106,9 @@ def _param_importances(study: optuna.Study, trials: Sequence[TrialRecord]) -> di
     if len(scores) < MIN_TRIALS_FOR_IMPORTANCE or len(set(scores)) == 1:
         return {}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*low `target` values")  # which is why IoU is negated
+        warnings.filterwarnings("ignore", message=".*low `target` values")  # so the IoU is negated
         evaluator = PedAnovaImportanceEvaluator(target_quantile=TOP_FRACTION)
         return get_param_importances(study, evaluator=evaluator, target=lambda trial: -trial.values[0])
-
-
-class SearchResult(NamedTuple):
-    """What a study has found."""
-
-    trial: TrialRecord
-    study: StudyRecord
-
-
-def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
-    """Pick a trial, and write best.toml and trials.json. rule: None: as before. Raises: StudyError."""
-    if rule is not None:
-        parse_rule(rule)
-    with lock(study.folder.lock_file("found")):  # workers come to the end together
-        record = make_study_record(study)
-        rule = rule or record.selection_rule
-        trial = select_trial(record.trials, rule, record.cost)
-        study.optuna.set_user_attr(SELECTED_ATTR, [rule, trial.number])
-        record = make_study_record(study)
-        write_study_record(study.folder, record)
-        comments = "".join(f"# {line}\n" for line in _header_comments(study, record, trial))
-        atomic_write_text(study.folder.best_file, f"{comments}\n{dump_config(apply_point(study.config, trial.point))}")
-    return SearchResult(trial, record)
-
-
-def update_trials_file(study: SearchStudy) -> StudyRecord:
-    """Write trials.json as the study stands."""
-    with lock(study.folder.lock_file("found")):
-        record = make_study_record(study)
-        write_study_record(study.folder, record)
-    return record
 
 
 def _header_comments(study: SearchStudy, record: StudyRecord, trial: TrialRecord) -> list[str]:
@@ -116,9 +116,9 @@ def _header_comments(study: SearchStudy, record: StudyRecord, trial: TrialRecord
     counts = ", ".join(f"{len(record.with_status(state))} {state}" for state in ("complete", "pruned", "failed"))
     return [
         f"mnsa train {study.folder.best_file} --data DATASET --out RUN",
-        f"Found by study {record.name!r} ({record.sampler}; attempts: {counts}): trial {trial.number}, selected as "
+        f"Study {record.name!r} ({record.sampler}; attempts: {counts}): trial {trial.number}, selected as "
         f"{record.selection_rule}.",
-        f"Validation IoU {trial.iou:.4f}: of one training, and the best of many, so expect less of another.",
+        f"Validation IoU {trial.iou:.4f}. It is the best of many trainings: expect less of a new one.",
         f"{trial.parameters:,} parameters; {(trial.macs or 0) / 1e9:.4g} GMACs for one image of {height} x {width} px.",
-        "Drawn: " + ", ".join(f"{name} = {value}" for name, value in trial.point.items()),
+        "Point: " + ", ".join(f"{name} = {value}" for name, value in trial.point.items()),
     ]

@@ -1,6 +1,6 @@
-"""How points are sampled and when a trial is pruned: Optuna's samplers and pruners, with one seed per trial.
+"""Samplers and pruners of Optuna, with one seed per trial.
 
-Training is deterministic: a network that is drawn twice would score the same. So no network is drawn twice.
+Training is deterministic: the same network would get the same score. So no network is sampled twice.
 """
 
 import hashlib
@@ -17,17 +17,18 @@ from optuna.trial import FrozenTrial, TrialState
 from mnsa.config import SearchConfig
 from mnsa.search.space import MAX_GRID_POINTS, Point, SearchSpace, grid_points, levels_without_branch
 
-REDUCTION_FACTOR = 3  # of the trials that reach a rung of successive halving, one in so many goes on
+REDUCTION_FACTOR = 3  # successive halving: one of so many trials at a rung continues
 
-MAX_REDRAWS = 20  # before a sampler that keeps drawing what was tried is given a point that was not
+MAX_RESAMPLES = 20  # then TPE takes the next point that was not tried, from the list of all points
 
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What is known of a study's draws before it begins.
+    """The points that are fixed before a study starts.
 
-    points: every point of a space that can be listed, shuffled by the seed; else empty. num_listed: how many of the first
-    trials take theirs from it: all but those that tpe draws. max_trials: as many trials as there are points, if listed.
+    points: all points of the space in an order that depends on the seed; empty if the space is too large to list.
+    num_listed: the number of first trials that take their point from `points`; later ones are sampled.
+    max_trials: the number of points, or None if they are not listed.
     """
 
     points: Sequence[Point]
@@ -36,23 +37,70 @@ class SamplingPlan:
 
 
 def make_sampling_plan(space: SearchSpace, search: SearchConfig) -> SamplingPlan:
-    """Plan a study: random and grid go through the shuffled points, tpe does so until it has seen enough."""
+    """Plan a study: `random` and `grid` follow the list of points to its end, `tpe` for its startup trials."""
     if space.lr is not None or space.num_points > MAX_GRID_POINTS:
         return SamplingPlan((), 0, None)
-    order = grid_points(space, search.seed)
-    num_listed = search.startup_trials if search.sampler == "tpe" else len(order)
-    return SamplingPlan(order, num_listed, len(order))
+    points = grid_points(space, search.seed)
+    num_listed = search.startup_trials if search.sampler == "tpe" else len(points)
+    return SamplingPlan(points, num_listed, len(points))
+
+
+def make_sampler(search: SearchConfig, plan: SamplingPlan, index: int) -> BaseSampler:
+    """Make the sampler of one trial; `index` counts the trials of the budget from 0.
+
+    Its random numbers depend on the seed of the study and the index alone. So two workers never sample the same point,
+    and a study samples the same points with any number of workers (tpe: if the same trials have ended before).
+    """
+    digest = hashlib.sha256(f"{search.seed}/{index}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "big")
+    if search.sampler == "tpe":
+        return UniqueTPESampler(seed, search.startup_trials, plan.points)
+    return RandomSampler(seed=seed)
+
+
+def make_pruner(search: SearchConfig) -> BasePruner:
+    """Make the rule that stops a trial after an epoch; epochs count from 1.
+
+    halving: asynchronous successive halving (Li et al. 2020). The rungs are at grace_period, 3 x grace_period,
+    9 x grace_period ... epochs, and a third of the trials passes each. median: a trial stops if its best IoU is below
+    the median of the other trials at the same epoch.
+    """
+    if search.pruner == "halving":
+        return HalvingPruner(min_resource=search.grace_period, reduction_factor=REDUCTION_FACTOR)
+    if search.pruner == "median":
+        return MedianPruner(n_startup_trials=search.startup_trials, n_warmup_steps=search.grace_period)
+    return NopPruner()
 
 
 class HalvingPruner(SuccessiveHalvingPruner):
-    """Successive halving in which an attempt that failed does not compete: the next attempt at its trial does."""
+    """Successive halving without failed attempts: the next attempt at the same trial counts instead."""
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         return super().prune(cast("Study", _StudyWithoutFailures(study)), trial)
 
 
+class UniqueTPESampler(TPESampler):
+    """TPE that samples no point twice, and no point with a level without a branch."""
+
+    def __init__(self, seed: int, startup_trials: int, points: Sequence[Point]) -> None:
+        super().__init__(seed=seed, n_startup_trials=startup_trials, multivariate=True, constant_liar=True)
+        self._points = points
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Sample until the point is new and valid."""
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        tried = {_point_key(other.system_attrs.get("fixed_params") or other.params) for other in others}
+        for _ in range(MAX_RESAMPLES):
+            point = super().sample_relative(study, trial, search_space)
+            if not point or not (_point_key(point) in tried or levels_without_branch(point)):
+                return point
+        return dict(next((listed for listed in self._points if _point_key(listed) not in tried), point))
+
+
 class _StudyWithoutFailures:
-    """A study that shows its pruner no failed trial."""
+    """A study whose failed trials are hidden from the pruner."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -64,54 +112,5 @@ class _StudyWithoutFailures:
         return getattr(self._study, name)
 
 
-class UniqueTPESampler(TPESampler):
-    """TPE that draws no point a second time, and none without a branch at some level."""
-
-    def __init__(self, seed: int, startup_trials: int, order: Sequence[Point]) -> None:
-        super().__init__(seed=seed, n_startup_trials=startup_trials, multivariate=True, constant_liar=True)
-        self._order = order
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Draw; and again while the point is none to try."""
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        tried = {_point_key(other.system_attrs.get("fixed_params") or other.params) for other in others}
-        for _ in range(MAX_REDRAWS):
-            point = super().sample_relative(study, trial, search_space)
-            if not point or not (_point_key(point) in tried or levels_without_branch(point)):
-                return point
-        return dict(next((fresh for fresh in self._order if _point_key(fresh) not in tried), point))
-
-
-def make_sampler(search: SearchConfig, plan: SamplingPlan, index: int) -> BaseSampler:
-    """The sampler of one trial of the study's budget (`index` from 0).
-
-    Its random numbers come from the study's seed and the index: workers never draw the same, and a study draws the
-    same whoever works on it (tpe: as far as the same trials have ended before).
-    """
-    digest = hashlib.sha256(f"{search.seed}/{index}".encode()).digest()
-    seed = int.from_bytes(digest[:4], "big")
-    return (
-        UniqueTPESampler(seed, search.startup_trials, plan.points)
-        if search.sampler == "tpe"
-        else RandomSampler(seed=seed)
-    )
-
-
 def _point_key(point: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     return frozenset(point.items())
-
-
-def make_pruner(search: SearchConfig) -> BasePruner:
-    """The rule that stops a trial after an epoch; epochs count from 1.
-
-    halving: epochs spared, 3 x spared, 9 x spared ... are rungs, which a third of the trials survives (asynchronous
-    successive halving, Li et al. 2020). median: a trial stops when its best IoU is under the median of the others'
-    at that epoch.
-    """
-    if search.pruner == "halving":
-        return HalvingPruner(min_resource=search.grace_period, reduction_factor=REDUCTION_FACTOR)
-    if search.pruner == "median":
-        return MedianPruner(n_startup_trials=search.startup_trials, n_warmup_steps=search.grace_period)
-    return NopPruner()

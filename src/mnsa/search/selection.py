@@ -1,4 +1,4 @@
-"""Select a trial: the Pareto front of IoU against a cost, and the rules that select one point of it."""
+"""Select a trial: the Pareto front of IoU and a cost, and the rules that select one trial of it."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ SELECTION_RULES = "best, knee, or under=GMACS such as under=1.5"
 
 
 def pareto_front(trials: Sequence[TrialRecord], cost: str) -> list[TrialRecord]:
-    """The complete trials that no other one beats in IoU without costing more, the cheapest first."""
+    """Return the complete trials for which no other trial has a better IoU at the same or a lower cost, by cost."""
     complete = [trial for trial in trials if trial.state == "complete"]
     front: list[TrialRecord] = []
-    for trial in sorted(complete, key=lambda trial: (trial.cost(cost), -_iou_or_minus_one(trial), trial.number)):
-        if not front or _iou_or_minus_one(trial) > _iou_or_minus_one(front[-1]):
+    for trial in sorted(complete, key=lambda trial: (trial.cost(cost), -_iou(trial), trial.number)):
+        if not front or _iou(trial) > _iou(front[-1]):
             front.append(trial)
     return front
 
 
 def parse_rule(rule: str) -> float | None:
-    """Check a rule. Returns: the budget of `under=`, in multiply-adds, or None. Raises: StudyError."""
+    """Validate a rule. Returns: the limit of `under=` in multiply-adds, or None. Raises: StudyError."""
     if rule in ("best", "knee"):
         return None
     name, _, text = rule.partition("=")
@@ -33,48 +33,49 @@ def parse_rule(rule: str) -> float | None:
 
 
 def select_trial(trials: Sequence[TrialRecord], rule: str, cost: str) -> TrialRecord:
-    """Choose a trial: `best` IoU, the `knee` of the front, or the best `under=` so many GMACs.
+    """Select the trial with the `best` IoU, at the `knee` of the front, or the best one `under=` a number of GMACs.
 
-    cost: what the front weighs IoU against. Raises: StudyError when nothing is complete or the budget is too small.
+    cost: the second axis of the front. Raises: StudyError if no trial is complete or the limit is too low.
     """
     front = pareto_front(trials, cost)
     if not front:
-        raise StudyError(f"No trial of the study is complete, so there is nothing to select.{_failure_reasons(trials)}")
-    budget = parse_rule(rule)
-    if budget is not None:
-        return _best_under_budget(trials, budget)
+        raise StudyError(f"No trial of the study is complete, so none can be selected.{_failure_reasons(trials)}")
+    max_macs = parse_rule(rule)
+    if max_macs is not None:
+        return _best_under(trials, max_macs)
     return front[-1] if rule == "best" else _knee_point(front, cost)
 
 
-def _best_under_budget(trials: Sequence[TrialRecord], budget: float) -> TrialRecord:
+def _best_under(trials: Sequence[TrialRecord], max_macs: float) -> TrialRecord:
     front = pareto_front(trials, "macs")
-    affordable = [trial for trial in front if trial.cost("macs") <= budget]
+    affordable = [trial for trial in front if trial.cost("macs") <= max_macs]
     if not affordable:
         raise StudyError(
-            f"No complete trial has {budget / 1e9:g} GMACs or fewer; the smallest has "
-            f"{front[0].cost('macs') / 1e9:.4g}. Raise the budget, or let the study go on with more --trials."
+            f"No complete trial has {max_macs / 1e9:g} GMACs or fewer; the smallest has "
+            f"{front[0].cost('macs') / 1e9:.4g}. Raise the limit, or continue the study with more --trials."
         )
     return affordable[-1]
 
 
 def _knee_point(front: Sequence[TrialRecord], cost: str) -> TrialRecord:
-    """The trial farthest above the line from the cheapest to the best; the best where none is above it."""
+    """Return the trial farthest above the line from the cheapest to the best trial; the best if none is above it."""
     low, high = front[0], front[-1]
     if len(front) < 3:
         return high
-    gain, price = _iou_or_minus_one(high) - _iou_or_minus_one(low), high.cost(cost) - low.cost(cost)
+    iou_range, cost_range = _iou(high) - _iou(low), high.cost(cost) - low.cost(cost)
 
     def height(trial: TrialRecord) -> float:
-        return (_iou_or_minus_one(trial) - _iou_or_minus_one(low)) / gain - (trial.cost(cost) - low.cost(cost)) / price
+        return (_iou(trial) - _iou(low)) / iou_range - (trial.cost(cost) - low.cost(cost)) / cost_range
 
     knee = max(front, key=height)
     return knee if height(knee) > 0 else high
 
 
-def _iou_or_minus_one(trial: TrialRecord) -> float:
+def _iou(trial: TrialRecord) -> float:
+    """Return the IoU; below every IoU if it is not known."""
     return -1.0 if trial.iou is None else trial.iou
 
 
 def _failure_reasons(trials: Sequence[TrialRecord]) -> str:
     reasons = list(dict.fromkeys(trial.reason for trial in trials if trial.reason))
-    return f" What happened: {'; '.join(reasons[:3])}." if reasons else ""
+    return f" Reasons: {'; '.join(reasons[:3])}." if reasons else ""

@@ -1,6 +1,6 @@
 """The search space: the networks that a search can draw, and how a drawn point becomes a config.
 
-A point is what one trial draws: one value per choice, such as {"deform3": 0.125, ...}.
+A point holds the values of one trial, one per parameter, such as {"deform3": 0.125, ...}.
 """
 
 import random
@@ -16,21 +16,24 @@ from mnsa.config import Config, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.model.enhancer import BRANCHES, LEVELS
 
-ParamValue = float | str
-
-Point = Mapping[str, ParamValue]
-
-
 BRANCH_KINDS = {
     "deform3": "deform", "deform5": "deform", "atrous2": "atrous", "atrous3": "atrous", "context": "context",
 }  # fmt: skip
 
 MAX_GRID_POINTS = 100_000
 
+ParamValue = float | str
+
+Point = Mapping[str, ParamValue]
+
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """widths: choices among ratios. others: choices among other values. lr: a range to draw from, or None."""
+    """The parameters of a search.
+
+    widths: the width ratios that each branch can have. others: the values of the other categorical parameters.
+    lr: lowest and highest learning rate, or None.
+    """
 
     widths: Mapping[str, tuple[float, ...]]
     others: Mapping[str, tuple[ParamValue, ...]]
@@ -38,30 +41,30 @@ class SearchSpace:
 
     @property
     def choices(self) -> dict[str, tuple[ParamValue, ...]]:
-        """Everything that has a list of values."""
+        """All categorical parameters with their values."""
         return {**self.widths, **self.others}
 
     @property
     def num_points(self) -> int:
-        """How many networks there are, the learning rate aside."""
+        """The number of points, without the learning rate."""
         return prod(len(values) for values in self.choices.values())
 
 
 def build_search_space(config: Config) -> SearchSpace:
-    """The space that a config's [search] describes. Raises: ConfigError when searching it would tell nothing."""
+    """Build the space of a config's [search] section. Raises: ConfigError if the config has nothing to search."""
     search = config.search
     shared, own = split_stages(config)
     if not any("segmentation" in stage.tasks for stage in own):
-        raise ConfigError("A search scores masks, but no stage of the config learns segmentation. Add one.")
+        raise ConfigError("A search compares masks, but no stage of the config has the task segmentation. Add one.")
     if config.model.decoder != "enhanced":
         raise ConfigError(
-            f"A search varies the enhancer's widths, which model.decoder = {config.model.decoder!r} has not. "
+            f"A search varies the widths of the enhancer, but model.decoder = {config.model.decoder!r} has none. "
             "Set it to 'enhanced'."
         )
     if search.attentions and not any("classification" in stage.tasks for stage in own):
         raise ConfigError(
-            f"search.attentions varies what stage {shared[-1].name!r} learns, which the trials share, and no mask "
-            "depends on it. Take it out, or train both tasks in one stage."
+            f"search.attentions changes what stage {shared[-1].name!r} trains, but all trials share that stage, and no "
+            "mask depends on it. Remove search.attentions, or train both tasks in one stage."
         )
     others: dict[str, tuple[ParamValue, ...]] = {
         "skip_ratio": search.skip_ratios,
@@ -72,20 +75,20 @@ def build_search_space(config: Config) -> SearchSpace:
     space = SearchSpace(widths, {name: values for name, values in others.items() if values}, search.lr)
     if search.sampler == "grid" and space.num_points > MAX_GRID_POINTS:
         raise ConfigError(
-            f"The grid has {space.num_points:,} points, more than {MAX_GRID_POINTS:,}. Set search.sampler to tpe or random, "
-            "or search.per_level to no."
+            f"The grid has {space.num_points:,} points; at most {MAX_GRID_POINTS:,} are supported. Set search.sampler "
+            "to tpe or random, or search.per_level to no."
         )
     return space
 
 
 def split_stages(config: Config) -> tuple[tuple[StageConfig, ...], tuple[StageConfig, ...]]:
-    """The stages that every trial has in common, and those that each trains anew: from the first with masks on."""
+    """Return the stages that all trials share, and the stages that each trial trains: from the first with masks on."""
     first = next((i for i, stage in enumerate(config.stages) if "segmentation" in stage.tasks), len(config.stages))
     return config.stages[:first], config.stages[first:]
 
 
 def suggest_point(space: SearchSpace, trial: Trial) -> Point:
-    """Let the study's sampler choose."""
+    """Draw a point with the sampler of the trial's study."""
     point: dict[str, Any] = {name: trial.suggest_categorical(name, values) for name, values in space.choices.items()}
     if space.lr is not None:
         point["lr"] = trial.suggest_float("lr", *space.lr, log=True)
@@ -93,7 +96,7 @@ def suggest_point(space: SearchSpace, trial: Trial) -> Point:
 
 
 def grid_points(space: SearchSpace, seed: int) -> list[Point]:
-    """Every point with a branch at each level, once, in an order that only the seed decides."""
+    """List every point with a branch at each level once, in an order that depends on the seed alone."""
     points = [dict(zip(space.choices, values, strict=True)) for values in product(*space.choices.values())]
     possible: list[Point] = [point for point in points if not levels_without_branch(point)]
     random.Random(seed).shuffle(possible)  # noqa: S311 - an order, not a secret
@@ -101,12 +104,12 @@ def grid_points(space: SearchSpace, seed: int) -> list[Point]:
 
 
 def levels_without_branch(point: Point) -> list[int]:
-    """The levels (1..5) at which a point leaves no branch."""
-    return [level for level, row in enumerate(_level_ratios(point), start=1) if not any(row)]
+    """List the levels (1..5) at which a point has no branch."""
+    return [level for level, ratios in enumerate(_level_ratios(point), start=1) if not any(ratios)]
 
 
 def apply_point(config: Config, point: Point) -> Config:
-    """The config with the network, and the learning rate, of a point."""
+    """Return the config with the network, and the learning rate, of a point."""
     ratios = _level_ratios(point)
     changes: dict[str, Any] = {"widths": ratios[0] if config.search.per_level == "no" else ratios}
     changes |= {name: point[name] for name in ("skip_ratio", "attention") if name in point}
@@ -119,9 +122,10 @@ def apply_point(config: Config, point: Point) -> Config:
 
 
 def cheapest_points(space: SearchSpace) -> Iterator[Point]:
-    """The points that can be the cheapest: the least of every width, with each value of the other choices.
+    """Yield the points that can be the cheapest: the smallest widths, with each value of the other parameters.
 
-    The context branch, a 1x1 convolution of two channels, is the cheapest one to keep where all may be absent.
+    Where all branches of a level may be absent, the context branch stays. It is the cheapest: a 1x1 convolution of two
+    channels.
     """
     widths = {
         name: min(ratio for ratio in values if ratio > 0 or not name.endswith("context"))
@@ -139,7 +143,7 @@ def _width_param_names(per_level: str) -> list[str]:
 
 
 def _level_ratios(point: Point) -> tuple[tuple[float, ...], ...]:
-    """Five ratios for each level."""
+    """Return five ratios for each level."""
     return tuple(tuple(_branch_ratio(point, level, branch) for branch in BRANCHES) for level in range(1, LEVELS + 1))
 
 
@@ -149,7 +153,7 @@ def _branch_ratio(point: Point, level: int, branch: str) -> float:
 
 
 def _with_lr(stage: StageConfig, lr: float) -> StageConfig:
-    """A stage at another learning rate; the backbone's keeps its proportion to it."""
+    """Return the stage with another learning rate; that of the backbone keeps its proportion."""
     backbone_lr = None if stage.backbone_lr is None else stage.backbone_lr * lr / stage.lr
     return stage.model_copy(update={"lr": lr, "backbone_lr": backbone_lr})
 

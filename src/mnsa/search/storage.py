@@ -1,4 +1,4 @@
-"""Where the trials of a study are stored: an SQLite file in its folder, a database, a journal file on a shared disk, or a gRPC proxy."""
+"""The storage of the trials: an SQLite file in the study folder, a database, a journal file, or a gRPC proxy."""
 
 import os
 import sys
@@ -19,16 +19,13 @@ from sqlalchemy.pool import NullPool
 
 from mnsa.errors import StudyError
 
-T = TypeVar("T")
-
-
 CONNECT_TIMEOUT_S = 10
 
-SQLITE_TIMEOUT_S = 60  # how long a process waits for its turn at an SQLite file
+SQLITE_TIMEOUT_S = 60  # how long a process waits for the lock of an SQLite file
 
-RETRY_DELAYS_S = (1, 3, 10, 30)  # pauses before trying again, so that a database may restart under a study
+RETRY_DELAYS_S = (1, 3, 10, 30)  # pauses between attempts, so that a study survives the restart of a database
 
-# What SQLAlchemy takes where a URL names no driver -> the driver that the extra `search-storages` brings.
+# Scheme of a URL without a driver -> driver of the extra `search-storages`.
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 SUPPORTED_URLS = (
@@ -43,14 +40,16 @@ START_HINTS = {
     "": "Its folder must exist and be writable",
 }
 
+T = TypeVar("T")
+
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a study's own database file."""
+    """Return the URL of a database file."""
     return f"sqlite:///{file.resolve().as_posix()}"
 
 
 def absolute_url(url: str) -> str:
-    """A URL that means the same in every folder. Raises: StudyError for a kind that nobody knows."""
+    """Return the URL with an absolute path. Raises: StudyError if the kind of storage is not supported."""
     kind, _, rest = url.partition(":")
     if kind == "journal":
         return f"journal:{Path(rest.removeprefix('//')).resolve()}"
@@ -62,34 +61,34 @@ def absolute_url(url: str) -> str:
 
 
 def strip_password(url: str) -> str:
-    """A URL that may be shown and kept."""
+    """Return the URL without its password, to show or save it."""
     password = urlsplit(url).password
     return url.replace(f":{password}@", "@", 1) if password else url
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Connect. Raises: StudyError saying how to start a storage, or what to install."""
-    shown = strip_password(url)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # every trial has a line of ours
+    """Connect to a storage. Raises: StudyError with how to start the storage, or what to install."""
+    public_url = strip_password(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker logs every trial itself
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return _connect(url)
     except ImportError as error:
         raise StudyError(
-            f"The storage {shown} needs a driver that is missing ({error.__cause__ or error}): "
+            f"The storage {public_url} needs a driver that is missing ({error.__cause__ or error}): "
             "pip install 'mnsa[search-storages]'."
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise StudyError(f"--storage is {shown!r} ({error}); expected {SUPPORTED_URLS}.") from None
+        raise StudyError(f"--storage is {public_url!r} ({error}); expected {SUPPORTED_URLS}.") from None
     except (SQLAlchemyError, StorageInternalError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         hint = next(hint for kind, hint in START_HINTS.items() if url.startswith(kind))
-        raise StudyError(f"The storage {shown} can't be reached ({reason}). {hint}.") from None
+        raise StudyError(f"The storage {public_url} can't be reached ({reason}). {hint}.") from None
 
 
 def with_retries(call: Callable[[], T]) -> T:
-    """Call, and again after a pause where the storage fails. Raises: what the last attempt raises."""
+    """Call again after a pause when the storage fails. Raises: the error of the last attempt."""
     for pause in RETRY_DELAYS_S:
         try:
             return call()
@@ -99,7 +98,7 @@ def with_retries(call: Callable[[], T]) -> T:
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What storages raise when they can't be reached, or fail."""
+    """Return the exceptions of a storage that fails or can't be reached."""
     grpc = sys.modules.get("grpc")
     return (StorageInternalError, SQLAlchemyError, *([grpc.RpcError] if grpc else []))
 
@@ -116,16 +115,16 @@ def _connect(url: str) -> BaseStorage:
         proxy.wait_server_ready(timeout=CONNECT_TIMEOUT_S)
         return proxy
     literal = f"{DRIVERS.get(kind, kind)}:{rest}".replace("{", "{{").replace("}", "}}")  # Optuna formats its URLs
-    # Trials are minutes apart, so a connection of its own for each question costs nothing, and none is ever stale.
+    # Queries are minutes apart, so a new connection for each costs nothing, and no connection becomes stale.
     timeout = {"timeout": SQLITE_TIMEOUT_S} if kind == "sqlite" else {"connect_timeout": CONNECT_TIMEOUT_S}
     storage = RDBStorage(literal, {"poolclass": NullPool, "connect_args": timeout})
     return _begin_immediately(storage) if kind == "sqlite" else storage
 
 
 def _begin_immediately(storage: RDBStorage) -> RDBStorage:
-    """Let SQLite lock its file when a transaction begins, not when it first writes.
+    """Make SQLite lock its file at the start of a transaction, not at the first write.
 
-    Otherwise two processes can both read that a trial waits, and then both take it: SQLite has no `FOR UPDATE`.
+    Otherwise two processes can both read that a trial is waiting, and both take it: SQLite has no `FOR UPDATE`.
     """
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")

@@ -1,6 +1,6 @@
-"""A study: created once, joined by any number of processes, with the same config and data for all of them.
+"""A study: created once, then any number of processes can join it, with the same config and data for all.
 
-The folder says what is searched, on which data, and where the trials are. The storage holds the trials.
+The study folder has the config, the data and the address of the storage. The storage has the trials.
 A study of the same name with another search space or another data set is refused.
 """
 
@@ -26,71 +26,29 @@ from mnsa.search.sampling import SamplingPlan, make_pruner, make_sampling_plan
 from mnsa.search.selection import parse_rule
 from mnsa.search.space import SearchSpace, apply_point, build_search_space, cheapest_points
 from mnsa.search.storage import absolute_url, open_storage, sqlite_url, strip_password
-from mnsa.search.trial_queue import BUDGET, LivenessMonitor, TrialQueue
+from mnsa.search.trial_queue import BUDGET_ATTR, LivenessMonitor, TrialQueue
 from mnsa.study_folder import StudyFolder
 from mnsa.training.preflight import require_trainable
 
-CONFIG_ATTR, DATA_ATTR, FOLDER_ATTR = "config", "data", "folder"  # user attributes of an Optuna study
+# User attributes of an Optuna study. selected: the rule, and the number of the trial in best.toml or None.
+CONFIG_ATTR, DATA_ATTR, FOLDER_ATTR, SELECTED_ATTR = "config", "data", "folder", "selected"
 
 
-def require_free_name(storage: BaseStorage, url: str, name: str, config: Config, manifest: Manifest) -> None:
-    """Refuse a name that the storage knows already. Raises: StudyError saying what it stands for there."""
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return
-    require_compatible(study, config, manifest, strip_password(url))
-    raise StudyError(
-        f"{strip_password(url)} holds a study {name!r} already, of this space and data set. Work on it: "
-        f"mnsa search --join {study.user_attrs.get(FOLDER_ATTR)}; for a new one choose another --out."
-    )
+class StudySettings(NamedTuple):
+    """The content of study.toml: name, storage URL (empty: the file in the folder), first budget, first rule."""
 
-
-def require_compatible(study: optuna.Study, config: Config, manifest: Manifest, where: str) -> None:
-    """Refuse a study of another space or another data set. Raises: StudyError naming it and the difference."""
-    attrs, name = study.user_attrs, study.study_name
-    data = attrs.get(DATA_ATTR) or {"name": "unknown", "digest": ""}
-    if data["digest"] != manifest.digest():
-        raise StudyError(
-            f"The study {name!r} in {where} was made on another data set ({data['name']}, {data['digest'][:12]}; here "
-            f"{manifest.name}, {manifest.digest()[:12]}). Choose another --out, whose name the study bears, or storage."
-        )
-    theirs = parse_config(tomllib.loads(attrs[CONFIG_ATTR]), source=f"study {name}")
-    if theirs != config:
-        raise StudyError(
-            f"The study {name!r} in {where} searches another space: {_differences(theirs, config)}. "
-            "Choose another --out, whose name the study bears, or another storage."
-        )
-
-
-def _differences(theirs: Config, ours: Config) -> str:
-    """The keys in which two configs differ, three at most."""
-    there, here = (_flatten(config.model_dump()) for config in (theirs, ours))
-    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    return "; ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in keys[:3])
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts and lists of them as one level of dotted keys."""
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat: dict[str, Any] = {}
-    for key, value in pairs:
-        nested = isinstance(value, dict) or (isinstance(value, tuple) and value and isinstance(value[0], dict))
-        flat |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
-
-
-SELECTED_ATTR = (
-    "selected"  # user attribute of an Optuna study: the rule, and the number of the trial in best.toml or None
-)
+    name: str
+    storage: str
+    trials: int
+    select: str
 
 
 @dataclass(frozen=True)
 class SearchStudy:
-    """A study that this process works on."""
+    """An open study."""
 
     folder: StudyFolder
-    storage: str  # its URL; empty: a file in the folder
+    storage: str  # URL; empty: a file in the folder
     config: Config
     manifest: Manifest
     space: SearchSpace
@@ -100,37 +58,37 @@ class SearchStudy:
 
     @property
     def name(self) -> str:
-        """The name that the storage knows it by."""
+        """The name in the storage."""
         return self.optuna.study_name
 
     @property
     def cost(self) -> str:
-        """What IoU is weighed against: the second objective, or else the multiply-adds."""
+        """The cost of the Pareto front: the second objective, or else the multiply-adds."""
         return self.config.search.objectives[-1] if len(self.config.search.objectives) > 1 else "macs"
 
     @property
     def url(self) -> str:
-        """Where its trials are, without a password."""
+        """The URL of the storage, without the password."""
         return strip_password(self.storage or sqlite_url(self.folder.database_file))
 
 
 def create_study(
     config: Config, dataset: Path, out: Path, *, trials: int, storage: str | None = None, rule: str = "best"
 ) -> SearchStudy:
-    """Make a study folder, and the study in its storage, which bears the folder's name.
+    """Create a study folder, and a study of the same name in the storage.
 
-    trials: the budget. storage: its URL; None: a file in the folder. rule: how one of its trials will be selected.
-    Raises: StudyError, ConfigError, DataError, ModelError for bad input, before anything is made.
+    trials: the budget. storage: URL; None: a file in the folder. rule: how a trial will be selected.
+    Raises: StudyError, ConfigError, DataError, ModelError for bad input, before anything is created.
     """
     if out.exists():
         raise StudyError(
-            f"{out} exists and was not changed. If it is a study, work on it: mnsa search --join {out}; "
-            "if not, choose another --out."
+            f"{out} exists and was not changed. If it is a study, join it: mnsa search --join {out}. "
+            "If not, choose another --out."
         )
     space = build_search_space(config)
     manifest = _without_test_rows(read_manifest(dataset))
     require_trainable(config, manifest)
-    _require_reachable_budget(config, manifest, space, rule)
+    _require_reachable_limit(config, manifest, space, rule)
     require_valid(manifest)
     url = absolute_url(storage) if storage else ""
     if url:
@@ -143,20 +101,20 @@ def create_study(
 def join_study(path: Path, *, trials: int | None = None, storage: str | None = None) -> SearchStudy:
     """Open the study of a folder.
 
-    trials: a higher budget. storage: where this machine reaches it, if not as study.toml says.
-    Raises: StudyError when the folder is no study, or the storage holds another one of its name.
+    trials: a higher budget. storage: URL of the storage for this machine, if it is not the one in study.toml.
+    Raises: StudyError if the folder is no study, or the storage has another study of the same name.
     """
     folder = StudyFolder(path)
     settings = read_study_settings(folder)
     url = absolute_url(storage) if storage else settings.storage
     config, manifest = load_config(folder.config_file), read_manifest(folder.data_folder)
     study = _load_optuna_study(folder, url, settings.name, may_be_new=storage is None)
-    if study is None or BUDGET not in study.user_attrs:  # its maker died on the way
+    if study is None or BUDGET_ATTR not in study.user_attrs:  # the process that created the folder died too early
         study = _create_optuna_study(folder, url, config, manifest)
     require_compatible(study, config, manifest, _storage_label(url, folder))
     opened = _open_study(folder, url, config, manifest, study)
     if trials is not None:
-        have = int(study.user_attrs.get(BUDGET, 0))
+        have = int(study.user_attrs.get(BUDGET_ATTR, 0))
         if trials < have:
             raise StudyError(
                 f"Study {settings.name!r} has a budget of {have} trials; --trials {trials} can't lower it."
@@ -165,46 +123,66 @@ def join_study(path: Path, *, trials: int | None = None, storage: str | None = N
     return opened
 
 
-class StudySettings(NamedTuple):
-    """What study.toml says: name, storage (empty: the file in the folder), first budget, first rule."""
-
-    name: str
-    storage: str
-    trials: int
-    select: str
-
-
 def read_study_settings(folder: StudyFolder) -> StudySettings:
     """Read study.toml. Raises: StudyError."""
     try:
         settings = StudySettings(**read_toml(folder.study_file))
-        if wrong := [
-            name for name, kind in StudySettings.__annotations__.items() if type(getattr(settings, name)) is not kind
-        ]:
-            raise TypeError(f"{wrong[0]} is {getattr(settings, wrong[0])!r}")
+        for name, kind in StudySettings.__annotations__.items():
+            if type(getattr(settings, name)) is not kind:
+                raise TypeError(f"{name} is {getattr(settings, name)!r}")
     except (OSError, ValueError, TypeError) as error:
         raise StudyError(
-            f"{folder.path} is no study: study.toml can't be read ({error!r}). Expected what `mnsa search --out` made."
+            f"{folder.path} is no study: study.toml can't be read ({error!r}). Expected a folder of `mnsa search --out`."
         ) from None
     return settings
 
 
+def require_free_name(storage: BaseStorage, url: str, name: str, config: Config, manifest: Manifest) -> None:
+    """Raise StudyError if the storage already has a study of this name."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return
+    require_compatible(study, config, manifest, strip_password(url))
+    raise StudyError(
+        f"{strip_password(url)} already has a study {name!r} of this space and data set. Join it: "
+        f"mnsa search --join {study.user_attrs.get(FOLDER_ATTR)}. For a new study choose another --out."
+    )
+
+
+def require_compatible(study: optuna.Study, config: Config, manifest: Manifest, where: str) -> None:
+    """Raise StudyError with the difference if a study has another search space or another data set."""
+    attrs, name = study.user_attrs, study.study_name
+    data = attrs.get(DATA_ATTR) or {"name": "unknown", "digest": ""}
+    if data["digest"] != manifest.digest():
+        raise StudyError(
+            f"The study {name!r} in {where} uses another data set ({data['name']}, {data['digest'][:12]}; here "
+            f"{manifest.name}, {manifest.digest()[:12]}). Choose another --out, which names the study, or another --storage."
+        )
+    stored = parse_config(tomllib.loads(attrs[CONFIG_ATTR]), source=f"study {name}")
+    if stored != config:
+        raise StudyError(
+            f"The study {name!r} in {where} has another search space: {_differences(stored, config)}. "
+            "Choose another --out, which names the study, or another --storage."
+        )
+
+
 def _without_test_rows(manifest: Manifest) -> Manifest:
-    """All that a search may see: no test rows, and no row without a split."""
+    """Return the rows that a search may use: those of the training and validation splits."""
     return replace(manifest, rows=tuple(row for row in manifest.rows if row.split in ("train", "val")))
 
 
-def _require_reachable_budget(config: Config, manifest: Manifest, space: SearchSpace, rule: str) -> None:
-    """Refuse a budget of multiply-adds that no network of the space meets; and build one, to see that it can be."""
+def _require_reachable_limit(config: Config, manifest: Manifest, space: SearchSpace, rule: str) -> None:
+    """Raise StudyError if no network of the space is below the limit of the rule. This also builds a network."""
     classes = len(manifest.classes) if "classification" in config.tasks else 0
     costs = [
         network_cost(apply_point(config, point).model, classes, len(manifest.mask_classes), config.data.size).macs
         for point in cheapest_points(space)
     ]
-    budget = parse_rule(rule)
-    if budget is not None and budget < min(costs):
+    max_macs = parse_rule(rule)
+    if max_macs is not None and max_macs < min(costs):
         raise StudyError(
-            f"--select {rule} leaves nothing to select: the smallest network of the space has {min(costs) / 1e9:.4g} GMACs "
+            f"--select {rule} excludes every network: the smallest one of the space has {min(costs) / 1e9:.4g} GMACs "
             f"for one image of {config.data.size[0]} x {config.data.size[1]} px."
         )
 
@@ -212,29 +190,29 @@ def _require_reachable_budget(config: Config, manifest: Manifest, space: SearchS
 def _write_study_folder(folder: StudyFolder, config: Config, manifest: Manifest, settings: StudySettings) -> None:
     try:
         with output_errors(folder.path, StudyError), new_folder(folder.path) as path:
-            unfinished = StudyFolder(path)
-            unfinished.data_folder.mkdir()
-            write_manifest_files(manifest, unfinished.data_folder)
-            unfinished.config_file.write_text(dump_config(config), encoding="utf-8")
-            kept = settings._replace(storage=strip_password(settings.storage))
-            unfinished.study_file.write_text(tomli_w.dumps(kept._asdict()), encoding="utf-8")
+            temporary = StudyFolder(path)
+            temporary.data_folder.mkdir()
+            write_manifest_files(manifest, temporary.data_folder)
+            temporary.config_file.write_text(dump_config(config), encoding="utf-8")
+            public = settings._replace(storage=strip_password(settings.storage))
+            temporary.study_file.write_text(tomli_w.dumps(public._asdict()), encoding="utf-8")
     except DataError as error:
         raise StudyError(str(error)) from None
 
 
 def _load_optuna_study(folder: StudyFolder, url: str, name: str, *, may_be_new: bool) -> optuna.Study | None:
-    """Find the study in its storage; None for a new folder's, not there yet. Raises: StudyError where it is lost."""
+    """Load the study from the storage; None if it was not created yet. Raises: StudyError if its trials are lost."""
     try:
         return optuna.load_study(study_name=name, storage=open_storage(url or sqlite_url(folder.database_file)))
     except KeyError:
         if may_be_new and not folder.path.joinpath("trials").exists():
             return None
         where = _storage_label(url, folder)
-        raise StudyError(f"{where} holds no study {name!r}, which {folder.path} belongs to.") from None
+        raise StudyError(f"{where} has no study {name!r}, but {folder.path} belongs to it.") from None
 
 
 def _create_optuna_study(folder: StudyFolder, url: str, config: Config, manifest: Manifest) -> optuna.Study:
-    """Make the study that a folder describes in its storage, or finish making it; the budget comes last."""
+    """Create the study of a folder in the storage, or complete it; the budget is set last."""
     settings, store = read_study_settings(folder), open_storage(url or sqlite_url(folder.database_file))
     directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.search.objectives[1:])]
     with lock(folder.lock_file("queue")), warnings.catch_warnings():
@@ -243,14 +221,14 @@ def _create_optuna_study(folder: StudyFolder, url: str, config: Config, manifest
         here = str(folder.path.resolve())
         if study.user_attrs.get(FOLDER_ATTR, here) != here:
             raise StudyError(
-                f"{_storage_label(url, folder)} holds a study {settings.name!r} already. Choose another --out."
+                f"{_storage_label(url, folder)} already has a study {settings.name!r}. Choose another --out."
             )
         study.set_user_attr(FOLDER_ATTR, here)
         study.set_metric_names(list(config.search.objectives))
         study.set_user_attr(CONFIG_ATTR, dump_config(config))
         study.set_user_attr(DATA_ATTR, {"name": manifest.name, "digest": manifest.digest()})
         study.set_user_attr(SELECTED_ATTR, [settings.select, None])
-        study.set_user_attr(BUDGET, settings.trials)
+        study.set_user_attr(BUDGET_ATTR, settings.trials)
     return study
 
 
@@ -264,3 +242,20 @@ def _open_study(folder: StudyFolder, url: str, config: Config, manifest: Manifes
 
 def _storage_label(url: str, folder: StudyFolder) -> str:
     return strip_password(url) if url else str(folder.database_file)
+
+
+def _differences(stored: Config, ours: Config) -> str:
+    """Describe the keys in which two configs differ, at most three."""
+    there, here = (_flatten(config.model_dump()) for config in (stored, ours))
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    return "; ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in keys[:3])
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts, and lists of dicts, to one level of dotted keys."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    flat: dict[str, Any] = {}
+    for key, value in pairs:
+        nested = isinstance(value, dict) or (isinstance(value, tuple) and value and isinstance(value[0], dict))
+        flat |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

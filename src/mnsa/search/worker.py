@@ -1,4 +1,4 @@
-"""A worker: runs trials from the queue until the budget of the study is used up, and prints one line per trial."""
+"""A worker runs trials from the queue until the budget of the study is used up, and logs one line per trial."""
 
 import logging
 import shutil
@@ -17,13 +17,44 @@ from mnsa.search.selection import pareto_front
 from mnsa.search.storage import storage_errors, with_retries
 from mnsa.search.study import SearchStudy
 from mnsa.search.trial import TrialOutcome, TrialRunner, train_shared_stages
-from mnsa.search.trial_queue import INDEX, INTERRUPTED, MAX_RETRIES, REASON, set_trial_attr
+from mnsa.search.trial_queue import INDEX_ATTR, INTERRUPTED_ATTR, MAX_RETRIES, REASON_ATTR, set_trial_attr
 from mnsa.study_folder import TrialRecord
 from mnsa.training.fit import TrainingInterruptedError
 
+POLL_S = 2.0
+
+MAX_CONSECUTIVE_FAILURES = 10
+
+logger = logging.getLogger(__name__)
+
+
+class SearchInterruptedError(MnsaError):
+    """Ctrl-C: finished trials are saved, the running trial goes back into the queue."""
+
+    exit_code = 130
+
+
+def run_worker(study: SearchStudy) -> None:
+    """Run trials until all trials of the budget are finished, by this worker or by others.
+
+    Raises: StudyError if the storage fails, or if many attempts in a row fail; SearchInterruptedError after Ctrl-C;
+    the errors of training, for the shared stages.
+    """
+    hint = f"Continue with: mnsa search --join {study.folder.path}"
+    try:
+        train_shared_stages(study.folder, study.config, study.manifest)
+        _run_trials(study)
+    except (KeyboardInterrupt, TrainingInterruptedError):
+        raise SearchInterruptedError(f"Interrupted. Finished trials are saved. {hint}") from None
+    except storage_errors() as error:
+        reason = str(error).partition("\n")[0]
+        raise StudyError(
+            f"The storage of study {study.name!r} failed ({reason}). When it works again: {hint}"
+        ) from None  # fmt: skip
+
 
 def progress_line(study: SearchStudy, ended: FrozenTrial, outcome: TrialOutcome) -> str:
-    """Tell of a trial that has just ended."""
+    """Describe a trial that has just ended, and the progress of the study."""
     record, records = make_trial_record(ended), trial_records(study)
     left, budget = study.queue.count_unfinished(), study.queue.budget
     parts = [f"trial {record.number}", _outcome_text(record, records, outcome), *_score_texts(record)]
@@ -33,118 +64,89 @@ def progress_line(study: SearchStudy, ended: FrozenTrial, outcome: TrialOutcome)
     return "  ".join(parts)
 
 
-def _outcome_text(record: TrialRecord, records: tuple[TrialRecord, ...], outcome: TrialOutcome) -> str:
-    if record.state == "pruned":
-        return outcome.reason
-    if record.state == "complete":
-        return "complete"
-    if record.reason != outcome.reason:
-        return f"not counted: another worker took this one for dead ({record.reason})"
-    attempts = sum(trial.index == record.index for trial in records)
-    retry = "will be tried again" if attempts <= MAX_RETRIES else "given up"
-    return f"failed, {retry}: {outcome.reason}"
-
-
-def _score_texts(record: TrialRecord) -> list[str]:
-    known = [
-        None if record.iou is None else f"IoU {record.iou:.4f}",
-        None if record.macs is None else f"{record.macs / 1e9:.4g} GMACs",
-        None if record.parameters is None else f"{record.parameters / 1e6:.4g} M parameters",
-        None if record.latency_ms is None else f"{record.latency_ms:.4g} ms",
-        None if record.seconds is None else f"{record.seconds:.0f} s",
-    ]
-    return [text for text in known if text]
-
-
-def _time_left(records: tuple[TrialRecord, ...], left: int) -> str:
-    """From the mean time of the trials that ended well, shared among the workers that are busy, this one included."""
-    times = [trial.seconds for trial in records if trial.state in ("complete", "pruned") and trial.seconds is not None]
-    if not left or not times:
-        return ""
-    workers = 1 + sum(trial.state == "running" for trial in records)
-    minutes = left * mean(times) / workers / 60
-    return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
-
-
-POLL_S = 2.0
-
-logger = logging.getLogger(__name__)
-
-MAX_CONSECUTIVE_FAILURES = 10
-
-
-class SearchInterruptedError(MnsaError):
-    """Ctrl-C: the trials that ended are kept, the one that was running goes back into the queue."""
-
-    exit_code = 130
-
-
-def run_worker(study: SearchStudy) -> None:
-    """Run trials until every one of the budget is settled, by this worker or by others.
-
-    Raises: StudyError when the storage is gone or trial after trial fails; SearchInterruptedError after Ctrl-C;
-    whatever training the shared stages raises.
-    """
-    again = f"Go on with: mnsa search --join {study.folder.path}"
-    try:
-        train_shared_stages(study.folder, study.config, study.manifest)
-        _run_trials(study)
-    except (KeyboardInterrupt, TrainingInterruptedError):
-        raise SearchInterruptedError(f"Interrupted; every trial that ended is kept. {again}") from None
-    except storage_errors() as error:
-        reason = str(error).partition("\n")[0]
-        raise StudyError(f"The storage of study {study.name!r} failed ({reason}). When it is back: {again}") from None
-
-
 def _run_trials(study: SearchStudy) -> None:
-    trainer = TrialRunner(study.folder, study.config, study.manifest, study.space)
-    failures, waits = 0, False
+    runner = TrialRunner(study.folder, study.config, study.manifest, study.space)
+    failures, is_waiting = 0, False
     while left := with_retries(study.queue.count_unfinished):
         trial = with_retries(study.queue.claim)
         if trial is None:
-            if not waits:
-                logger.info("Waiting for %d trials that other workers run.", left)
-            waits = True
+            if not is_waiting:
+                logger.info("Waiting for %d trials of other workers.", left)
+            is_waiting = True
             time.sleep(POLL_S)
             continue
-        waits, outcome = False, _run_trial(study, trainer, trial)
+        is_waiting, outcome = False, _run_trial(study, runner, trial)
         failures = failures + 1 if outcome.state == TrialState.FAIL else 0
         if failures == MAX_CONSECUTIVE_FAILURES:
             raise StudyError(
-                f"{failures} attempts in a row failed, the last because of: {outcome.reason} "
-                f"({study.folder.trial_folder(trial.number)} may say more). When that is mended, go on with: "
+                f"{failures} attempts in a row failed, the last with: {outcome.reason} (details may be in "
+                f"{study.folder.trial_folder(trial.number)}). After fixing the cause, continue with: "
                 f"mnsa search --join {study.folder.path}"
             )
 
 
-def _run_trial(study: SearchStudy, trainer: TrialRunner, trial: optuna.Trial) -> TrialOutcome:
-    """Run one trial to its end, or give it back on the way out."""
-    study.optuna.sampler = make_sampler(study.config.search, study.plan, trial.user_attrs.get(INDEX, trial.number))
+def _run_trial(study: SearchStudy, runner: TrialRunner, trial: optuna.Trial) -> TrialOutcome:
+    """Run one trial to its end; put it back into the queue if the worker is interrupted."""
+    index = trial.user_attrs.get(INDEX_ATTR, trial.number)
+    study.optuna.sampler = make_sampler(study.config.search, study.plan, index)
     try:
-        outcome = trainer.run(trial)
+        outcome = runner.run(trial)
     except BaseException:
-        with suppress(Exception):  # if the storage is gone too, the missing heartbeat tells as much
-            set_trial_attr(study.optuna, trial, INTERRUPTED, value=True)
-            set_trial_attr(study.optuna, trial, REASON, "interrupted")
-            study.queue.tell(trial, TrialState.FAIL)
+        with suppress(Exception):  # if the storage fails too, other workers notice the missing heartbeats
+            set_trial_attr(study.optuna, trial, INTERRUPTED_ATTR, value=True)
+            set_trial_attr(study.optuna, trial, REASON_ATTR, "interrupted")
+            study.queue.finish(trial, TrialState.FAIL)
         raise
-    ended = with_retries(lambda: study.queue.tell(trial, outcome.state, outcome.values))
+    ended = with_retries(lambda: study.queue.finish(trial, outcome.state, outcome.values))
     _remove_unneeded_files(study)
     logger.info(progress_line(study, ended, outcome))
     return outcome
 
 
 def _remove_unneeded_files(study: SearchStudy) -> None:
-    """Keep the networks of the Pareto fronts alone, and no checkpoint of a trial that ended.
+    """Keep only the networks on the Pareto fronts, and no checkpoints of trials that ended.
 
-    What is on no front will never be, so nothing is removed that a later pick could want.
+    A trial that is not on a front can't get there later, so no later selection needs a removed network.
     """
-    with lock(study.folder.lock_file("tidy")):
+    with lock(study.folder.lock_file("cleanup")):
         records = trial_records(study)
-        wanted = {trial.number for cost in ("macs", study.cost) for trial in pareto_front(records, cost)}
+        needed = {trial.number for cost in ("macs", study.cost) for trial in pareto_front(records, cost)}
         for trial in records:
             folder = study.folder.trial_folder(trial.number)
             if trial.state in ("complete", "pruned", "failed"):
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-                if trial.number not in wanted:
+                if trial.number not in needed:
                     shutil.rmtree(folder / "model", ignore_errors=True)
+
+
+def _outcome_text(record: TrialRecord, records: tuple[TrialRecord, ...], outcome: TrialOutcome) -> str:
+    if record.state == "pruned":
+        return outcome.reason
+    if record.state == "complete":
+        return "complete"
+    if record.reason != outcome.reason:
+        return f"not counted: another worker declared this one dead ({record.reason})"
+    attempts = sum(trial.index == record.index for trial in records)
+    retry = "will be tried again" if attempts <= MAX_RETRIES else "given up"
+    return f"failed, {retry}: {outcome.reason}"
+
+
+def _score_texts(record: TrialRecord) -> list[str]:
+    texts = [
+        None if record.iou is None else f"IoU {record.iou:.4f}",
+        None if record.macs is None else f"{record.macs / 1e9:.4g} GMACs",
+        None if record.parameters is None else f"{record.parameters / 1e6:.4g} M parameters",
+        None if record.latency_ms is None else f"{record.latency_ms:.4g} ms",
+        None if record.seconds is None else f"{record.seconds:.0f} s",
+    ]
+    return [text for text in texts if text]
+
+
+def _time_left(records: tuple[TrialRecord, ...], left: int) -> str:
+    """Estimate the time left: mean time of the ended trials, divided by the number of busy workers."""
+    times = [trial.seconds for trial in records if trial.state in ("complete", "pruned") and trial.seconds is not None]
+    if not left or not times:
+        return ""
+    workers = 1 + sum(trial.state == "running" for trial in records)  # this one has no running trial now
+    minutes = left * mean(times) / workers / 60
+    return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
