@@ -64,7 +64,7 @@ def open_prediction_folder(path: Path, origin: Origin) -> PredictionFolder:
             with suppress(FileExistsError), new_folder(path) as unfinished:  # another process may be faster
                 write_json(PredictionFolder(unfinished).origin_file, dict(origin))
         if not folder.origin_file.is_file():
-            raise RunError(f"{path} exists and is left as it is. Choose another --out.")
+            raise RunError(f"{path} exists and was not changed. Choose another --out.")
         _require_same_origin(folder, origin)
     except OSError as error:
         raise RunError(f"{path} can't be written: {error.strerror}. Choose another --out.") from None
