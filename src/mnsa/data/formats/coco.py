@@ -82,22 +82,22 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
 def _read_annotation_file(path: Path) -> _AnnotationFile:
     tree = read_json(path)
     categories = {
-        _require_int(entry, "id", where): _require_text(entry, "name", where)
-        for entry, where in _records(tree, "categories", path)
+        _require_int(entry, "id", location): _require_text(entry, "name", location)
+        for entry, location in _records(tree, "categories", path)
     }
     images: dict[int, tuple[str, Record]] = {}
-    for record, where in _records(tree, "images", path):
-        number = _require_int(record, "id", where)
+    for record, location in _records(tree, "images", path):
+        number = _require_int(record, "id", location)
         if number in images:
-            raise DataError(f"{where}: the image id {number} is used before. Give each image an id of its own.")
-        images[number] = (validate_image_name(record.get("file_name"), where), record)
+            raise DataError(f"{location}: the image id {number} is used before. Give each image an id of its own.")
+        images[number] = (validate_image_name(record.get("file_name"), location), record)
     annotations: defaultdict[int, list[Record]] = defaultdict(list)
-    for record, where in _records(tree, "annotations", path):
-        if (number := _require_int(record, "image_id", where)) not in images:
-            raise DataError(f"{where}: there is no image of the id {number}. Take the annotation out.")
-        if (category := _require_int(record, "category_id", where)) not in categories:
-            raise DataError(f"{where}: there is no category of the id {category}. Name it among the categories.")
-        annotations[number].append({**record, "where": where})
+    for record, location in _records(tree, "annotations", path):
+        if (number := _require_int(record, "image_id", location)) not in images:
+            raise DataError(f"{location}: there is no image of the id {number}. Take the annotation out.")
+        if (category := _require_int(record, "category_id", location)) not in categories:
+            raise DataError(f"{location}: there is no category of the id {category}. Name it among the categories.")
+        annotations[number].append({**record, "location": location})
     about = tree.get("info")
     sidecar = (
         parse_sidecar(about.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(about, Mapping) else None
@@ -114,22 +114,22 @@ def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
     checked: list[tuple[Record, str]] = []
     for place, entry in enumerate(entries, 1):
         number = entry.get("id") if isinstance(entry, dict) else None
-        where = f"{path}, {kind} {place}" + (f" (id {shorten(number)})" if number is not None else "")
-        checked.append((require_mapping(entry, where), where))
+        location = f"{path}, {kind} {place}" + (f" (id {shorten(number)})" if number is not None else "")
+        checked.append((require_mapping(entry, location), location))
     return checked
 
 
-def _require_int(record: Record, key: str, where: str) -> int:
+def _require_int(record: Record, key: str, location: str) -> int:
     value = record.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise DataError(f"{where}: {key} is {shorten(value)}; expected a whole number.")
+        raise DataError(f"{location}: {key} is {shorten(value)}; expected a whole number.")
     return value
 
 
-def _require_text(record: Record, key: str, where: str) -> str:
+def _require_text(record: Record, key: str, location: str) -> str:
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key} is {shorten(value)}; expected text.")
+        raise DataError(f"{location}: {key} is {shorten(value)}; expected text.")
     return value
 
 
@@ -172,12 +172,12 @@ def _require_unique_images(files: list[_AnnotationFile]) -> None:
 
 def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int], builder: DatasetBuilder) -> None:
     for number, (name, record) in file.images.items():
-        where = f"{file.path}, image {name}"
+        location = f"{file.path}, image {name}"
         path = resolve_inside(images.resolve(), name)
         height, width = upright_size(path)
         if (record.get("height", height), record.get("width", width)) != (height, width):
             raise DataError(
-                f"{where}: the file has {width} x {height} pixels, upright; the annotations are for "
+                f"{location}: the file has {width} x {height} pixels, upright; the annotations are for "
                 f"{shorten(record.get('width'))} x {shorten(record.get('height'))}. Use the images they were drawn on."
             )
         mask = None
@@ -190,7 +190,7 @@ def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int
 
 
 def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
-    shape, where = annotation.get("segmentation"), annotation["where"]
+    shape, location = annotation.get("segmentation"), annotation["location"]
     try:
         if isinstance(shape, list) and shape:
             paint_polygons(mask, [_parse_polygon(numbers) for numbers in shape], value)
@@ -201,7 +201,7 @@ def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
                 f"has the segmentation {shorten(shape)}; expected polygons or run lengths, as boxes are no masks"
             )
     except (InvalidPolygonError, rle.InvalidRleError) as error:
-        raise DataError(f"{where} {error}. Correct the annotation, or take it out.") from None
+        raise DataError(f"{location} {error}. Correct the annotation, or take it out.") from None
 
 
 def _parse_polygon(numbers: object) -> np.ndarray:

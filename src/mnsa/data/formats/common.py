@@ -28,14 +28,14 @@ from mnsa.visualize.palette import write_mask
 _EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 5 to 8 swap width and height
 
 
-def validate_image_name(text: object, where: str) -> str:
-    """Pass on an image's path, in its plainest spelling. Raises: DataError beginning with `where`."""
+def validate_image_name(text: object, location: str) -> str:
+    """Pass on an image's path, in its plainest spelling. Raises: DataError beginning with `location`."""
     if not isinstance(text, str) or any(ord(char) < 32 for char in text):
-        raise DataError(f"{where}: the image's name must be text on one line, got {ascii(text)[:80]}.")
-    path = posixpath.normpath(validate_path(text, where, "image"))
+        raise DataError(f"{location}: the image's name must be text on one line, got {ascii(text)[:80]}.")
+    path = posixpath.normpath(validate_path(text, location, "image"))
     if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
         raise DataError(
-            f"{where}: {path!r} is no image that can be read; expected {', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{location}: {path!r} is no image that can be read; expected {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     return path
 

@@ -58,9 +58,9 @@ def _extra_name(column: str) -> str:
     return f"source_{column}" if column in COLUMNS else column
 
 
-def _parse_split(text: str, where: str) -> str:
+def _parse_split(text: str, location: str) -> str:
     if text.lower() not in {*SPLIT_ALIASES, ""}:
-        raise DataError(f"{where}: split is {text!r}; expected one of {', '.join(SPLIT_ALIASES)}.")
+        raise DataError(f"{location}: split is {text!r}; expected one of {', '.join(SPLIT_ALIASES)}.")
     return SPLIT_ALIASES.get(text.lower(), "")
 
 

@@ -19,9 +19,9 @@ SIDECAR_FILE = "mnsa.json"
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of a data set. images: by the name that the layout has for an image. where: for error messages."""
+    """The sidecar of a data set. images: by the name of an image in the format. location: for error messages."""
 
-    where: str
+    location: str
     name: str
     classes: tuple[str, ...]
     mask_classes: tuple[str, ...]
@@ -29,13 +29,13 @@ class Sidecar:
 
     def complete_row(self, name: str, row: Row) -> Row:
         """Complete a row by what is known of the image of this name. Raises: DataError for a wrong type."""
-        where = f"{self.where}, {name}"
+        location = f"{self.location}, {name}"
         known = self.images.get(name, {})
-        extra = require_mapping(known.get("extra", {}), where)
+        extra = require_mapping(known.get("extra", {}), location)
         texts = {key: known.get(key, "") for key in ("label", "group", "px_per_mm")}
         if not all(isinstance(text, str) for text in (*texts.values(), *extra.values())):
-            raise DataError(f"{where}: label, group, px_per_mm and extra must be text.")
-        scale = parse_px_per_mm(texts["px_per_mm"], where)
+            raise DataError(f"{location}: label, group, px_per_mm and extra must be text.")
+        scale = parse_px_per_mm(texts["px_per_mm"], location)
         return Row(row.image, row.mask, texts["label"], row.split, texts["group"], scale, extra)
 
     def lacks_mask(self, name: str) -> bool:
@@ -50,21 +50,21 @@ def build_sidecar(manifest: Manifest, name_of: Mapping[str, str]) -> dict[str, A
     return {"name": manifest.name, **lists, "images": known}
 
 
-def parse_sidecar(tree: object, where: str) -> Sidecar | None:
-    """Read what `facts_tree` made; None, when there is nothing to read. Raises: DataError beginning with `where`."""
+def parse_sidecar(tree: object, location: str) -> Sidecar | None:
+    """Read what `facts_tree` made; None, when there is nothing to read. Raises: DataError beginning with `location`."""
     if tree is None:
         return None
-    known = require_mapping(tree, where)
+    known = require_mapping(tree, location)
     name = known.get("name")
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where}: name must be text.")
-    images = require_mapping(known.get("images", {}), where)
+        raise DataError(f"{location}: name must be text.")
+    images = require_mapping(known.get("images", {}), location)
     return Sidecar(
-        where,
+        location,
         name,
-        require_names(known.get("classes", []), f"{where}, classes"),
-        require_names(known.get("mask_classes", []), f"{where}, mask_classes"),
-        {image: require_mapping(sidecar, f"{where}, {image}") for image, sidecar in images.items()},
+        require_names(known.get("classes", []), f"{location}, classes"),
+        require_names(known.get("mask_classes", []), f"{location}, mask_classes"),
+        {image: require_mapping(sidecar, f"{location}, {image}") for image, sidecar in images.items()},
     )
 
 
@@ -87,7 +87,7 @@ def foreground_names(mask_classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(mask_classes) if len(mask_classes) == 1 else tuple(mask_classes[1:])
 
 
-def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, where: str) -> tuple[str, ...]:
+def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, location: str) -> tuple[str, ...]:
     """Name all pixel values, given the names of 1, 2, ...: as the sidecar have them; else one name stands alone.
 
     Raises: DataError for names that differ from the sidecar', that are alike, too many or none.
@@ -95,13 +95,13 @@ def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, where: s
     if sidecar:
         if foreground_names(sidecar.mask_classes) != tuple(found):
             raise DataError(
-                f"{where}: the classes are {', '.join(found)}, "
-                f"but {sidecar.where} has {', '.join(sidecar.mask_classes)}. "
+                f"{location}: the classes are {', '.join(found)}, "
+                f"but {sidecar.location} has {', '.join(sidecar.mask_classes)}. "
                 "Remove the latter, or make both agree."
             )
         return sidecar.mask_classes
     if not found:
-        raise DataError(f"{where} names no classes of masks.")
+        raise DataError(f"{location} names no classes of masks.")
     if len({*found, BACKGROUND}) <= len(found) or len(found) > MAX_MASK_CLASSES:
-        raise DataError(f"{where}: {len(found)} classes; expected at most {MAX_MASK_CLASSES}, of different names.")
+        raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES}, of different names.")
     return tuple(found) if len(found) == 1 else (BACKGROUND, *found)

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class _ListEntry(NamedTuple):
-    """One line of a list: `where` names it in error messages, `file` lies below images/."""
+    """One line of a list: `location` names it in error messages, `file` lies below images/."""
 
-    where: str
+    location: str
     file: str
     label: str
 
@@ -58,11 +58,11 @@ def _read_rows(source: Path, stage: str) -> Iterator[Row]:
     for split in SPLITS:
         if split == "val" and not (home / LISTS / "val.txt").exists():
             continue
-        for where, file, label in _read_list(home / LISTS / f"{split}.txt"):
-            if listed_at.setdefault(file, where) != where:
-                raise DataError(f"{where}: {file!r} is listed before, at {listed_at[file]}. List it once.")
+        for location, file, label in _read_list(home / LISTS / f"{split}.txt"):
+            if listed_at.setdefault(file, location) != location:
+                raise DataError(f"{location}: {file!r} is listed before, at {listed_at[file]}. List it once.")
             if not (home / IMAGES / file).is_file():
-                raise DataError(f"{where}: there is no file {home / IMAGES / file}. Restore it, or drop the line.")
+                raise DataError(f"{location}: there is no file {home / IMAGES / file}. Restore it, or drop the line.")
             image = str(PurePosixPath(stage, IMAGES, file))
             yield Row(image, label=label, split=split, extra={"stage": stage} if stage else {})
     _warn_about_unlisted(home / IMAGES, set(listed_at))
@@ -85,11 +85,11 @@ def _read_list(path: Path) -> Iterator[_ListEntry]:
             yield _parse_entry(words.strip(), f"{path}, line {number}")
 
 
-def _parse_entry(words: str, where: str) -> _ListEntry:
+def _parse_entry(words: str, location: str) -> _ListEntry:
     parts = re.fullmatch(r"(.*\S)\s+0*([1-9][0-9]{0,17})", words)
     if parts is None:
-        raise DataError(f"{where} is {words!r}; expected `<file> <label>` with a label 1, 2, 3, ...")
-    return _ListEntry(where, str(PurePosixPath(validate_path(parts[1], where, "file"))), parts[2])
+        raise DataError(f"{location} is {words!r}; expected `<file> <label>` with a label 1, 2, 3, ...")
+    return _ListEntry(location, str(PurePosixPath(validate_path(parts[1], location, "file"))), parts[2])
 
 
 def _warn_about_unlisted(images: Path, listed: set[str]) -> None:

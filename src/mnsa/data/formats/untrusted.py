@@ -58,19 +58,19 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
         raise DataError(f"{path} can't be read: {error}.") from None
 
 
-def require_mapping(value: object, where: str) -> dict[str, Any]:
-    """Pass on a mapping whose keys are text. Raises: DataError beginning with `where`."""
+def require_mapping(value: object, location: str) -> dict[str, Any]:
+    """Pass on a mapping whose keys are text. Raises: DataError beginning with `location`."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise DataError(f"{where}: expected a mapping with names as keys, got {shorten(value)}.")
+        raise DataError(f"{location}: expected a mapping with names as keys, got {shorten(value)}.")
     return dict(value)
 
 
-def require_names(value: object, where: str) -> tuple[str, ...]:
-    """Pass on names that differ. Raises: DataError beginning with `where`."""
+def require_names(value: object, location: str) -> tuple[str, ...]:
+    """Pass on names that differ. Raises: DataError beginning with `location`."""
     if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise DataError(f"{where}: expected a list of names, got {shorten(value)}.")
+        raise DataError(f"{location}: expected a list of names, got {shorten(value)}.")
     if len(set(value)) < len(value):
-        raise DataError(f"{where}: the names must differ, got {shorten(value)}.")
+        raise DataError(f"{location}: the names must differ, got {shorten(value)}.")
     return tuple(value)
 
 

@@ -120,14 +120,14 @@ def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:
     for number, line in enumerate(read_text(labels).splitlines(), 1):
         if not (cells := line.split()):
             continue
-        where = f"{labels}, line {number}"
+        location = f"{labels}, line {number}"
         try:
             index, corners = _parse_line(cells, classes)
             with np.errstate(over="ignore"):  # the infinite is refused with other invalid numbers
                 corners = corners * (width, height)
             paint_polygons(mask, [corners], index + 1)
         except InvalidPolygonError as error:
-            raise DataError(f"{where} {error}. Correct the line, or take it out.") from None
+            raise DataError(f"{location} {error}. Correct the line, or take it out.") from None
     return mask
 
 
