@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from mnsa.config import dump_config
+from mnsa.config import Config, dump_config
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +27,7 @@ QUIET |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
-def two_stages(make_config, tmp_path):
+def two_stages(make_config: Callable[..., Config], tmp_path: Path) -> Path:
     """A config file with two stages of four epochs."""
     path = tmp_path / "two.toml"
     config = make_config(*({**stage, "epochs": 4} for stage in STAGES), train={"ema_decay": 0.9})
@@ -33,10 +36,10 @@ def two_stages(make_config, tmp_path):
 
 
 @pytest.fixture
-def run_to_end():
+def run_to_end() -> Callable[..., str]:
     """Return a function that runs a command, expects exit code 0, and returns its output."""
 
-    def run(*command):
+    def run(*command: Any) -> Any:
         words = [str(word) for word in command]
         ended = subprocess.run(words, env=QUIET, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert ended.returncode == 0, ended.stderr
@@ -46,13 +49,13 @@ def run_to_end():
 
 
 @pytest.fixture
-def stop_in_second_stage(two_stages, dataset):
+def stop_in_second_stage(two_stages: Path, dataset: Path) -> Iterator[Callable[..., tuple[int, str]]]:
     """Return a function that trains and sends a signal after the first epoch of stage 2; it returns exit code and stderr."""
 
-    def stop(run, number):
+    def stop(run: Path, number: Any) -> Any:
         command = [*MNSA, "train", str(two_stages), "--data", str(dataset), "--out", str(run)]
         with subprocess.Popen(command, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if line.startswith("second 1/4"):
                     break
             process.send_signal(number)
@@ -65,7 +68,7 @@ def stop_in_second_stage(two_stages, dataset):
     signal.signal(signal.SIGINT, before)
 
 
-def rows_of(run):
+def rows_of(run: Path) -> Any:
     lines = (run / "metrics.csv").read_text().splitlines()[1:]
     return [tuple(line.split(",")[:2]) for line in lines]
 
@@ -75,8 +78,14 @@ ALL_ROWS = [(stage, str(epoch)) for stage in ("first", "second") for epoch in ra
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_resumed_run_equals_an_uninterrupted_run(
-    run_to_end, stop_in_second_stage, two_stages, dataset, tmp_path, number, code
-):
+    run_to_end: Callable[..., str],
+    stop_in_second_stage: Callable[..., tuple[int, str]],
+    two_stages: Path,
+    dataset: Path,
+    tmp_path: Path,
+    number: Any,
+    code: int,
+) -> None:
     run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", tmp_path / "whole")
     stopped, err = stop_in_second_stage(tmp_path / "parts", number)
     assert stopped == code
@@ -88,7 +97,9 @@ def test_a_resumed_run_equals_an_uninterrupted_run(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_two_processes_train_both_stages(run_to_end, two_stages, dataset, tmp_path):
+def test_two_processes_train_both_stages(
+    run_to_end: Callable[..., str], two_stages: Path, dataset: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     output = run_to_end(*MNSA, "train", two_stages, "--data", dataset, "--out", run, "--devices", 2)
     assert output.count("Trained: ") == 1
@@ -96,7 +107,9 @@ def test_two_processes_train_both_stages(run_to_end, two_stages, dataset, tmp_pa
     assert "split test" in run_to_end(*MNSA, "evaluate", run)
 
 
-def test_torchrun_trains_both_stages(run_to_end, two_stages, dataset, tmp_path):
+def test_torchrun_trains_both_stages(
+    run_to_end: Callable[..., str], two_stages: Path, dataset: Path, tmp_path: Path
+) -> None:
     run, torchrun = tmp_path / "run", [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2]
     arguments = ["train", two_stages, "--data", dataset, "--out", run, "--devices", 2]
     run_to_end(*torchrun, "--master-port", 29_000 + time.time_ns() % 1000, "-m", "mnsa", *arguments)
@@ -104,7 +117,9 @@ def test_torchrun_trains_both_stages(run_to_end, two_stages, dataset, tmp_path):
     assert (run / "model" / "model.safetensors").exists()
 
 
-def test_training_on_synthetic_leaves_reduces_the_loss(run_to_end, config_file, tmp_path):
+def test_training_on_synthetic_leaves_reduces_the_loss(
+    run_to_end: Callable[..., str], config_file: Path, tmp_path: Path
+) -> None:
     leaves, run, answers = (tmp_path / name for name in ("drawn", "run", "predictions"))
     run_to_end(*MNSA, "synth", "--cultivars", 2, "--per-cultivar", 30, "--size", 96, leaves)
     options = ["--set", "stages.joint.epochs=15", "--set", "data.size=[96, 96]"]

@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,34 +19,39 @@ from PIL import Image
 from mnsa.cli.app import app
 from mnsa.cli.import_data import import_app
 from mnsa.data.manifest import read_manifest
+from mnsa.run_folder import RunFolder
 from mnsa.training.module import StageModule
 
-VERBS = [[command.callback.__name__.replace("_", "-")] for command in app.registered_commands]
+VERBS: list[list[Any]] = [
+    [getattr(command.callback, "__name__", "").replace("_", "-")] for command in app.registered_commands
+]
 VERBS += [["import", command.name] for command in import_app.registered_commands]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_the_help_of_every_verb_has_an_example(mnsa, verb):
+def test_the_help_of_every_verb_has_an_example(mnsa: Callable[..., Any], verb: list[str]) -> None:
     help_of = mnsa(*verb, "--help")
     assert help_of.code == 0
     assert f"mnsa {' '.join(verb)} " in help_of.out.partition("Example:")[2]
 
 
-def test_the_main_help_shows_commands_from_photos_to_predictions(mnsa):
+def test_the_main_help_shows_commands_from_photos_to_predictions(mnsa: Callable[..., Any]) -> None:
     examples = " ".join(mnsa("--help").out.partition("Example:")[2].split())
     places = [examples.index(f"mnsa {verb} ") for verb in ("import folders", "train", "predict")]
     assert places == sorted(places)
 
 
 @pytest.mark.parametrize(("typed", "offered"), [("mnsa ev", "evaluate"), ("mnsa import fo", "folders")])
-def test_a_shell_completes_verbs(mnsa, monkeypatch, typed, offered):
+def test_a_shell_completes_verbs(
+    mnsa: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, typed: str, offered: str
+) -> None:
     monkeypatch.setenv("_MNSA_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)
     monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
     assert mnsa().out.split() == [offered]
 
 
-def test_help_does_not_import_torch():
+def test_help_does_not_import_torch() -> None:
     code = (
         "import sys\nfrom mnsa.cli import main\n"
         f"for verb in {[[], *VERBS]!r}:\n"
@@ -54,19 +62,19 @@ def test_help_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_python_m_mnsa_runs_the_same_command():
+def test_python_m_mnsa_runs_the_same_command() -> None:
     finished = subprocess.run([sys.executable, "-m", "mnsa", "--help"], check=True, capture_output=True, text=True)
     assert "synth" in finished.stdout
 
 
-def test_synth_generates_a_data_set(mnsa, tmp_path):
+def test_synth_generates_a_data_set(mnsa: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "leaves"
     generated = mnsa("synth", "--cultivars", 2, "--per-cultivar", 5, "--size", 64, "--workers", 1, out)
     assert (generated.code, generated.out) == (0, f"10 leaves of 2 cultivars in {out}\n")
     assert len(read_manifest(out).rows) == 10
 
 
-def test_import_folders_writes_a_manifest(mnsa, dataset, tmp_path):
+def test_import_folders_writes_a_manifest(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:
     for row in read_manifest(dataset).rows:
         copy = tmp_path / "photos" / row.label / row.image.rsplit("/", 1)[1]
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,7 @@ def test_import_folders_writes_a_manifest(mnsa, dataset, tmp_path):
     assert (len(manifest.rows), manifest.classes) == (18, read_manifest(dataset).classes)
 
 
-def test_import_csv_writes_a_manifest(mnsa, dataset, tmp_path):
+def test_import_csv_writes_a_manifest(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:
     imported = mnsa(
         "import", "csv", dataset / "manifest.csv", "--mask", "mask", "--label", "label", "--split", "split",
         "--mask-class", "vein", "--drop-label", "cultivar_02", "--out", tmp_path / "set",
@@ -85,7 +93,9 @@ def test_import_csv_writes_a_manifest(mnsa, dataset, tmp_path):
     assert read_manifest(tmp_path / "set").mask_classes == ("vein",)
 
 
-def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file, tmp_path):
+def test_train_evaluate_and_predict_follow_each_other(
+    mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path
+) -> None:
     run, predictions = tmp_path / "run", tmp_path / "predictions"
     trained = mnsa("train", config_file, "--data", dataset, "--out", run, "--set", "stages.joint.epochs=1")
     assert trained.code == 0
@@ -99,7 +109,9 @@ def test_train_evaluate_and_predict_follow_each_other(mnsa, dataset, config_file
     assert len(list((predictions / "overlays").iterdir())) == 18
 
 
-def test_trees_are_fitted_evaluated_and_used_for_prediction(mnsa, own_run, dataset, tmp_path):
+def test_trees_are_fitted_evaluated_and_used_for_prediction(
+    mnsa: Callable[..., Any], own_run: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     fitted = mnsa("fit-trees", own_run.path, "--trials", 2, "--seed", 3)
     assert fitted.code == 0
     assert [line.split()[1] for line in fitted.out.splitlines()[:2]] == ["1/2", "2/2"]
@@ -117,7 +129,9 @@ def test_trees_are_fitted_evaluated_and_used_for_prediction(mnsa, own_run, datas
     assert predictions["trees"]["area_fraction_vein"] == predictions["network"]["area_fraction_vein"]
 
 
-def test_predict_and_evaluate_accept_test_time_augmentation(mnsa, refused, own_run, dataset, tmp_path):
+def test_predict_and_evaluate_accept_test_time_augmentation(
+    mnsa: Callable[..., Any], refused: Callable[..., str], own_run: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     leaf, folder = next((dataset / "images").iterdir()), tmp_path / "predictions"
     assert mnsa("predict", own_run.path, leaf, "--out", folder, "--tta", "flips", "--tta", "scales").code == 0
     assert "other network" in refused("predict", own_run.path, leaf, "--out", folder)
@@ -126,7 +140,9 @@ def test_predict_and_evaluate_accept_test_time_augmentation(mnsa, refused, own_r
     assert mnsa("evaluate", own_run.path, "--tta", "colours").code == 2
 
 
-def test_predict_exits_with_3_when_a_file_cannot_be_read(mnsa, finished, dataset, tmp_path):
+def test_predict_exits_with_3_when_a_file_cannot_be_read(
+    mnsa: Callable[..., Any], finished: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     leaf = sorted((dataset / "images").iterdir())[0]
     (tmp_path / "empty.jpg").write_bytes(b"")
     predicted = mnsa("predict", finished.path, leaf, tmp_path / "empty.jpg", "--out", tmp_path / "predictions")
@@ -136,7 +152,7 @@ def test_predict_exits_with_3_when_a_file_cannot_be_read(mnsa, finished, dataset
     assert [bool(row["error"]) for row in rows] == [False, True]
 
 
-def test_traits_measures_masks_in_millimeters(mnsa, dataset, tmp_path):
+def test_traits_measures_masks_in_millimeters(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "traits.csv"
     options = ["--px-per-mm", 20, "--leaf-masks", dataset / "leaf_masks"]
     measured = mnsa("traits", dataset / "vein_masks", *options, "--out", out)
@@ -146,7 +162,9 @@ def test_traits_measures_masks_in_millimeters(mnsa, dataset, tmp_path):
     assert all(float(row["vein_length_mm"]) > 0 for row in rows)
 
 
-def test_traits_exits_with_3_when_a_mask_cannot_be_read(mnsa, dataset, tmp_path):
+def test_traits_exits_with_3_when_a_mask_cannot_be_read(
+    mnsa: Callable[..., Any], dataset: Path, tmp_path: Path
+) -> None:
     mask = sorted((dataset / "vein_masks").iterdir())[0]
     (tmp_path / "empty.png").write_bytes(b"")
     measured = mnsa("traits", mask, tmp_path / "empty.png", "--out", tmp_path / "traits.csv")
@@ -154,7 +172,7 @@ def test_traits_exits_with_3_when_a_mask_cannot_be_read(mnsa, dataset, tmp_path)
     assert "1 measured, 1 failed" in measured.out
 
 
-def test_named_mask_classes_get_their_traits(mnsa, tmp_path):
+def test_named_mask_classes_get_their_traits(mnsa: Callable[..., Any], tmp_path: Path) -> None:
     indices = np.zeros((40, 60), dtype=np.uint8)
     indices[5:35, 5:55], indices[10:14, 10:15] = 1, 2
     Image.fromarray(indices).save(tmp_path / "mask.png")
@@ -166,7 +184,9 @@ def test_named_mask_classes_get_their_traits(mnsa, tmp_path):
     assert "vein_length_px" not in row
 
 
-def test_predict_continues_even_when_its_output_folder_is_among_the_images(mnsa, finished, dataset, tmp_path):
+def test_predict_continues_even_when_its_output_folder_is_among_the_images(
+    mnsa: Callable[..., Any], finished: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(dataset / "images", photos)
     first = mnsa("predict", finished.path, photos, "--out", photos / "predictions")
@@ -177,7 +197,9 @@ def test_predict_continues_even_when_its_output_folder_is_among_the_images(mnsa,
     assert (other.code, "was begun otherwise (other batch size)" in other.err) == (2, True)
 
 
-def test_predict_measures_traits_on_request(mnsa, finished, dataset, tmp_path):
+def test_predict_measures_traits_on_request(
+    mnsa: Callable[..., Any], finished: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     leaf = sorted((dataset / "images").iterdir())[0]
     out = tmp_path / "predictions"
     assert mnsa("predict", finished.path, leaf, "--traits", "--px-per-mm", 2, "--out", out).code == 0
@@ -185,7 +207,9 @@ def test_predict_measures_traits_on_request(mnsa, finished, dataset, tmp_path):
     assert float(row["vein_length_mm"]) >= 0
 
 
-def test_paths_with_brackets_are_printed_unchanged(mnsa, finished, dataset, tmp_path):
+def test_paths_with_brackets_are_printed_unchanged(
+    mnsa: Callable[..., Any], finished: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "[red] [1]"
     odd.mkdir()
     shutil.copy(sorted((dataset / "images").iterdir())[0], odd)
@@ -194,10 +218,12 @@ def test_paths_with_brackets_are_printed_unchanged(mnsa, finished, dataset, tmp_
     assert str(odd / "gone") in mnsa("evaluate", odd / "gone").err
 
 
-def test_ctrl_c_exits_with_130_and_resume_continues(mnsa, dataset, config_file, tmp_path, monkeypatch):
+def test_ctrl_c_exits_with_130_and_resume_continues(
+    mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, step, handler = tmp_path / "run", StageModule.training_step, signal.getsignal(signal.SIGINT)
 
-    def interrupted_step(self, batch, index):
+    def interrupted_step(self: StageModule, batch: Any, index: int) -> Any:
         if self.current_epoch == 1:
             raise KeyboardInterrupt
         return step(self, batch, index)
@@ -215,8 +241,8 @@ def test_ctrl_c_exits_with_130_and_resume_continues(mnsa, dataset, config_file, 
 
 
 def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold(
-    mnsa, refused, own_run, own_dataset, tmp_path
-):
+    mnsa: Callable[..., Any], refused: Callable[..., str], own_run: RunFolder, own_dataset: Path, tmp_path: Path
+) -> None:
     assert "3 labeled images with split `val`" in refused("calibrate", own_run.path)
     manifest = own_dataset / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("train", "val"))
@@ -234,8 +260,8 @@ def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold
     assert row["top5"].startswith("cultivar_")
 
 
-def test_log_messages_are_printed_once(mnsa, monkeypatch):
-    def log(*arguments, **options):
+def test_log_messages_are_printed_once(mnsa: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def log(*arguments: Any, **options: Any) -> Any:
         logging.getLogger("mnsa.data").info("images [1 of 2]")
         logging.getLogger("mnsa.data").debug("a detail")
         return SimpleNamespace(rows=())

@@ -1,5 +1,9 @@
 """`mnsa convert` and `mnsa import` for the formats of other tools."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from mnsa.data.manifest import read_manifest
@@ -14,7 +18,15 @@ from mnsa.data.manifest import read_manifest
         ("masks", "folders", ["masks", "folders/images", "folders/masks"]),
     ],
 )
-def test_a_converted_data_set_can_be_imported(mnsa, dataset, tmp_path, monkeypatch, format_name, out, verb):
+def test_a_converted_data_set_can_be_imported(
+    mnsa: Callable[..., Any],
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format_name: str,
+    out: str,
+    verb: list[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     converted = mnsa("convert", dataset, "--to", format_name, "--out", out)
     assert (converted.code, converted.out) == (0, f"18 images as {format_name}: {out}\n")
@@ -25,11 +37,11 @@ def test_a_converted_data_set_can_be_imported(mnsa, dataset, tmp_path, monkeypat
     )
 
 
-def test_convert_never_overwrites(refused, dataset, tmp_path):
+def test_convert_never_overwrites(refused: Callable[..., str], dataset: Path, tmp_path: Path) -> None:
     assert "exists already" in refused("convert", dataset, "--to", "coco", "--out", tmp_path)
 
 
-def test_a_missing_annotation_file_is_named(refused, tmp_path):
+def test_a_missing_annotation_file_is_named(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "There is no file" in refused(
         "import", "coco", tmp_path / "x.json", "--images", tmp_path, "--out", tmp_path / "set"
     )

@@ -1,11 +1,14 @@
 """`mnsa import zip`."""
 
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from mnsa.data.manifest import read_manifest
 
 
-def test_import_zip_writes_a_valid_data_set(mnsa, dataset, tmp_path):
+def test_import_zip_writes_a_valid_data_set(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
         for row in read_manifest(dataset).rows:
             archive.write(dataset / row.image, f"photos/{row.label}/{row.image.rsplit('/', 1)[1]}")
@@ -14,7 +17,7 @@ def test_import_zip_writes_a_valid_data_set(mnsa, dataset, tmp_path):
     assert mnsa("check", tmp_path / "set").code == 0
 
 
-def test_import_zip_has_a_size_limit(mnsa, tmp_path):
+def test_import_zip_has_a_size_limit(mnsa: Callable[..., Any], tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "big.zip", "w") as archive:
         archive.writestr("a/1.bmp", bytes(2_000_000))
     refused = mnsa("import", "zip", tmp_path / "big.zip", "--max-gigabytes", 0.001, "--out", tmp_path / "set")

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import mnsa
 from miniature_datasets import make_mganet, make_ufg
-from mnsa.config import load_config
+from mnsa.config import Config, load_config
 from mnsa.run_folder import open_run_folder, read_run_config
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +25,7 @@ QUICK = ["--max_epoch", "1", "--seg_size", "64", "--batch_size", "4", "--pretrai
 
 
 @pytest.fixture(scope="module")
-def script():
+def script() -> Iterator[Any]:
     sys.path.insert(0, str(ROOT))
     import Train
 
@@ -32,10 +34,10 @@ def script():
 
 
 @pytest.fixture
-def settings(script):
+def settings(script: Any) -> Callable[..., Config]:
     """Return a function that parses options of Train.py into the config of `mnsa train`."""
 
-    def read(*arguments, gpus=0, processes=1):
+    def read(*arguments: Any, gpus: int = 0, processes: int = 1) -> Any:
         options = script.parse(list(arguments))
         given = script.to_overrides(options, gpus=gpus, processes=processes)
         overrides = [f"{key}={script.to_toml(value)}" for key, value in given.items()]
@@ -45,12 +47,12 @@ def settings(script):
 
 
 @pytest.fixture
-def train_py(tmp_path):
+def train_py(tmp_path: Path) -> Callable[..., Any]:
     """Return a function that runs Train.py or a shell script as a process in a folder with ./data."""
     make_mganet(tmp_path / "data", classes=3, per_class=6, size_px=64)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-    def run(*arguments, program="Train.py"):
+    def run(*arguments: Any, program: str = "Train.py") -> Any:
         command = [sys.executable, "-u"] if program == "Train.py" else []
         return subprocess.run(
             [*command, str(ROOT / program), *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True,
@@ -60,7 +62,7 @@ def train_py(tmp_path):
     return run
 
 
-def test_the_first_command_is_stage_1_of_the_paper(settings):
+def test_the_first_command_is_stage_1_of_the_paper(settings: Callable[..., Config]) -> None:
     config = settings(*CLS)
     assert (config.model.backbone, config.model.attention, config.model.pretrained) == (
         "densenet161",
@@ -73,7 +75,7 @@ def test_the_first_command_is_stage_1_of_the_paper(settings):
     assert config.data.size == (448, 448)
 
 
-def test_the_second_command_is_stage_2_of_the_paper(settings):
+def test_the_second_command_is_stage_2_of_the_paper(settings: Callable[..., Config]) -> None:
     config = settings(*SEG)
     assert (config.train.init_from, config.model.decoder, config.model.skip_ratio) == (
         "./best_model.pth",
@@ -101,7 +103,7 @@ def test_the_second_command_is_stage_2_of_the_paper(settings):
         (["--backbone_class", "resnet18"], "model.backbone", "resnet18"),
     ],
 )
-def test_options_set_the_config(settings, options, where, value):
+def test_options_set_the_config(settings: Callable[..., Config], options: list[Any], where: str, value: Any) -> None:
     section, key = where.split(".")
     assert getattr(getattr(settings(*options), section), key) == value
 
@@ -117,11 +119,11 @@ def test_options_set_the_config(settings, options, where, value):
         (["--unet"], "tasks", ("classification", "segmentation")),
     ],
 )
-def test_options_set_the_stage(settings, options, key, value):
+def test_options_set_the_stage(settings: Callable[..., Config], options: list[Any], key: str, value: Any) -> None:
     assert getattr(settings(*options).stages[0], key) == value
 
 
-def test_the_batch_is_divided_among_the_gpus(settings):
+def test_the_batch_is_divided_among_the_gpus(settings: Callable[..., Config]) -> None:
     config = settings(*CLS, "--amp", gpus=4, processes=4)
     assert (config.stages[0].batch_size, config.train.precision) == (8, "float16")
 
@@ -141,21 +143,23 @@ def test_the_batch_is_divided_among_the_gpus(settings):
         (["--cls_ild", "--freeze_all"], "--seg_ild"),
     ],
 )
-def test_options_without_an_equivalent_are_errors_with_a_reason(script, capsys, options, reason):
+def test_options_without_an_equivalent_are_errors_with_a_reason(
+    script: Any, capsys: pytest.CaptureFixture[str], options: list[Any], reason: str
+) -> None:
     with pytest.raises(SystemExit) as refusal:
         script.parse(options)
     assert refusal.value.code == 2
     assert reason in capsys.readouterr().err
 
 
-def test_ufg_data_sets_are_recognized(script, tmp_path):
+def test_ufg_data_sets_are_recognized(script: Any, tmp_path: Path) -> None:
     assert script.find_format(make_ufg(tmp_path)) == "ufg"
     assert script.find_format(make_mganet(tmp_path)) == "mganet"
 
 
 @pytest.mark.parametrize("number", ["", "0", "9", "x"])
 @pytest.mark.parametrize("program", ["train_model_cls.sh", "train_model_seg.sh"])
-def test_the_shell_scripts_explain_their_numbers(program, number):
+def test_the_shell_scripts_explain_their_numbers(program: str, number: Any) -> None:
     refused = subprocess.run([ROOT / program, number], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "usage:" in refused.stderr
@@ -163,7 +167,7 @@ def test_the_shell_scripts_explain_their_numbers(program, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
-def test_both_commands_run_in_sequence(train_py, tmp_path, backbone):
+def test_both_commands_run_in_sequence(train_py: Callable[..., Any], tmp_path: Path, backbone: str) -> None:
     first = train_py(*CLS[:-1], backbone, *QUICK)
     assert first.returncode == 0, first.stderr
     assert f"+ mnsa train {ROOT}/configs/paper/classification.toml" in first.stdout
@@ -174,6 +178,8 @@ def test_both_commands_run_in_sequence(train_py, tmp_path, backbone):
     assert "Loaded from ./best_model.pth: backbone, attention, class_head; new: enhancer, decoder" in second.stdout
     run = tmp_path / "runs" / f"soybean_2_1-{backbone}-segmentation"
     outputs = mnsa.load(run)(torch.randn(1, 3, 64, 64))
+    assert outputs.class_logits is not None
+    assert outputs.mask_logits is not None
     assert (outputs.class_logits.shape, outputs.mask_logits.shape) == ((1, 3), (1, 1, 64, 64))
     assert read_run_config(open_run_folder(run)).model.backbone == backbone
 
@@ -183,7 +189,7 @@ def test_both_commands_run_in_sequence(train_py, tmp_path, backbone):
 
 
 @pytest.mark.slow
-def test_the_shell_scripts_run(train_py, tmp_path):
+def test_the_shell_scripts_run(train_py: Callable[..., Any], tmp_path: Path) -> None:
     guided = train_py("5", "resnet18", *QUICK, program="train_model_cls.sh")
     assert guided.returncode == 0, guided.stderr
     assert "loss.mask_guidance=0.1" in guided.stdout

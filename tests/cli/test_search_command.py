@@ -1,8 +1,12 @@
 """`mnsa search`, and `mnsa report` of a study: output and errors."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from mnsa.config import dump_config, load_config
+from mnsa.config import Config, dump_config, load_config
 
 FIRST = {
     "name": "first",
@@ -14,7 +18,7 @@ SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer"
 
 
 @pytest.fixture
-def search_file(make_config, tmp_path):
+def search_file(make_config: Callable[..., Config], tmp_path: Path) -> Path:
     """A config file with two stages."""
     path = tmp_path / "search.toml"
     path.write_text(dump_config(make_config(FIRST, SECOND)), encoding="utf-8")
@@ -22,7 +26,9 @@ def search_file(make_config, tmp_path):
 
 
 @pytest.mark.slow
-def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tmp_path):
+def test_search_join_and_report_follow_each_other(
+    mnsa: Callable[..., Any], search_file: Path, dataset: Path, tmp_path: Path
+) -> None:
     study = tmp_path / "[my] study"
     created = mnsa(
         "search", search_file, "--data", dataset, "--out", study, "--trials", 2, "--set", "search.sampler=random"
@@ -43,7 +49,9 @@ def test_search_join_and_report_follow_each_other(mnsa, search_file, dataset, tm
     assert (again.code, f"mnsa search --join {study}" in again.err) == (2, True)
 
 
-def test_join_takes_no_config_and_a_new_study_needs_config_data_and_trials(refused, search_file, dataset, tmp_path):
+def test_join_takes_no_config_and_a_new_study_needs_config_data_and_trials(
+    refused: Callable[..., str], search_file: Path, dataset: Path, tmp_path: Path
+) -> None:
     assert "--join takes everything from the study's folder" in refused("search", search_file, "--join", tmp_path)
     assert "Give a config, --data, --out and --trials" in refused("search", search_file, "--data", dataset)
     assert f"{tmp_path} is no study" in refused("search", "--join", tmp_path)
@@ -60,7 +68,9 @@ def test_join_takes_no_config_and_a_new_study_needs_config_data_and_trials(refus
         ("--set", "search.ratoi=1", "did you mean 'ratios'"),
     ],
 )
-def test_bad_input_leaves_no_study_folder(refused, search_file, dataset, tmp_path, option, value, words):
+def test_bad_input_leaves_no_study_folder(
+    refused: Callable[..., str], search_file: Path, dataset: Path, tmp_path: Path, option: str, value: Any, words: str
+) -> None:
     out = tmp_path / "study"
     message = refused("search", search_file, "--data", dataset, "--out", out, "--trials", 2, option, value)
     assert words in message
@@ -68,7 +78,9 @@ def test_bad_input_leaves_no_study_folder(refused, search_file, dataset, tmp_pat
     assert not list(tmp_path.glob(".study*"))
 
 
-def test_a_missing_extra_is_an_error_with_the_install_command(refused, search_file, monkeypatch, tmp_path):
+def test_a_missing_extra_is_an_error_with_the_install_command(
+    refused: Callable[..., str], search_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda _: None)
     assert "pip install 'mnsa[search]'" in refused("search", "--join", tmp_path)
     assert "pip install 'mnsa[report]'" in refused("report", tmp_path)

@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mnsa.run_folder import RunFolder
 from mnsa.serving.upload import RequestLimits
 from mnsa.serving.web_app import create_app
 from mnsa.structures import Prediction
@@ -26,10 +30,10 @@ class StubPredictor:
     mask_classes = ()
     threshold = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.started, self.release, self.predicted = threading.Event(), threading.Event(), 0
 
-    def predict_image(self, image):
+    def predict_image(self, image: Any) -> Any:
         self.started.set()
         assert self.release.wait(30)
         self.predicted += 1
@@ -37,7 +41,7 @@ class StubPredictor:
 
 
 @pytest.fixture
-def stub():
+def stub() -> Iterator[Any]:
     """A predictor that waits for `release`, which is set at the end of the test."""
     predictor = StubPredictor()
     yield predictor
@@ -45,10 +49,10 @@ def stub():
 
 
 @pytest.fixture(scope="session")
-def open_client():
+def open_client() -> Callable[..., TestClient]:
     """Return a function that opens a client of an app with these limits, for use in `with`."""
 
-    def client(predictor, *, hosts=(), **limits):
+    def client(predictor: Any, *, hosts: Any = (), **limits: Any) -> TestClient:
         roles = find_roles(predictor.mask_classes) if predictor.mask_classes else None
         app = create_app(predictor, name="tiny", roles=roles, limits=RequestLimits(**limits), hosts=hosts)
         return TestClient(app, base_url="http://localhost")
@@ -57,23 +61,23 @@ def open_client():
 
 
 @pytest.fixture(scope="session")
-def client(open_client, predictor):
+def client(open_client: Callable[..., TestClient], predictor: Any) -> Iterator[TestClient]:
     """A client of an app that serves the finished run."""
     with open_client(predictor) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def photos(dataset):
+def photos(dataset: Path) -> list[tuple[str, bytes]]:
     """Two images: name and bytes."""
     return [(path.name, path.read_bytes()) for path in sorted((dataset / "images").iterdir())[:2]]
 
 
 @pytest.fixture(scope="session")
-def encoded():
+def encoded() -> Callable[..., bytes]:
     """Return a function that encodes pixels, uint8 (H, W, 3), or noise of a size (H, W), as an image file."""
 
-    def encode(pixels, form="PNG", **options):
+    def encode(pixels: Any, form: str = "PNG", **options: Any) -> Any:
         if isinstance(pixels, tuple):
             pixels = np.random.default_rng(1).integers(0, 256, (*pixels, 3), np.uint8)
         data = io.BytesIO()
@@ -84,13 +88,13 @@ def encoded():
 
 
 @pytest.fixture(scope="session")
-def post_asgi():
+def post_asgi() -> Callable[..., Any]:
     """Return a function that sends a POST request to an app as ASGI messages."""
 
-    def post(app, receive, headers=(), path="/v1/predict"):
+    def post(app: Any, receive: Any, headers: Any = (), path: str = "/v1/predict") -> Any:
         sent = []
 
-        async def send(message):
+        async def send(message: Any) -> None:
             sent.append(message)
 
         base = [(b"host", b"localhost"), (b"content-type", b"multipart/form-data; boundary=x")]
@@ -115,18 +119,18 @@ def post_asgi():
 
 
 @pytest.fixture(scope="module")
-def start_server(finished, tmp_path_factory):
+def start_server(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Return a function that starts `mnsa serve` with options in a separate process."""
-    processes = []
+    processes: list[Any] = []
 
-    def start(*options):
+    def start(*options: Any) -> Any:
         folder = tmp_path_factory.mktemp("server")
         scratch, log = folder / "scratch", folder / "log"
         scratch.mkdir()
         environment = {**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "mnsa", "serve", str(finished.path), "--port", "0", *map(str, options)]
         with log.open("w") as errors:
-            process = subprocess.Popen(
+            process: Any = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=scratch
             )
         processes.append(process)

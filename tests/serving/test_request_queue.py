@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 from fastapi import HTTPException
@@ -9,7 +11,7 @@ from fastapi import HTTPException
 from mnsa.serving.request_queue import RequestQueue
 
 
-def test_a_slot_is_freed_after_any_error():
+def test_a_slot_is_freed_after_any_error() -> None:
     queue = RequestQueue(1)
     for error in (ValueError, HTTPException(400), asyncio.CancelledError):
         with pytest.raises(BaseException), queue.slot():  # noqa: B017
@@ -19,10 +21,10 @@ def test_a_slot_is_freed_after_any_error():
     assert (refused.value.status_code, queue.active) == (429, 0)
 
 
-def test_work_runs_in_one_thread_and_in_order():
-    async def work():
+def test_work_runs_in_one_thread_and_in_order() -> None:
+    async def work() -> Any:
         queue = RequestQueue(4)
-        done = await asyncio.gather(*(queue.run(lambda k=k: (k, threading.get_ident())) for k in range(20)))
+        done = await asyncio.gather(*(queue.run(partial(lambda k: (k, threading.get_ident()), k)) for k in range(20)))
         queue.close()
         return done
 
@@ -32,10 +34,10 @@ def test_work_runs_in_one_thread_and_in_order():
     assert done[0][1] != threading.get_ident()
 
 
-def test_cancelled_work_never_starts():
+def test_cancelled_work_never_starts() -> None:
     started, release = [], threading.Event()
 
-    async def work():
+    async def work() -> None:
         queue = RequestQueue(4)
         running = asyncio.create_task(queue.run(release.wait))
         waiting = asyncio.create_task(queue.run(lambda: started.append(1)))

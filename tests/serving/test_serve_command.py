@@ -3,38 +3,42 @@
 import signal
 import socket
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+
+from mnsa.run_folder import RunFolder
 
 PARALLEL = 200
 FLAT_MIB = 150  # allocators keep some memory; a leak of 200 images would be more
 
 
-def resident_mib(process):
+def resident_mib(process: Any) -> Any:
     status = Path(f"/proc/{process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
-def test_a_port_in_use_is_an_error_with_the_fix(refused, finished):
+def test_a_port_in_use_is_an_error_with_the_fix(refused: Callable[..., str], finished: RunFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         message = refused("serve", finished.path, "--port", taken.getsockname()[1])
     assert "--port" in message
 
 
-def test_a_folder_without_a_run_is_an_error(refused, tmp_path):
+def test_a_folder_without_a_run_is_an_error(refused: Callable[..., str], tmp_path: Path) -> None:
     assert str(tmp_path) in refused("serve", tmp_path)
 
 
-def test_an_unknown_mask_class_is_an_error(refused, finished):
+def test_an_unknown_mask_class_is_an_error(refused: Callable[..., str], finished: RunFolder) -> None:
     assert "no mask class 'stem'" in refused("serve", finished.path, "--vein", "stem")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_listens_on_localhost_and_stops_cleanly(start_server, number):
+def test_it_listens_on_localhost_and_stops_cleanly(start_server: Callable[..., Any], number: Any) -> None:
     server = start_server()
     assert server.address.startswith("http://127.0.0.1:")
     assert httpx2.get(f"{server.address}/healthz").json() == {"status": "ok"}
@@ -46,10 +50,12 @@ def test_it_listens_on_localhost_and_stops_cleanly(start_server, number):
 
 
 @pytest.mark.slow
-def test_200_parallel_requests_get_correct_status_codes_and_leak_nothing(start_server, photos):
+def test_200_parallel_requests_get_correct_status_codes_and_leak_nothing(
+    start_server: Callable[..., Any], photos: list[tuple[str, bytes]]
+) -> None:
     server = start_server("--queue-size", 16)
 
-    def post(index):
+    def post(index: int) -> Any:
         name, data = photos[index % len(photos)]
         with httpx2.Client(timeout=300) as client:
             response = client.post(f"{server.address}/v1/predict", files=[("images", (name, data))])

@@ -1,6 +1,8 @@
 """The size of an upload is checked while it arrives."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from mnsa.serving.upload import RequestLimits
 from mnsa.serving.web_app import create_app
@@ -8,10 +10,10 @@ from mnsa.serving.web_app import create_app
 HEAD = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
 
 
-def endless(chunk, taken):
+def endless(chunk: bytes, taken: list[int]) -> Any:
     """Return an upload that never ends; `taken` counts the bytes that were read."""
 
-    async def receive():
+    async def receive() -> Any:
         body = chunk if taken[0] else HEAD
         taken[0] += len(body)
         return {"type": "http.request", "body": body, "more_body": True}
@@ -19,7 +21,7 @@ def endless(chunk, taken):
     return receive
 
 
-def test_an_endless_upload_is_refused_after_the_limit(stub, post_asgi):
+def test_an_endless_upload_is_refused_after_the_limit(stub: Any, post_asgi: Callable[..., Any]) -> None:
     taken = [0]
     app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
     response = post_asgi(app, endless(b"0" * 1000, taken))
@@ -27,7 +29,7 @@ def test_an_endless_upload_is_refused_after_the_limit(stub, post_asgi):
     assert taken[0] <= 2 * 100_000 + 2000  # the limit, and the drained rest of the body
 
 
-def test_a_large_content_length_is_refused_before_reading(stub, post_asgi):
+def test_a_large_content_length_is_refused_before_reading(stub: Any, post_asgi: Callable[..., Any]) -> None:
     taken = [0]
     app = create_app(stub, name="tiny", limits=RequestLimits(max_bytes=100_000))
     headers = [(b"content-length", b"100001"), (b"expect", b"100-continue")]
@@ -35,10 +37,10 @@ def test_a_large_content_length_is_refused_before_reading(stub, post_asgi):
     assert taken[0] == 0
 
 
-def test_a_stalled_upload_is_408(stub, post_asgi):
-    sent = []
+def test_a_stalled_upload_is_408(stub: Any, post_asgi: Callable[..., Any]) -> None:
+    sent: list[bytes] = []
 
-    async def receive():
+    async def receive() -> Any:
         if sent:
             await asyncio.sleep(60)
         sent.append(HEAD)
@@ -48,10 +50,10 @@ def test_a_stalled_upload_is_408(stub, post_asgi):
     assert post_asgi(app, receive).status == 408
 
 
-def test_a_disconnect_during_the_upload_predicts_nothing(stub, post_asgi):
+def test_a_disconnect_during_the_upload_predicts_nothing(stub: Any, post_asgi: Callable[..., Any]) -> None:
     messages = [{"type": "http.request", "body": HEAD, "more_body": True}, {"type": "http.disconnect"}]
 
-    async def receive():
+    async def receive() -> Any:
         return messages.pop(0)
 
     app = create_app(stub, name="tiny")
@@ -59,17 +61,19 @@ def test_a_disconnect_during_the_upload_predicts_nothing(stub, post_asgi):
     assert not stub.started.is_set()
 
 
-def test_a_disconnect_cancels_queued_images(stub, post_asgi, encoded):
+def test_a_disconnect_cancels_queued_images(
+    stub: Any, post_asgi: Callable[..., Any], encoded: Callable[..., bytes]
+) -> None:
     body = HEAD + encoded((8, 8)) + b"\r\n" + HEAD + encoded((8, 8)) + b"\r\n--x--\r\n"
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive():
+    async def receive() -> Any:
         if not messages:
             await asyncio.to_thread(stub.started.wait, 30)
             return {"type": "http.disconnect"}
         return messages.pop(0)
 
-    app = create_app(stub, name="tiny")
+    app: Any = create_app(stub, name="tiny")
     assert post_asgi(app, receive).status == 499
     stub.release.set()
     app.app.state.service.queue._executor.shutdown(wait=True)

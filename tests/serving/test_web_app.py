@@ -7,44 +7,51 @@ import json
 import re
 import threading
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from mnsa.data.decode import read_image
 from mnsa.inference.predictor import load
+from mnsa.run_folder import RunFolder
 
 
-def post(client, *photos, **query):
+def post(client: TestClient, *photos: Any, **query: Any) -> Any:
     return client.post("/v1/predict", params=query, files=[("images", photo) for photo in photos])
 
 
-def export(client, items, **query):
+def export(client: TestClient, items: list[dict[str, Any]], **query: Any) -> Any:
     return client.post("/v1/export", params=query, json={"items": items})
 
 
-def read_csv(text):
+def read_csv(text: str) -> Any:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def read_csv_file(path, photos):
+def read_csv_file(path: Path, photos: list[tuple[str, bytes]]) -> Any:
     """Read a CSV file of `mnsa predict`, with the names of the photos instead of their paths."""
     rows = read_csv(path.read_text())
     return [row | {"image": name} for row, (name, _) in zip(rows, photos, strict=True)]
 
 
-def error_detail(response, status):
+def error_detail(response: Any, status: int) -> Any:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     return response.json()["detail"]
 
 
-def decode_image(text):
+def decode_image(text: str) -> Any:
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
-def test_a_result_equals_the_prediction_of_the_predictor(client, predictor, dataset, photos):
+def test_a_result_equals_the_prediction_of_the_predictor(
+    client: TestClient, predictor: Any, dataset: Path, photos: list[tuple[str, bytes]]
+) -> None:
     name, data = photos[0]
     result = post(client, (name, data), top_k=2).json()["results"][0]
     own = predictor.predict_image(read_image(dataset / "images" / name))
@@ -57,7 +64,7 @@ def test_a_result_equals_the_prediction_of_the_predictor(client, predictor, data
     assert (result["image"], result["width"], result["height"], result["preview"]) == (name, 64, 64, None)
 
 
-def test_results_are_in_the_order_of_the_images(client, photos):
+def test_results_are_in_the_order_of_the_images(client: TestClient, photos: list[tuple[str, bytes]]) -> None:
     results = post(client, *photos, include="classes").json()["results"]
     alone = [post(client, photo, include="classes").json()["results"][0] for photo in photos]
     for result in (*results, *alone):
@@ -65,14 +72,21 @@ def test_results_are_in_the_order_of_the_images(client, photos):
     assert results == alone
 
 
-def test_a_scale_gives_traits_in_millimeters(client, photos):
+def test_a_scale_gives_traits_in_millimeters(client: TestClient, photos: list[tuple[str, bytes]]) -> None:
     in_px, in_mm = (post(client, photos[0], include="traits", **q).json()["results"][0] for q in ({}, {"px_per_mm": 4}))
     assert in_px["classes"] is in_px["mask"] is None
     assert in_mm["traits"]["vein_length_mm"] == pytest.approx(in_px["traits"]["vein_length_px"] / 4, rel=1e-5)
     assert set(in_mm["traits"]) != set(in_px["traits"]) == set(client.get("/v1/model").json()["traits"])
 
 
-def test_the_csv_file_equals_that_of_mnsa_predict(client, photos, dataset, finished, mnsa, tmp_path):
+def test_the_csv_file_equals_that_of_mnsa_predict(
+    client: TestClient,
+    photos: list[tuple[str, bytes]],
+    dataset: Path,
+    finished: RunFolder,
+    mnsa: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
     files = [dataset / "images" / name for name, _ in photos]
     assert mnsa("predict", finished.path, *files, "--traits", "--px-per-mm", 2, "--out", tmp_path / "out").code == 0
     response = post(client, *photos, px_per_mm=2, format="csv")
@@ -81,19 +95,26 @@ def test_the_csv_file_equals_that_of_mnsa_predict(client, photos, dataset, finis
 
 
 @pytest.fixture
-def calibrated(own_run, own_dataset, dataset, mnsa):
+def calibrated(own_run: RunFolder, own_dataset: Path, dataset: Path, mnsa: Callable[..., Any]) -> RunFolder:
     """A calibrated run with a threshold that about half of the images reach."""
     table = own_dataset / "manifest.csv"
     table.write_text(table.read_text().replace("train", "val"))
     assert mnsa("calibrate", own_run.path, "--data", own_dataset).code == 0
     file = own_run.path / "calibration.json"
     images = sorted((dataset / "images").iterdir())
-    confidences = [one.class_probs.max() for one in map(load(own_run.path).predict, images)]
+    served: Any = load(own_run.path)
+    confidences = [served.predict(image).class_probs.max() for image in images]
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": float(np.median(confidences))}))
     return own_run
 
 
-def test_cli_csv_json_and_export_agree_on_unknown(open_client, calibrated, dataset, mnsa, tmp_path):
+def test_cli_csv_json_and_export_agree_on_unknown(
+    open_client: Callable[..., TestClient],
+    calibrated: RunFolder,
+    dataset: Path,
+    mnsa: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
     photos = [(path.name, path.read_bytes()) for path in sorted((dataset / "images").iterdir())]
     assert mnsa("predict", calibrated.path, dataset / "images", "--out", tmp_path / "out").code == 0
     rows = read_csv_file(tmp_path / "out" / "predictions.csv", photos)
@@ -111,7 +132,7 @@ def test_cli_csv_json_and_export_agree_on_unknown(open_client, calibrated, datas
     assert [row["top5"] for row in served] == [row["top5"] for row in rows]
 
 
-def test_exported_results_equal_the_files_of_a_prediction(client, photos):
+def test_exported_results_equal_the_files_of_a_prediction(client: TestClient, photos: list[tuple[str, bytes]]) -> None:
     results = post(client, *photos, include=["row", "mask", "preview"]).json()["results"]
     items = [{"row": one["row"], "mask": one["mask"]["png"], "preview": one["preview"]} for one in results]
     for scale in ({}, {"px_per_mm": 2.5}):
@@ -131,7 +152,9 @@ def test_exported_results_equal_the_files_of_a_prediction(client, photos):
         assert [members[name] for name in masks] == [archive.read(name) for name in masks]
 
 
-def test_an_export_has_a_row_for_a_failed_image_and_escapes_formulas(client, photos):
+def test_an_export_has_a_row_for_a_failed_image_and_escapes_formulas(
+    client: TestClient, photos: list[tuple[str, bytes]]
+) -> None:
     row = post(client, ("=1+1.jpg", photos[0][1]), include="row").json()["results"][0]["row"]
     failed = {"image": "@x.jpg", "error": "=cmd()"}
     rows = read_csv(export(client, [{"row": row}, {"row": failed}]).text)
@@ -151,11 +174,11 @@ def test_an_export_has_a_row_for_a_failed_image_and_escapes_formulas(client, pho
         ({"row": {"image": "a"}, "mask": "bGVhZg==", "preview": "bGVhZg=="}, 415, "a is not a readable image"),
     ],
 )
-def test_invalid_exports_are_refused(client, item, status, words):
+def test_invalid_exports_are_refused(client: TestClient, item: dict[str, Any], status: int, words: str) -> None:
     assert words in error_detail(export(client, [item], format="zip", px_per_mm=2), status)
 
 
-def test_an_export_must_be_json_with_items(client):
+def test_an_export_must_be_json_with_items(client: TestClient) -> None:
     assert "application/json" in error_detail(client.post("/v1/export", content=b"{}"), 415)
     assert "items" in error_detail(export(client, []), 422)
     headers = {"content-type": "application/json"}
@@ -163,12 +186,14 @@ def test_an_export_must_be_json_with_items(client):
         assert "JSON" in error_detail(client.post("/v1/export", content=content, headers=headers), 422)
 
 
-def test_an_export_has_the_size_limit_of_a_request(open_client, predictor):
+def test_an_export_has_the_size_limit_of_a_request(open_client: Callable[..., TestClient], predictor: Any) -> None:
     with open_client(predictor, max_bytes=1000) as client:
         assert "larger than" in error_detail(export(client, [{"row": {"image": "x" * 1000}}]), 413)
 
 
-def test_the_zip_file_has_table_masks_and_overlays(client, photos, predictor, dataset):
+def test_the_zip_file_has_table_masks_and_overlays(
+    client: TestClient, photos: list[tuple[str, bytes]], predictor: Any, dataset: Path
+) -> None:
     (name, data), _ = photos
     response = post(client, (name, data), ("../../x/" + name, data), format="zip")
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
@@ -181,14 +206,18 @@ def test_the_zip_file_has_table_masks_and_overlays(client, photos, predictor, da
     np.testing.assert_array_equal(mask, predictor.predict_image(read_image(dataset / "images" / name)).mask)
 
 
-def test_uploads_are_never_written_to_disk(client, encoded, monkeypatch, tmp_path):
+def test_uploads_are_never_written_to_disk(
+    client: TestClient, encoded: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "does not exist"))
     data = encoded((1200, 1200))
     assert len(data) > 3 * 2**20
     assert post(client, ("large.png", data), include="classes").status_code == 200
 
 
-def test_unreadable_images_are_refused_by_name(client, photos, encoded):
+def test_unreadable_images_are_refused_by_name(
+    client: TestClient, photos: list[tuple[str, bytes]], encoded: Callable[..., bytes]
+) -> None:
     data = photos[0][1]
     assert "notes.txt is not a readable image" in error_detail(post(client, photos[0], ("notes.txt", b"leaf")), 415)
     assert error_detail(post(client, ("leaf.jpg", b"")), 415) == "leaf.jpg is empty (0 bytes)."
@@ -197,14 +226,19 @@ def test_unreadable_images_are_refused_by_name(client, photos, encoded):
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "..\\..\\secret.jpg", "a\x00b.jpg", "x" * 500, "\n"])
-def test_a_file_name_is_only_a_label(client, name):
+def test_a_file_name_is_only_a_label(client: TestClient, name: str) -> None:
     detail = error_detail(post(client, (name, b"no image")), 415)
     assert len(detail) < 220
     assert "/" not in detail.split(" ")[0]
     assert "passwd" not in detail or detail.startswith("passwd ")
 
 
-def test_limits_are_enforced(open_client, predictor, photos, encoded):
+def test_limits_are_enforced(
+    open_client: Callable[..., TestClient],
+    predictor: Any,
+    photos: list[tuple[str, bytes]],
+    encoded: Callable[..., bytes],
+) -> None:
     with open_client(predictor, max_bytes=20_000, max_pixels=5_000, max_images=1) as client:
         assert post(client, photos[0]).status_code == 200
         assert "larger than" in error_detail(post(client, ("noise.png", encoded((100, 100)))), 413)
@@ -218,11 +252,13 @@ def test_limits_are_enforced(open_client, predictor, photos, encoded):
     [({"px_per_mm": 0}, "px_per_mm"), ({"px_per_mm": "nan"}, "px_per_mm"), ({"top_k": 0}, "top_k"),
      ({"include": "soul"}, "include"), ({"format": "pdf"}, "format"), ({"path": "/etc/passwd"}, "path")],
 )  # fmt: skip
-def test_invalid_parameters_are_named(client, photos, query, word):
+def test_invalid_parameters_are_named(
+    client: TestClient, photos: list[tuple[str, bytes]], query: dict[str, Any], word: str
+) -> None:
     assert error_detail(post(client, photos[0], **query), 422).startswith(word)
 
 
-def test_the_form_may_only_contain_images(client, photos):
+def test_the_form_may_only_contain_images(client: TestClient, photos: list[tuple[str, bytes]]) -> None:
     assert "may only contain" in error_detail(client.post("/v1/predict", files=[("other", photos[0])]), 422)
     detail = error_detail(client.post("/v1/predict", data={"path": "/etc/passwd"}, files=[("images", photos[0])]), 422)
     assert "may only contain" in detail
@@ -234,7 +270,9 @@ def test_the_form_may_only_contain_images(client, photos):
     )
 
 
-def test_a_full_queue_is_429_with_retry_after(open_client, stub, photos):
+def test_a_full_queue_is_429_with_retry_after(
+    open_client: Callable[..., TestClient], stub: Any, photos: list[tuple[str, bytes]]
+) -> None:
     with open_client(stub, queue_size=1) as client:
         first = threading.Thread(target=post, args=(client, photos[0]))
         first.start()
@@ -248,13 +286,15 @@ def test_a_full_queue_is_429_with_retry_after(open_client, stub, photos):
         assert post(client, photos[1]).status_code == 200
 
 
-def test_a_timeout_is_504(open_client, stub, photos):
+def test_a_timeout_is_504(open_client: Callable[..., TestClient], stub: Any, photos: list[tuple[str, bytes]]) -> None:
     with open_client(stub, timeout_s=0.05) as client:
         assert "0.05 seconds" in error_detail(post(client, photos[0]), 504)
         stub.release.set()
 
 
-def test_the_model_info_has_outputs_and_limits_but_no_path(client, predictor, finished):
+def test_the_model_info_has_outputs_and_limits_but_no_path(
+    client: TestClient, predictor: Any, finished: RunFolder
+) -> None:
     response = client.get("/v1/model")
     info = response.json()
     assert info["classes"] == list(predictor.classes)
@@ -263,7 +303,9 @@ def test_the_model_info_has_outputs_and_limits_but_no_path(client, predictor, fi
     assert str(finished.path.parent) not in response.text
 
 
-def test_metrics_count_images_and_status_codes(open_client, predictor, photos):
+def test_metrics_count_images_and_status_codes(
+    open_client: Callable[..., TestClient], predictor: Any, photos: list[tuple[str, bytes]]
+) -> None:
     with open_client(predictor) as client:
         post(client, *photos)
         post(client, ("x.jpg", b"x"))
@@ -276,7 +318,7 @@ def test_metrics_count_images_and_status_codes(open_client, predictor, photos):
     assert "mnsa_queue_requests 0.0" in text
 
 
-def test_the_page_needs_no_other_server(client):
+def test_the_page_needs_no_other_server(client: TestClient) -> None:
     index = client.get("/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
     assert "http://" not in index.text.replace("http://www.w3.org", "")
@@ -291,25 +333,29 @@ def test_the_page_needs_no_other_server(client):
         assert client.get(f"/{path}").status_code == 404
 
 
-def test_names_of_classes_are_escaped_in_the_page(open_client, stub):
+def test_names_of_classes_are_escaped_in_the_page(open_client: Callable[..., TestClient], stub: Any) -> None:
     stub.classes = ("<script>alert(1)</script>", "</script>&")
     with open_client(stub) as client:
         text = client.get("/").text
     assert "alert(1)" in text
     assert text.count("<script") == 2  # the model info and app.js
-    model = json.loads(re.search(r'id="model">(.*?)</script>', text).group(1))
+    model = json.loads(text.partition('id="model">')[2].partition("</script>")[0])
     assert model["classes"] == list(stub.classes)
 
 
-def test_an_internal_error_reveals_nothing(open_client, stub, photos, monkeypatch):
+def test_an_internal_error_reveals_nothing(
+    open_client: Callable[..., TestClient], stub: Any, photos: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stub, "predict_image", lambda image: 1 / 0)
     with open_client(stub) as client:
-        client._transport.raise_server_exceptions = False
+        monkeypatch.setattr(client._transport, "raise_server_exceptions", False)
         assert error_detail(post(client, photos[0]), 500) == "Internal error. The server's log has the details."
         assert 'status="500"' in client.get("/metrics").text
 
 
-def test_a_network_without_masks_leaves_their_parts_null(open_client, stub, photos):
+def test_a_network_without_masks_leaves_their_parts_null(
+    open_client: Callable[..., TestClient], stub: Any, photos: list[tuple[str, bytes]]
+) -> None:
     stub.release.set()
     with open_client(stub) as client:
         result = post(client, photos[0]).json()["results"][0]

@@ -4,10 +4,14 @@ import csv
 import io
 import shutil
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+
+from mnsa.run_folder import RunFolder
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'mnsa[dev]'")
 
@@ -24,7 +28,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def served(start_server):
+def served(start_server: Callable[..., Any]) -> Iterator[Any]:
     """The address of a running server, and a browser."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
@@ -33,7 +37,7 @@ def served(start_server):
 
 
 @pytest.fixture
-def page(served):
+def page(served: Any) -> Iterator[Any]:
     """The open page; `messages` holds its console messages and errors."""
     address, browser = served
     page = browser.new_context(viewport={"width": 1440, "height": 960}).new_page()
@@ -47,21 +51,23 @@ def page(served):
     page.context.close()
 
 
-def drop(page, name, data):
+def drop(page: Any, name: str, data: bytes) -> None:
     page.evaluate(DROP, [list(data), name])
 
 
-def wait_for_results(page, count=1):
+def wait_for_results(page: Any, count: int = 1) -> None:
     page.locator(".photo-item.done").nth(count - 1).wait_for()
 
 
-def download(page, button):
+def download(page: Any, button: str) -> Any:
     with page.expect_download() as event:
         page.click(button)
     return Path(event.value.path()).read_bytes()
 
 
-def test_a_dropped_photo_gets_class_mask_and_traits(page, photos, predictor, dataset):
+def test_a_dropped_photo_gets_class_mask_and_traits(
+    page: Any, photos: list[tuple[str, bytes]], predictor: Any, dataset: Path
+) -> None:
     name, data = photos[0]
     drop(page, name, data)
     wait_for_results(page)
@@ -75,7 +81,7 @@ def test_a_dropped_photo_gets_class_mask_and_traits(page, photos, predictor, dat
     assert page.messages == []
 
 
-def test_opacity_layer_and_zoom_change_the_image(page, photos):
+def test_opacity_layer_and_zoom_change_the_image(page: Any, photos: list[tuple[str, bytes]]) -> None:
     drop(page, *photos[0])
     wait_for_results(page)
     page.focus("#opacity")
@@ -90,7 +96,14 @@ def test_opacity_layer_and_zoom_change_the_image(page, photos):
     assert page.locator("#photo").bounding_box()["width"] == pytest.approx(1.5 * width, rel=0.01)
 
 
-def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(page, photos, finished, mnsa, dataset, tmp_path):
+def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(
+    page: Any,
+    photos: list[tuple[str, bytes]],
+    finished: RunFolder,
+    mnsa: Callable[..., Any],
+    dataset: Path,
+    tmp_path: Path,
+) -> None:
     for name, data in photos:
         drop(page, name, data)
     wait_for_results(page, len(photos))
@@ -109,7 +122,7 @@ def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(page, photos,
             assert float(row[column] or "nan") == pytest.approx(float(own[column] or "nan"), rel=2e-5, nan_ok=True)
 
 
-def test_the_zip_file_has_masks_and_overlays(page, photos):
+def test_the_zip_file_has_masks_and_overlays(page: Any, photos: list[tuple[str, bytes]]) -> None:
     for name, data in (photos[0], photos[0]):
         drop(page, name, data)
     wait_for_results(page, 2)
@@ -121,7 +134,7 @@ def test_the_zip_file_has_masks_and_overlays(page, photos):
         assert Image.open(archive.open(f"overlays/{stem}.jpg")).size == (64, 64)
 
 
-def test_an_unreadable_file_shows_an_error_and_gets_a_row(page, photos):
+def test_an_unreadable_file_shows_an_error_and_gets_a_row(page: Any, photos: list[tuple[str, bytes]]) -> None:
     drop(page, "notes.txt", b"leaf")
     drop(page, *photos[0])
     wait_for_results(page)
@@ -133,7 +146,7 @@ def test_an_unreadable_file_shows_an_error_and_gets_a_row(page, photos):
     assert "not a readable image" in rows[0]["error"]
 
 
-def test_controls_are_reached_by_keyboard_and_have_names(page, photos):
+def test_controls_are_reached_by_keyboard_and_have_names(page: Any, photos: list[tuple[str, bytes]]) -> None:
     drop(page, *photos[0])
     wait_for_results(page)
     reached = []
@@ -146,7 +159,7 @@ def test_controls_are_reached_by_keyboard_and_have_names(page, photos):
     assert unnamed == []
 
 
-def test_texts_reach_the_contrast_of_wcag_aa_in_light_and_dark(page, photos):
+def test_texts_reach_the_contrast_of_wcag_aa_in_light_and_dark(page: Any, photos: list[tuple[str, bytes]]) -> None:
     drop(page, *photos[0])
     wait_for_results(page)
     for scheme in ("light", "dark"):
