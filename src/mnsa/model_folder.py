@@ -1,7 +1,7 @@
 """RUN/model: the weights and the spec of a network. The weights are a safetensors file, never a pickle."""
 
+import html
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,18 +14,18 @@ from mnsa.run_folder import ModelSpec
 
 
 def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
-    """Write weights, config and card into `folder`; an interrupted call leaves the old files or the new ones."""
+    """Write the weights, the spec and a short README.md into `folder`. Each file is replaced in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
         digest = sha256_file(temporary)
         atomic_write_text(folder / "config.json", spec.to_json())
-        atomic_write_text(folder / "README.md", _model_card(network, spec, digest))
+        atomic_write_text(folder / "README.md", _short_card(spec, digest))
 
 
 def load_network(run: Path) -> tuple[Network, ModelSpec]:
-    """The network of a run folder (or of its model/ folder), in eval mode, and its spec. Raises: RunError."""
+    """Load the network of a run folder (or of its model/ folder), in eval mode, and its spec. Raises: RunError."""
     folder = run / "model" if (run / "model").is_dir() else run
     files = folder / "config.json", folder / "model.safetensors"
     for file in files:
@@ -37,34 +37,45 @@ def load_network(run: Path) -> tuple[Network, ModelSpec]:
     try:
         spec = ModelSpec.from_dict(read_json(files[0]))
         weights = load_file(files[1])
-        # The weights come from the file, so nothing is fetched for the backbone.
-        blank = spec.model.model_copy(update={"pretrained": "none"})
-        with torch.device("meta"):  # first as shapes alone: a card must not ask for more than its weights bring
-            expected = build_network(blank, len(spec.classes), len(spec.mask_classes)).state_dict()
+        # The file has all weights, so no pretrained backbone is downloaded.
+        config = spec.model.model_copy(update={"pretrained": "none"})
+        with torch.device("meta"):  # only shapes: a spec must not allocate more memory than its weights need
+            expected = build_network(config, len(spec.classes), len(spec.mask_classes)).state_dict()
         if {name: value.shape for name, value in expected.items()} != {name: w.shape for name, w in weights.items()}:
-            raise ValueError("config.json describes another network than model.safetensors holds")
-        network = build_network(blank, len(spec.classes), len(spec.mask_classes))
+            raise ValueError("config.json and model.safetensors belong to different networks")
+        network = build_network(config, len(spec.classes), len(spec.mask_classes))
         network.load_state_dict(weights, strict=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
         raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
     return network.eval(), spec
 
 
-def _model_card(network: Network, spec: ModelSpec, digest: str) -> str:
-    parameters = sum(p.numel() for p in network.parameters())
-    facts: dict[str, Any] = {
-        "backbone": spec.model.backbone,
+def network_table(spec: ModelSpec, weights_digest: str) -> str:
+    """Return a Markdown table that describes a network. weights_digest: SHA-256 of model.safetensors."""
+    facts = {
+        "backbone": escape_markdown(spec.model.backbone),
         "attention": spec.model.attention,
-        "parameters": f"{parameters:,}",
-        "classes": f"{len(spec.classes)}: {', '.join(spec.classes) or 'none'}",
-        "mask classes": f"{len(spec.mask_classes)}: {', '.join(spec.mask_classes) or 'none'}",
+        "decoder": spec.model.decoder if spec.mask_classes else "none",
+        "classes": f"{len(spec.classes)}: {', '.join(map(escape_markdown, spec.classes)) or 'none'}",
+        "mask classes": f"{len(spec.mask_classes)}: {', '.join(map(escape_markdown, spec.mask_classes)) or 'none'}",
         "training input": f"{spec.data.size[0]} x {spec.data.size[1]} px, {spec.data.resize_mode}",
-        "sha256 of model.safetensors": digest,
+        "sha256 of model.safetensors": weights_digest,
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+
+
+def escape_markdown(text: str) -> str:
+    """Escape untrusted text for one line of Markdown: no markup, no link, no line break."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{character}" if character in "\\`*[]|#~" else character for character in escaped)
+
+
+def _short_card(spec: ModelSpec, weights_digest: str) -> str:
+    """Return the README.md of RUN/model; `mnsa.hub.model_card` writes the full one."""
     return (
         "---\nlibrary_name: mnsa\ntags: [leaf, fine-grained-classification, segmentation]\n---\n"
-        "# A leaf network\n\nClassifies a leaf image and segments it, in one pass. Use it with\n\n"
+        "# A leaf network\n\nIt classifies and segments images of leaves. Use it with\n\n"
         "    import mnsa\n    prediction = mnsa.load(FOLDER).predict('leaf.jpg')\n\n"
-        f"| | |\n|---|---|\n{table}\n\nIt knows only the classes above: any image is given one of them.\n"
+        f"{network_table(spec, weights_digest)}\n\n"
+        "It knows only the classes above: every image gets one of them.\n"
     )

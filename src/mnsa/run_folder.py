@@ -1,16 +1,16 @@
 """The files of a run. `mnsa.model_folder` reads and writes the network; nothing here needs torch.
 
-config.toml        the whole config, every field spelled out
+config.toml        the complete config, with every field
 provenance.json    versions, seed, git commit, command, data set and its digest
 metrics.csv        one row per epoch
-logs/              what TensorBoard, MLflow and W&B read, where `train.loggers` asks for them
-checkpoints/       training state, a folder per stage, to resume from
-model/             model.safetensors + config.json + README.md (the card)
-evaluation.json    scores per split, written by `mnsa evaluate`; under `test/trees` those with trees as class head
-predictions/       a folder per evaluated split: a row per image, pictures of the worst and the best
-report.html        all of it on one page, written by `mnsa report`
-exports/           networks for other engines, written by `mnsa export`
-trees/             boosted trees in XGBoost's own format and their spec, written by `mnsa fit-trees`
+logs/              logs for TensorBoard, MLflow and W&B, if `train.loggers` names them
+checkpoints/       training state to resume from, a folder per stage
+model/             model.safetensors, config.json and README.md (the model card)
+evaluation.json    scores per split, written by `mnsa evaluate`; `test/trees` has those of boosted trees
+predictions/       a folder per evaluated split: a row per image, plots of the worst and the best images
+report.html        the results on one page, written by `mnsa report`
+exports/           exported networks for other engines, written by `mnsa export`
+trees/             boosted trees in the format of XGBoost, and their spec, written by `mnsa fit-trees`
 """
 
 import json
@@ -34,7 +34,7 @@ _RECORDED_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "nump
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a network needs beside its weights to be used: how it was built, what its outputs mean, what it was fed."""
+    """The content of model/config.json: architecture, input and class names of a network."""
 
     model: ModelConfig
     data: DataConfig
@@ -42,13 +42,13 @@ class ModelSpec:
     mask_classes: tuple[str, ...]
 
     def to_json(self) -> str:
-        """The text of model/config.json."""
+        """Return the text of model/config.json."""
         tree = {**asdict(self), "model": self.model.model_dump(), "data": self.data.model_dump()}
         return json.dumps(tree, indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, tree: Any) -> "ModelSpec":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `tree` is no model/config.json's."""
+        """Make a spec from parsed JSON. Raises: ValueError, KeyError or TypeError if it is not valid."""
         model, data = ModelConfig(**tree["model"]), DataConfig(**tree["data"])
         return cls(model, data, tuple(tree["classes"]), tuple(tree["mask_classes"]))
 
@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def evaluation_lock_file(self) -> Path:
-        """Locked by whoever changes evaluation.json."""
+        """The lock of evaluation.json."""
         return self.path / ".evaluation.lock"
 
     @property
@@ -105,14 +105,14 @@ class RunFolder:
         return self.path / "exports"
 
     def checkpoint_folder(self, stage: str) -> Path:
-        """Where a stage keeps last.ckpt (to resume from) and best.ckpt (what it hands on)."""
+        """The folder of a stage with last.ckpt (to resume from) and best.ckpt (the input of the next stage)."""
         return self.path / "checkpoints" / stage
 
 
 def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
-    """Make a new run folder with its config and provenance.
+    """Create a run folder with its config and provenance.
 
-    origin: what the network comes from, such as `dataset_origin`. Raises: RunError when `path` exists.
+    origin: the source of the network, such as `dataset_provenance`. Raises: RunError if `path` exists or can't be written.
     """
     provenance = {
         "command": sys.argv,
@@ -138,43 +138,43 @@ def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> 
 
 
 def dataset_provenance(manifest: Manifest, dataset: Path) -> dict[str, str]:
-    """Name the data set that a run learns from, and what it held then."""
+    """Return the folder of the training data set, and its digest."""
     return {"dataset": str(dataset.resolve()), "dataset_digest": manifest.digest()}
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """A run folder that was begun. Raises: RunError when there is none."""
+    """Open an existing run folder. Raises: RunError if it is none."""
     run = RunFolder(path)
     for file in (run.config_file, run.provenance_file):
         if not file.is_file():
-            raise RunError(f"{path} is no run folder: {file.name} is missing. Expected what `mnsa train --out` wrote.")
+            raise RunError(f"{path} is no run folder: {file.name} is missing. Expected a folder of `mnsa train --out`.")
     return run
 
 
 def read_run_config(run: RunFolder) -> Config:
-    """The config of a run. Raises: ConfigError."""
+    """Read the config of a run. Raises: ConfigError."""
     return load_config(run.config_file)
 
 
 def read_run_dataset(run: RunFolder) -> tuple[Path, str]:
-    """The data set a run was trained on: its folder and its digest then. Raises: RunError."""
+    """Read the folder of the training data set, and its digest at training time. Raises: RunError."""
     try:
         provenance = read_json(run.provenance_file)
         if "checkpoint" in provenance:
-            raise RunError(f"{run.path} was imported, not trained, so it has no data set of its own. Give --data.")
+            raise RunError(f"{run.path} was imported, not trained, so it has no data set. Give --data.")
         return Path(provenance["dataset"]), str(provenance["dataset_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
 
 
 def weights_digest(run: Path) -> str:
-    """SHA-256 of the weights of a run folder (or of its model/ folder), hex."""
+    """Compute the SHA-256 of the weights of a run folder (or of its model/ folder), as hexadecimal digits."""
     folder = run / "model" if (run / "model").is_dir() else run
     return sha256_file(folder / "model.safetensors")
 
 
 def package_version(package: str) -> str:
-    """The installed version of a distribution, or that there is none."""
+    """Return the installed version of a package, or `not installed`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,13 +1,13 @@
-"""What a study leaves behind, and its trials as plain records, which need no Optuna to be read.
+"""The files of a study, and its trials as plain records that can be read without Optuna.
 
 study.toml         name and storage
-config.toml        the config that is searched, every field spelled out
+config.toml        the complete config, with every field
 data/              the data set without its test rows
-study.db           the trials, where no other storage was named
-shared/            run folder of the stages that all trials have in common
-trials/NNN/        run folder of trial NNN; its network is kept while no other one is better and cheaper
-trials.json        all trials at a glance, refreshed by `mnsa search` and `mnsa report`
-best.toml         the config that was found, ready for `mnsa train`
+study.db           the trials, if no other storage is given
+shared/            run folder of the stages that all trials share
+trials/NNN/        run folder of trial NNN; its network is removed when another one is better and cheaper
+trials.json        all trials, updated by `mnsa search` and `mnsa report`
+best.toml          the config of the selected trial, for `mnsa train`
 report.html        and report/*.png, written by `mnsa report`
 """
 
@@ -64,20 +64,20 @@ class StudyFolder:
         return self.path / "report"
 
     def trial_folder(self, number: int) -> Path:
-        """The run folder of one trial."""
+        """Return the run folder of one trial."""
         return self.path / "trials" / f"{number:03}"
 
     def lock_file(self, name: str) -> Path:
-        """A file that the study's processes lock in turn."""
+        """Return a file for `mnsa.io.lock`."""
         return self.path / f"{name}.lock"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One attempt at one of the study's trials; None: not known (yet).
+    """One attempt at a trial. None: not known, or not known yet.
 
-    number: Optuna's, of the attempt. index: which of the study's trials it is an attempt at, from 0.
-    iou: validation IoU of the epoch that was kept; of a pruned trial, of its last. curve: of every epoch.
+    number: number of the attempt in Optuna. index: index of the trial in the budget, from 0. point: sampled values.
+    iou: validation IoU of the saved epoch; of a pruned trial, of its last epoch. curve: IoU of every epoch.
     macs: multiply-adds for one image of the training size. peak_memory_mib: of the GPU, or else of the process.
     """
 
@@ -95,16 +95,18 @@ class TrialRecord:
     reason: str = ""
 
     def cost(self, name: str) -> float:
-        """What the trial's network costs: `macs`, `parameters` or `latency` (in ms). Infinite where not known."""
+        """Return `macs`, `parameters` or `latency` (in ms) of the network; infinite if not known."""
         known = {"macs": self.macs, "parameters": self.parameters, "latency": self.latency_ms}[name]
         return float("inf") if known is None else float(known)
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """A study at one moment. cost: what IoU is weighed against. selected: number of the trial in best.toml, if any.
+    """The state of a study.
 
-    budget: how many trials it is to have. importances: share of each choice in what it takes to be good.
+    budget: number of trials that it will have. cost: the second axis of the Pareto front. importances: importance of
+    each parameter for a high IoU; the sum is 1. front: numbers of the trials on the Pareto front. selected: number of
+    the trial in best.toml, or None.
     """
 
     name: str
@@ -120,17 +122,17 @@ class StudyRecord:
     selection_rule: str = ""
 
     def with_status(self, *states: TrialStatus) -> list[TrialRecord]:
-        """The attempts in these states."""
+        """Return the attempts in these states."""
         return [trial for trial in self.trials if trial.state in states]
 
 
 def write_study_record(folder: StudyFolder, record: StudyRecord) -> None:
-    """Replace trials.json."""
+    """Write trials.json."""
     write_json(folder.trials_file, asdict(record))
 
 
 def read_study_record(folder: StudyFolder) -> StudyRecord:
-    """Read trials.json back."""
+    """Read trials.json. Raises: OSError, ValueError, KeyError or TypeError if it is damaged."""
     tree: dict[str, Any] = read_json(folder.trials_file, max_bytes=1 << 28)
     trials = tuple(TrialRecord(**{**trial, "curve": tuple(trial["curve"])}) for trial in tree.pop("trials"))
     return StudyRecord(trials=trials, size=tuple(tree.pop("size")), front=tuple(tree.pop("front")), **tree)

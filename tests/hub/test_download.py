@@ -19,7 +19,7 @@ def answer_of(status):
 
 
 @pytest.mark.parametrize("name", ["owner/model", "Owner-1/leaf.v2_small"])
-def test_owner_and_model_are_a_name_on_the_hub(name, tmp_path, monkeypatch):
+def test_owner_and_model_is_a_name_on_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_name(name) == name
 
@@ -27,27 +27,27 @@ def test_owner_and_model_are_a_name_on_the_hub(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "source", [Path("owner/model"), "model", "/a/b", "./model", "../model", "a/b/c", "a\\b", "a/", ""]
 )
-def test_everything_else_is_a_folder(source, tmp_path, monkeypatch):
+def test_other_sources_are_folders(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_name(source) is None
     assert find_model_folder(source) == Path(source)
 
 
-def test_a_mistyped_run_never_becomes_a_strangers_model(hub, tmp_path):
+def test_mistyped_run_folder_downloads_nothing(hub, tmp_path):
     (tmp_path / "runs" / "first").mkdir(parents=True)
     with pytest.raises(RunError, match="runs/frist has no finished network"):
         mnsa.load("runs/frist")
     assert hub.asked == []
 
 
-def test_a_name_is_fetched_once_as_weights_config_and_card_alone(hub, finished):
+def test_only_weights_config_and_card_are_downloaded_once(hub, finished):
     predictor = Predictor.from_pretrained("owner/leaves", revision="v1")
     assert predictor.classes == mnsa.load(finished.path).classes
     files = ["config.json", "model.safetensors", "README.md"]
     assert hub.asked == [("owner/leaves", {"revision": "v1", "allow_patterns": files})]
 
 
-def test_a_model_of_the_hub_answers_as_the_run_does(hub, finished, dataset):
+def test_model_of_the_hub_predicts_like_its_run(hub, finished, dataset):
     leaf = sorted((dataset / "images").iterdir())[0]
     ours, theirs = (mnsa.load(source).predict(leaf) for source in (finished.path, "owner/leaves"))
     assert (ours.class_probs == theirs.class_probs).all()
@@ -55,7 +55,7 @@ def test_a_model_of_the_hub_answers_as_the_run_does(hub, finished, dataset):
 
 
 def test_a_folder_has_no_revision(finished):
-    with pytest.raises(RunError, match="is a folder here, so it has no revision 'v1'"):
+    with pytest.raises(RunError, match="is a local folder, so it has no revision 'v1'"):
         mnsa.load(finished.path, revision="v1")
 
 
@@ -73,20 +73,20 @@ def test_a_model_of_another_library_is_refused_by_its_missing_files(hub, tmp_pat
     [
         (
             errors.RepositoryNotFoundError("no", response=answer_of(404)),
-            "no model of that name on the hub, or it is private",
+            "no public model owner/leaves on the hub",
         ),
-        (errors.GatedRepoError("no", response=answer_of(403)), "for those whom its owner let in"),
+        (errors.GatedRepoError("no", response=answer_of(403)), "is limited. Ask for it"),
         (errors.RevisionNotFoundError("no", response=answer_of(404)), "has no such revision"),
-        (errors.HfHubHTTPError("no", response=answer_of(401)), "doesn't let you at owner/leaves. Log in"),
-        (errors.HfHubHTTPError("503 busy", response=answer_of(503)), "can't be had: 503 busy. Check the network"),
-        (errors.LocalEntryNotFoundError("not cached\nand more"), "can't be had: not cached. Check the network"),
-        (errors.OfflineModeIsEnabled("offline mode"), "can't be had: offline mode. Check the network"),
-        (httpx2.ConnectError("no route"), "can't be had: no route. Check the network"),
-        (errors.HFValidationError("cannot end in .git"), "can't be a name on the hub: cannot end in .git. Expected"),
+        (errors.HfHubHTTPError("no", response=answer_of(401)), "denies access to owner/leaves. Log in"),
+        (errors.HfHubHTTPError("503 busy", response=answer_of(503)), "can't be reached: 503 busy. Check the network"),
+        (errors.LocalEntryNotFoundError("not cached\nand more"), "can't be reached: not cached. Check the network"),
+        (errors.OfflineModeIsEnabled("offline mode"), "can't be reached: offline mode. Check the network"),
+        (httpx2.ConnectError("no route"), "can't be reached: no route. Check the network"),
+        (errors.HFValidationError("cannot end in .git"), "is no valid name on the hub: cannot end in .git. Expected"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_what_the_hub_refuses_is_told_with_a_way_out(hub, refusal, words):
+def test_errors_of_the_hub_say_what_to_do(hub, refusal, words):
     hub.gives = refusal
     with pytest.raises(RunError) as told:
         mnsa.load("owner/leaves")
@@ -94,7 +94,7 @@ def test_what_the_hub_refuses_is_told_with_a_way_out(hub, refusal, words):
     assert "owner/leaves" in str(told.value)
 
 
-def test_the_weights_in_the_folder_stay_unfolded(hub, finished):
+def test_downloaded_weights_keep_their_batch_norms(hub, finished):
     before = load_network(finished.path)[0].state_dict()
     predictor = mnsa.load("owner/leaves")
     assert predictor.network.state_dict().keys() != before.keys()

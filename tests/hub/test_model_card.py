@@ -1,4 +1,4 @@
-"""The card says what the run folder and its data set say, and nothing else."""
+"""The model card has the facts of the run folder and its data set."""
 
 import json
 import re
@@ -9,10 +9,10 @@ import yaml
 
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
-from mnsa.hub.model_card import escape_markdown
 from mnsa.hub.save import save_model
 from mnsa.metrics.evaluation_files import save_evaluation
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
+from mnsa.model_folder import escape_markdown
 
 EVALUATION = Evaluation(
     dataset="leaves",
@@ -41,16 +41,16 @@ def header(text):
     return yaml.safe_load(text.split("---")[1])
 
 
-def test_the_header_is_what_the_hub_reads(finished, card_of):
+def test_header_has_the_fields_of_the_hub(finished, card_of):
     found = header(card_of(finished, license="cc-by-4.0"))
     assert (found["library_name"], found["license"]) == ("mnsa", "cc-by-4.0")
     assert found["pipeline_tag"] == "image-classification"
     assert {"leaf", "image-segmentation"} <= set(found["tags"])
     assert header(card_of(finished))["license"] == "unknown"
-    assert "Nobody has named a license" in card_of(finished)
+    assert "These weights have no named license" in card_of(finished)
 
 
-def test_images_are_counted_per_class_and_split_and_no_path_is_told(finished, dataset, card_of):
+def test_card_counts_images_per_class_and_split_and_has_no_path(finished, dataset, card_of):
     text = card_of(finished)
     rows = read_manifest(dataset).rows
     for name in {row.label for row in rows}:
@@ -60,7 +60,7 @@ def test_images_are_counted_per_class_and_split_and_no_path_is_told(finished, da
     assert str(dataset) not in text
 
 
-def test_counts_of_another_data_set_than_the_runs_are_not_told(own_run, card_of):
+def test_card_has_no_counts_if_the_data_set_has_changed(own_run, card_of):
     provenance = json.loads(own_run.provenance_file.read_text())
     own_run.provenance_file.write_text(json.dumps({**provenance, "dataset_digest": "0" * 64}))
     text = card_of(own_run)
@@ -82,24 +82,24 @@ def test_headline_scores_have_split_and_interval(own_run, card_of):
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"test": {"classification": 3}}'])
-def test_a_damaged_evaluation_is_named(own_run, card_of, text):
+def test_damaged_evaluation_is_refused(own_run, card_of, text):
     own_run.evaluation_file.write_text(text)
     with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
         card_of(own_run)
 
 
-def test_an_imported_network_names_its_checkpoint_instead_of_data(own_run, card_of):
+def test_card_of_an_imported_network_names_its_checkpoint(own_run, card_of):
     own_run.provenance_file.write_text(json.dumps({"checkpoint": "/home/me/net.pth", "checkpoint_sha256": "abc"}))
     text = card_of(own_run)
     assert "imported from a checkpoint, sha256 abc" in text
     assert "/home/me" not in text
 
 
-def test_its_use_is_five_lines(finished, card_of):
+def test_usage_has_at_most_five_lines(finished, card_of):
     (code,) = re.findall(r"```python\n(.*?)```", card_of(finished), re.DOTALL)
     assert "mnsa.load" in code
     assert len([line for line in code.splitlines() if line]) <= 5
 
 
-def test_a_strangers_names_bring_no_markup():
+def test_markup_in_untrusted_names_is_escaped():
     assert escape_markdown("a|b\n# c <img> [x](y) *z*") == "a\\|b \\# c &lt;img&gt; \\[x\\](y) \\*z\\*"

@@ -33,7 +33,7 @@ def pushed(monkeypatch):
     return calls, files
 
 
-def test_a_used_predictor_saves_the_weights_of_its_run_to_the_bit(finished, predictor, tmp_path):
+def test_predictor_saves_the_exact_weights_of_its_run(finished, predictor, tmp_path):
     saved = predictor.save_pretrained(tmp_path / "model")
     assert {path.name for path in saved.iterdir()} == NAMES
     for name in NAMES - {"README.md"}:
@@ -42,7 +42,7 @@ def test_a_used_predictor_saves_the_weights_of_its_run_to_the_bit(finished, pred
 
 
 @pytest.mark.parametrize("part", ["", "model"])
-def test_a_run_and_its_model_folder_are_saved_with_the_same_card(finished, tmp_path, part):
+def test_run_and_its_model_folder_get_the_same_card(finished, tmp_path, part):
     cards = [
         save_model(finished.path / end, tmp_path / f"to{end}") / "README.md" for end in ("", part)[: 1 + bool(part)]
     ]
@@ -50,16 +50,16 @@ def test_a_run_and_its_model_folder_are_saved_with_the_same_card(finished, tmp_p
     assert "cultivar_01" in cards[0].read_text()
 
 
-def test_a_model_without_its_run_keeps_its_card(predictor, tmp_path):
+def test_model_without_a_run_keeps_its_card(predictor, tmp_path):
     saved = predictor.save_pretrained(tmp_path / "model")
     (saved / "README.md").write_text("my own words")
     again = mnsa.load(saved).save_pretrained(tmp_path / "again")
     assert (again / "README.md").read_text() == "my own words"
-    with pytest.raises(RunError, match=r"its card stays as it is\. Write the license into"):
+    with pytest.raises(RunError, match=r"its card is copied unchanged\. Write the license into"):
         save_model(again, tmp_path / "third", license="mit")
 
 
-def test_what_exists_is_left_as_it_is(predictor, tmp_path):
+def test_existing_folder_is_not_changed(predictor, tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(RunError, match="exists already and is not changed"):
         predictor.save_pretrained(tmp_path / "model")
@@ -67,24 +67,24 @@ def test_what_exists_is_left_as_it_is(predictor, tmp_path):
 
 
 @pytest.mark.parametrize("license", ["", "MIT", "mit\ntags: x", "a: b"])
-def test_a_licence_that_is_no_name_is_refused(finished, tmp_path, license):
-    with pytest.raises(RunError, match="is no license as the hub names them"):
+def test_invalid_license_name_is_refused(finished, tmp_path, license):
+    with pytest.raises(RunError, match="is no license name of the hub"):
         save_model(finished.path, tmp_path / "model", license=license)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_run_that_has_not_ended_is_refused(own_run, tmp_path):
+def test_unfinished_run_is_refused(own_run, tmp_path):
     shutil.rmtree(own_run.model_folder)
     with pytest.raises(RunError, match=r"no finished network: config\.json is missing"):
         save_model(own_run.path, tmp_path / "model")
 
 
-def test_a_predictor_made_by_hand_has_no_files_to_save(finished, tmp_path):
+def test_predictor_without_a_folder_can_not_be_saved(finished, tmp_path):
     with pytest.raises(RunError, match="made of a network, not read from a folder"):
         Predictor(*load_network(finished.path)).save_pretrained(tmp_path / "model")
 
 
-def test_what_is_pushed_is_what_would_be_saved(predictor, pushed, tmp_path):
+def test_uploaded_files_are_the_saved_files(predictor, pushed, tmp_path):
     calls, files = pushed
     address = predictor.push_to_hub("owner/leaves", license="cc-by-4.0", private=True, revision="v1")
     assert address == "https://hub.invalid/owner/leaves"
@@ -93,7 +93,7 @@ def test_what_is_pushed_is_what_would_be_saved(predictor, pushed, tmp_path):
     assert files == {path.name: path.read_bytes() for path in saved.iterdir()}
 
 
-def test_without_a_token_nothing_is_sent(finished, pushed, monkeypatch):
+def test_nothing_is_uploaded_without_a_token(finished, pushed, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     with pytest.raises(RunError, match=r"there is no token\. Log in: hf auth login, or set HF_TOKEN"):
         push_model(finished.path, "owner/leaves")
