@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +29,7 @@ def hook() -> ModuleType:
 
 
 def sections() -> list[tuple[str, type[BaseModel]]]:
-    found = []
+    found: list[tuple[str, type[BaseModel]]] = []
     for name, field in Config.model_fields.items():
         parts = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
         found.append((name, next(part for part in parts if issubclass(part, BaseModel))))
@@ -36,21 +37,23 @@ def sections() -> list[tuple[str, type[BaseModel]]]:
 
 
 @pytest.mark.parametrize(("name", "section"), sections())
-def test_the_config_page_lists_every_key_with_its_description(hook, name, section):
+def test_the_config_page_lists_every_key_with_its_description(
+    hook: ModuleType, name: str, section: type[BaseModel]
+) -> None:
     page = hook.config_page().split(f"\n## {name}\n")[1].split("\n## ")[0]
     for key, field in section.model_fields.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
-        assert field.description.replace("|", "\\|") in row
+        assert (field.description or "?").replace("|", "\\|") in row
 
 
-def test_the_config_page_gives_bounds_choices_and_defaults(hook):
+def test_the_config_page_gives_bounds_choices_and_defaults(hook: ModuleType) -> None:
     page = hook.config_page()
     assert '| `precision` | `float32`, `bfloat16`, `float16` | `"float32"` |' in page
     assert "| `size` | 2 of: whole number ≥ 32 ≤ 20000 | `[256, 256]` |" in page
     assert "| `epochs` | whole number ≥ 1 | required |" in page
 
 
-def test_the_command_page_lists_every_verb_and_its_options(hook):
+def test_the_command_page_lists_every_verb_and_its_options(hook: ModuleType) -> None:
     page = hook.cli_page()
     for verb in ("train", "evaluate", "predict", "import folders", "import coco", "serve", "search", "calibrate"):
         assert f"\n## mnsa {verb}\n" in page
@@ -59,7 +62,7 @@ def test_the_command_page_lists_every_verb_and_its_options(hook):
     assert "| `IMAGES` |  | required |" in predict
 
 
-def test_pages_from_the_root_link_to_pages_and_to_nothing_else(hook):
+def test_pages_from_the_root_link_to_pages_and_to_nothing_else(hook: ModuleType) -> None:
     text = hook.root_page("background/security.md")
     assert "](docs/" not in text
     assert "](benchmarks/" not in text
@@ -103,7 +106,17 @@ def test_the_architecture_page_is_short_and_names_every_package() -> None:
     assert [name for name in packages if name not in text] == []
 
 
-def test_the_site_is_built_without_warnings(tmp_path, monkeypatch):
+def test_the_architecture_page_shows_the_layers_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers"]
+    diagram = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    shown = [re.match(r" +(\w+(?: +\| +\w+)*)(?:  |$)", line) for line in diagram.splitlines()]
+    assert all(shown)
+    names = [set(match[1].replace(" ", "").split("|")) for match in shown if match]
+    assert names == [set(layer.replace(" ", "").split("|")) for layer in layers]
+
+
+def test_the_site_is_built_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 

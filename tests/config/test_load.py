@@ -1,12 +1,16 @@
-"""A config says exactly what was asked for, or why it can't."""
+"""Configs are loaded with their bases and overrides, or refused with the key and the fix."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from mnsa.config import Config, ModelConfig, dump_config, load_config, parse_config
 from mnsa.errors import ConfigError
+
+WriteConfig = Callable[[str, str], Path]
 
 ROOT = Path(__file__).parents[2]
 STAGE = {
@@ -48,37 +52,37 @@ def minimal(**sections: object) -> dict[str, object]:
         ),
     ],
 )
-def test_a_wrong_config_is_refused_by_the_name_of_its_key(tree, message):
+def test_an_invalid_config_is_refused_with_the_name_of_its_key(tree: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=r"lab\.toml") as refusal:
         parse_config(tree, source="lab.toml")
     assert message in str(refusal.value)
 
 
-def test_a_dumped_config_reads_back_equal():
+def test_a_dumped_config_is_parsed_to_the_same_config() -> None:
     for model in ({}, {"preset": "paper"}, {"widths": [[0.25] * 5] * 5}):
         config = parse_config(minimal(model=model), source="test")
         assert parse_config(tomllib.loads(dump_config(config)), source="dump") == config
 
 
-def test_a_preset_fills_in_and_explicit_keys_win():
+def test_explicit_keys_replace_those_of_the_preset() -> None:
     paper = ModelConfig(preset="paper", skip_ratio=0.5)
     assert (paper.backbone, paper.mask_resolution, paper.skip_ratio) == ("densenet161", "half", 0.5)
     assert ModelConfig().backbone == "tf_efficientnet_lite0"
 
 
-def test_a_decoder_without_enhancer_is_learnt_alone():
+def test_a_decoder_without_enhancer_can_be_trained() -> None:
     for decoder in ("unet", "unet3plus"):
         tree = {"stages": [{**SEGMENT, "trainable": ["decoder"]}], "model": {"decoder": decoder}}
         assert parse_config(tree, source="test").model.decoder == decoder
 
 
 @pytest.mark.parametrize("attention", ["mean", "mean_max"])
-def test_masks_may_guide_any_attention(attention):
+def test_mask_guidance_works_with_both_kinds_of_attention(attention: str) -> None:
     tree = minimal(model={"attention": attention}, loss={"mask_guidance": 0.1})
     assert parse_config(tree, source="test").loss.mask_guidance == 0.1
 
 
-def test_overrides_reach_sections_and_named_stages():
+def test_overrides_change_sections_and_named_stages() -> None:
     config = load_config(
         ROOT / "configs" / "paper.toml",
         ["train.seed=7", "stages.segmentation.epochs=3", "model.attention=mean", "data.size=[64, 96]"],
@@ -99,13 +103,13 @@ def test_overrides_reach_sections_and_named_stages():
         ("train.sed=1", "did you mean 'seed'"),
     ],
 )
-def test_a_wrong_override_is_refused(override, message):
+def test_an_invalid_override_is_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         load_config(ROOT / "configs" / "paper.toml", ["train.seed=1", override])
     assert message in str(refusal.value)
 
 
-def test_a_config_that_is_missing_or_no_toml_is_named(tmp_path):
+def test_a_missing_file_and_invalid_toml_are_refused_with_the_file_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no config file"):
         load_config(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("a = = 1")
@@ -137,10 +141,10 @@ lr = 0.2
 
 
 @pytest.fixture
-def write(tmp_path):
-    """Write a config file; the names may hold folders."""
+def write(tmp_path: Path) -> WriteConfig:
+    """Write a config file. Its name may contain a folder."""
 
-    def to_file(name, text):
+    def to_file(name: str, text: str) -> Path:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
@@ -149,7 +153,7 @@ def write(tmp_path):
     return to_file
 
 
-def test_a_file_based_on_another_says_only_what_differs(write):
+def test_a_file_with_a_base_contains_only_differences(write: WriteConfig) -> None:
     write("paper.toml", BASE)
     path = write("paper/variant.toml", 'base = "../paper.toml"\n[train]\nseed = 8\n[loss]\ndice = 0.0')
     plain, variant = load_config(path.parents[1] / "paper.toml"), load_config(path)
@@ -157,7 +161,7 @@ def test_a_file_based_on_another_says_only_what_differs(write):
     assert variant.stages == plain.stages
 
 
-def test_a_file_with_stages_keeps_those_it_names_in_its_order(write):
+def test_the_stages_of_a_file_are_merged_with_those_of_its_base_by_name(write: WriteConfig) -> None:
     write("paper.toml", BASE)
     stages = '[[stages]]\nname = "second"\nlr = 0.02\n[[stages]]\nname = "first"'
     config = load_config(write("variant.toml", 'base = "paper.toml"\n' + stages))
@@ -166,7 +170,7 @@ def test_a_file_with_stages_keeps_those_it_names_in_its_order(write):
     assert [(stage.name, stage.lr, stage.epochs) for stage in alone.stages] == [("second", 0.02, 9)]
 
 
-def test_overrides_win_over_the_file_and_its_base(write):
+def test_overrides_replace_values_of_the_file_and_of_its_base(write: WriteConfig) -> None:
     write("paper.toml", BASE)
     path = write("variant.toml", 'base = "paper.toml"\n[train]\nseed = 8')
     config = load_config(path, ["train.seed=9", "stages.first.lr=0.3"])
@@ -184,7 +188,7 @@ def test_overrides_win_over_the_file_and_its_base(write):
         ('"misspelt.toml"', r"a\.toml, based on .*misspelt\.toml: unknown key 'trian'"),
     ],
 )
-def test_a_base_that_cannot_be_used_is_named_with_the_file_that_asks_for_it(write, base, message):
+def test_an_invalid_base_is_refused_with_the_names_of_both_files(write: WriteConfig, base: str, message: str) -> None:
     write("b.toml", 'base = "a.toml"')
     write("odd.toml", "a = = 1")
     write("misspelt.toml", BASE + "[trian]")
@@ -192,15 +196,15 @@ def test_a_base_that_cannot_be_used_is_named_with_the_file_that_asks_for_it(writ
         load_config(write("a.toml", f"base = {base}"))
 
 
-def leaf_fields(model: type) -> set[str]:
-    names = set()
+def leaf_fields(model: type[BaseModel]) -> set[str]:
+    names: set[str] = set()
     for name, field in model.model_fields.items():
         nested = field.annotation
-        names |= leaf_fields(nested) if hasattr(nested, "model_fields") else {name}
+        names |= leaf_fields(nested) if isinstance(nested, type) and issubclass(nested, BaseModel) else {name}
     return names
 
 
-def test_every_config_field_is_read_by_some_code():
+def test_every_field_is_read_somewhere_in_the_package() -> None:
     from mnsa.config import StageConfig
 
     code = "".join(
