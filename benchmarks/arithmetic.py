@@ -1,6 +1,6 @@
-"""How much a network must compute, and how fast the machine multiplies matrices: times as shares of what is possible.
+"""The multiply-adds of a network and the rate of matrix products of the machine: speed relative to the maximum.
 
-Claim: none of its own. Multiply-adds are counted on the shapes of mnsa's network: what the method itself needs.
+Claim: none; imported by other benchmarks. Multiply-adds are counted on the shapes of mnsa's network.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def step_macs(config: Config, stage: str, *, classes: int, mask_classes: int, si
 
 
 def matrix_products(device: torch.device) -> dict[str, Callable[[], Tensor]]:
-    """Make a contestant per number format: a square matrix product of `matrix_macs` multiply-adds."""
+    """Make a candidate per number format: a square matrix product of `matrix_macs` multiply-adds."""
     side = MATRIX_SIDE[device.type]
 
     def product(dtype: torch.dtype) -> Callable[[], Tensor]:

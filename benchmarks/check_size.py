@@ -1,10 +1,10 @@
-"""Size: `mnsa check` on 100,000 pictures, and a manifest of 1,000,000 rows.
+"""Large data sets: `mnsa check` on 100,000 images, and a manifest of 1,000,000 rows.
 
-Claim: `mnsa check` looks at 300 images of 256 px a second and core, or more, in less than 1.5 GB for 100,000 of them;
+Claim: `mnsa check` checks at least 300 images of 256 px per second and core, in less than 1.5 GB for 100,000 images;
 a manifest of 1,000,000 rows is read in seconds.
 Command: `python benchmarks/check_size.py FOLDER --images 100000 --rows 1000000`; FOLDER is new and is removed again.
 Expect: two tables. CPU seconds are those of the command and of all its processes, from its start to its end; memory is
-the largest sum of their resident sets, looked at ten times a second, so pages that they share count once each.
+the largest sum of their resident sets, sampled ten times a second; a shared page counts once per process.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         print(machine_facts(), end="\n\n")
         if options.images:
-            data = options.folder / "pictures"
+            data = options.folder / "images"
             draw(data, options.images)
             cost = measured([sys.executable, "-m", "mnsa", "check", data, "--workers", options.workers])
             print(
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Make a data set of pictures cut out of large sheets of noise, each at a place of its own."""
+    """Make a data set of images cropped from large images of noise, each at another position."""
     (folder / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
     rows = ["image,label,split"]
@@ -113,7 +113,7 @@ def measured(command: list[object]) -> Cost:
 
 
 def _sheet(random: np.random.Generator) -> Image.Image:
-    """A large picture of coloured noise at five scales, of which no two places look alike."""
+    """Make a large image of colored noise at five scales, without similar regions."""
     total = np.zeros((SHEET_PX, SHEET_PX, 3), np.float32)
     for cells in (12, 48, 96, 192, 384):
         noise = Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8))

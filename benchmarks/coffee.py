@@ -1,7 +1,7 @@
 """Real leaves: five stress classes and leaf/symptom masks of coffee (BRACOL), one network for both tasks.
 
-Question: does `configs/coffee.toml` train on two processor cores within 35 minutes, and do at least as well as the
-usual choice, a U-Net with a classification head on the same encoder (`coffee_peer.py`), seed for seed?
+Question: does `configs/coffee.toml` train on two processor cores within 35 minutes, and are its scores at least
+those of the usual choice, a U-Net with a classification head on the same encoder (`coffee_peer.py`), seed for seed?
 Command: `python benchmarks/coffee.py --coffee PATH_TO/coffee_leaf_stress --out coffee --seeds 1 2 3 --peer`
 Expect: `coffee/table.md`, for val, test and both (98 images, scored as one set): accuracy, macro-F1, IoU of leaf and
 symptom (pooled over all pixels), IoU of symptom per image, minutes of training; means with 95 % intervals over seeds
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def import_coffee(source: Path, data: Path) -> None:
-    """Make the data set from the published folder; `mixed` (10 leaves of several stresses) is no class of its own."""
+    """Make the data set from the published folder; `mixed` (10 leaves of several stresses) is no class."""
     columns = ["--image", "image", "--mask", "mask", "--label", "class_name", "--split", "source_split"]
     names = [part for name in MASK_CLASSES for part in ("--mask-class", name)]
     mnsa("import", "csv", str(source / "labels.csv"), *columns, "--drop-label", "mixed", *names, "--out", str(data))
@@ -93,7 +93,7 @@ def mnsa(*arguments: str) -> None:
 
 
 def run_python(*arguments: str) -> None:
-    """Run this Python in a process of its own, and stop everything when it fails."""
+    """Run a Python script in another process. Raises: CalledProcessError when it fails."""
     print("+ python", *arguments, flush=True)
     if code := subprocess.run([sys.executable, *arguments], check=False).returncode:
         sys.exit(code)

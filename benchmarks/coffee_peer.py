@@ -1,8 +1,8 @@
 """The peer: segmentation_models.pytorch's U-Net with a classification head, trained by a common recipe.
 
-Claim: none of its own; `coffee.py --peer` sets it beside mnsa. Both share the encoder (EfficientNet-Lite0) and its
-ImageNet weights, the images and their flips, the batch size, the rule that picks the epoch (best mean of accuracy and
-foreground IoU on validation) and the scorer. The peer's own are decoder, heads, losses, optimiser and schedule.
+Claim: none; `coffee.py --peer` compares it with mnsa. Both share the encoder (EfficientNet-Lite0) and its
+ImageNet weights, the images and their flips, the batch size, the rule that selects the epoch (best mean of accuracy and
+foreground IoU on validation) and the scorer. Decoder, heads, losses, optimizer and schedule differ.
 Command: `python benchmarks/coffee_peer.py --data coffee --seed 1 --out peer.json` (needs `pip install -e '.[bench]'`)
 Expect: a JSON file with the seconds of training and the scores of val, test and both.
 """
@@ -115,7 +115,7 @@ def validate(model: smp.Unet, loaders: LeafDataModule, mask_classes: int) -> flo
 
 
 def predictor(model: smp.Unet) -> Callable[[Sample], Prediction]:
-    """Answer for one sample at its own size."""
+    """Predict one sample at its own size."""
     transform = eval_transform(DATA, MEAN, STD)
     model.eval()
 

@@ -1,6 +1,6 @@
 """The tables of `coffee.py`: scores per seed, their mean with a confidence interval, and the paired difference.
 
-Claim: none of its own. Imported by `coffee.py`.
+Claim: none; imported by `coffee.py`.
 """
 
 import math
@@ -18,7 +18,7 @@ HEADER = f"| | {' | '.join(COLUMNS)} | training, min |\n|---{'|---' * (len(COLUM
 
 
 class Result(NamedTuple):
-    """One training: who, from which seed, how long (None: it was resumed, nobody timed it whole), which scores."""
+    """One training: method, seed, minutes (None for a resumed one, which has no total time), and scores."""
 
     method: str
     seed: int
@@ -73,7 +73,7 @@ def _differences(first: list[list[float]], second: list[list[float]]) -> list[li
 
 
 def _numbers(result: Result, split: str) -> list[float]:
-    """Pick a table line's numbers; NaN stands for what nobody knows."""
+    """Return the numbers of a table line; NaN for missing ones."""
     value = Evaluation.from_dict(result.scores[split]).value
     minutes = None if result.train_seconds is None else result.train_seconds / 60
     ious = value("iou", "leaf"), value("iou", "symptom"), value("iou_per_image", "symptom")

@@ -1,10 +1,10 @@
-"""Deformable convolution, project first, against torchvision's operator.
+"""Deformable convolution that projects first, compared with torchvision's operator.
 
 Claim: `mnsa.model.ops.deform_conv.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and gradients,
-and learns in less time at the widths of the adaptive feature enhancer (O = C / 8).
+and trains in less time at the widths of the adaptive feature enhancer (O = C / 8).
 Command: `python benchmarks/deform_conv_speed.py --repeats 5 --out deform_conv.md`
 Expect: every difference in float64 at most 1e-10 (else exit code 1), and per level and kernel size a median ratio
-(torchvision's time / ours) with its minimum and maximum: above 1 means that project first is faster.
+(torchvision's time / ours) with its minimum and maximum: above 1 means that mnsa is faster.
 The levels are DenseNet-161's for a 224 px input, batch 2; times are float32 on 2 threads.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from mnsa.model.ops.deform_conv import DeformConv2d
-from timing import MIN_REPEATS, Spread, machine_facts, pick_device, speed_up, take_turns
+from timing import MIN_REPEATS, Range, machine_facts, pick_device, speed_up, take_turns
 
 LEVELS = {1: (96, 112), 2: (384, 56), 3: (768, 28), 4: (2112, 14), 5: (2208, 7)}  # level -> channels, side in px
 KERNEL_SIZES = (3, 5)
@@ -46,8 +46,8 @@ class Row(NamedTuple):
     level: int
     kernel_size: int
     difference: float
-    forward: Spread
-    forward_backward: Spread
+    forward: Range
+    forward_backward: Range
 
 
 def main() -> None:
@@ -121,9 +121,9 @@ def markdown(rows: list[Row], repeats: int) -> str:
     return "\n".join(lines)
 
 
-def _ratio(task: Callable[[Operator], object], case: Case, repeats: int) -> Spread:
-    contestants = {"ours": lambda: task(case.ours), "torchvision": lambda: task(case.torchvisions)}
-    return speed_up(take_turns(contestants, repeats), slow="torchvision", fast="ours")
+def _ratio(task: Callable[[Operator], object], case: Case, repeats: int) -> Range:
+    candidates = {"ours": lambda: task(case.ours), "torchvision": lambda: task(case.torchvisions)}
+    return speed_up(take_turns(candidates, repeats), slow="torchvision", fast="ours")
 
 
 def _options() -> argparse.Namespace:

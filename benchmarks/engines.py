@@ -1,8 +1,8 @@
 """Inference engines against eager torch: the same network, exported, on the same images.
 
-Claim: exported networks give the eager network's answers in less time.
-Command: `python benchmarks/engines.py --backbone densenet161 --repeats 5 --out engines.md`; `--run RUN` takes a trained
-run in place of the untrained network of the paper with that backbone.
+Claim: exported networks compute the outputs of the eager network in less time.
+Command: `python benchmarks/engines.py --backbone densenet161 --repeats 5 --out engines.md`; `--run RUN` uses a trained
+run instead of the untrained network of the paper with that backbone.
 Expect: per engine the median ratio (eager's time / the engine's) with its minimum and maximum, and the largest
 difference of its mask logits from eager's, in units of their standard deviation. int8 is calibrated on the images that
 are timed: its speed counts here, not its accuracy, which `mnsa export --precision int8` measures.
@@ -63,11 +63,11 @@ def paper_network(backbone: str) -> Network:
 
 
 def rivals(network: Network, images: Tensor, folder: Path) -> Iterator[tuple[str, Engine]]:
-    """Eager with BatchNorms folded, and every engine in every precision: one by one, for each holds the weights."""
-    folded = deepcopy(network)
-    fuse_batch_norms(folded)
-    yield "folded", folded
-    del folded
+    """Yield the eager network with fused BatchNorms, and every engine in every precision, one by one to save memory."""
+    fused = deepcopy(network)
+    fuse_batch_norms(fused)
+    yield "fused", fused
+    del fused
     for engine, precisions in ENGINE_PRECISIONS.items():
         for precision in precisions:
             name = f"{engine} {precision}"

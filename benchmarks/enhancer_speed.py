@@ -1,8 +1,8 @@
-"""The enhancer against itself with plain convolutions: what deforming costs.
+"""The enhancer compared with itself with plain convolutions: the cost of deformable convolutions.
 
 Claim: the adaptive feature enhancer takes at most 1.5 times as long as the same enhancer whose deformable 3x3 and 5x5
-convolutions are plain ones, at the five levels of a backbone, forward and forward + backward (of its own weights, as in
-the second stage: the features are given).
+convolutions are plain ones, at the five levels of a backbone, forward and forward + backward (gradients of its
+weights only, as in the second stage).
 Command: `python benchmarks/enhancer_speed.py --backbone densenet161 --out enhancer_speed.md`
 Expect: per task the median ratio (mnsa's time / plain), its minimum and maximum; below 1.5 is the claim.
 """
@@ -80,14 +80,14 @@ def markdown(options: argparse.Namespace) -> str:
         "| task | deformable / plain |",
         "|---|---|",
     ]
-    for task, run in {"forward": forward, "forward + backward": learn}.items():
-        times = take_turns(contestants(options, run), options.repeats)
+    for task, run in {"forward": forward, "forward + backward": backward}.items():
+        times = take_turns(candidates(options, run), options.repeats)
         ratio = speed_up(times, slow="deformable", fast="plain")
         lines.append(f"| {task} | {ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f}) |")
     return "\n".join(lines)
 
 
-def contestants(
+def candidates(
     options: argparse.Namespace, run: Callable[[nn.Module, FeaturePyramid], None]
 ) -> dict[str, Callable[[], None]]:
     """Both enhancers on the same features, in the layout that training uses."""
@@ -120,7 +120,7 @@ def forward(enhancer: nn.Module, pyramid: FeaturePyramid) -> None:
     enhancer(pyramid)
 
 
-def learn(enhancer: nn.Module, pyramid: FeaturePyramid) -> None:
+def backward(enhancer: nn.Module, pyramid: FeaturePyramid) -> None:
     """Compute details and skips, then the gradients of all weights."""
     enhancer.zero_grad()
     torch.stack([map_.mean() for pair in enhancer(pyramid) for map_ in pair]).sum().backward()

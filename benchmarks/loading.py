@@ -1,11 +1,11 @@
-"""Loading: images per second through decoding and augmentation at 448 px, and what it holds in memory.
+"""Loading: images per second through decoding and augmentation at 448 px, and its memory.
 
-Claim: with two loader processes mnsa reads, decodes and augments from disk without holding the data set, at a rate that
-this command compares with the upstream code's way (`upstream_loading.py`), which holds every image in memory; mnsa's
+Claim: with two loader processes mnsa reads, decodes and augments from disk without keeping the data set in memory, at a
+rate that this command compares with the upstream code (`upstream_loading.py`), which keeps every image in memory; mnsa's
 memory doesn't grow with the number of images.
 Command: `python benchmarks/loading.py --out loading.md`
-Expect: the section of RESULTS.md: a rate per way and number of loader processes, relative to the upstream way with as
-many; mnsa once as it is and once with its decoded cache, filled; peak memory for N and 4 N.
+Expect: the section of RESULTS.md: a rate per method and number of loader processes, relative to the upstream code with as
+many; mnsa without and with its cache of decoded images, filled; peak memory for N and 4 N.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def ours(manifest: Manifest, workers: int, cache: DecodedCache | None = None) ->
 
 
 def upstream(manifest: Manifest, workers: int) -> DataLoader:
-    """The upstream way, its memory filled."""
+    """Make the upstream loader, with all images in memory."""
     rows = [(manifest.image_path(r), manifest.mask_path(r), 0) for r in manifest.rows if r.split == "train"]
     persistent = workers > 0
     return DataLoader(HeldImages(rows, SIZE), BATCH, shuffle=True, drop_last=True, num_workers=workers,
@@ -119,7 +119,7 @@ def repeated(manifest: Manifest, count: int) -> Manifest:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="data set with masks; drawn leaves if not given")
+    parser.add_argument("--data", type=Path, help="data set with masks; synthetic leaves if not given")
     parser.add_argument("--count", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=MIN_REPEATS)
     parser.add_argument("--out", type=Path, help="file for the section")

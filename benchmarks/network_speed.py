@@ -1,11 +1,11 @@
 """The paper's network against the upstream code: forward pass and training step.
 
-Claim: `mnsa train`'s steps in the second stage (enhancer and decoder learn) and mnsa's forward pass do the same work in
+Claim: `mnsa train`'s steps in the second stage (enhancer and decoder are trained) and mnsa's forward pass do the same work in
 a fraction of the time of the upstream code, whose side is `upstream_network.py` (float32, two backbone passes).
 Command: `python benchmarks/network_speed.py --backbone densenet161 --threads 2 --out network_speed.md`
 Expect: a row per task and precision: the median ratio (upstream code's time / mnsa's) with its minimum and maximum, and
 what both reach of the machine's own rate of matrix products, measured in the same turns. The two sides have the same
-weights and answer the same images; `mnsa.inference.Predictor` runs the forward pass, `mnsa.training` the step.
+weights and images; `mnsa.inference.Predictor` runs the forward pass, `mnsa.training` the step.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from mnsa.model.network import Network, build_network
 from mnsa.model.upstream import convert_upstream
 from mnsa.run_folder import ModelSpec
 from stage_steps import StageSteps, config_named, random_batch
-from timing import MIN_REPEATS, Seconds, Spread, machine_facts, pick_device, speed_up, take_turns
+from timing import MIN_REPEATS, Range, Seconds, machine_facts, pick_device, speed_up, take_turns
 from upstream_network import UpstreamNetwork, second_stage
 
 CLASSES, MASK_CLASSES = 200, 1
 STAGE = "segmentation"
 TASKS = ("forward", "step")
-Contestants = dict[str, Callable[[], object]]
+Candidates = dict[str, Callable[[], object]]
 
 
 class Row(NamedTuple):
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
     task: str
     ours: str
-    ratio: Spread
+    ratio: Range
     gmacs: float
     share: float
     upstream_share: float
@@ -62,36 +62,36 @@ def main() -> None:
 
 
 def measure(task: str, options: argparse.Namespace) -> list[Row]:
-    """Time a task for both sides. In a step each precision meets the upstream code anew, to save memory."""
+    """Time a task for both sides. For steps, each precision is compared with a new upstream network, to save memory."""
     if task == "forward":
-        return _rows(task, forward_contestants(options), forward_macs(options), options)
+        return _rows(task, forward_candidates(options), forward_macs(options), options)
     rows = []
     for precision in options.precisions:
         config = paper_config(options.backbone, precision)
         macs = step_macs(config, STAGE, classes=CLASSES, mask_classes=MASK_CLASSES, size=_size(options))
-        rows += _rows(task, step_contestants(config, options), macs, options)
+        rows += _rows(task, step_candidates(config, options), macs, options)
         gc.collect()
     return rows
 
 
-def forward_contestants(options: argparse.Namespace) -> Contestants:
+def forward_candidates(options: argparse.Namespace) -> Candidates:
     """Both sides in eval mode without autograd; mnsa in each precision."""
     device = pick_device(options.device)
-    upstream = drawn(options.backbone)
+    upstream = random_upstream(options.backbone)
     images = torch.randn(options.batch, 3, *_size(options), device=device)
     network = ours(upstream).to(device)
     predictor = Predictor(network, ModelSpec(paper_config(options.backbone).model, paper_config().data, (), ()))
     if options.compile:
         compile_parts(network)
-    contestants = {f"mnsa, {precision}": in_precision(predictor, images, precision) for precision in options.precisions}
+    candidates = {f"mnsa, {precision}": in_precision(predictor, images, precision) for precision in options.precisions}
     upstream.eval().to(device)
-    return {"upstream": lambda: without_autograd(upstream, images), **contestants}
+    return {"upstream": lambda: without_autograd(upstream, images), **candidates}
 
 
-def step_contestants(config: Config, options: argparse.Namespace) -> Contestants:
+def step_candidates(config: Config, options: argparse.Namespace) -> Candidates:
     """Both sides in the second stage, on the same batch."""
     device = pick_device(options.device)
-    upstream = drawn(options.backbone)
+    upstream = random_upstream(options.backbone)
     network = ours(upstream)
     steps = StageSteps(network, config, STAGE, MASK_CLASSES, device)
     if options.compile:
@@ -120,8 +120,8 @@ def paper_config(backbone: str = "densenet161", precision: str = "float32") -> C
     return config_named("paper.toml", f"model.backbone={backbone}", f"train.precision={precision}")
 
 
-def drawn(backbone: str) -> UpstreamNetwork:
-    """Make the upstream network with random weights, offsets included: no tap is left on its own pixel."""
+def random_upstream(backbone: str) -> UpstreamNetwork:
+    """Make the upstream network with random weights, including offsets, so that no tap stays on its own pixel."""
     torch.manual_seed(0)
     return UpstreamNetwork(backbone, CLASSES)
 
@@ -141,7 +141,7 @@ def compile_parts(network: Network) -> None:
 
 
 def in_precision(predictor: Predictor, images: Tensor, precision: str) -> Callable[[], object]:
-    """Make a contestant that answers in float32 or in mixed precision."""
+    """Make a candidate that predicts in float32 or in mixed precision."""
 
     def run() -> object:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -173,12 +173,12 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _rows(task: str, contestants: Contestants, macs: int, options: argparse.Namespace) -> list[Row]:
-    print(f"{options.backbone}, {task}: {', '.join(contestants)} ...", file=sys.stderr)
+def _rows(task: str, candidates: Candidates, macs: int, options: argparse.Namespace) -> list[Row]:
+    print(f"{options.backbone}, {task}: {', '.join(candidates)} ...", file=sys.stderr)
     device = pick_device(options.device)
     with _convolutions_tuned(options):
-        times = take_turns({**contestants, **matrix_products(device)}, options.repeats, options.warm_up)
-    names = [name for name in contestants if name != "upstream"]
+        times = take_turns({**candidates, **matrix_products(device)}, options.repeats, options.warm_up)
+    names = [name for name in candidates if name != "upstream"]
     return [row_of(task, name, times, macs, options.batch, matrix_macs(device)) for name in names]
 
 

@@ -1,8 +1,8 @@
-"""Peak memory of a piece of work, and processes of their own for what must not share memory.
+"""Peak memory of a function, and child processes for measurements that must not share memory.
 
-Claim: none of its own. Imported by `memory.py`, `peer_speed.py`, `loading.py`, `predict_scale.py` and `tiles.py`. On a
-GPU the peak is that of torch's allocator; on a CPU it is the kernel's mark of the largest resident size (Linux), set
-back before the work.
+Claim: none; imported by `memory.py`, `peer_speed.py`, `loading.py`, `predict_scale.py` and `tiles.py`. On a
+GPU the peak is that of torch's allocator; on a CPU it is the kernel's record of the largest resident size (Linux), reset
+before the work.
 """
 
 import json
@@ -19,23 +19,23 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 MB = 1e6
-RESET_PEAK = "5"  # what proc(5) wants written to clear_refs
+RESET_PEAK = "5"  # written to clear_refs, see proc(5)
 
 
 class Peak(NamedTuple):
-    """Memory in MB: what was held before the work, and the most that was held during it."""
+    """Memory in MB: before the work, and the maximum during it."""
 
     before: float
     peak: float
 
     @property
     def rise(self) -> float:
-        """What the work itself needed."""
+        """The memory that the work needed."""
         return self.peak - self.before
 
 
 def peak_of(work: Callable[[], object], device: torch.device) -> Peak:
-    """Do the work and see how far memory rises. Raises: OSError off Linux, for want of /proc."""
+    """Run the work and measure its peak memory. Raises: OSError without /proc, so only Linux works."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -50,7 +50,7 @@ def peak_of(work: Callable[[], object], device: torch.device) -> Peak:
 
 
 def most_held(work: Callable[[], object]) -> float:
-    """Do the work on a CPU and see how much memory tensors held at most, in MB: no gaps in the heap, no libraries."""
+    """Run the work on a CPU and measure the maximum memory of tensors, in MB, without gaps in the heap and libraries."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     with TemporaryDirectory() as folder:
@@ -75,12 +75,12 @@ def in_child(arguments: Sequence[str]) -> Peak:
 
 
 def middle(peaks: Sequence[Peak]) -> Peak:
-    """Take the measurement whose rise is the median (of an even number, the upper one)."""
+    """Return the measurement with the median rise (the upper one of an even number)."""
     return sorted(peaks, key=lambda peak: peak.rise)[len(peaks) // 2]
 
 
 def rises(peaks: Sequence[Peak]) -> str:
-    """Write the median rise and its reach."""
+    """Format the median rise and its range."""
     values = [peak.rise for peak in peaks]
     return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 

@@ -1,12 +1,12 @@
 """The `small` preset against segmentation_models.pytorch's U-Net with a class head, on the same encoder.
 
-Claim: at the coffee leaves' size and at 448 px a training step of both tasks is at least 1.3 times faster, answering at
+Claim: at the coffee leaves' size and at 448 px a training step of both tasks is at least 1.3 times faster, prediction at
 least 1.5 times, and a training step's memory at most two thirds.
 Command: `python benchmarks/peer_speed.py --out peer_speed.md` (needs `pip install -e '.[bench]'`)
 Expect: a row per size and task: the median ratio (peer's time / mnsa's) with its minimum and maximum, against the peer
 as it comes and against the peer in channels-last memory, which mnsa's layout is; then the memory of a step.
-`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all learns` trains
-the whole encoder, as the peer does in both. Losses are each side's own: `mnsa.training.losses`, `coffee_peer.loss_of`.
+`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all trainable` trains
+the whole encoder, as the peer does in both. Each side has its own losses: `mnsa.training.losses`, `coffee_peer.loss_of`.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from timing import MIN_REPEATS, machine_facts, pick_device, speed_up, take_turns
 
 CLASSES, MASK_CLASSES = 5, 3  # of the coffee leaves
 STAGE = "joint"
-TASKS = {"step": "backbone_deep", "step, all learns": "backbone", "forward": "backbone"}
+TASKS = {"step": "backbone_deep", "step, all trainable": "backbone", "forward": "backbone"}
 LAYOUTS = {"peer": torch.contiguous_format, "peer, channels last": torch.channels_last}
-MEMORY_STEPS = 2  # the second meets gradients and the optimiser's state
-Contestants = dict[str, Callable[[], object]]
+MEMORY_STEPS = 2  # in the second, gradients and optimizer states exist
+Candidates = dict[str, Callable[[], object]]
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def markdown(options: argparse.Namespace) -> str:
     for size in options.sizes:
         for task in TASKS:
             print(f"{_by(size)}, {task} ...", file=sys.stderr)
-            times = take_turns(contestants(task, size, options), options.repeats)
+            times = take_turns(candidates(task, size, options), options.repeats)
             ratios = (speed_up(times, slow=peer, fast="mnsa") for peer in peers)
             cells = " | ".join(f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" for r in ratios)
             lines.append(f"| {_by(size)} | {task} | {cells} |")
@@ -77,14 +77,14 @@ def markdown(options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def contestants(task: str, size: tuple[int, int], options: argparse.Namespace) -> Contestants:
+def candidates(task: str, size: tuple[int, int], options: argparse.Namespace) -> Candidates:
     """Make mnsa's side, and the peer's in both layouts."""
     peers = {name: peer_side(task, size, layout, options) for name, layout in LAYOUTS.items()}
     return {"mnsa": our_side(task, size, options), **peers}
 
 
 def our_side(task: str, size: tuple[int, int], options: argparse.Namespace) -> Callable[[], object]:
-    """Make mnsa's contestant: `mnsa train`'s step, or the predictor's answer."""
+    """Make mnsa's candidate: `mnsa train`'s step, or the predictor."""
     config, device = coffee_config(task, options.precision), pick_device(options.device)
     network, batch = build_network(config.model, CLASSES, MASK_CLASSES), _batch(size, options)
     if task != "forward":
@@ -92,17 +92,17 @@ def our_side(task: str, size: tuple[int, int], options: argparse.Namespace) -> C
         return lambda: steps.step(batch)
     predictor = Predictor(network.to(device), ModelSpec(config.model, config.data, (), ()))
 
-    def answer() -> object:
+    def predict() -> object:
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
             return predictor(batch.images)
 
-    return answer
+    return predict
 
 
 def peer_side(
     task: str, size: tuple[int, int], layout: torch.memory_format, options: argparse.Namespace
 ) -> Callable[[], object]:
-    """Make the peer's contestant in a memory layout."""
+    """Make the peer's candidate in a memory layout."""
     device, bf16 = pick_device(options.device), options.precision == "bfloat16"
     model, batch = build(CLASSES, MASK_CLASSES).to(device, memory_format=layout), _batch(size, options)
     batch = replace(batch, images=batch.images.contiguous(memory_format=layout))
@@ -115,20 +115,22 @@ def peer_side(
         optimizer.step()
 
     @torch.inference_mode()
-    def answer() -> object:
+    def predict() -> object:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return model(batch.images)
 
     if task == "forward":
         model.eval()
-        return answer
+        return predict
     return step
 
 
 def coffee_config(task: str, precision: str) -> Config:
-    """Read the coffee leaves' config, with the whole encoder learning or as it is."""
-    learns = [TASKS[task], "attention", "class_head", "enhancer", "decoder"]
-    return config_named("coffee.toml", f"stages.{STAGE}.trainable={json.dumps(learns)}", f"train.precision={precision}")
+    """Read the coffee leaves' config, with the whole encoder trainable or as in the file."""
+    trainable = [TASKS[task], "attention", "class_head", "enhancer", "decoder"]
+    return config_named(
+        "coffee.toml", f"stages.{STAGE}.trainable={json.dumps(trainable)}", f"train.precision={precision}"
+    )
 
 
 def peaks_in_children(side: str, task: str, size: tuple[int, int], options: argparse.Namespace) -> list[Peak]:

@@ -1,10 +1,10 @@
 """Prediction from end to end against the network alone, and memory against the number of images.
 
-Claim: `mnsa predict`, reading, decoding, masks, overlays and table included, answers at 85 % or more of the network's
+Claim: `mnsa predict`, reading, decoding, masks, overlays and table included, reaches at least 85 % of the network's
 own rate, and its memory doesn't grow with the number of images.
 Command: `make demo`, then `python benchmarks/predict_scale.py --run demo/run --images demo/leaves/images`
 Expect: the section of RESULTS.md: images per second of both as a share (the network: the same batches, ready in memory;
-the two take turns), and the peak memory of a process that answers for N images and of one that answers for 4 N.
+the two take turns), and the peak memory of a process that predicts N images and of one that predicts 4 N.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def main() -> None:
     images = find_images([str(options.images)])
     with tempfile.TemporaryDirectory() as scratch:
         if options.alone:
-            answer(load(options.run), linked(images, options.alone, Path(scratch)), options.batch_size, Path(scratch))
+            predict_folder(
+                load(options.run), linked(images, options.alone, Path(scratch)), options.batch_size, Path(scratch)
+            )
             print_peak()
             return
         section = report(options, linked(images, options.count, Path(scratch)), Path(scratch))
@@ -46,7 +48,7 @@ def report(options: argparse.Namespace, images: list[Path], scratch: Path) -> st
     times = take_turns(
         {
             NETWORK: lambda: [predictor(batch) for batch in islice(cycle(batches), len(images) // size)],
-            PREDICT: lambda: answer(predictor, images, size, scratch),
+            PREDICT: lambda: predict_folder(predictor, images, size, scratch),
         },
         options.repeats,
     )
@@ -74,10 +76,10 @@ def ready_batches(predictor: Predictor, images: list[Path], size: int) -> list[t
     return [torch.stack(inputs[n : n + size]) for n in range(0, len(inputs), size)]
 
 
-def answer(predictor: Predictor, images: list[Path], batch_size: int, scratch: Path) -> None:
+def predict_folder(predictor: Predictor, images: list[Path], batch_size: int, scratch: Path) -> None:
     """What `mnsa predict` does once the network is loaded."""
-    predict_files(predictor, images, scratch / "answers", batch_size=batch_size)
-    shutil.rmtree(scratch / "answers")
+    predict_files(predictor, images, scratch / "predictions", batch_size=batch_size)
+    shutil.rmtree(scratch / "predictions")
 
 
 def linked(images: list[Path], count: int, scratch: Path) -> list[Path]:

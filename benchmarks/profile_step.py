@@ -1,8 +1,8 @@
 """Where the time of a training step goes: a table by part, forward and backward.
 
-Claim: none; it is what one looks at before making anything faster. Shares of one machine hold for that machine.
+Claim: none; it shows what to optimize. The shares depend on the machine.
 Command: `python benchmarks/profile_step.py --backbone densenet161 --threads 2 --out profile.md`
-Expect: a line per part (backbone; enhancer by level and branch; decoder by level; head; losses; optimiser), costliest
+Expect: a line per part (backbone; enhancer by level and branch; decoder by level; head; losses; optimizer), costliest
 first, with its share of the step forward and backward. `--operators 20` adds torch's table of the costliest operators.
 
 Forward, an operator belongs to the innermost part that calls it. Backward, autograd's nodes bear the sequence number of
@@ -27,7 +27,7 @@ from stage_steps import StageSteps, random_batch
 from timing import MIN_REPEATS, machine_facts, pick_device
 
 LABEL = "part: "
-STEP, OPTIMISER = "the step's rest (losses, targets)", "optimiser"
+STEP, OPTIMIZER = "the step's rest (losses, targets)", "optimizer"
 LEAST_SHARE = 0.002
 BACKWARD_NODE = "autograd::engine::evaluate_function"
 # A module that matches is a part; where parts lie within each other, the innermost counts.
@@ -82,23 +82,23 @@ def main() -> None:
 
 @contextmanager
 def labelled(steps: StageSteps) -> Iterator[None]:
-    """Have each part, the step and the optimiser announce themselves to the profiler."""
+    """Record each part, the step and the optimizer in the profiler."""
     handles = [
         h for name, part in steps.network.named_modules() if PARTS.fullmatch(name) for h in _announce(name, part)
     ]
-    original_step, original_optimiser = steps.module.training_step, steps.optimizer.step
+    original_step, original_optimizer = steps.module.training_step, steps.optimizer.step
 
     def training_step(*arguments: object) -> torch.Tensor:
         with record_function(LABEL + STEP):
             return original_step(*arguments)
 
-    def optimise() -> None:
-        with record_function(LABEL + OPTIMISER):
-            original_optimiser()
+    def optimize() -> None:
+        with record_function(LABEL + OPTIMIZER):
+            original_optimizer()
 
-    steps.module.training_step, steps.optimizer.step = training_step, optimise
+    steps.module.training_step, steps.optimizer.step = training_step, optimize
     yield
-    steps.module.training_step, steps.optimizer.step = original_step, original_optimiser
+    steps.module.training_step, steps.optimizer.step = original_step, original_optimizer
     for handle in handles:
         handle.remove()
 

@@ -1,6 +1,6 @@
 """One scorer for both sides of a comparison: whoever predicts, the same rows are read and the same formulas applied.
 
-Claim: none of its own. Imported by `coffee.py` and `coffee_peer.py`.
+Claim: none; imported by `coffee.py` and `coffee_peer.py`.
 """
 
 from collections.abc import Callable, Iterator

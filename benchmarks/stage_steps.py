@@ -1,7 +1,7 @@
 """Steps of a training stage as `mnsa train` does them, one at a time: for benchmarks that time or measure a step.
 
-Claim: none of its own. Modes, frozen parts, layout, precision, losses and optimiser are those of `mnsa.training`; what
-surrounds a step (loaders, log, checkpoints, learning-rate schedule, moving average of the weights) is left out.
+Claim: none; imported by other benchmarks. Modes, frozen parts, memory format, precision, losses and optimizer are those
+of `mnsa.training`. Loaders, logs, checkpoints, learning-rate schedule and moving average are left out.
 """
 
 from pathlib import Path
@@ -24,25 +24,25 @@ class StageSteps:
     """A network in a stage of a config, ready to take steps."""
 
     def __init__(self, network: Network, config: Config, stage: str, mask_classes: int, device: torch.device) -> None:
-        disable_malloc_trim()  # holds for the whole process: the other side gains by it too
+        disable_malloc_trim()  # applies to the whole process, so also to the other side
         self.network = network.to(device)
         self.module = StageModule(
             self.network, stage_of(config, stage), config.loss, mask_classes=mask_classes, class_weights=None
         )
         self.trainer = _bare_trainer(config, device)
         self.module.trainer = self.trainer
-        self.module.log = lambda *_, **__: None  # needs a loop of Lightning's around it
+        self.module.log = lambda *_, **__: None  # needs a loop of Lightning
         self.module.train()
         self.optimizer = _build_optimizer(self.network, self.module.stage)
 
     def step(self, batch: Batch) -> None:
-        """Forward, loss, backward, optimiser: in Lightning's order, and then `StageModule`'s."""
+        """Take a step: forward, loss, backward and optimizer, in the order of Lightning and `StageModule`."""
         self.compute_gradients(batch)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
     def compute_gradients(self, batch: Batch) -> None:
-        """Everything but the optimiser's own part, which has no kernel on `meta` tensors."""
+        """Take a step without the optimizer, which has no kernel for `meta` tensors."""
         with self.trainer.precision_plugin.train_step_context():
             loss = self.module.training_step(batch, 0)
         loss.backward()

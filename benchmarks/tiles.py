@@ -1,7 +1,7 @@
-"""Large images: peak memory of answering for a scan, and how closely tiles agree with the image in one piece.
+"""Large images: peak memory of the prediction of a scan, and the difference between tiles and the whole image.
 
-Claim: `mnsa predict` answers for a scan of 12,000 x 9,000 px, mask, overlay, table and sheet included, in less than
-3 GB, whether the network sees images at their own scale (tiles) or stretched; and tiled and untiled answers are near.
+Claim: `mnsa predict` predicts a scan of 12,000 x 9,000 px, mask, overlay, table and sheet included, in less than
+3 GB, both at the image's own scale (tiles) and resized; and the predictions with and without tiles are similar.
 Command: `python benchmarks/tiles.py --run RUN --images IMAGES`; RUN: trained with
 data.resize_mode = "crop"; IMAGES: a folder
 of square images of one size and of RUN's scale, of which mosaics are laid.
@@ -79,7 +79,7 @@ Scans of {SCAN[1]:,} x {SCAN[0]:,} px, from PNG to table, mask, overlay and shee
 
 
 def agreement(predictor: Predictor, image: torch.Tensor) -> str:
-    """A row: how far the answer from tiles is from that for the image in one piece."""
+    """Make a row: the difference between the predictions from tiles and from the whole image."""
     size = (image.shape[1], image.shape[2])
     if not predictor.needs_tiling(size):
         raise SystemExit(f"{size} isn't cut by {predictor.tiling}: choose a run with data.resize_mode = crop")
@@ -105,7 +105,7 @@ def predict_alone(options: argparse.Namespace, scratch: Path) -> None:
     """What `mnsa predict` does with a folder of scans, and its peak memory."""
     network, card = load_network(options.run)
     predictor = Predictor(network, replace(card, data=card.data.model_copy(update={"resize_mode": options.alone})))
-    predict_files(predictor, find_images([str(options.images)]), scratch / "answers")
+    predict_files(predictor, find_images([str(options.images)]), scratch / "predictions")
     print_peak()
 
 

@@ -1,7 +1,7 @@
-"""Fair timing, shared by the benchmarks: the contestants take turns, so that a busy minute slows them all.
+"""Timing for the benchmarks: the candidates take turns, so that other load on the machine slows all of them.
 
-Claim: none of its own. A time depends on the machine, a ratio of two times taken one after the other hardly does;
-so benchmarks report ratios, with their spread.
+Claim: none; imported by other benchmarks. A time depends on the machine; a ratio of two times that are measured one
+after the other hardly does. So benchmarks report ratios, with their range.
 Command: `python benchmarks/timing.py` prints the machine's facts, the first line of every result.
 Expect: one line with CPU model, threads and versions.
 """
@@ -18,11 +18,11 @@ import torch
 import torchvision
 
 MIN_REPEATS = 5
-Seconds = dict[str, list[float]]  # contestant -> one time per turn
+Seconds = dict[str, list[float]]  # candidate -> one time per turn
 
 
-class Spread(NamedTuple):
-    """The middle of some numbers and how far they reach: median, minimum, maximum."""
+class Range(NamedTuple):
+    """Median, minimum and maximum of some numbers."""
 
     median: float
     low: float
@@ -32,11 +32,11 @@ class Spread(NamedTuple):
         return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"
 
 
-def take_turns(contestants: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> Seconds:
-    """Time the contestants A B A B ..., after `warm_up` rounds that count for nothing. Returns: wall-clock seconds."""
-    times: Seconds = {name: [] for name in contestants}
+def take_turns(candidates: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> Seconds:
+    """Time the candidates A B A B ..., after `warm_up` rounds that are not counted. Returns: wall-clock seconds."""
+    times: Seconds = {name: [] for name in candidates}
     for turn in range(warm_up + repeats):
-        for name, run in contestants.items():
+        for name, run in candidates.items():
             seconds = seconds_of(run)
             if turn >= warm_up:
                 times[name].append(seconds)
@@ -59,10 +59,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def speed_up(times: Seconds, slow: str, fast: str) -> Spread:
-    """Compare neighbouring turns: how many times as long `slow` takes as `fast`."""
+def speed_up(times: Seconds, slow: str, fast: str) -> Range:
+    """Compare adjacent turns: the time of `slow` divided by that of `fast`."""
     ratios = [a / b for a, b in zip(times[slow], times[fast], strict=True)]
-    return Spread(statistics.median(ratios), min(ratios), max(ratios))
+    return Range(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def machine_facts() -> str:

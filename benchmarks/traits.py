@@ -1,6 +1,6 @@
-"""Traits against the truth: measure drawn leaves whose vein length, density, areoles and area are known.
+"""Traits compared with the truth: measure synthetic leaves with known vein length, density, areoles and area.
 
-Question: how far is a measured trait from the drawn one, on the true mask and on a network's? The true mask tells what
+Question: how far is a measured trait from the true one, on the true mask and on a network's? The true mask tells what
 the raster and the measuring lose, the network's what the network loses on top.
 Command: `mnsa synth --cultivars 12 --per-cultivar 2 --size 512 leaves; python benchmarks/traits.py leaves [--run RUN]`
 Expect: per trait the error in % of the truth, mean ± standard deviation over leaves and the worst, and Pearson's r of
@@ -28,10 +28,10 @@ def main() -> None:
     options = _options()
     manifest = read_manifest(options.data)
     manifest = manifest if options.split == "all" else manifest.split(options.split)
-    contestants: dict[str, MaskOf] = {"true": lambda row: read_mask(manifest.mask_path(row), 1).numpy()}
+    candidates: dict[str, MaskOf] = {"true": lambda row: read_mask(manifest.mask_path(row), 1).numpy()}
     if options.run:
-        contestants["predicted"] = mask_of_run(options.run, manifest)
-    tables = {name: errors(manifest, mask_of) for name, mask_of in contestants.items()}
+        candidates["predicted"] = mask_of_run(options.run, manifest)
+    tables = {name: errors(manifest, mask_of) for name, mask_of in candidates.items()}
     print(markdown(tables, leaves=len(manifest.rows)))
 
 

@@ -1,6 +1,6 @@
-"""The upstream code's way of loading, written from its description: everything in memory, then PIL and tensors.
+"""Loading as in the upstream code, written from its description: everything in memory, then PIL and tensors.
 
-Every image and mask is decoded once and held. An item is flipped by Pillow, turned into a tensor, zero-padded right and
+Every image and mask is decoded once and kept in memory. An item is flipped by Pillow, turned into a tensor, zero-padded right and
 bottom, and cropped at random. Source: method section 2.
 """
 

@@ -1,9 +1,9 @@
 """The upstream network as its authors' code computes it, in plain PyTorch: the slow side of the network benchmarks.
 
-Claim: none of its own; `network_speed.py`, `memory.py` and `profile_step.py` set it beside mnsa. It is written from the
+Claim: none; `network_speed.py`, `memory.py` and `profile_step.py` compare mnsa with it. It is written from the
 published description alone and shares with mnsa only the backbone's extractor: two backbone passes per forward,
 torchvision's deformable convolution, concatenated maps, float32, autograd as plain PyTorch records it.
-Test: tests/benchmarks/test_upstream_network.py holds it against the upstream code's numbers and against mnsa's network.
+Test: tests/benchmarks/test_upstream_network.py compares it with the upstream code's numbers and with mnsa's network.
 
 The modules bear the names of the upstream checkpoints, misspelt ones too, so that `checkpoint()` is one of them.
 B batch; H, W image size in pixels; K classes; level l = 1..5 has C_l channels, D_l details, S_l skips and O_l outputs.
@@ -146,15 +146,15 @@ class DecoderLevel(nn.Module):
 
     def forward(self, features: Tensor, skip: Tensor) -> tuple[Tensor, Tensor | None]:
         """[E_l ; X] (B, C_l + D_l + X, h, w) and S_l -> the level's output, and mask_logits at level 1."""
-        joined = torch.cat((self.layers["1"](features), skip), dim=1)
+        features_and_skip = torch.cat((self.layers["1"](features), skip), dim=1)
         if not self.is_last:
-            return self.upsample(self.layers["2"](joined)), None
-        output = self.layers["2"][:3](joined)
+            return self.upsample(self.layers["2"](features_and_skip)), None
+        output = self.layers["2"][:3](features_and_skip)
         return output, self.layers["2"][3](output)
 
 
 class Trainee(NamedTuple):
-    """The network in its second training stage: enhancer and decoder learn by SGD, the rest is frozen."""
+    """The network in its second training stage: enhancer and decoder are trained by SGD, the rest is frozen."""
 
     network: UpstreamNetwork
     optimizer: SGD
@@ -173,8 +173,8 @@ def second_stage(network: UpstreamNetwork) -> Trainee:
     network.train()
     for frozen in (network.features, network.attention, network.classifier):
         frozen.requires_grad_(False).eval()
-    learning = [p for p in network.parameters() if p.requires_grad]
-    return Trainee(network, SGD(learning, lr=0.05, momentum=0.9, weight_decay=5e-4))
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    return Trainee(network, SGD(trainable, lr=0.05, momentum=0.9, weight_decay=5e-4))
 
 
 def mean_and_max(features: Tensor) -> Tensor:

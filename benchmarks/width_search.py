@@ -1,4 +1,4 @@
-"""Whether the width search is worth its trials: on drawn leaves (vein IoU) and on coffee (symptom IoU).
+"""The benefit of the width search: on synthetic leaves (vein IoU) and on coffee leaves (symptom IoU).
 
 Questions: (1) at equal trials, does TPE reach a higher validation IoU than random draws, search seed for search seed?
 (2) At equal training, is the network that TPE found better on test than the uniform one, 1/8 everywhere, seed for seed?
@@ -6,9 +6,9 @@ Command: `python benchmarks/width_search.py --set leaves --out width_leaves --tr
 `python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 8
 --search-seeds 1`; about three hours together on 2 cores.
 Expect: `table.md` in --out: one table per question, with differences and their 95 % intervals over seeds (Student's t).
-An interval that holds 0 means: not shown. A second call does only what is missing and resumes what was interrupted.
-Nothing is pruned, so that trials cost the same for both samplers, which begin with the same five random draws where
-they have the same seed; the found network is that of the first search seed, whatever the others found.
+An interval that contains 0 shows no difference. A second call does only what is missing and resumes what was interrupted.
+Nothing is pruned, so that trials cost the same for both samplers. With the same seed, both begin with the same five
+random trials; the found network is that of the first search seed, whatever the others found.
 """
 
 import argparse

@@ -22,7 +22,7 @@ def config():
     return config_named("paper.toml", "model.backbone=resnet18")
 
 
-def test_a_share_of_the_matrix_rate_compares_neighbouring_turns():
+def test_a_share_of_the_matrix_rate_compares_adjacent_turns():
     assert share_of_rate(10, [1.0, 2.0, 1.0], 100, [2.0, 4.0, 2.0]) == 0.2
 
 

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("segmentation_models_pytorch", reason="the peer is not installed: pip install -e '.[bench]'")
 
-from peer_speed import TASKS, contestants, size_of
+from peer_speed import TASKS, candidates, size_of
 
 
 def test_sizes_are_height_by_width():
@@ -15,5 +15,5 @@ def test_sizes_are_height_by_width():
 @pytest.mark.parametrize("task", TASKS)
 def test_both_sides_do_every_task(task):
     options = argparse.Namespace(batch=2, precision="float32", device="cpu")
-    for run in contestants(task, (64, 64), options).values():
+    for run in candidates(task, (64, 64), options).values():
         run()
