@@ -152,6 +152,6 @@ def test_a_mask_of_another_size_is_refused_and_nothing_stays(
     leaves: Manifest, draw_leaf: Callable[..., None], tmp_path: Path
 ) -> None:
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(leaves.root / "1_mask.png")
-    with pytest.raises(DataError, match=r"1_mask\.png is 3 x 3 pixels"):
+    with pytest.raises(DataError, match=r"1_mask\.png has 3 x 3 pixels"):
         convert_dataset(leaves, "masks", tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))

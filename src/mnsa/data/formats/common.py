@@ -1,4 +1,4 @@
-"""What several formats share: image files, names of splits and classes, new data sets, and names for export.
+"""Functions of several formats: image files, names of splits and classes, new data sets, and file names for export.
 
 H, W image size in pixels.
 """
@@ -25,11 +25,19 @@ from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
 from mnsa.visualize.palette import write_mask
 
+SPLIT_ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+MAX_INFERRED_CLASSES = 32  # mask values above this are gray levels, not classes
+
 _EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 5 to 8 swap width and height
 
 
 def validate_image_name(text: object, location: str) -> str:
-    """Pass on an image's path, in its plainest spelling. Raises: DataError beginning with `location`."""
+    """Normalize the path of an image. Raises: DataError, with `location`, when it is no image inside the root."""
     if not isinstance(text, str) or any(ord(char) < 32 for char in text):
         raise DataError(f"{location}: the image's name must be text on one line, got {ascii(text)[:80]}.")
     path = posixpath.normpath(validate_path(text, location, "image"))
@@ -41,16 +49,16 @@ def validate_image_name(text: object, location: str) -> str:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Read an image's (H, W), turned as its EXIF data say; no pixels are decoded. Raises: BadFileError."""
+    """Read the upright size (H, W) of an image; no pixels are decoded. Raises: BadFileError."""
     with open_image(path) as image:
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-        return (image.width, image.height) if turned else (image.height, image.width)
+        swapped = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if swapped else (image.height, image.width)
 
 
 def copy_upright(source: Path, folder: Path, stem: str) -> str:
-    """Copy an image under a new stem and return its file name; one that EXIF turns is written upright, as PNG.
+    """Copy an image and return its new file name. An image with an EXIF orientation is written upright, as PNG.
 
-    Other tools don't turn images, or turn them without their masks.
+    Other tools ignore the orientation, or apply it to the image and not to the mask. stem: of the new file name.
     """
     with open_image(source) as image:
         upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
@@ -62,24 +70,15 @@ def copy_upright(source: Path, folder: Path, stem: str) -> str:
 
 
 def write_png(source: Path, folder: Path, stem: str) -> str:
-    """Write an image's pixels, as mnsa reads them, as PNG; return its file name."""
+    """Write the upright RGB pixels of an image as PNG; return the file name."""
     Image.fromarray(read_pixels(source)).save(folder / f"{stem}.png")
     return f"{stem}.png"
-
-
-SPLIT_ALIASES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-MAX_INFERRED_CLASSES = 32  # more values than this are gray levels, not classes
 
 
 def build_manifest(
     root: Path, rows: Sequence[Row], mask_classes: Sequence[str] | None, val_fraction: float, seed: int
 ) -> Manifest:
-    """Finish a manifest: classes in order, mask classes from the pixels unless named, validation carved if missing.
+    """Build a manifest from rows: sorted classes, mask classes from the pixels unless given, val held out if missing.
 
     Raises: DataError when there are no images, mask classes without masks, or mask values that are no class indices.
     """
@@ -96,15 +95,122 @@ def build_manifest(
     return manifest if manifest.mask_classes else replace(manifest, mask_classes=_infer_mask_classes(masks))
 
 
+@dataclass
+class DatasetBuilder:
+    """Builds a data set image by image. folder: the new data set. rows: the images added so far."""
+
+    folder: Path
+    rows: list[Row] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
+
+    def add(self, source: Path, name: str, mask: np.ndarray | None, row: Row) -> None:
+        """Copy an image to images/`name`, write its mask (H, W) if any, and add a row. row: the other cells."""
+        shutil.copyfile(source, self._image_path(name))
+        self._add_row(name, mask, row)
+
+    def add_pixels(self, pixels: np.ndarray, name: str, mask: np.ndarray | None, row: Row) -> None:
+        """Like `add`, for an image in memory: uint8 (H, W, 3)."""
+        Image.fromarray(pixels).save(self._image_path(name))
+        self._add_row(name, mask, row)
+
+    def finish(
+        self, out: Path, mask_classes: Sequence[str], sidecar: Sidecar | None, val_fraction: float, seed: int
+    ) -> Manifest:
+        """Write manifest.csv and dataset.toml. Without a sidecar, val is held out if it is missing."""
+        manifest = build_masked_manifest(out.name, self.folder, self.rows, mask_classes, sidecar, val_fraction, seed)
+        write_manifest_files(manifest, self.folder)
+        return replace(manifest, root=out.resolve())
+
+    def _image_path(self, name: str) -> Path:
+        path = self.folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _add_row(self, name: str, mask: np.ndarray | None, row: Row) -> None:
+        row = replace(row, image=f"images/{name}")
+        if mask is not None:
+            row = replace(row, mask=self._mask_name(name))
+            path = self.folder / row.mask
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(mask, path)
+        self.rows.append(row)
+
+    def _mask_name(self, image: str) -> str:
+        """Make the name of a mask from that of its image: a.png, or a.jpg.png if a.png is already used."""
+        short = f"masks/{PurePosixPath(image).with_suffix('.png')}"
+        name = f"masks/{image}.png" if casefold_name(short) in self._taken else short
+        self._taken.add(casefold_name(name))
+        return name
+
+
+def build_masked_manifest(
+    name: str,
+    root: Path,
+    rows: Sequence[Row],
+    mask_classes: Sequence[str],
+    sidecar: Sidecar | None,
+    val_fraction: float,
+    seed: int,
+) -> Manifest:
+    """Build a manifest of rows with masks. Raises: DataError when there are no rows."""
+    if not rows:
+        raise DataError(f"{root if name == root.name else name}: there are no images to import.")
+    if sidecar is None and not any(row.split == "val" for row in rows):
+        rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
+    classes = sidecar.classes if sidecar else ()
+    return Manifest(sidecar.name if sidecar else name, root.resolve(), classes, tuple(mask_classes), tuple(rows))
+
+
+class NamedRow(NamedTuple):
+    """A row and the stem of its exported files. Stems also differ when case is ignored."""
+
+    row: Row
+    stem: str
+
+
+def name_rows(manifest: Manifest) -> list[NamedRow]:
+    """Give each image its own stem, or its whole path if another image has the same stem."""
+    stems = Counter(casefold_name(_safe_stem(PurePosixPath(row.image).stem)) for row in manifest.rows)
+    taken: set[str] = set()
+    entries = []
+    for row in manifest.rows:
+        path = PurePosixPath(row.image)
+        stem = _safe_stem(path.stem)
+        if stems[casefold_name(stem)] > 1:
+            stem = _safe_stem("_".join(part for part in path.with_suffix("").parts))
+        while casefold_name(stem) in taken:
+            stem += "_"
+        taken.add(casefold_name(stem))
+        entries.append(NamedRow(row, stem))
+    return entries
+
+
+def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
+    """Read a row's mask: class indices, uint8 (H, W). Raises: DataError when image and mask differ in size."""
+    if not row.mask:
+        return None
+    path = manifest.mask_path(row)
+    mask = read_mask_indices(path, len(manifest.mask_classes))
+    if mask.shape != (expected := upright_size(manifest.image_path(row))):
+        sizes = f"has {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {expected[1]} x {expected[0]}"
+        raise bad_file_error(path, "mask-size", sizes, "Create the mask again at the size of the image")
+    return mask
+
+
+def write_json(tree: Any, path: Path) -> None:
+    """Write a value as JSON in ASCII, without NaN, which other tools can't read."""
+    path.write_text(json.dumps(tree, ensure_ascii=True, allow_nan=False), encoding="utf-8", newline="\n")
+
+
 def _sort_labels(labels: Set[str]) -> tuple[str, ...]:
-    """Sort whole numbers by value, so that 1, 2, ..., 10 have the indices 0, 1, ..., 9; anything else as text."""
+    """Sort integers by value, so that 1, 2, ..., 10 have the indices 0, 1, ..., 9, and other labels as text."""
     if all(label.isascii() and label.isdigit() for label in labels):
         return tuple(sorted(labels, key=lambda label: (len(label.lstrip("0")), label.lstrip("0"), label)))
     return tuple(sorted(labels))
 
 
 def _infer_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
-    """Name the classes after the pixel values of all masks: one name for 0/1 or 0/255, else one for each of 0..max."""
+    """Make class names from the pixel values of all masks: one for 0/1 or 0/255, else one for each of 0..max."""
     if not masks:
         return ()
     with ThreadPoolExecutor() as pool:
@@ -122,113 +228,6 @@ def _infer_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
     return ("background", *(f"class{index}" for index in range(1, largest + 1)))
 
 
-@dataclass
-class DatasetBuilder:
-    """A data set in the making. folder: what becomes the data set; rows: what it lists so far."""
-
-    folder: Path
-    rows: list[Row] = field(default_factory=list)
-    _taken: set[str] = field(default_factory=set)
-
-    def add(self, source: Path, name: str, mask: np.ndarray | None, row: Row) -> None:
-        """Copy an image to images/`name`, write its mask (H, W) if any, and list both; `row` has the rest."""
-        shutil.copyfile(source, self._place(name))
-        self._list(name, mask, row)
-
-    def add_pixels(self, pixels: np.ndarray, name: str, mask: np.ndarray | None, row: Row) -> None:
-        """Do as `add` does for an image that is no file yet: uint8 (H, W, 3)."""
-        Image.fromarray(pixels).save(self._place(name))
-        self._list(name, mask, row)
-
-    def finish(
-        self, out: Path, mask_classes: Sequence[str], sidecar: Sidecar | None, val_fraction: float, seed: int
-    ) -> Manifest:
-        """Write the two files. Validation is carved where there is none; with sidecar, splits stay as they are."""
-        manifest = build_masked_manifest(out.name, self.folder, self.rows, mask_classes, sidecar, val_fraction, seed)
-        write_manifest_files(manifest, self.folder)
-        return replace(manifest, root=out.resolve())
-
-    def _place(self, name: str) -> Path:
-        path = self.folder / "images" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def _list(self, name: str, mask: np.ndarray | None, row: Row) -> None:
-        row = replace(row, image=f"images/{name}")
-        if mask is not None:
-            row = replace(row, mask=self._mask_name(name))
-            path = self.folder / row.mask
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_mask(mask, path)
-        self.rows.append(row)
-
-    def _mask_name(self, image: str) -> str:
-        """Name the mask after the image: a.png, or a.jpg.png when a.png is that of another image."""
-        short = f"masks/{PurePosixPath(image).with_suffix('.png')}"
-        name = f"masks/{image}.png" if casefold_name(short) in self._taken else short
-        self._taken.add(casefold_name(name))
-        return name
-
-
-def build_masked_manifest(
-    name: str,
-    root: Path,
-    rows: Sequence[Row],
-    mask_classes: Sequence[str],
-    sidecar: Sidecar | None,
-    val_fraction: float,
-    seed: int,
-) -> Manifest:
-    """Finish a manifest of rows that have masks. Raises: DataError when there are no rows, or none has a mask."""
-    if not rows:
-        raise DataError(f"{root if name == root.name else name}: there are no images to import.")
-    if sidecar is None and not any(row.split == "val" for row in rows):
-        rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
-    classes = sidecar.classes if sidecar else ()
-    return Manifest(sidecar.name if sidecar else name, root.resolve(), classes, tuple(mask_classes), tuple(rows))
-
-
-class NamedRow(NamedTuple):
-    """A row and the stem of its files; no two stems are alike, not even where upper and lower case are the same."""
-
-    row: Row
-    stem: str
-
-
-def name_rows(manifest: Manifest) -> list[NamedRow]:
-    """Name each image by its own stem, or by its whole path when another has the same."""
-    stems = Counter(casefold_name(_safe_stem(PurePosixPath(row.image).stem)) for row in manifest.rows)
-    taken: set[str] = set()
-    entries = []
-    for row in manifest.rows:
-        path = PurePosixPath(row.image)
-        stem = _safe_stem(path.stem)
-        if stems[casefold_name(stem)] > 1:
-            stem = _safe_stem("_".join(part for part in path.with_suffix("").parts))
-        while casefold_name(stem) in taken:
-            stem += "_"
-        taken.add(casefold_name(stem))
-        entries.append(NamedRow(row, stem))
-    return entries
-
-
-def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
-    """Read a row's mask: class indices, uint8 (H, W). Raises: DataError when it isn't of its image's size."""
-    if not row.mask:
-        return None
-    path = manifest.mask_path(row)
-    mask = read_mask_indices(path, len(manifest.mask_classes))
-    if mask.shape != (expected := upright_size(manifest.image_path(row))):
-        sizes = f"is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is {expected[1]} x {expected[0]}"
-        raise bad_file_error(path, "mask-size", sizes, "Make the mask anew at the image's own size")
-    return mask
-
-
-def write_json(tree: Any, path: Path) -> None:
-    """Write a tree as JSON that any reader takes."""
-    path.write_text(json.dumps(tree, ensure_ascii=True, allow_nan=False), encoding="utf-8", newline="\n")
-
-
 def _safe_stem(stem: str) -> str:
-    """Replace what other tools stumble over: blanks part the cells of a line, and some names hold more than text."""
+    """Replace characters that other tools can't read in file names, such as spaces."""
     return "".join(char if char.isalnum() or char in "-_.+()" else "_" for char in stem).strip(".") or "_"
