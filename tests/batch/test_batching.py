@@ -1,4 +1,4 @@
-"""The share of a process comes from torchrun's variables, and is refused when they make no sense."""
+"""The shard of a process comes from torchrun's variables; values that make no sense are an error."""
 
 import pytest
 
@@ -6,11 +6,11 @@ from mnsa.batch.batching import Shard, shard_from_env
 from mnsa.errors import ConfigError
 
 
-def test_without_torchrun_the_share_is_everything():
+def test_without_torchrun_the_shard_is_all_images() -> None:
     assert shard_from_env({}) == Shard(0, 1)
 
 
-def test_torchrun_says_which_share():
+def test_torchrun_sets_the_shard() -> None:
     assert shard_from_env({"RANK": "2", "WORLD_SIZE": "5"}) == Shard(2, 5)
 
 
@@ -19,6 +19,6 @@ def test_torchrun_says_which_share():
     [{"RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1", "WORLD_SIZE": "2"},
      {"RANK": "one", "WORLD_SIZE": "2"}],
 )  # fmt: skip
-def test_a_share_that_is_none_is_refused(environment):
+def test_variables_that_make_no_shard_are_an_error(environment: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="0 <= RANK < WORLD_SIZE"):
         shard_from_env(environment)

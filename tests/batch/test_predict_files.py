@@ -1,8 +1,10 @@
-"""Answers for many files: each in the table, each picture under its own name, none lost to a broken neighbour."""
+"""Prediction of many files: a row and image files for each, in spite of broken files and interruptions."""
 
 import csv
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +12,20 @@ from PIL import Image
 
 from mnsa.batch import pipeline
 from mnsa.batch.batching import Shard
-from mnsa.batch.predict_files import PredictionInterruptedError, find_images, predict_files
+from mnsa.batch.predict_files import PredictionInterruptedError, PredictionSummary, find_images, predict_files
+from mnsa.batch.prediction_images import write_mask_and_overlay
 from mnsa.config import DataConfig
 from mnsa.data.decode import read_mask
 from mnsa.errors import RunError
 from mnsa.inference.predictor import Predictor, load
 from mnsa.model.network import build_network
-from mnsa.run_folder import ModelSpec
+from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.traits import TraitMeasurer, find_roles
 
 
 @pytest.fixture
-def photos(dataset, tmp_path):
-    """Two folders of leaves of odd sizes; `twin` stands in both."""
+def photos(dataset: Path, tmp_path: Path) -> Path:
+    """Two folders of leaves of odd sizes; both have an image `twin`."""
     leaves = sorted((dataset / "images").iterdir())
     for name, size, leaf in (("twin.jpg", (70, 45), 0), ("other.png", (33, 90), 6), ("deep/twin.PNG", (64, 64), 12)):
         path = tmp_path / "photos" / name
@@ -32,35 +35,37 @@ def photos(dataset, tmp_path):
     return tmp_path / "photos"
 
 
-def size_of(path):
+def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
 
 
-def table_of(answers):
-    return list(csv.DictReader(answers.table.read_text(encoding="utf-8").splitlines()))
+def table_of(predictions: PredictionSummary) -> list[dict[str, str]]:
+    return list(csv.DictReader(predictions.table.read_text(encoding="utf-8").splitlines()))
 
 
-def test_the_table_says_class_probabilities_and_share_of_each_mask_class(photos, predictor, tmp_path):
-    answers = predict_files(predictor, find_images([str(photos)]), tmp_path / "answers")
-    rows = table_of(answers)
-    assert (answers.done, answers.failed) == (3, 0)
+def test_the_table_has_class_probabilities_and_the_area_fraction_of_each_mask_class(
+    photos: Path, predictor: Any, tmp_path: Path
+) -> None:
+    predictions = predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions")
+    rows = table_of(predictions)
+    assert (predictions.done, predictions.failed) == (3, 0)
     assert list(rows[0]) == ["image", "predicted", "probability", "top5", "area_fraction_vein", "error"]
     for row in rows:
-        answer = predictor.predict(row["image"])
-        assert row["predicted"] == predictor.classes[answer.class_probs.argmax()]
-        assert float(row["probability"]) == pytest.approx(answer.class_probs.max(), abs=1e-4)
+        prediction = predictor.predict(row["image"])
+        assert row["predicted"] == predictor.classes[prediction.class_probs.argmax()]
+        assert float(row["probability"]) == pytest.approx(prediction.class_probs.max(), abs=1e-4)
         ranking = dict(pair.rsplit(" ", 1) for pair in row["top5"].split("; "))
         assert ranking.keys() == set(predictor.classes)
         assert sum(map(float, ranking.values())) == pytest.approx(1, abs=1e-3)
-        assert float(row["area_fraction_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-6)
+        assert float(row["area_fraction_vein"]) == pytest.approx(prediction.mask.mean(), abs=1e-6)
         assert row["error"] == ""
 
 
-def test_a_ruler_adds_a_column_per_trait_measured_on_the_answers_mask(photos, predictor, tmp_path):
+def test_a_measurer_adds_a_column_per_trait(photos: Path, predictor: Any, tmp_path: Path) -> None:
     measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=4.0)
     (photos / "empty.png").write_bytes(b"")
-    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "answers", measurer=measurer))
+    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions", measurer=measurer))
     assert list(rows[0]) == [
         "image",
         "predicted",
@@ -79,8 +84,8 @@ def test_a_ruler_adds_a_column_per_trait_measured_on_the_answers_mask(photos, pr
             assert float(row["vein_reference_area_mm2"]) >= 0
 
 
-def test_masks_read_back_equal_and_overlays_have_the_images_size(photos, predictor, tmp_path):
-    out = tmp_path / "answers"
+def test_masks_read_back_equal_and_overlays_have_the_images_size(photos: Path, predictor: Any, tmp_path: Path) -> None:
+    out = tmp_path / "predictions"
     predict_files(predictor, [photos / "other.png"], out)
     np.testing.assert_array_equal(
         read_mask(out / "masks" / "other.png", 1).numpy(), predictor.predict(photos / "other.png").mask
@@ -89,91 +94,99 @@ def test_masks_read_back_equal_and_overlays_have_the_images_size(photos, predict
     assert (out / "sheet.png").exists()
 
 
-def test_two_images_of_one_name_have_pictures_of_their_own(photos, predictor, tmp_path):
-    out = tmp_path / "answers"
+def test_two_images_of_one_name_have_image_files_of_their_own(photos: Path, predictor: Any, tmp_path: Path) -> None:
+    out = tmp_path / "predictions"
     predict_files(predictor, find_images([str(photos)]), out)
     sizes = {path.name: size_of(path) for path in (out / "masks").iterdir()}
     assert sizes == {"twin.png": (64, 64), "other.png": (33, 90), "twin-2.png": (70, 45)}
     assert {path.stem for path in (out / "overlays").iterdir()} == {Path(name).stem for name in sizes}
 
 
-def test_a_broken_file_is_listed_with_its_reason_and_the_others_are_done(photos, predictor, tmp_path):
+def test_a_broken_file_has_its_error_in_the_table_and_the_others_are_predicted(
+    photos: Path, predictor: Any, tmp_path: Path
+) -> None:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff but no more")
     (photos / "empty.png").write_bytes(b"")
-    answers = predict_files(predictor, find_images([str(photos)]), tmp_path / "answers")
-    reasons = {row["image"].rsplit("/", 1)[1]: row["error"] for row in table_of(answers)}
-    assert (answers.done, answers.failed) == (3, 2)
+    predictions = predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions")
+    reasons = {row["image"].rsplit("/", 1)[1]: row["error"] for row in table_of(predictions)}
+    assert (predictions.done, predictions.failed) == (3, 2)
     assert "broken.jpg" in reasons["broken.jpg"]
     assert "0 bytes" in reasons["empty.png"]
     assert [name for name, reason in reasons.items() if not reason] == ["twin.PNG", "other.png", "twin.jpg"]
 
 
-def test_nothing_but_broken_files_leaves_a_table_and_no_sheet(predictor, tmp_path):
+def test_nothing_but_broken_files_leaves_a_table_and_no_sheet(predictor: Any, tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
-    answers = predict_files(predictor, [tmp_path / "empty.png"], tmp_path / "answers")
-    assert answers.sheet is None
-    assert {path.name for path in (tmp_path / "answers").iterdir()} == {"predictions.csv", "predictions.json"}
+    predictions = predict_files(predictor, [tmp_path / "empty.png"], tmp_path / "predictions")
+    assert predictions.sheet is None
+    assert {path.name for path in (tmp_path / "predictions").iterdir()} == {"predictions.csv", "predictions.json"}
 
 
-def test_a_folder_that_exists_is_left_as_it_is(photos, predictor):
+def test_a_folder_that_exists_is_not_changed(photos: Path, predictor: Any) -> None:
     before = sorted(photos.rglob("*"))
     with pytest.raises(RunError, match="exists and was not changed"):
         predict_files(predictor, [photos / "twin.jpg"], photos)
     assert sorted(photos.rglob("*")) == before
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(photos, predictor):
+def test_a_folder_that_cannot_be_created_is_an_error(photos: Path, predictor: Any) -> None:
     with pytest.raises(RunError, match=r"can't be written.*Choose another --out"):
-        predict_files(predictor, [photos / "twin.jpg"], photos / "notes.txt" / "answers")
+        predict_files(predictor, [photos / "twin.jpg"], photos / "notes.txt" / "predictions")
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def stop_after(monkeypatch, answered, error):
-    """Let the network fail once it has answered so many batches."""
-    batches, real = [], Predictor.predict_batch
+def stop_after(monkeypatch: pytest.MonkeyPatch, predicted: int, error: BaseException | None) -> list[Sequence[str]]:
+    """Let the network fail when it has predicted so many batches. Returns: the paths of each batch."""
+    batches, real = list[Sequence[str]](), Predictor.predict_batch
 
-    def answer(self, inputs, sizes, paths):
-        if len(batches) == answered:
+    def predict(self: Predictor, inputs: Any, sizes: Any, paths: Sequence[str]) -> Any:
+        if len(batches) == predicted and error is not None:
             raise error
         batches.append(paths)
         return real(self, inputs, sizes, paths)
 
-    monkeypatch.setattr(Predictor, "predict_batch", answer)
+    monkeypatch.setattr(Predictor, "predict_batch", predict)
     return batches
 
 
-def test_a_finished_folder_is_left_as_it_is_by_the_same_call(photos, predictor, tmp_path, monkeypatch):
-    images, out = find_images([str(photos)]), tmp_path / "answers"
+def test_the_same_call_does_not_change_a_finished_folder(
+    photos: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = find_images([str(photos)]), tmp_path / "predictions"
     first = predict_files(predictor, images, out)
     before = contents(out)
-    monkeypatch.setattr(Predictor, "predict_batch", lambda *_: pytest.fail("it was answered before"))
+    monkeypatch.setattr(Predictor, "predict_batch", lambda *_: pytest.fail("it was predicted before"))
     second = predict_files(predictor, images, out)
     assert (second.done, second.failed, second.new, first.new) == (3, 0, 0, 3)
     assert contents(out) == before
 
 
-def test_an_interrupted_call_goes_on_with_what_is_missing(dataset, predictor, tmp_path, monkeypatch):
+def test_a_second_call_predicts_only_the_images_that_an_interrupted_one_left(
+    dataset: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = find_images([str(dataset / "images")])
     predict_files(predictor, images, tmp_path / "whole", batch_size=4)
     with monkeypatch.context() as patch:
         stop_after(patch, 2, KeyboardInterrupt())
         with pytest.raises(PredictionInterruptedError, match="the same command goes on") as stopped:
-            predict_files(predictor, images, tmp_path / "answers", batch_size=4)
+            predict_files(predictor, images, tmp_path / "predictions", batch_size=4)
     assert stopped.value.exit_code == 130
-    assert len(list((tmp_path / "answers" / "masks").iterdir())) == 8
-    assert not (tmp_path / "answers" / "predictions.csv").exists()
-    answered = stop_after(monkeypatch, -1, None)
-    assert predict_files(predictor, images, tmp_path / "answers", batch_size=4).new == len(images) - 8
-    assert [path for batch in answered for path in batch] == [str(path) for path in images[8:]]
-    assert contents(tmp_path / "answers") == contents(tmp_path / "whole")
+    assert len(list((tmp_path / "predictions" / "masks").iterdir())) == 8
+    assert not (tmp_path / "predictions" / "predictions.csv").exists()
+    predicted = stop_after(monkeypatch, -1, None)
+    assert predict_files(predictor, images, tmp_path / "predictions", batch_size=4).new == len(images) - 8
+    assert [path for batch in predicted for path in batch] == [str(path) for path in images[8:]]
+    assert contents(tmp_path / "predictions") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("change", ["images", "measurer", "batch size", "head"])
-def test_a_folder_of_other_answers_is_left_as_it_is(photos, predictor, tmp_path, change):
-    images, out = find_images([str(photos)]), tmp_path / "answers"
+def test_a_folder_of_other_predictions_is_not_changed(
+    photos: Path, predictor: Any, tmp_path: Path, change: str
+) -> None:
+    images, out = find_images([str(photos)]), tmp_path / "predictions"
     predict_files(predictor, images, out, batch_size=2, options={"head": "network"})
     before = contents(out)
     with pytest.raises(RunError, match="was begun otherwise"):
@@ -186,17 +199,19 @@ def test_a_folder_of_other_answers_is_left_as_it_is(photos, predictor, tmp_path,
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_answers_do_not_depend_on_the_size_of_a_batch(dataset, photos, predictor, tmp_path, batch_size):
+def test_predictions_do_not_depend_on_the_batch_size(
+    dataset: Path, photos: Path, predictor: Any, tmp_path: Path, batch_size: int
+) -> None:
     images = find_images([str(photos), str(dataset / "images")])
-    rows = table_of(predict_files(predictor, images, tmp_path / "answers", batch_size=batch_size))
+    rows = table_of(predict_files(predictor, images, tmp_path / "predictions", batch_size=batch_size))
     for row, path in zip(rows, images, strict=True):
-        answer = predictor.predict(path)
+        prediction = predictor.predict(path)
         assert row["image"] == str(path)
-        assert float(row["probability"]) == pytest.approx(answer.class_probs.max(), abs=1e-4)
-        assert float(row["area_fraction_vein"]) == pytest.approx(answer.mask.mean(), abs=1e-3)
+        assert float(row["probability"]) == pytest.approx(prediction.class_probs.max(), abs=1e-4)
+        assert float(row["area_fraction_vein"]) == pytest.approx(prediction.mask.mean(), abs=1e-3)
 
 
-def test_shares_of_two_processes_make_the_table_that_one_makes(dataset, predictor, tmp_path):
+def test_two_shards_write_the_table_that_one_process_writes(dataset: Path, predictor: Any, tmp_path: Path) -> None:
     images = find_images([str(dataset / "images")])
     predict_files(predictor, images, tmp_path / "alone", batch_size=4)
     first = predict_files(predictor, images, tmp_path / "shared", batch_size=4, shard=Shard(0, 2))
@@ -207,19 +222,19 @@ def test_shares_of_two_processes_make_the_table_that_one_makes(dataset, predicto
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
 
-def test_a_share_that_nobody_took_is_done_by_a_call_without_shares(dataset, predictor, tmp_path):
+def test_a_call_without_a_shard_predicts_the_missing_shard(dataset: Path, predictor: Any, tmp_path: Path) -> None:
     images = find_images([str(dataset / "images")])
-    predict_files(predictor, images, tmp_path / "answers", batch_size=4, shard=Shard(1, 2))
-    assert predict_files(predictor, images, tmp_path / "answers", batch_size=4).new == 10
+    predict_files(predictor, images, tmp_path / "predictions", batch_size=4, shard=Shard(1, 2))
+    assert predict_files(predictor, images, tmp_path / "predictions", batch_size=4).new == 10
 
 
-def test_a_disk_that_cannot_be_written_ends_the_call_and_keeps_what_is_finished(
-    dataset, predictor, tmp_path, monkeypatch
-):
-    images, out = find_images([str(dataset / "images")]), tmp_path / "answers"
-    real = pipeline.write_mask_and_overlay
+def test_a_full_disk_is_an_error_and_finished_images_are_kept(
+    dataset: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = find_images([str(dataset / "images")]), tmp_path / "predictions"
+    real = write_mask_and_overlay
 
-    def full(mask, pixels, folder, name):
+    def full(mask: Any, pixels: Any, folder: Any, name: str) -> None:
         if name == images[5].stem:
             raise OSError(28, "No space left on device")
         real(mask, pixels, folder, name)
@@ -231,22 +246,26 @@ def test_a_disk_that_cannot_be_written_ends_the_call_and_keeps_what_is_finished(
     assert predict_files(predictor, images, out, batch_size=4).done == 18
 
 
-def test_progress_counts_images_to_the_last(dataset, predictor, tmp_path):
-    seen = []
+def test_progress_counts_all_images(dataset: Path, predictor: Any, tmp_path: Path) -> None:
+    seen = list[tuple[int, ...]]()
     images = find_images([str(dataset / "images")])
     predict_files(predictor, images, tmp_path / "a", batch_size=4, progress=lambda *counts: seen.append(counts))
     assert seen[-1] == (18, 18, 18)
     assert seen == sorted(seen)
 
 
-def test_an_error_in_the_network_is_raised_and_threads_end(dataset, predictor, tmp_path, monkeypatch):
+def test_an_error_in_the_network_is_raised_and_threads_end(
+    dataset: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop_after(monkeypatch, 1, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        predict_files(predictor, find_images([str(dataset / "images")]), tmp_path / "answers", batch_size=4)
+        predict_files(predictor, find_images([str(dataset / "images")]), tmp_path / "predictions", batch_size=4)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "writer"))]
 
 
-def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, make_config, tmp_path):
+def test_large_small_and_too_small_images_can_be_mixed(
+    dataset: Path, make_config: Callable[..., Any], tmp_path: Path
+) -> None:
     model = make_config().model
     card = ModelSpec(model, DataConfig(size=(32, 32), resize_mode="crop"), ("a", "b"), ("vein",))
     predictor = Predictor(build_network(model, 2, 1), card)
@@ -256,21 +275,23 @@ def test_large_small_and_tiny_images_are_answered_beside_each_other(dataset, mak
     sizes = {"a": (64, 50), "large": (150, 140), "b": (64, 50), "narrow": (16, 40), "tiny": (15, 40)}
     for name, size in sizes.items():
         leaf.resize(size).save(folder / f"{name}.png")
-    answers = predict_files(predictor, find_images([str(folder)]), tmp_path / "answers", batch_size=5)
-    assert (answers.done, answers.failed) == (4, 1)
-    for row in table_of(answers):
+    predictions = predict_files(predictor, find_images([str(folder)]), tmp_path / "predictions", batch_size=5)
+    assert (predictions.done, predictions.failed) == (4, 1)
+    for row in table_of(predictions):
         name = Path(row["image"]).name
         if name == "tiny.png":
             assert "tiny.png has 15 x 40 pixels" in row["error"]
             continue
         assert predictor.needs_tiling(size_of(folder / name)) == (name == "large.png")
-        mask = read_mask(tmp_path / "answers" / "masks" / name, 1).numpy()
+        mask = read_mask(tmp_path / "predictions" / "masks" / name, 1).numpy()
         assert (mask == predictor.predict(folder / name).mask).mean() > 0.999
-        assert size_of(tmp_path / "answers" / "overlays" / f"{Path(name).stem}.jpg") == size_of(folder / name)
+        assert size_of(tmp_path / "predictions" / "overlays" / f"{Path(name).stem}.jpg") == size_of(folder / name)
 
 
-def test_answers_in_views_go_into_a_folder_of_their_own(photos, finished, predictor, tmp_path):
+def test_predictions_in_views_go_into_a_folder_of_their_own(
+    photos: Path, finished: RunFolder, predictor: Any, tmp_path: Path
+) -> None:
     images = find_images([str(photos)])
-    predict_files(predictor, images, tmp_path / "answers")
+    predict_files(predictor, images, tmp_path / "predictions")
     with pytest.raises(RunError, match="begun otherwise \\(other network\\)"):
-        predict_files(load(finished.path, tta=["flips"]), images, tmp_path / "answers")
+        predict_files(load(finished.path, tta=["flips"]), images, tmp_path / "predictions")

@@ -1,12 +1,14 @@
-"""A folder of answers knows whose it is and what is finished, whatever was cut short."""
+"""A prediction folder records what it depends on and which images are finished, after any interruption."""
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
 from mnsa.batch.batching import Shard
 from mnsa.batch.prediction_folder import (
+    PredictionFolder,
     ResultsLog,
     find_finished,
     merge_rows,
@@ -16,29 +18,29 @@ from mnsa.batch.prediction_folder import (
 from mnsa.errors import RunError
 from mnsa.inference.prediction_table import PredictionTable
 
-ORIGIN = {"network": "abc", "images": 4}
+ORIGIN: dict[str, str | int] = {"network": "abc", "images": 4}
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return open_prediction_folder(tmp_path / "answers", ORIGIN)
+def folder(tmp_path: Path) -> PredictionFolder:
+    return open_prediction_folder(tmp_path / "predictions", ORIGIN)
 
 
-def test_the_same_command_comes_back_to_its_folder_and_another_is_refused_by_name(folder):
+def test_the_same_command_opens_its_folder_and_another_command_is_an_error(folder: PredictionFolder) -> None:
     assert open_prediction_folder(folder.path, dict(ORIGIN)) == folder
-    with pytest.raises(RunError, match=r"answers exists and was begun otherwise \(other network\)"):
+    with pytest.raises(RunError, match=r"predictions exists and was begun otherwise \(other network\)"):
         open_prediction_folder(folder.path, {**ORIGIN, "network": "abd"})
     with pytest.raises(RunError, match=r"other head"):
         open_prediction_folder(folder.path, {**ORIGIN, "head": "trees"})
 
 
-def test_a_folder_with_a_damaged_record_is_refused(folder):
+def test_a_folder_with_a_damaged_record_is_an_error(folder: PredictionFolder) -> None:
     folder.origin_file.write_text("{")
     with pytest.raises(RunError, match=r"damaged predictions\.json"):
         open_prediction_folder(folder.path, ORIGIN)
 
 
-def test_rows_of_all_parts_come_in_the_images_order(folder):
+def test_rows_of_all_parts_are_in_the_order_of_the_images(folder: PredictionFolder) -> None:
     with ResultsLog(folder, Shard(0, 2)) as first, ResultsLog(folder, Shard(1, 2)) as second:
         for part, index in ((second, 3), (first, 1), (second, 2), (first, 0)):
             part.add(index, {"image": f'leaf\n{index}, "quoted" \udcff.jpg'})
@@ -51,7 +53,7 @@ def test_rows_of_all_parts_come_in_the_images_order(folder):
 
 
 @pytest.mark.parametrize("cut", range(1, 16))
-def test_a_line_that_was_cut_short_anywhere_is_dropped_and_written_anew(folder, cut):
+def test_an_incomplete_line_is_removed_and_written_again(folder: PredictionFolder, cut: int) -> None:
     with ResultsLog(folder, Shard()) as part:
         part.add(0, {"image": "a"})
         part.add(1, {"image": "b"})
@@ -64,7 +66,7 @@ def test_a_line_that_was_cut_short_anywhere_is_dropped_and_written_anew(folder, 
     assert file.read_bytes() == whole
 
 
-def test_a_line_of_rubbish_counts_for_nothing(folder):
+def test_a_damaged_line_is_ignored(folder: PredictionFolder) -> None:
     folder.parts.mkdir()
     lines = [
         b"\0\0\0\n",
@@ -78,7 +80,7 @@ def test_a_line_of_rubbish_counts_for_nothing(folder):
     assert list(find_finished(folder, 4)) == [0, 1, 0, 0]
 
 
-def test_two_processes_cannot_write_one_part(folder):
+def test_two_processes_cannot_write_one_part(folder: PredictionFolder) -> None:
     with ResultsLog(folder, Shard()), pytest.raises(RunError, match="another process is at work"):
         ResultsLog(folder, Shard())
     with ResultsLog(folder, Shard()):
