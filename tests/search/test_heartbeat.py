@@ -48,7 +48,7 @@ def elsewhere(**changes):
     return {"host": "oak", "pid_namespace": "another boot", "pid": os.getpid(), "started": "1", **changes}
 
 
-def test_a_trial_beats_while_it_runs_and_no_longer(study):
+def test_heartbeats_are_written_only_while_a_trial_runs(study):
     trial = study.ask()
     with Heartbeat(study._storage, trial._trial_id, interval_s=0.01):
         beats = set()
@@ -60,7 +60,7 @@ def test_a_trial_beats_while_it_runs_and_no_longer(study):
     assert study.get_trials()[0].user_attrs[HEARTBEAT_ATTR] == last
 
 
-def test_beats_end_when_others_have_freed_the_trial(study):
+def test_heartbeats_end_when_another_worker_failed_the_trial(study):
     trial = study.ask()
     with Heartbeat(study._storage, trial._trial_id, interval_s=0.01) as beating:
         study.tell(trial, state=TrialState.FAIL)
@@ -68,7 +68,7 @@ def test_beats_end_when_others_have_freed_the_trial(study):
         assert not beating._thread.is_alive()
 
 
-def test_a_storage_that_fails_for_a_while_costs_beats_and_no_more(study, monkeypatch):
+def test_heartbeats_continue_after_storage_errors(study, monkeypatch):
     trial, write, failures = study.ask(), study._storage.set_trial_user_attr, iter([True, True])
 
     def flaky(trial_id, name, value):
@@ -82,7 +82,7 @@ def test_a_storage_that_fails_for_a_while_costs_beats_and_no_more(study, monkeyp
             time.sleep(0.005)
 
 
-def test_a_worker_here_whose_process_has_ended_is_dead_at_once(study):
+def test_ended_process_on_this_machine_is_dead_at_once(study):
     code = "import json; from mnsa.search.trial_queue import worker_identity; print(json.dumps(worker_identity()))"
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     worker = __import__("json").loads(ended.stdout)
@@ -92,7 +92,7 @@ def test_a_worker_here_whose_process_has_ended_is_dead_at_once(study):
     )
 
 
-def test_another_process_that_was_given_the_same_number_is_not_the_worker(study):
+def test_other_process_with_the_same_pid_is_not_the_worker(study):
     assert (
         LivenessMonitor(20)
         .death_reason(running(study, {**worker_identity(), "started": "1"}, beat=1.0))
@@ -100,7 +100,7 @@ def test_another_process_that_was_given_the_same_number_is_not_the_worker(study)
     )
 
 
-def test_a_worker_that_lives_here_is_left_alone_while_it_beats(study, clock):
+def test_living_worker_with_heartbeats_is_not_dead(study, clock):
     watch, trial = LivenessMonitor(20), running(study, worker_identity(), beat=1.0)
     for beat in range(20):
         set_trial_attr(study, trial, HEARTBEAT_ATTR, float(beat))
@@ -108,7 +108,7 @@ def test_a_worker_that_lives_here_is_left_alone_while_it_beats(study, clock):
         clock.s += 100
 
 
-def test_a_worker_elsewhere_is_dead_after_six_missed_beats_by_the_observers_own_clock(study, clock):
+def test_worker_elsewhere_is_dead_after_six_missed_heartbeats_by_the_own_clock(study, clock):
     watch = LivenessMonitor(20)
     trial = running(study, elsewhere(), beat=5e9)  # its clock is decades ahead
     assert watch.death_reason(trial) == ""
@@ -118,7 +118,7 @@ def test_a_worker_elsewhere_is_dead_after_six_missed_beats_by_the_observers_own_
     assert watch.death_reason(trial) == f"process {os.getpid()} on oak was silent for 121 s"
 
 
-def test_a_beat_in_between_gives_a_worker_the_whole_time_again(study, clock):
+def test_heartbeat_restarts_the_timeout(study, clock):
     watch, trial = LivenessMonitor(20), running(study, elsewhere(), beat=1.0)
     watch.death_reason(trial)
     clock.s += 100
@@ -128,7 +128,7 @@ def test_a_beat_in_between_gives_a_worker_the_whole_time_again(study, clock):
     assert watch.death_reason(study.get_trials()[0]) == ""
 
 
-def test_a_trial_whose_worker_died_before_its_first_beat_is_freed_too(study, clock):
+def test_worker_that_died_before_its_first_heartbeat_is_found(study, clock):
     watch, trial = LivenessMonitor(20), running(study)
     assert watch.death_reason(trial) == ""
     clock.s += 121

@@ -26,7 +26,7 @@ def told(new_study):
 
 
 @pytest.mark.parametrize("objectives", [("iou",), ("iou", "macs")])
-def test_what_makes_the_best_is_the_most_important(told, objectives):
+def test_decisive_parameter_is_the_most_important(told, objectives):
     study = told(100, lambda point: 0.3 + point["deform3"] + point["atrous2"] / 100, objectives=objectives)
     shares = make_study_record(study).importances
     assert sum(shares.values()) == pytest.approx(1)
@@ -37,11 +37,11 @@ def test_what_makes_the_best_is_the_most_important(told, objectives):
 @pytest.mark.parametrize(
     ("trials", "score"), [(MIN_TRIALS_FOR_IMPORTANCE - 1, lambda point: point["deform3"]), (20, lambda point: 0.5)]
 )
-def test_where_nothing_can_be_said_nothing_is(told, trials, score):
+def test_importances_are_empty_for_few_or_equal_trials(told, trials, score):
     assert make_study_record(told(trials, score)).importances == {}
 
 
-def test_the_record_is_that_of_the_study(told):
+def test_record_has_the_state_of_the_study(told):
     record = make_study_record(told(3, lambda point: point["deform3"]))
     assert (record.name, record.sampler, record.pruner, record.budget) == ("study", "tpe", "none", 1)
     assert (record.cost, record.size, record.selected, record.selection_rule) == ("macs", (64, 64), None, "best")

@@ -42,7 +42,7 @@ def distinct(points):
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
-def test_the_seed_decides_what_is_drawn(points_of, sampler):
+def test_points_depend_on_the_seed(points_of, sampler):
     settings = {"sampler": sampler, "startup_trials": 3}
     points = points_of(8, wide_deform3, **settings)
     assert points == points_of(8, wide_deform3, **settings)
@@ -50,13 +50,13 @@ def test_the_seed_decides_what_is_drawn(points_of, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
-def test_no_network_is_drawn_twice_and_at_last_each_once(points_of, sampler):
+def test_no_point_is_sampled_twice_and_finally_each_once(points_of, sampler):
     points = points_of(99, wide_deform3, sampler=sampler, ratios=(0.0, 0.25), startup_trials=4)
     assert len(points) == distinct(points) == 2**5 - 1
     assert not any(levels_without_branch(point) for point in points)
 
 
-def test_tpe_begins_where_random_does_and_then_prefers_what_was_good(points_of):
+def test_tpe_starts_like_random_and_then_prefers_good_points(points_of):
     tpe, chance = (points_of(40, wide_deform3, sampler=sampler) for sampler in ("tpe", "random"))
     assert tpe[:10] == chance[:10]
     scores = [[wide_deform3(point) for point in points[10:]] for points in (tpe, chance)]
@@ -65,7 +65,7 @@ def test_tpe_begins_where_random_does_and_then_prefers_what_was_good(points_of):
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_a_space_with_a_learning_rate_is_drawn_from_without_end(points_of, sampler):
+def test_space_with_a_learning_rate_has_no_last_point(points_of, sampler):
     settings = {"sampler": sampler, "startup_trials": 3, "lr": (1e-4, 1e-2)}
     points = points_of(6, **settings)
     assert distinct(points) == 6
@@ -74,7 +74,7 @@ def test_a_space_with_a_learning_rate_is_drawn_from_without_end(points_of, sampl
     assert points != points_of(6, **settings, seed=2)
 
 
-def test_workers_at_once_do_not_draw_the_same(make_config):
+def test_parallel_workers_sample_different_points(make_config):
     config = make_config(search={"sampler": "random", "lr": (1e-4, 1e-2)})
     space, study = build_search_space(config), optuna.create_study(direction="maximize")
     points = []
@@ -84,7 +84,7 @@ def test_workers_at_once_do_not_draw_the_same(make_config):
     assert distinct(points) == 4
 
 
-def test_when_tpe_finds_nothing_new_it_takes_the_next_of_the_order(make_config):
+def test_tpe_takes_the_next_listed_point_if_it_samples_no_new_one(make_config):
     config = make_config(search={"ratios": (0.125, 0.25), "startup_trials": 1})
     space = build_search_space(config)
     plan, study = make_sampling_plan(space, config.search), optuna.create_study(direction="maximize")
@@ -113,7 +113,7 @@ def study_of():
     return lambda **search: optuna.create_study(direction="maximize", pruner=make_pruner(SearchConfig(**search)))
 
 
-def test_halving_lets_the_best_third_pass_each_rung(study_of):
+def test_halving_passes_the_best_third_at_each_rung(study_of):
     study = study_of(pruner="halving", grace_period=1)
     assert run(study, [0.5] * 9) == 9
     assert run(study, [0.4] * 9) == 1
@@ -121,19 +121,19 @@ def test_halving_lets_the_best_third_pass_each_rung(study_of):
     assert run(study, [0.7] * 9) == 9
 
 
-def test_the_median_rule_waits_for_its_startup_and_then_stops_the_worse_half(study_of):
+def test_median_pruner_stops_the_worse_half_after_the_startup_trials(study_of):
     study = study_of(pruner="median", startup_trials=3, grace_period=2)
     assert [run(study, [value] * 4) for value in (0.1, 0.5, 0.6)] == [4, 4, 4]
     assert run(study, [0.4] * 4) == 2
     assert run(study, [0.55] * 4) == 4
 
 
-def test_none_stops_nothing(study_of):
+def test_pruner_none_stops_no_trial(study_of):
     study = study_of(pruner="none")
     assert [run(study, [value] * 3) for value in (0.9, 0.1, 0.01)] == [3, 3, 3]
 
 
-def test_an_attempt_that_failed_does_not_compete_with_the_next_one(study_of):
+def test_failed_attempt_does_not_compete_with_the_next_one(study_of):
     study = study_of(pruner="halving", grace_period=1)
     ghost = study.ask()
     ghost.report(0.9, 1)

@@ -95,7 +95,7 @@ def wait_for(process, beginning):
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-def test_three_workers_one_of_them_killed_do_every_trial_once(url, start, new_study, tmp_path):
+def test_three_workers_with_one_killed_complete_every_trial_once(url, start, new_study, tmp_path):
     shared, own = {**FIRST, "epochs": 1}, {**SECOND, "epochs": 3}
     search = {"heartbeat_s": 1.0, "pruner": "none"}
     folder = new_study(shared, own, trials=TRIALS, storage=url, search=search).folder.path
@@ -119,7 +119,7 @@ def test_three_workers_one_of_them_killed_do_every_trial_once(url, start, new_st
     assert not [text for text in tmp_path.glob("*.err") if "Traceback" in text.read_text()]
 
 
-def test_a_worker_killed_while_it_trains_the_shared_stages_leaves_them_to_the_next(start, new_study):
+def test_next_worker_resumes_the_shared_stages_of_a_killed_one(start, new_study):
     folder = new_study({**FIRST, "epochs": 4}, {**SECOND, "epochs": 1}, trials=1).folder.path
     first = start("--join", folder)
     wait_for(first, "first 2/4")

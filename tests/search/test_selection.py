@@ -26,7 +26,7 @@ SCORES = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), min_size=1, m
 
 
 @given(SCORES)
-def test_the_front_is_optunas(scores):
+def test_front_equals_that_of_optuna(scores):
     study = optuna.create_study(directions=["maximize", "minimize"])
     for iou, macs in scores:
         study.add_trial(create_trial(values=[iou / 8, macs]))
@@ -36,7 +36,7 @@ def test_the_front_is_optunas(scores):
     assert mine == {tuple(best.values) for best in study.best_trials}
 
 
-def test_the_front_knows_only_complete_trials_and_the_cost_it_is_asked_for():
+def test_front_has_only_complete_trials_and_uses_the_given_cost():
     others = [trial(9, 0.99, 0.1, state="pruned"), trial(8, None, 0.1, state="failed")]
     assert numbers(pareto_front([*CURVE, *others], "macs")) == [0, 1, 2, 3]
     some = [trial(0, 0.5, 1.0, parameters=9), trial(1, 0.4, 2.0, parameters=3)]
@@ -44,16 +44,16 @@ def test_the_front_knows_only_complete_trials_and_the_cost_it_is_asked_for():
     assert numbers(pareto_front(some, "parameters")) == [1, 0]
 
 
-def test_best_is_the_best_iou_and_of_equals_the_cheaper():
+def test_best_has_the_best_iou_and_the_lower_cost_of_equals():
     assert select_trial(CURVE, "best", "macs").number == 3
     assert select_trial([trial(0, 0.5, 2.0), trial(1, 0.5, 1.0)], "best", "macs").number == 1
 
 
-def test_the_knee_is_where_iou_stops_being_cheap():
+def test_knee_is_farthest_above_the_line():
     assert select_trial(CURVE, "knee", "macs").number == 1
 
 
-def test_where_the_front_has_no_knee_it_is_the_best():
+def test_knee_is_the_best_trial_if_no_trial_is_above_the_line():
     assert select_trial(CURVE[:2], "knee", "macs").number == 1
     straight = [trial(n, 0.1 * n, 1.0 + n) for n in range(5)]
     hollow = [trial(0, 0.1, 1.0), trial(1, 0.15, 2.0), trial(2, 0.9, 3.0)]
@@ -62,22 +62,22 @@ def test_where_the_front_has_no_knee_it_is_the_best():
 
 
 @pytest.mark.parametrize(("budget", "number"), [("1", 0), ("1.4", 0), ("2.5", 1), ("3.0", 2), ("99", 3)])
-def test_under_is_the_best_that_can_be_afforded(budget, number):
+def test_under_selects_the_best_trial_below_the_limit(budget, number):
     assert select_trial(CURVE, f"under={budget}", "parameters").number == number
 
 
-def test_a_budget_that_no_trial_meets_names_the_smallest():
+def test_limit_below_every_trial_names_the_smallest():
     with pytest.raises(StudyError, match=r"No complete trial has 0\.5 GMACs or fewer; the smallest has 1\."):
         select_trial(CURVE, "under=0.5", "macs")
 
 
-def test_nothing_to_pick_says_what_happened():
+def test_error_without_a_complete_trial_has_the_reasons():
     failed = [trial(n, None, 1.0, state="failed", reason="OutOfMemoryError: 3 GiB") for n in range(3)]
     with pytest.raises(StudyError, match=re.escape("so none can be selected. Reasons: OutOfMemoryError: 3 GiB.")):
         select_trial(failed, "best", "macs")
 
 
 @pytest.mark.parametrize("rule", ["", "worst", "under", "under=", "under=-1", "under=0", "under=nan", "under=2GMACs"])
-def test_a_rule_that_is_none_is_refused(rule):
+def test_invalid_rule_is_refused(rule):
     with pytest.raises(StudyError, match="expected best, knee, or under=GMACS"):
         parse_rule(rule)

@@ -20,7 +20,7 @@ FIRST = {"name": "first", "tasks": ("classification",), "trainable": ("backbone"
 SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "backbone_lr": 0.002}
 
 
-def test_the_papers_space_has_243_points_and_the_grid_has_each_of_them_once(make_config):
+def test_space_of_the_paper_has_243_points_and_the_grid_lists_each_once(make_config):
     config = make_config(search={"sampler": "grid"})
     space = build_search_space(config)
     points = grid_points(space, seed=1)
@@ -30,7 +30,7 @@ def test_the_papers_space_has_243_points_and_the_grid_has_each_of_them_once(make
     )
 
 
-def test_a_seed_decides_the_order_of_the_grid_and_nothing_else(make_config):
+def test_seed_changes_only_the_order_of_the_grid(make_config):
     space = build_search_space(make_config())
     first, again, other = grid_points(space, 1), grid_points(space, 1), grid_points(space, 2)
     assert first == again != other
@@ -38,7 +38,7 @@ def test_a_seed_decides_the_order_of_the_grid_and_nothing_else(make_config):
 
 
 @pytest.mark.parametrize(("per_level", "choices"), [("no", 5), ("kinds", 15), ("branches", 25)])
-def test_ratios_are_chosen_for_all_levels_or_per_level(make_config, per_level, choices):
+def test_ratios_apply_to_all_levels_or_per_level(make_config, per_level, choices):
     config = make_config(search={"per_level": per_level})
     space = build_search_space(config)
     assert len(space.widths) == choices
@@ -55,7 +55,7 @@ def test_ratios_are_chosen_for_all_levels_or_per_level(make_config, per_level, c
         assert widths[3][2] == point["level4_atrous2"]
 
 
-def test_a_point_sets_what_the_config_lists_and_leaves_the_rest(make_config):
+def test_point_changes_only_the_listed_values(make_config):
     search = {
         "skip_ratios": (0.0, 0.5),
         "attentions": ("none", "mean_max"),
@@ -75,7 +75,7 @@ def test_a_point_sets_what_the_config_lists_and_leaves_the_rest(make_config):
     assert found.model.model_dump(exclude=same) == config.model.model_dump(exclude=same)
 
 
-def test_the_learning_rate_is_that_of_the_stages_that_a_trial_trains(make_config):
+def test_learning_rate_applies_to_the_stages_of_the_trial(make_config):
     config = make_config(FIRST, SECOND, search={"lr": (1e-4, 1e-2)})
     shared, own = split_stages(config)
     assert [stage.name for stage in shared + own] == ["first", "second"]
@@ -84,7 +84,7 @@ def test_the_learning_rate_is_that_of_the_stages_that_a_trial_trains(make_config
     assert (second.lr, second.backbone_lr) == (0.05, pytest.approx(0.01))
 
 
-def test_where_a_branch_may_be_absent_the_grid_leaves_out_networks_without_any(make_config):
+def test_grid_leaves_out_networks_with_an_empty_level(make_config):
     config = make_config(search={"ratios": (0.0, 0.25), "sampler": "grid"})
     points = grid_points(build_search_space(config), seed=1)
     assert len(points) == 2**5 - 1
@@ -96,7 +96,7 @@ def test_where_a_branch_may_be_absent_the_grid_leaves_out_networks_without_any(m
     "search",
     [{"ratios": (0.0, 0.25)}, {"ratios": (0.125, 0.25), "decoder_widths": ((16,) * 5, (8,) * 5, (4, 4, 4, 4, 64))}],
 )
-def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, search):
+def test_no_network_of_the_space_is_cheaper_than_the_cheapest_points(make_config, search):
     config = make_config(search={**search, "sampler": "grid"})
     space = build_search_space(config)
 
@@ -116,12 +116,12 @@ def test_no_network_of_the_space_is_cheaper_than_the_smallest(make_config, searc
         ([{}], {"sampler": "grid", "per_level": "kinds"}, "14,348,907 points; at most 100,000"),
     ],
 )
-def test_a_space_that_would_tell_nothing_is_refused(make_config, stages, search, message):
+def test_config_without_anything_to_search_is_refused(make_config, stages, search, message):
     with pytest.raises(ConfigError, match=message):
         build_search_space(make_config(*stages, search=search))
 
 
-def test_a_decoder_without_widths_is_refused(make_config):
+def test_decoder_without_widths_is_refused(make_config):
     with pytest.raises(ConfigError, match=r"widths of the enhancer, but model\.decoder = 'unet' has none"):
         build_search_space(make_config({**SECOND, "trainable": ("decoder",)}, model={"decoder": "unet"}))
 
@@ -138,6 +138,6 @@ def test_a_decoder_without_widths_is_refused(make_config):
         ({"ratio": (0.1,)}, "unknown key 'search.ratio'; did you mean 'ratios'"),
     ],
 )
-def test_a_search_section_that_contradicts_itself_is_refused(make_config, search, message):
+def test_contradictory_search_section_is_refused(make_config, search, message):
     with pytest.raises(ConfigError, match=message):
         make_config(search=search)

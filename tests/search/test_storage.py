@@ -9,20 +9,20 @@ from mnsa.search import storage
 from mnsa.search.storage import absolute_url, open_storage, strip_password, with_retries
 
 
-def test_each_kind_of_storage_keeps_a_study(storage_url):
+def test_each_kind_of_storage_saves_a_study(storage_url):
     study = optuna.create_study(study_name="s", storage=open_storage(storage_url))
     study.set_user_attr("name", "value")
     assert optuna.load_study(study_name="s", storage=open_storage(storage_url)).user_attrs == {"name": "value"}
 
 
-def test_a_path_may_hold_what_optuna_would_take_for_a_template(tmp_path):
+def test_path_with_braces_is_no_template(tmp_path):
     (tmp_path / "{odd} [1]").mkdir()
     url = storage.sqlite_url(tmp_path / "{odd} [1]" / "study.db")
     optuna.create_study(study_name="s", storage=open_storage(url))
     assert (tmp_path / "{odd} [1]" / "study.db").exists()
 
 
-def test_a_file_is_named_from_the_root(tmp_path, monkeypatch):
+def test_file_urls_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert absolute_url("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
     assert absolute_url("sqlite:////srv/a.db") == "sqlite:////srv/a.db"
@@ -44,7 +44,7 @@ def test_passwords_are_not_shown(url, shown):
 
 
 @pytest.mark.parametrize("url", ["leaves.db", "oracle://me:secret@oak/leaves", "http://oak"])
-def test_a_kind_that_nobody_knows_is_refused(url):
+def test_unknown_kind_of_storage_is_refused(url):
     with pytest.raises(StudyError, match="expected sqlite:///FILE, postgresql://") as refusal:
         absolute_url(url)
     assert "secret" not in str(refusal.value)
@@ -60,14 +60,14 @@ def test_a_kind_that_nobody_knows_is_refused(url):
         ("journal:/no/such/folder/a.log", "Its folder must exist"),
     ],
 )
-def test_one_that_cannot_be_reached_says_how_to_start_it(url, hint, free_port, monkeypatch):
+def test_unreachable_storage_says_how_to_start_it(url, hint, free_port, monkeypatch):
     monkeypatch.setattr(storage, "CONNECT_TIMEOUT_S", 1)
     with pytest.raises(StudyError, match=rf"can't be reached \(.+\)\. .*{hint}") as refusal:
         open_storage(url.format(port=free_port))
     assert "secret" not in str(refusal.value)
 
 
-def test_a_missing_driver_is_named_with_its_package(monkeypatch):
+def test_missing_driver_is_named_with_its_extra(monkeypatch):
     def missing(name, *_):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
@@ -78,7 +78,7 @@ def test_a_missing_driver_is_named_with_its_package(monkeypatch):
         open_storage("postgresql://me@oak/leaves")
 
 
-def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
+def test_failed_query_is_repeated(monkeypatch):
     pauses = []
     monkeypatch.setattr(storage.time, "sleep", pauses.append)
     answers = iter([StorageInternalError(), StorageInternalError(), 7])
@@ -93,7 +93,7 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch):
     assert pauses == [1, 3]
 
 
-def test_one_that_is_gone_for_good_is_given_up(monkeypatch):
+def test_query_is_given_up_after_the_last_pause(monkeypatch):
     monkeypatch.setattr(storage.time, "sleep", lambda _: None)
 
     def ask():

@@ -53,7 +53,7 @@ def indices(queue, *states):
     return [trial.user_attrs[INDEX_ATTR] for trial in trials_of(queue) if not states or trial.state in states]
 
 
-def test_the_budget_is_handed_out_once_whoever_asks(queue_of):
+def test_each_trial_of_the_budget_is_claimed_once(queue_of):
     first, second = queue_of(), queue_of()
     claimed = [queue.claim() for queue in (first, second, first)]
     assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
@@ -67,7 +67,7 @@ def test_the_budget_is_handed_out_once_whoever_asks(queue_of):
     assert len(trials_of(first)) == 3
 
 
-def test_a_higher_budget_adds_what_is_missing_and_a_lower_one_nothing(queue_of):
+def test_higher_budget_adds_trials_and_lower_one_nothing(queue_of):
     queue = queue_of()
     queue.increase_budget(2)
     assert queue.budget == 3
@@ -77,7 +77,7 @@ def test_a_higher_budget_adds_what_is_missing_and_a_lower_one_nothing(queue_of):
     assert queue.claim().user_attrs[INDEX_ATTR] == 3
 
 
-def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_up(queue_of):
+def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of):
     queue = queue_of()
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     drawn = []
@@ -92,7 +92,7 @@ def test_a_failed_trial_is_tried_again_twice_with_the_same_point_and_then_given_
     assert queue.count_unfinished() == 0
 
 
-def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
+def test_interrupted_trial_is_always_queued_again(queue_of):
     queue = queue_of()
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_an_interrupted_trial_comes_back_as_often_as_it_takes(queue_of):
     assert queue.claim() is not None
 
 
-def test_a_dead_workers_trial_is_freed_with_its_reason_and_run_by_another(queue_of):
+def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_of):
     alive, dead = queue_of(), queue_of()
     lost = dead.claim()
     alive._liveness.dead.add(lost.number)
@@ -113,7 +113,7 @@ def test_a_dead_workers_trial_is_freed_with_its_reason_and_run_by_another(queue_
     assert (frozen.state, frozen.user_attrs["reason"]) == (TrialState.FAIL, "process 7 on oak died")
 
 
-def test_the_result_of_one_who_was_taken_for_dead_counts_for_nothing(queue_of):
+def test_result_of_a_worker_declared_dead_is_not_counted(queue_of):
     slow, other = queue_of(), queue_of()
     trial = slow.claim()
     other._liveness.dead.add(trial.number)
@@ -124,7 +124,7 @@ def test_the_result_of_one_who_was_taken_for_dead_counts_for_nothing(queue_of):
     assert Counter(indices(other, TrialState.COMPLETE)) == {0: 1, 1: 1, 2: 1}
 
 
-def test_one_who_dies_between_failing_a_trial_and_queueing_it_again_leaves_nothing_stuck(queue_of):
+def test_worker_that_dies_before_queueing_a_failed_trial_blocks_nothing(queue_of):
     queue = queue_of()
     trial = queue.claim()
     queue._study.tell(trial.number, state=TrialState.FAIL)  # and no more
@@ -132,7 +132,7 @@ def test_one_who_dies_between_failing_a_trial_and_queueing_it_again_leaves_nothi
     assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
 
 
-def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, monkeypatch):
+def test_next_worker_completes_a_partly_filled_queue(queue_of, monkeypatch):
     queue = queue_of()
     enqueue = optuna.Study.enqueue_trial
 
@@ -148,14 +148,14 @@ def test_one_who_dies_while_filling_the_queue_leaves_it_to_the_next(queue_of, mo
     assert len(trials_of(queue)) == 3
 
 
-def test_points_that_are_given_come_first_and_the_rest_is_drawn(queue_of):
+def test_listed_points_come_first_and_the_rest_is_sampled(queue_of):
     queue = queue_of(SamplingPlan([{"deform3": 0.2}], num_listed=1, max_trials=None))
     queue.claim(), queue.claim()
     given, drawn = [trial.system_attrs["fixed_params"] for trial in trials_of(queue)[:2]]
     assert (given, drawn) == ({"deform3": 0.2}, {})
 
 
-def test_a_grid_is_tried_point_by_point_and_no_further(queue_of):
+def test_grid_ends_after_its_last_point(queue_of):
     points = [{"deform3": ratio} for ratio in (0.1, 0.2)]
     queue = queue_of(SamplingPlan(points, num_listed=2, max_trials=2))
     assert queue.budget == 2
@@ -167,7 +167,7 @@ def test_a_grid_is_tried_point_by_point_and_no_further(queue_of):
     assert queue.claim() is None
 
 
-def test_six_workers_at_once_take_twelve_trials_once_each(tmp_path):
+def test_six_parallel_workers_claim_twelve_trials_once_each(tmp_path):
     url = f"sqlite:///{tmp_path}/trials.db"
     optuna.create_study(study_name="s", storage=open_storage(url)).set_user_attr(BUDGET_ATTR, 12)
     taken, errors = [], []
@@ -193,7 +193,7 @@ def test_six_workers_at_once_take_twelve_trials_once_each(tmp_path):
     assert sorted(taken) == list(range(12))
 
 
-def test_sqlite_lets_only_one_process_take_a_waiting_trial_even_without_the_queues_lock(tmp_path):
+def test_sqlite_gives_a_waiting_trial_to_one_process_without_the_lock_of_the_queue(tmp_path):
     url = f"sqlite:///{tmp_path}/trials.db"
     study = optuna.create_study(study_name="s", storage=open_storage(url))
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""A worker trains what the queue gives it, keeps the facts, and survives what goes wrong with a trial."""
+"""A worker trains the trials of the queue, records them, and survives errors of a trial."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def searched(search_config, dataset, tmp_path_factory):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Wait for nobody."""
+    """Wait only briefly for other workers."""
     monkeypatch.setattr(worker, "POLL_S", 0.01)
 
 
@@ -55,7 +55,7 @@ def rows_of(folder):
     return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
 
 
-def test_every_trial_keeps_its_curve_its_widths_and_what_it_costs(searched):
+def test_every_trial_has_its_curve_its_widths_and_its_costs(searched):
     records = trial_records(searched)
     assert [(record.index, record.state) for record in records] == [(n, "complete") for n in range(TRIALS)]
     for record in records:
@@ -84,7 +84,7 @@ def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searche
     assert all(torch.equal(value, shared[name]) for name, value in taken.items())
 
 
-def test_networks_are_kept_where_no_other_is_better_and_cheaper_and_no_checkpoints_are(searched):
+def test_only_networks_on_the_pareto_front_and_no_checkpoints_are_kept(searched):
     record = read_study_record(searched.folder)
     kept = {int(path.parent.name) for path in searched.folder.path.glob("trials/*/model")}
     assert kept == set(record.front)
@@ -92,7 +92,7 @@ def test_networks_are_kept_where_no_other_is_better_and_cheaper_and_no_checkpoin
     assert searched.folder.shared_folder.joinpath("checkpoints").exists()
 
 
-def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, dataset, tmp_path):
+def test_best_config_names_its_trial_and_can_be_trained(searched, dataset, tmp_path):
     record = read_study_record(searched.folder)
     best = max(record.trials, key=lambda trial: trial.iou)
     comments = [line for line in searched.folder.best_file.read_text().splitlines() if line.startswith("#")]
@@ -107,7 +107,7 @@ def test_what_was_found_says_where_it_comes_from_and_trains_as_it_is(searched, d
     assert [row["stage"] for row in rows_of(run.path)] == ["first", "second", "second"]
 
 
-def test_a_study_that_has_ended_is_picked_from_again_and_trains_no_more(searched):
+def test_another_selection_from_a_finished_study_trains_nothing(searched):
     joined = join_study(searched.folder.path)
     run_worker(joined)
     assert len(trial_records(joined)) == TRIALS
@@ -118,7 +118,7 @@ def test_a_study_that_has_ended_is_picked_from_again_and_trains_no_more(searched
     assert write_best(joined, "best").trial.iou == max(record.iou for record in trial_records(joined))
 
 
-def test_test_images_that_are_not_there_change_nothing(searched, search_config, own_dataset, tmp_path):
+def test_missing_test_images_change_nothing(searched, search_config, own_dataset, tmp_path):
     for row in read_manifest(own_dataset).split("test").rows:
         (own_dataset / row.image).unlink()
         (own_dataset / row.mask).unlink()
@@ -129,7 +129,7 @@ def test_test_images_that_are_not_there_change_nothing(searched, search_config, 
 
 
 @pytest.mark.parametrize("pruner", ["halving", "median"])
-def test_pruning_fires_inside_a_training(new_study, monkeypatch, pruner):
+def test_trial_is_pruned_during_training(new_study, monkeypatch, pruner):
     joint = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 2}
     study = new_study(joint, trials=2, search={"pruner": pruner, "startup_trials": 1, "grace_period": 1})
     scores = iter([0.5, 0.6, 0.1, 0.7])
@@ -143,14 +143,14 @@ def test_pruning_fires_inside_a_training(new_study, monkeypatch, pruner):
     assert len(rows_of(study.folder.trial_folder(1))) == 1
 
 
-def test_epochs_that_are_spared_are_not_pruned(new_study, fake_training):
+def test_trial_is_not_pruned_in_its_grace_period(new_study, fake_training):
     study = new_study(trials=2, search={"grace_period": 2})
     fake_training.endings = [[0.5, 0.6, 0.7], [0.1, 0.1, 0.9]]
     run_worker(study)
     assert trial_records(study)[1].curve == pytest.approx((0.1, 0.1))
 
 
-def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_study, fake_training, caplog):
+def test_trial_out_of_memory_is_recorded_and_tried_again(new_study, fake_training, caplog):
     study = new_study(trials=1)
     fake_training.endings = [torch.OutOfMemoryError("CUDA out of memory.\nmuch more"), MemoryError(), [0.4]]
     run_worker(study)
@@ -162,7 +162,7 @@ def test_a_trial_out_of_memory_is_recorded_with_its_reason_and_tried_again(new_s
     assert "failed, will be tried again: OutOfMemoryError: CUDA out of memory." in caplog.text
 
 
-def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, caplog):
+def test_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, caplog):
     study = new_study(trials=2)
     fake_training.endings = [ValueError("odd"), [0.4], ValueError("odd"), ValueError("odd")]
     run_worker(study)
@@ -172,7 +172,7 @@ def test_a_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, f
     assert write_best(study).trial.number == 1
 
 
-def test_where_nothing_is_complete_there_is_nothing_to_find(new_study, fake_training):
+def test_nothing_is_selected_without_a_complete_trial(new_study, fake_training):
     study = new_study(trials=1)
     fake_training.endings = [ValueError("odd")] * 3
     run_worker(study)
@@ -181,7 +181,7 @@ def test_where_nothing_is_complete_there_is_nothing_to_find(new_study, fake_trai
     assert not study.folder.best_file.exists()
 
 
-def test_when_everything_fails_a_worker_stops_and_says_why(new_study, fake_training, monkeypatch):
+def test_worker_stops_after_many_failures_with_the_reason(new_study, fake_training, monkeypatch):
     monkeypatch.setattr(worker, "MAX_CONSECUTIVE_FAILURES", 4)
     study = new_study(trials=40)
     fake_training.endings = [OSError("No space left on device")] * 99
@@ -190,7 +190,7 @@ def test_when_everything_fails_a_worker_stops_and_says_why(new_study, fake_train
     assert states(study).count("failed") == 4
 
 
-def test_a_network_without_any_branch_is_not_trained(new_study, fake_training, monkeypatch):
+def test_network_without_a_branch_is_not_trained(new_study, fake_training, monkeypatch):
     study = new_study(trials=2, search={"ratios": (0.0, 0.25)})
     points = iter([dict.fromkeys(study.space.widths, 0.0), dict.fromkeys(study.space.widths, 0.25)])
     monkeypatch.setattr("mnsa.search.trial.suggest_point", lambda *_: next(points))
@@ -202,7 +202,7 @@ def test_a_network_without_any_branch_is_not_trained(new_study, fake_training, m
 
 
 @pytest.mark.parametrize("cost", ["macs", "parameters", "latency"])
-def test_a_second_objective_is_weighed_against_iou(new_study, fake_training, cost):
+def test_second_objective_is_the_cost_of_the_front(new_study, fake_training, cost):
     study = new_study(trials=3, search={"objectives": ("iou", cost), "pruner": "none"})
     fake_training.endings = [[0.4], [0.5], [0.6]]
     run_worker(study)
@@ -214,7 +214,7 @@ def test_a_second_objective_is_weighed_against_iou(new_study, fake_training, cos
     assert {trial.number for trial in study.optuna.best_trials} == set(found.study.front)
 
 
-def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, monkeypatch, fake_training, caplog):
+def test_one_stage_for_both_tasks_has_no_shared_stages(new_study, monkeypatch, fake_training, caplog):
     from mnsa.search.trial import train_shared_stages
 
     monkeypatch.setattr(worker, "train_shared_stages", train_shared_stages)
@@ -225,7 +225,7 @@ def test_one_stage_for_both_tasks_has_nothing_to_share_and_says_so(new_study, mo
     assert not study.folder.shared_folder.exists()
 
 
-def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study, fake_training, caplog):
+def test_log_has_score_cost_best_trial_and_time_left_of_each_trial(new_study, fake_training, caplog):
     study = new_study(trials=3, search={"pruner": "none"})
     fake_training.endings = [[0.4], [0.6, 0.5], [0.3]]
     run_worker(study)
@@ -236,7 +236,7 @@ def test_a_line_per_trial_tells_score_cost_the_best_and_the_time_left(new_study,
     assert lines[2].endswith("best 0.6000 (trial 1)  3 of 3 done")
 
 
-def test_ctrl_c_gives_the_running_trial_back(new_study, fake_training, impatient):
+def test_ctrl_c_puts_the_running_trial_back(new_study, fake_training, impatient):
     study = new_study(trials=2)
     fake_training.endings = [[0.4], KeyboardInterrupt()]
     with pytest.raises(SearchInterruptedError, match=f"mnsa search --join {study.folder.path}") as interruption:
@@ -251,7 +251,7 @@ def test_ctrl_c_gives_the_running_trial_back(new_study, fake_training, impatient
 
 
 @pytest.mark.slow
-def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch, search_config):
+def test_interrupted_shared_stages_are_resumed(new_study, monkeypatch, search_config):
     first = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "class_head"), "epochs": 2}
     second = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
     study, step = new_study(first, second, trials=1), StageModule.training_step
@@ -273,7 +273,7 @@ def test_shared_stages_that_were_interrupted_are_resumed(new_study, monkeypatch,
     assert states(study) == ["complete"]
 
 
-def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study, fake_training, monkeypatch, caplog):
+def test_late_result_of_a_failed_trial_is_not_counted(new_study, fake_training, monkeypatch, caplog):
     study = new_study(trials=1)
 
     class Freeing(list):
@@ -293,7 +293,7 @@ def test_a_result_that_comes_after_the_trial_was_freed_is_not_counted(new_study,
     assert "not counted" in caplog.text
 
 
-def test_a_study_at_a_glance_needs_no_optuna(searched):
+def test_trials_file_can_be_read_without_optuna(searched):
     tree = json.loads(searched.folder.trials_file.read_text())
     assert [trial["state"] for trial in tree["trials"]] == ["complete"] * TRIALS
     assert tree["budget"] == TRIALS

@@ -182,7 +182,7 @@ def _require_reachable_limit(config: Config, manifest: Manifest, space: SearchSp
     max_macs = parse_rule(rule)
     if max_macs is not None and max_macs < min(costs):
         raise StudyError(
-            f"--select {rule} excludes every network: the smallest one of the space has {min(costs) / 1e9:.4g} GMACs "
+            f"--select {rule} excludes every network: the smallest network of the space has {min(costs) / 1e9:.4g} GMACs "
             f"for one image of {config.data.size[0]} x {config.data.size[1]} px."
         )
 
