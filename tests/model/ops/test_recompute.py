@@ -112,6 +112,12 @@ def test_a_block_after_a_block_saves_one_map_per_convolution() -> None:
     assert saved_bytes(block) == given.nbytes + small
 
 
+def test_resizing_an_activated_map_does_not_save_it() -> None:
+    given, norm = make_features(), make_norm()
+    activation = saved_bytes(lambda: batch_norm_relu(given * 1, norm))
+    assert saved_bytes(lambda: resize_recomputed(batch_norm_relu(given * 1, norm), (12, 15))) == activation
+
+
 def test_a_resized_map_has_the_gradient_of_resize() -> None:
     given = make_features()
     upstream = torch.randn(4, 5, 12, 15, dtype=torch.float64)
