@@ -1,7 +1,9 @@
 """The tables fit a terminal of 80 columns and show every score of an evaluation."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -22,8 +24,8 @@ CLASSES = tuple(
 )
 
 
-def masks(name, *, empty=False):
-    values = (
+def masks(name: str, *, empty: bool = False) -> tuple[Score, ...]:
+    values: tuple[Any, ...] = (
         ("iou", 0.5312, (0.5123, 0.5519), "fraction", "IoU"),
         ("dice", 0.6939, None, "fraction", "Dice"),
         ("iou_per_image", 0.5276, None, "fraction", "IoU per image"),
@@ -37,21 +39,22 @@ def masks(name, *, empty=False):
 
 
 @pytest.fixture
-def show():
+def show() -> Callable[..., str]:
     """The text of an evaluation's tables on a terminal of 80 columns."""
 
-    def text(*scores, size=IMAGES):
-        sizes = {score.group: size for score in scores}
+    def text(*scores: Score, size: SampleSize = IMAGES) -> str:
+        sizes: dict[str, SampleSize] = {score.group: size for score in scores}
         evaluation = Evaluation("leaves", 24, calibrated=False, sizes=sizes, scores=scores)
-        console = Console(width=80, file=io.StringIO(), soft_wrap=True)
+        text_file = io.StringIO()
+        console = Console(width=80, file=text_file, soft_wrap=True)
         for table in score_tables(evaluation, "test"):
             console.print(table)
-        return console.file.getvalue()
+        return text_file.getvalue()
 
     return text
 
 
-def test_every_score_is_shown_whole(show):
+def test_every_score_is_shown_whole(show: Callable[..., str]) -> None:
     text = show(*CLASSES, *masks("vein"))
     for number in ("0.875", "0.750", "1.000", "0.863", "0.851", "0.091"):
         assert number in text
@@ -60,46 +63,46 @@ def test_every_score_is_shown_whole(show):
     assert "…" not in text
 
 
-def test_no_line_is_wider_than_the_terminal(show):
+def test_no_line_is_wider_than_the_terminal(show: Callable[..., str]) -> None:
     upstream = Score("iou_upstream", 0.6, None, "fraction", "segmentation", "IoU of the upstream code (too high)", "b")
     text = show(*CLASSES, *masks("a mask class with quite a long name of its own"), *masks("b"), upstream)
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_title_has_data_set_split_and_images(show):
+def test_the_title_has_data_set_split_and_images(show: Callable[..., str]) -> None:
     assert "leaves, split test, 24 images" in show(*CLASSES)
 
 
-def test_the_caption_says_what_the_interval_draws(show):
+def test_the_caption_says_what_the_interval_draws(show: Callable[..., str]) -> None:
     assert "95 % interval over 24 images" in show(*CLASSES)
     assert "95 % interval over 12 groups (plants) of 24 images" in show(*CLASSES, size=SampleSize(24, "groups", 12))
     assert "over" not in show(*CLASSES[1:])
 
 
-def test_a_task_that_was_not_scored_has_no_table(show):
+def test_a_task_that_was_not_scored_has_no_table(show: Callable[..., str]) -> None:
     assert "accuracy" not in show(*masks("vein"))
     assert "IoU" not in show(*CLASSES)
 
 
-def test_a_mask_class_that_never_occurs_has_no_score(show):
+def test_a_mask_class_that_never_occurs_has_no_score(show: Callable[..., str]) -> None:
     (row,) = (line for line in show(*masks("vein"), *masks("lesion", empty=True)).splitlines() if "lesion" in line)
     assert row.count("none") == 5
 
 
-def text_of(table):
-    console = Console(width=80, file=io.StringIO())
-    console.print(table)
-    return [line.split() for line in console.file.getvalue().splitlines()]
+def text_of(table: Any) -> Any:
+    text_file = io.StringIO()
+    Console(width=80, file=text_file).print(table)
+    return [line.split() for line in text_file.getvalue().splitlines()]
 
 
-def test_two_heads_have_a_row_each():
+def test_two_heads_have_a_row_each() -> None:
     heads = {"network": {"accuracy": 0.5, "log_loss": 1.25}, "trees": {"accuracy": 0.625, "log_loss": 1.0}}
     rows = text_of(head_table(heads, "leaves, split val, 8 images"))
     assert ["│", "network", "│", "0.500", "│", "1.250", "│"] in rows
     assert ["│", "trees", "│", "0.625", "│", "1.000", "│"] in rows
 
 
-def test_an_export_has_the_headline_scores_of_both_networks():
+def test_an_export_has_the_headline_scores_of_both_networks() -> None:
     exported = [replace(score, value=score.value / 2) for score in CLASSES]
     scores = {"eager": [one.to_dict() for one in CLASSES], "exported": [one.to_dict() for one in exported]}
     comparison = {

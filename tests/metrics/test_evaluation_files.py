@@ -3,6 +3,8 @@
 import json
 import threading
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from mnsa.errors import RunError
 from mnsa.metrics import evaluation_files
 from mnsa.metrics.calibration import ReliabilityBin
 from mnsa.metrics.evaluation_files import (
+    EvaluationFolder,
     evaluation_folder,
     image_columns,
     image_row,
@@ -42,14 +45,14 @@ EVALUATION = Evaluation(
 )
 
 
-def test_an_evaluation_is_read_back_as_it_was_saved(tmp_path):
+def test_an_evaluation_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert read_evaluations(run) == {}
     save_evaluation(run, "test", EVALUATION)
     assert read_evaluations(run) == {"test": EVALUATION}
 
 
-def test_the_file_has_a_line_per_score_and_per_row_of_the_confusion_matrix(tmp_path):
+def test_the_file_has_a_line_per_score_and_per_row_of_the_confusion_matrix(tmp_path: Path) -> None:
     save_evaluation(RunFolder(tmp_path), "test", EVALUATION)
     text = (tmp_path / "evaluation.json").read_text()
     lines = [line.strip().rstrip(",") for line in text.splitlines()]
@@ -59,18 +62,18 @@ def test_the_file_has_a_line_per_score_and_per_row_of_the_confusion_matrix(tmp_p
     assert '{"low": 0.5, "high": 1.0, "images": 4, "confidence": 0.8, "accuracy": 0.75}' in lines
 
 
-def test_an_entry_replaces_the_one_with_its_key_and_leaves_the_others(tmp_path):
+def test_an_entry_replaces_the_one_with_its_key_and_leaves_the_others(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for key, images in (("test", 5), ("val", 6), ("test", 7)):
         save_evaluation(run, key, Evaluation("leaves", images, calibrated=False, sizes={}, scores=()))
     assert {key: entry.images for key, entry in read_evaluations(run).items()} == {"test": 7, "val": 6}
 
 
-def test_evaluations_at_the_same_time_lose_no_scores(tmp_path, monkeypatch):
+def test_evaluations_at_the_same_time_lose_no_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, both_have_read = RunFolder(tmp_path), threading.Barrier(2)
     read = evaluation_files.read_evaluations
 
-    def read_and_wait(run):
+    def read_and_wait(run: Any) -> Any:
         entries = read(run)
         with suppress(threading.BrokenBarrierError):
             both_have_read.wait(timeout=0.3)  # without the lock both read before one writes
@@ -85,7 +88,7 @@ def test_evaluations_at_the_same_time_lose_no_scores(tmp_path, monkeypatch):
     assert read(run).keys() == {"test", "val"}
 
 
-def damaged(**values):
+def damaged(**values: Any) -> Any:
     return {"test": {**EVALUATION.to_dict(), **values}}
 
 
@@ -105,7 +108,7 @@ def damaged(**values):
         damaged(confusion=[[1, 2]]),
     ],
 )
-def test_a_damaged_file_is_named_and_not_replaced(tmp_path, tree):
+def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, tree: Any) -> None:
     run = RunFolder(tmp_path)
     run.evaluation_file.write_text(json.dumps(tree))
     before = run.evaluation_file.read_text()
@@ -116,17 +119,17 @@ def test_a_damaged_file_is_named_and_not_replaced(tmp_path, tree):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> EvaluationFolder:
     return evaluation_folder(RunFolder(tmp_path), "test/trees")
 
 
-def fill(folder, rows, columns=("image", "iou")):
+def fill(folder: Any, rows: Any, columns: Any = ("image", "iou")) -> None:
     with replace_evaluation_folder(folder) as unfinished:
         write_image_rows(unfinished, columns, rows)
         unfinished.image_path(3, "truth").write_bytes(b"picture")
 
 
-def test_file_names_may_contain_any_character_and_missing_numbers_are_empty(folder):
+def test_file_names_may_contain_any_character_and_missing_numbers_are_empty(folder: EvaluationFolder) -> None:
     name = 'a "b", c\r\nd;\te.jpg'
     fill(folder, [{"image": name, "iou": 0.123456789}, {"image": "b.jpg"}])
     assert [dict(row) for row in read_image_rows(folder)] == [
@@ -135,7 +138,7 @@ def test_file_names_may_contain_any_character_and_missing_numbers_are_empty(fold
     ]
 
 
-def test_a_later_evaluation_replaces_an_earlier_one(folder, tmp_path):
+def test_a_later_evaluation_replaces_an_earlier_one(folder: EvaluationFolder, tmp_path: Path) -> None:
     fill(folder, [{"image": "a.jpg"}, {"image": "b.jpg"}])
     (folder.path / "pictures" / "000009_truth.jpg").touch()
     fill(folder, [{"image": "c.jpg"}])
@@ -144,7 +147,7 @@ def test_a_later_evaluation_replaces_an_earlier_one(folder, tmp_path):
     assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["test-trees"]
 
 
-def test_an_evaluation_that_fails_leaves_the_earlier_one(folder, tmp_path):
+def test_an_evaluation_that_fails_leaves_the_earlier_one(folder: EvaluationFolder, tmp_path: Path) -> None:
     fill(folder, [{"image": "a.jpg"}])
     with pytest.raises(ZeroDivisionError):
         fill(folder, ({"image": 1 / (3 - n)} for n in range(9)))
@@ -152,7 +155,7 @@ def test_an_evaluation_that_fails_leaves_the_earlier_one(folder, tmp_path):
     assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["test-trees"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "predictions").write_text("a file")
     with pytest.raises(RunError, match=r"predictions/val can't be written"):
         fill(evaluation_folder(RunFolder(tmp_path), "val"), [])
@@ -161,15 +164,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 CLASSES = ("oak", "elm", "ash")
 
 
-def sample(label, mask=None):
+def sample(label: Any, mask: Any = None) -> Any:
     return Sample("a.jpg", torch.zeros(3, 2, 4, dtype=torch.uint8), mask, label)
 
 
-def predict(probs=None, mask=None):
+def predict(probs: Any = None, mask: Any = None) -> Any:
     return Prediction("a.jpg", None if probs is None else np.array(probs, np.float32), mask, None)
 
 
-def test_a_row_has_both_classes_with_their_probabilities():
+def test_a_row_has_both_classes_with_their_probabilities() -> None:
     row = image_row(sample(2), predict([0.1, 0.7, 0.2]), CLASSES, ())
     assert (row["image"], row["label"], row["predicted"]) == ("a.jpg", "ash", "elm")
     assert (row["probability"], row["true_probability"]) == pytest.approx((0.7, 0.2))
@@ -178,13 +181,13 @@ def test_a_row_has_both_classes_with_their_probabilities():
     assert set(row) == set(image_columns(CLASSES, ()))
 
 
-def test_an_image_without_a_label_has_no_true_probability():
+def test_an_image_without_a_label_has_no_true_probability() -> None:
     row = image_row(sample(NO_LABEL), predict([0.1, 0.7, 0.2]), CLASSES, ())
     assert "true_probability" not in row
     assert "label" not in row
 
 
-def test_the_iou_of_an_image_is_torchmetrics_and_leaves_the_background_out():
+def test_the_iou_of_an_image_is_torchmetrics_and_leaves_the_background_out() -> None:
     drawn = torch.Generator().manual_seed(3)
     truth, predicted = (torch.randint(0, 3, (8, 9), generator=drawn, dtype=torch.uint8) for _ in range(2))
     names = ("background", "leaf", "rust")
@@ -195,18 +198,18 @@ def test_the_iou_of_an_image_is_torchmetrics_and_leaves_the_background_out():
     assert list(row) == image_columns((), names)
 
 
-def test_an_iou_that_does_not_exist_is_left_out():
+def test_an_iou_that_does_not_exist_is_left_out() -> None:
     nothing = torch.zeros(2, 4, dtype=torch.uint8)
     assert image_row(sample(NO_LABEL, nothing), predict(mask=nothing.numpy()), (), ("vein",)) == {"image": "a.jpg"}
 
 
-def test_the_worst_come_worst_first_and_the_best_best_first():
+def test_the_worst_come_worst_first_and_the_best_best_first() -> None:
     found = worst_and_best([0.5, None, 0.9, 0.1, 0.3, 0.8, 0.2, 0.7, 0.6, 0.4, 1.0])
     assert found.worst == [3, 6, 4, 9, 0, 8]
     assert found.best == [10, 2, 5]
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_no_image_is_in_both_lists(count):
+def test_no_image_is_in_both_lists(count: Any) -> None:
     found = worst_and_best([float(value) for value in range(count)])
     assert sorted(found.worst + found.best) == list(range(count))

@@ -1,6 +1,7 @@
 """A new metric is one entry in `mnsa.metrics.scoring`: table, report and model card show it without a change."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,21 +13,25 @@ from mnsa.metrics.evaluation_files import read_evaluations
 from mnsa.metrics.scoring import Metric
 from mnsa.report.run_page import render_run_page
 from mnsa.report.run_record import read_run_record
+from mnsa.run_folder import RunFolder
 from mnsa.workflows.evaluate import evaluate_run
 
 
 @pytest.mark.parametrize(
     ("group", "title"), [("CLASS_METRICS", "dummy score"), ("MASK_METRICS", "dummy score of vein")]
 )
-def test_a_new_metric_is_in_table_report_and_model_card(own_run, monkeypatch, group, title):
-    dummy = Metric("dummy", "dummy score", lambda results: 0.123, interval=True, headline=True)
+def test_a_new_metric_is_in_table_report_and_model_card(
+    own_run: RunFolder, monkeypatch: pytest.MonkeyPatch, group: Any, title: str
+) -> None:
+    dummy: Metric[Any] = Metric("dummy", "dummy score", lambda results: 0.123, interval=True, headline=True)
     monkeypatch.setattr(scoring, group, [*getattr(scoring, group), dummy])
     evaluation = evaluate_run(own_run.path)
-    console = Console(width=200, file=io.StringIO())
+    text_file = io.StringIO()
+    console = Console(width=200, file=text_file)
     for table in score_tables(evaluation, "test"):
         console.print(table)
-    assert "dummy score (95 % interval)" in console.file.getvalue()
-    assert "0.123 (0.123 to 0.123)" in console.file.getvalue()
+    assert "dummy score (95 % interval)" in text_file.getvalue()
+    assert "0.123 (0.123 to 0.123)" in text_file.getvalue()
     assert f"| {title} | 0.123 | 0.123 to 0.123" in score_table(own_run)
     page = render_run_page(read_run_record(own_run))
     assert f"<span>{title}</span><b>0.123</b>" in page

@@ -1,5 +1,7 @@
 """Score records: looked up, shown as text, and found in every place that shows scores."""
 
+from typing import Any
+
 import pytest
 
 from mnsa.metrics.scores import SampleSize, Score, evaluation_key, format_interval, format_score
@@ -8,11 +10,11 @@ from mnsa.metrics.scores import SampleSize, Score, evaluation_key, format_interv
 @pytest.mark.parametrize(
     ("value", "unit", "expected"), [(0.12345, "fraction", "0.123"), (3.0, "images", "3"), (None, "fraction", "none")]
 )
-def test_a_value_is_shown_by_its_unit(value, unit, expected):
+def test_a_value_is_shown_by_its_unit(value: Any, unit: Any, expected: Any) -> None:
     assert format_score(value, unit) == expected
 
 
-def test_an_interval_is_shown_with_both_bounds():
+def test_an_interval_is_shown_with_both_bounds() -> None:
     assert format_interval((0.5, 0.61234)) == "0.500 to 0.612"
     assert format_interval(None) == ""
 
@@ -24,11 +26,11 @@ def test_an_interval_is_shown_with_both_bounds():
         (SampleSize(24, "groups", 12), "95 % interval over 12 groups (plants) of 24 images"),
     ],
 )
-def test_captions_say_what_an_interval_draws(size, expected):
+def test_captions_say_what_an_interval_draws(size: Any, expected: Any) -> None:
     assert size.interval_text == expected
 
 
-def test_a_score_of_a_mask_class_has_it_in_its_title():
+def test_a_score_of_a_mask_class_has_it_in_its_title() -> None:
     plain = Score("iou", 0.5, None, "fraction", "segmentation", "IoU")
     assert plain.title == "IoU"
     assert Score("iou", 0.5, None, "fraction", "segmentation", "IoU", "vein").title == "IoU of vein"
@@ -38,6 +40,6 @@ def test_a_score_of_a_mask_class_has_it_in_its_title():
     ("head", "tta", "key"),
     [("network", (), "val"), ("trees", (), "val/trees"), ("trees", ["scales"], "val/trees/scales")],
 )
-def test_each_way_to_predict_has_a_key_of_its_own(head, tta, key):
+def test_each_way_to_predict_has_a_key_of_its_own(head: str, tta: Any, key: str) -> None:
     assert evaluation_key("val", head, tta) == key
     assert evaluation_key("val", "network", ["rot90", "flips", "flips"]) == "val/flips+rot90"

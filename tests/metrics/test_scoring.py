@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,22 +15,22 @@ from mnsa.metrics.scoring import bootstrap_interval, score_predictions
 from mnsa.structures import NO_LABEL, Prediction, Sample
 
 
-def mean_of(values):
+def mean_of(values: Any) -> Any:
     return lambda images: float(values[images].mean())
 
 
-def width(interval):
+def width(interval: Any) -> Any:
     return interval[1] - interval[0]
 
 
-def test_the_interval_of_a_mean_is_the_normal_one_for_many_images():
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_images() -> None:
     values = np.random.default_rng(0).normal(3.0, 2.0, 2000)
     interval = bootstrap_interval(mean_of(values), np.arange(2000))
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert interval == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
-def test_the_interval_of_a_mean_is_scipys_bootstrap_interval():
+def test_the_interval_of_a_mean_is_scipys_bootstrap_interval() -> None:
     values = np.random.default_rng(3).exponential(size=60)
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)
@@ -38,7 +39,7 @@ def test_the_interval_of_a_mean_is_scipys_bootstrap_interval():
     assert found == pytest.approx(expected, abs=0.03 * width(expected))
 
 
-def test_images_of_one_group_that_are_equal_widen_the_interval_by_the_root_of_their_number():
+def test_images_of_one_group_that_are_equal_widen_the_interval_by_the_root_of_their_number() -> None:
     values = np.random.default_rng(0).normal(3.0, 2.0, 300)
     repeated, groups = np.repeat(values, 9), np.repeat(np.arange(300), 9)
     over_images = bootstrap_interval(mean_of(repeated), np.arange(2700), resamples=4000)
@@ -47,7 +48,7 @@ def test_images_of_one_group_that_are_equal_widen_the_interval_by_the_root_of_th
     assert over_groups == pytest.approx(bootstrap_interval(mean_of(values), np.arange(300), resamples=4000))
 
 
-def test_groups_of_unequal_size_give_the_interval_of_a_ratio_of_sums():
+def test_groups_of_unequal_size_give_the_interval_of_a_ratio_of_sums() -> None:
     """The mean over drawn groups is sum of sums / sum of sizes; scipy draws (sum, size) of the groups in pairs."""
     rng = np.random.default_rng(5)
     groups = rng.permutation(np.repeat(np.arange(40), rng.integers(1, 9, 40)))
@@ -65,10 +66,10 @@ def test_groups_of_unequal_size_give_the_interval_of_a_ratio_of_sums():
     assert found == pytest.approx(expected, abs=0.03 * width(expected))
 
 
-def test_a_draw_has_as_many_groups_as_there_are_each_with_all_its_images():
+def test_a_draw_has_as_many_groups_as_there_are_each_with_all_its_images() -> None:
     groups, draws = np.array([0, 1, 0, 2, 2, 2]), []
 
-    def note(images):
+    def note(images: Any) -> Any:
         draws.append(images)
         return 0.0
 
@@ -82,23 +83,23 @@ def test_a_draw_has_as_many_groups_as_there_are_each_with_all_its_images():
         assert len(images) == sum(min(found) * size for found, size in zip(per_group, sizes, strict=True))
 
 
-def test_the_same_images_give_the_same_interval():
+def test_the_same_images_give_the_same_interval() -> None:
     first, second = (bootstrap_interval(mean_of(np.arange(10.0)), np.arange(10)) for _ in range(2))
     assert first == second
 
 
-def test_draws_without_a_score_are_left_out():
+def test_draws_without_a_score_are_left_out() -> None:
     values = np.array([math.nan, 1.0, 2.0])
     low, high = bootstrap_interval(lambda images: float(values[images].sum()), np.arange(3))
     assert (low, high) == (3.0, 6.0)  # the draws of images 1 and 2 alone: sums of three of them
     assert bootstrap_interval(lambda images: math.nan, np.arange(5)) is None
 
 
-def test_one_group_alone_has_no_interval():
+def test_one_group_alone_has_no_interval() -> None:
     assert bootstrap_interval(mean_of(np.arange(4.0)), np.zeros(4, int)) is None
 
 
-def pair(label=NO_LABEL, truth=None, probs=None, predicted=None, group=None):
+def pair(label: Any = NO_LABEL, truth: Any = None, probs: Any = None, predicted: Any = None, group: Any = None) -> Any:
     mask, predicted = (None if rows is None else np.array(rows, np.uint8) for rows in (truth, predicted))
     sample = Sample("leaf.png", torch.zeros(3, 1, 4), None if mask is None else torch.from_numpy(mask), label, group)
     return sample, Prediction("leaf.png", None if probs is None else np.array(probs, np.float32), predicted, None)
@@ -112,7 +113,7 @@ PAIRS = [
 NAMES = ("a", "b"), ("vein",)
 
 
-def test_scores_are_counts_by_hand():
+def test_scores_are_counts_by_hand() -> None:
     found = score_predictions(PAIRS, *NAMES, dataset="leaves", calibrated=True)
     assert (found.dataset, found.images, found.calibrated) == ("leaves", 3, True)
     assert found.value("accuracy") == pytest.approx(2 / 3)
@@ -125,7 +126,7 @@ def test_scores_are_counts_by_hand():
     assert sum(bar.images for bar in found.reliability) == 3
 
 
-def many_pairs(groups=None):
+def many_pairs(groups: Any = None) -> Any:
     """40 images of 12 pixels whose masks differ in size and in how well they are predicted."""
     rng = np.random.default_rng(8)
     pairs = []
@@ -138,7 +139,7 @@ def many_pairs(groups=None):
     return pairs
 
 
-def independent_interval(per_image, score, groups):
+def independent_interval(per_image: Any, score: Any, groups: Any) -> Any:
     """Percentiles of `score` of the rows of `per_image` (N, ...) over 20,000 draws of whole groups, in plain Python."""
     rng, draws = np.random.default_rng(99), []
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
@@ -149,7 +150,7 @@ def independent_interval(per_image, score, groups):
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(40) // 4])
-def test_the_intervals_of_accuracy_and_iou_are_those_of_an_independent_bootstrap(groups):
+def test_the_intervals_of_accuracy_and_iou_are_those_of_an_independent_bootstrap(groups: Any) -> None:
     pairs = many_pairs(groups)
     found = score_predictions(pairs, *NAMES)
     correct = np.array([answer.class_probs.argmax() == sample.label for sample, answer in pairs], float)
@@ -171,7 +172,7 @@ def test_the_intervals_of_accuracy_and_iou_are_those_of_an_independent_bootstrap
         assert score.interval[0] < score.value < score.interval[1]
 
 
-def test_equal_photos_of_each_plant_widen_the_intervals_by_the_root_of_their_number():
+def test_equal_photos_of_each_plant_widen_the_intervals_by_the_root_of_their_number() -> None:
     single = many_pairs()
     photos = [
         (replace(sample, group=f"plant {n}"), answer) for n, (sample, answer) in enumerate(single) for _ in range(4)
@@ -186,36 +187,36 @@ def test_equal_photos_of_each_plant_widen_the_intervals_by_the_root_of_their_num
     assert independent.sizes["segmentation"] == SampleSize(160, "images", 160)
 
 
-def test_an_image_without_a_group_is_a_group_by_itself():
+def test_an_image_without_a_group_is_a_group_by_itself() -> None:
     pairs = [pair(0, probs=[0.9, 0.1], group=group) for group in ("a", "a", None, "", "b")]
     assert score_predictions(pairs, ("x", "y"), ()).sizes == {"classification": SampleSize(5, "groups", 4)}
 
 
-def test_the_order_of_images_changes_no_value():
+def test_the_order_of_images_changes_no_value() -> None:
     forth, back = (score_predictions(pairs, *NAMES) for pairs in (PAIRS, PAIRS[::-1]))
     for score, other in zip(forth.scores, back.scores, strict=True):
         assert replace(score, interval=None) == replace(other, interval=None)
     assert (forth.confusion, forth.reliability) == (back.confusion, back.reliability)
 
 
-def test_images_without_a_label_or_a_mask_count_where_they_can():
+def test_images_without_a_label_or_a_mask_count_where_they_can() -> None:
     extra = pair(truth=[[1, 1, 1, 1]], probs=[1, 0], predicted=[[1, 1, 1, 1]])
     found = score_predictions([*PAIRS, extra], *NAMES)
     assert found.images == 4
     assert {group: size.images for group, size in found.sizes.items()} == {"classification": 3, "segmentation": 4}
 
 
-def test_a_mask_class_that_never_occurs_has_no_iou():
+def test_a_mask_class_that_never_occurs_has_no_iou() -> None:
     score = score_predictions([PAIRS[1]], *NAMES).score("iou", "vein")
     assert (score.value, score.interval) == (None, None)
 
 
-def test_without_labels_there_is_no_confusion_matrix():
+def test_without_labels_there_is_no_confusion_matrix() -> None:
     found = score_predictions([pair(truth=[[1, 0, 0, 0]], predicted=[[1, 0, 0, 0]])], *NAMES)
     assert (found.classes, found.confusion, found.reliability) == ((), [], ())
     assert found.of_group("classification") == []
 
 
-def test_nothing_to_score_is_an_error():
+def test_nothing_to_score_is_an_error() -> None:
     with pytest.raises(DataError, match="no image with a label or a mask"):
         score_predictions([pair(probs=[1, 0])], *NAMES)

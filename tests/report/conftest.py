@@ -1,13 +1,18 @@
 """Runs with everything that a page can show, and a reader of pages."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mnsa.config import Config
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.metrics.evaluation_files import read_evaluations
+from mnsa.metrics.scores import Evaluation
 from mnsa.model.network import build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance
@@ -21,15 +26,20 @@ NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
 class Page(HTMLParser):
     """A page as a tree was read: links, pictures, ids, tables, and the text below each h2."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__(convert_charrefs=True)
-        self.open, self.links, self.ids, self.tags = [], [], [], []
-        self.sections, self.tables, self.alts = {"": ""}, [], []
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.alts: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.sections = {"": ""}
         self.feed(text)
         self.close()
         assert self.open == [], "tags that were never closed"
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         found = dict(attrs)
         self.tags.append(tag)
         self.ids += [found["id"]] if "id" in found else []
@@ -46,35 +56,35 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self.tables[-1][-1].append("")
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: Any, attrs: Any) -> None:
         self.handle_starttag(tag, attrs)
         if self.open and self.open[-1] == tag:
             self.open.pop()
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open, f"</{tag}> closes nothing"
         assert self.open.pop() == tag
         if tag == "h2":
             self.sections[self.sections.pop("h2")] = ""
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         where = list(self.sections)[-1]
         self.sections[where] += data
         if self.tables and self.open and self.open[-1] in ("td", "th"):
             self.tables[-1][-1][-1] += data
 
-    def table(self, *head):
+    def table(self, *head: Any) -> Any:
         """The rows of the first table with this head."""
         return next(table[1:] for table in self.tables if tuple(table[0]) == head)
 
 
 @pytest.fixture(scope="session")
-def read_page():
+def read_page() -> Callable[..., Any]:
     return Page
 
 
 @pytest.fixture(scope="session")
-def reported(finished, dataset, tmp_path_factory):
+def reported(finished: RunFolder, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A calibrated run, scored with traits on its training split and plainly on test. For reading only."""
     folder = tmp_path_factory.mktemp("reported")
     run = RunFolder(shutil.copytree(finished.path, folder / "first"))
@@ -88,16 +98,17 @@ def reported(finished, dataset, tmp_path_factory):
 
 
 @pytest.fixture
-def own_reported(reported, tmp_path):
+def own_reported(reported: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy that a test may break."""
     return RunFolder(shutil.copytree(reported.path, tmp_path / "first"))
 
 
 @pytest.fixture
-def one_task(dataset, make_config, tmp_path):
+def one_task(dataset: Path, make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., RunFolder]:
     """A run of one task, `classes` or `masks`, with weights of chance, and its data set."""
 
-    def make(task):
+    def make(task: str) -> RunFolder:
+        kept: dict[str, Any]
         manifest = read_manifest(dataset)
         if task == "classes":
             rows, kept = [replace(row, mask="") for row in manifest.rows], {"mask_classes": ()}
@@ -116,5 +127,5 @@ def one_task(dataset, make_config, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def evaluation(reported):
+def evaluation(reported: RunFolder) -> dict[str, Evaluation]:
     return read_evaluations(reported)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from mnsa.run_folder import RunFolder
+
 CODE = """
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ write_run_report(RunFolder(Path(sys.argv[1])))
 """
 
 
-def test_a_report_needs_no_torch(own_reported):
+def test_a_report_needs_no_torch(own_reported: RunFolder) -> None:
     command = [sys.executable, "-c", CODE, str(own_reported.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,13 +5,16 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from mnsa.metrics.evaluation_files import read_evaluations, read_image_rows, save_evaluation
-from mnsa.metrics.scores import SampleSize
+from mnsa.metrics.scores import Evaluation, SampleSize
 from mnsa.report.run_page import best_epochs, plot_losses, plot_scores, render_run_page, write_run_report
 from mnsa.report.run_record import read_run_record
 from mnsa.report.trait_agreement import compute_agreement, read_trait_pairs
@@ -23,16 +26,16 @@ SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibrat
 
 
 @pytest.fixture(scope="module")
-def page(reported, read_page):
+def page(reported: RunFolder, read_page: Callable[..., Any]) -> Any:
     return read_page(render_run_page(read_run_record(reported)))
 
 
 @pytest.fixture
-def page_of(read_page):
+def page_of(read_page: Callable[..., Any]) -> Callable[..., Any]:
     return lambda run: read_page(render_run_page(read_run_record(run)))
 
 
-def test_it_holds_every_section_and_links_to_each(page):
+def test_it_holds_every_section_and_links_to_each(page: Any) -> None:
     assert list(page.sections)[1:] == SECTIONS
     assert all(page.sections.values())
     anchors = [link for link in page.links if link.startswith("#")][: len(SECTIONS)]
@@ -45,19 +48,19 @@ def test_it_holds_every_section_and_links_to_each(page):
         assert words in page.sections["Split train"]
 
 
-def test_it_needs_nothing_from_elsewhere_and_runs_nothing(page, reported):
+def test_it_needs_nothing_from_elsewhere_and_runs_nothing(page: Any, reported: RunFolder) -> None:
     assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
     assert all(link.startswith(("#", "data:image/")) for link in page.links)
     text = render_run_page(read_run_record(reported))
     assert not re.search(r"""url\((?!#)|@import|\son\w+=|https?://(?!www\.w3\.org)""", text)
 
 
-def test_no_two_elements_have_one_id_and_every_reference_is_met(page):
+def test_no_two_elements_have_one_id_and_every_reference_is_met(page: Any) -> None:
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
-def test_its_pictures_are_whole_and_say_what_they_show(page):
+def test_its_pictures_are_whole_and_say_what_they_show(page: Any) -> None:
     pictures = [link for link in page.links if link.startswith("data:image/jpeg")]
     assert len(pictures) > 20
     for link in pictures:
@@ -66,7 +69,7 @@ def test_its_pictures_are_whole_and_say_what_they_show(page):
     assert all("cultivar" in alt for alt in page.alts)
 
 
-def test_the_numbers_are_those_of_evaluation_json(page, evaluation):
+def test_the_numbers_are_those_of_evaluation_json(page: Any, evaluation: dict[str, Evaluation]) -> None:
     expected = []
     for split, entry in evaluation.items():
         for score in entry.scores:
@@ -77,7 +80,7 @@ def test_the_numbers_are_those_of_evaluation_json(page, evaluation):
     assert sorted(page.table(*SCORE_COLUMNS)) == sorted(expected)
 
 
-def test_config_and_provenance_are_the_folders(page, reported):
+def test_config_and_provenance_are_the_folders(page: Any, reported: RunFolder) -> None:
     for line in (
         'backbone = "test_efficientnet"',
         "size = [64, 64]",
@@ -91,29 +94,31 @@ def test_config_and_provenance_are_the_folders(page, reported):
     assert facts["version of torch"] == provenance["versions"]["torch"]
 
 
-def test_widths_of_each_level_are_a_line_each(own_run, page_of):
+def test_widths_of_each_level_are_a_line_each(own_run: RunFolder, page_of: Callable[..., Any]) -> None:
     text = own_run.config_file.read_text()
     rows = "".join("    [\n" + "        0.125,\n" * 5 + "    ],\n" for _ in range(5))
     own_run.config_file.write_text(re.sub(r"\nwidths = \[[^\]]*\]", f"\nwidths = [\n{rows}]", text))
     assert page_of(own_run).sections["Config"].splitlines().count("    [0.125, 0.125, 0.125, 0.125, 0.125],") == 5
 
 
-def test_it_is_made_of_the_folder_alone_and_the_same_each_time(own_reported, reported, tmp_path):
-    moved = RunFolder(shutil.move(own_reported.path, tmp_path / "elsewhere" / "first"))
+def test_it_is_made_of_the_folder_alone_and_the_same_each_time(
+    own_reported: RunFolder, reported: RunFolder, tmp_path: Path
+) -> None:
+    moved = RunFolder(Path(shutil.move(own_reported.path, tmp_path / "elsewhere" / "first")))
     text = render_run_page(read_run_record(moved))
     assert text.replace(str(moved.path), "") == render_run_page(read_run_record(reported)).replace(
         str(reported.path), ""
     )
 
 
-def test_writing_it_twice_leaves_one(own_reported):
+def test_writing_it_twice_leaves_one(own_reported: RunFolder) -> None:
     for _ in range(2):
         write_run_report(own_reported)
     assert own_reported.report_file.read_text().startswith("<!DOCTYPE html>")
     assert not list(own_reported.path.glob("report.html.*"))
 
 
-def test_names_from_outside_are_shown_not_run(own_reported):
+def test_names_from_outside_are_shown_not_run(own_reported: RunFolder) -> None:
     file = own_reported.evaluation_file
     file.write_text(file.read_text().replace("cultivar_01", "<script>a</script> & $b$"))
     text = render_run_page(read_run_record(own_reported))
@@ -121,14 +126,14 @@ def test_names_from_outside_are_shown_not_run(own_reported):
     assert "&lt;script&gt;a&lt;/script&gt; &amp; $b$" in text
 
 
-def test_a_run_that_was_not_scored_says_which_commands_do_it(finished, page_of):
+def test_a_run_that_was_not_scored_says_which_commands_do_it(finished: RunFolder, page_of: Callable[..., Any]) -> None:
     page = page_of(finished)
     assert f"mnsa evaluate {finished.path}" in page.sections["Summary"]
     assert f"mnsa calibrate {finished.path}" in page.sections["Calibration"]
     assert "svg" in page.tags  # its learning curves are there
 
 
-def test_a_run_that_was_interrupted_says_how_it_goes_on(own_run, page_of):
+def test_a_run_that_was_interrupted_says_how_it_goes_on(own_run: RunFolder, page_of: Callable[..., Any]) -> None:
     shutil.rmtree(own_run.model_folder)
     own_run.metrics_file.unlink()
     page = page_of(own_run)
@@ -136,21 +141,23 @@ def test_a_run_that_was_interrupted_says_how_it_goes_on(own_run, page_of):
         assert f"mnsa train --resume {own_run.path}" in page.sections[section]
 
 
-def test_an_imported_network_has_no_epochs_to_show(own_run, page_of):
+def test_an_imported_network_has_no_epochs_to_show(own_run: RunFolder, page_of: Callable[..., Any]) -> None:
     own_run.metrics_file.unlink()
     provenance = json.loads(own_run.provenance_file.read_text())
     own_run.provenance_file.write_text(json.dumps(provenance | {"checkpoint": "best.pth"}))
     assert "imported from best.pth" in page_of(own_run).sections["Learning curves"]
 
 
-def test_missing_pieces_of_a_scored_run_name_their_command(own_reported, page_of):
+def test_missing_pieces_of_a_scored_run_name_their_command(
+    own_reported: RunFolder, page_of: Callable[..., Any]
+) -> None:
     shutil.rmtree(own_reported.predictions_folder / "train")
     page = page_of(own_reported)
     assert f"mnsa evaluate {own_reported.path} --split train" in page.sections["Split train"]
     assert f"mnsa evaluate {own_reported.path} --traits" in page.sections["Split test"]
 
 
-def test_scores_from_before_the_calibration_are_called_so(own_reported, page_of):
+def test_scores_from_before_the_calibration_are_called_so(own_reported: RunFolder, page_of: Callable[..., Any]) -> None:
     calibration = own_reported.path / "calibration.json"
     kept = calibration.read_text()
     calibration.unlink()
@@ -162,7 +169,7 @@ def test_scores_from_before_the_calibration_are_called_so(own_reported, page_of)
     assert "Split train, calibrated" in text
 
 
-def test_a_calibration_of_other_weights_is_not_shown(own_reported, page_of):
+def test_a_calibration_of_other_weights_is_not_shown(own_reported: RunFolder, page_of: Callable[..., Any]) -> None:
     calibration = own_reported.path / "calibration.json"
     calibration.write_text(re.sub(r'"weights_sha256": "\w+"', '"weights_sha256": "0"', calibration.read_text()))
     text = page_of(own_reported).sections["Calibration"]
@@ -178,7 +185,9 @@ def test_a_calibration_of_other_weights_is_not_shown(own_reported, page_of):
         ("masks", ("Mask classes", "Worst masks", "Traits"), ("Confusion matrix", "Worst classified")),
     ],
 )
-def test_a_run_of_one_task_has_a_page_of_it(one_task, page_of, task, there, absent):
+def test_a_run_of_one_task_has_a_page_of_it(
+    one_task: Callable[..., RunFolder], page_of: Callable[..., Any], task: Any, there: Any, absent: Any
+) -> None:
     run = one_task(task)
     traits = {"vein": ()} if task == "masks" else None
     evaluate_run(run.path, traits=traits)
@@ -199,11 +208,11 @@ EPOCHS = [
 ]
 
 
-def lines(axes):
+def lines(axes: Any) -> Any:
     return {line.get_label(): line for line in axes.lines}
 
 
-def test_curves_go_on_over_stages_and_an_epoch_without_a_score_has_no_dot():
+def test_curves_go_on_over_stages_and_an_epoch_without_a_score_has_no_dot() -> None:
     drawn = lines(plot_scores(EPOCHS).axes[0])
     assert list(drawn["accuracy"].get_xdata()) == [1, 2, 3]
     assert list(drawn["IoU"].get_xdata()) == [4, 5]
@@ -211,11 +220,11 @@ def test_curves_go_on_over_stages_and_an_epoch_without_a_score_has_no_dot():
     assert list(lines(plot_losses(EPOCHS).axes[0])["loss"].get_ydata()) == [2.5, 1.5, 1.2, 0.9, 0.8]
 
 
-def test_each_stage_keeps_its_first_best_epoch():
+def test_each_stage_keeps_its_first_best_epoch() -> None:
     assert best_epochs(EPOCHS) == [2, 5]
 
 
-def test_stages_have_their_names_where_there_are_several():
+def test_stages_have_their_names_where_there_are_several() -> None:
     assert [text.get_text() for text in plot_losses(EPOCHS).axes[0].texts] == ["first", "second"]
     assert not plot_losses(EPOCHS[:3]).axes[0].texts
 
@@ -225,7 +234,7 @@ HEAD_OF_MASKS = (
 )  # fmt: skip
 
 
-def test_the_classes_are_those_of_the_confusion_matrix(page, evaluation):
+def test_the_classes_are_those_of_the_confusion_matrix(page: Any, evaluation: dict[str, Evaluation]) -> None:
     found = {row[0]: row for table in page.tables for row in table[1:] if table[0][0] == "class"}
     train = evaluation["train"]
     for k, name in enumerate(train.classes):
@@ -233,14 +242,14 @@ def test_the_classes_are_those_of_the_confusion_matrix(page, evaluation):
         assert found[name][1:4] == [str(sum(true)), str(sum(predicted)), f"{true[k] / sum(true):.3f}"]
 
 
-def test_the_mask_classes_are_those_of_evaluation_json(page, evaluation):
+def test_the_mask_classes_are_those_of_evaluation_json(page: Any, evaluation: dict[str, Evaluation]) -> None:
     (row,) = page.table(*HEAD_OF_MASKS)
     iou, dice = (evaluation["test"].score(name, "vein") for name in ("iou", "dice"))
     low, high = iou.interval
     assert row[:4] == ["vein", f"{iou.value:.3f}", f"{low:.3f} to {high:.3f}", f"{dice.value:.3f}"]
 
 
-def test_the_traits_are_those_of_the_rows(page, reported):
+def test_the_traits_are_those_of_the_rows(page: Any, reported: RunFolder) -> None:
     split = next(split for split in read_run_record(reported).evaluated if split.key == "train")
     table = page.table("trait", "images", "true, mean", "predicted, mean", "bias", "RMSE", "correlation")
     traits = read_trait_pairs(read_image_rows(split.folder))
@@ -249,19 +258,21 @@ def test_the_traits_are_those_of_the_rows(page, reported):
     assert [float(row[4]) for row in table] == pytest.approx([compute_agreement(t).bias for t in traits], rel=1e-3)
 
 
-def test_the_summary_describes_the_network(page):
+def test_the_summary_describes_the_network(page: Any) -> None:
     text = " ".join(page.sections["Summary"].split())
     assert "classifies 3 classes and segments vein" in text
     assert "backbone test_efficientnet, attention mean_max, trained on images of 64 x 64 px" in text
 
 
-def tiles_of(text):
+def tiles_of(text: Any) -> Any:
     """Title, value and interval of each tile."""
     tiles = text[text.index('<div class="tiles">') :]
     return re.findall("<div><span>(.*?)</span><b>(.*?)</b><span>(.*?)</span></div>", tiles[: tiles.index("<p")])
 
 
-def test_the_tiles_are_the_headline_scores_of_the_test_split(reported, evaluation):
+def test_the_tiles_are_the_headline_scores_of_the_test_split(
+    reported: RunFolder, evaluation: dict[str, Evaluation]
+) -> None:
     expected = []
     for score in evaluation["test"].scores:
         if score.headline:
@@ -273,13 +284,13 @@ def test_the_tiles_are_the_headline_scores_of_the_test_split(reported, evaluatio
     ]  # fmt: skip
 
 
-def test_the_background_has_no_tile(own_reported):
+def test_the_background_has_no_tile(own_reported: RunFolder) -> None:
     save_with_masks(own_reported, ("background", "leaf", "rust"))
     tiles = tiles_of(render_run_page(read_run_record(own_reported)))
     assert [title for title, *_ in tiles if "IoU" in title] == ["IoU of leaf", "IoU of rust"]
 
 
-def save_with_masks(run, names):
+def save_with_masks(run: Any, names: Any) -> None:
     """Replace evaluation.json by one whose test split has these mask classes."""
     entry = read_evaluations(run)["test"]
     masks = [replace(score, mask_class=name) for name in names for score in entry.of_group("segmentation")]
@@ -287,7 +298,7 @@ def save_with_masks(run, names):
     save_evaluation(run, "test", replace(entry, scores=(*entry.of_group("classification"), *masks)))
 
 
-def test_intervals_over_groups_are_called_so(own_reported, page_of):
+def test_intervals_over_groups_are_called_so(own_reported: RunFolder, page_of: Callable[..., Any]) -> None:
     entry = read_evaluations(own_reported)["test"]
     sizes = {**entry.sizes, "classification": SampleSize(3, "groups", 2)}
     save_evaluation(own_reported, "test", replace(entry, sizes=sizes))
@@ -300,7 +311,9 @@ def test_intervals_over_groups_are_called_so(own_reported, page_of):
 @pytest.mark.parametrize(
     ("split", "words"), [("val", "Validation selected the epoch"), ("train", "was trained on these images")]
 )
-def test_scores_that_are_too_high_are_called_so_and_the_test_split_is_asked_for(own_reported, page_of, split, words):
+def test_scores_that_are_too_high_are_called_so_and_the_test_split_is_asked_for(
+    own_reported: RunFolder, page_of: Callable[..., Any], split: str, words: str
+) -> None:
     entry = read_evaluations(own_reported)["test"]
     own_reported.evaluation_file.unlink()
     save_evaluation(own_reported, split, entry)

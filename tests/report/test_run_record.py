@@ -10,7 +10,7 @@ from mnsa.report.run_record import read_run_record
 from mnsa.run_folder import RunFolder
 
 
-def test_splits_come_test_first_and_name_what_makes_them(own_reported):
+def test_splits_come_test_first_and_name_what_makes_them(own_reported: RunFolder) -> None:
     entry = read_evaluations(own_reported)["test"]
     for key in ("test/trees", "val"):
         save_evaluation(own_reported, key, entry)
@@ -22,30 +22,30 @@ def test_splits_come_test_first_and_name_what_makes_them(own_reported):
     assert [len(split.rows) for split in run.evaluated] == [3, 0, 0, 12]
 
 
-def test_a_path_with_blanks_is_quoted_in_commands(own_run):
+def test_a_path_with_blanks_is_quoted_in_commands(own_run: RunFolder) -> None:
     run = RunFolder(own_run.path.rename(own_run.path.parent / "my run"))
     assert read_run_record(run).command("evaluate") == f"mnsa evaluate '{run.path}'"
 
 
-def test_the_epochs_are_those_of_the_table(finished):
+def test_the_epochs_are_those_of_the_table(finished: RunFolder) -> None:
     with finished.metrics_file.open(newline="") as file:
         assert read_run_record(finished).epochs == list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("name", ["provenance.json", "evaluation.json", "config.toml", "model/config.json"])
-def test_a_damaged_file_is_named(own_reported, name):
+def test_a_damaged_file_is_named(own_reported: RunFolder, name: str) -> None:
     (own_reported.path / name).write_text("{")
     with pytest.raises(MnsaError, match=name):
         read_run_record(own_reported)
 
 
-def test_a_damaged_table_of_images_is_named(own_reported):
+def test_a_damaged_table_of_images_is_named(own_reported: RunFolder) -> None:
     (own_reported.predictions_folder / "test" / "images.csv").write_text("")
     with pytest.raises(DataError, match=r"images\.csv is empty"):
         read_run_record(own_reported)
 
 
-def test_epochs_that_are_no_text_are_named(own_reported):
+def test_epochs_that_are_no_text_are_named(own_reported: RunFolder) -> None:
     own_reported.metrics_file.write_bytes(b"\xff\xfe")
     with pytest.raises(RunError, match=r"metrics\.csv can't be read"):
         read_run_record(own_reported)

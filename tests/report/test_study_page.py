@@ -5,19 +5,21 @@ import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from mnsa.report.study_page import plot_history, plot_importances, plot_study, render_study_page, write_study_report
 from mnsa.search.selection import pareto_front
-from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, read_study_record, write_study_record
+from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, TrialStatus, read_study_record, write_study_record
 
 CHOICES = ("deform3", "deform5", "atrous2", "atrous3", "context")
 
 
 @pytest.fixture(scope="module")
-def study():
+def study() -> StudyRecord:
     """Twenty trials: complete, pruned, and one that failed."""
     rng, trials = random.Random(4), []
     for number in range(20):
@@ -26,8 +28,8 @@ def study():
         iou = 0.4 + 0.2 * point["deform3"] + 0.05 * rng.random()
         epochs = 2 if number % 3 == 1 else 6
         curve = tuple(iou * (1 - 0.5**epoch) for epoch in range(1, epochs + 1))
-        state = "pruned" if epochs == 2 else "complete"
-        facts = {"parameters": macs // 300, "macs": macs, "peak_memory_mib": 900.0, "seconds": 60.0}
+        state: TrialStatus = "pruned" if epochs == 2 else "complete"
+        facts: dict[str, Any] = {"parameters": macs // 300, "macs": macs, "peak_memory_mib": 900.0, "seconds": 60.0}
         trials.append(TrialRecord(number, number, state, point, curve[-1], curve, **facts))
     trials[5] = TrialRecord(5, 5, "failed", trials[5].point, reason="OutOfMemoryError: <3 GiB>")
     front = tuple(trial.number for trial in pareto_front(trials, "macs"))
@@ -40,28 +42,30 @@ def study():
 class Page(HTMLParser):
     """What a page refers to, and the text of its table."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.sources, self.tags, self.rows = [], [], []
+        self.sources: list[str | None] = []
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         self.tags.append(tag)
         self.sources += [value for name, value in attrs if name in ("src", "href")]
         if tag == "tr":
             self.rows.append([])
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         if self.rows and self.tags[-1] in ("td", "th") and data.strip():
             self.rows[-1].append(data.strip())
 
 
-def test_the_records_come_back_from_the_folder_as_they_were(study, tmp_path):
+def test_the_records_come_back_from_the_folder_as_they_were(study: StudyRecord, tmp_path: Path) -> None:
     write_study_record(StudyFolder(tmp_path), study)
     assert read_study_record(StudyFolder(tmp_path)) == study
 
 
-def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study, tmp_path):
+def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study: StudyRecord, tmp_path: Path) -> None:
     write_study_report(StudyFolder(tmp_path), study)
     names = {"history", "front", "importances", "parallel", "slices", "curves"}
     files = {path.stem: path for path in (tmp_path / "report").iterdir()}
@@ -76,7 +80,7 @@ def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study, 
     write_study_report(StudyFolder(tmp_path), study)  # a second one replaces the first
 
 
-def test_the_selected_trial_comes_first_and_then_the_others_by_iou_with_their_costs(study):
+def test_the_selected_trial_comes_first_and_then_the_others_by_iou_with_their_costs(study: StudyRecord) -> None:
     head, first, *others = Page(render_study_page(study, {})).rows
     assert head[:3] == ["trial", "validation IoU", "GMACs"]
     selected = study.trials[study.selected]
@@ -88,16 +92,16 @@ def test_the_selected_trial_comes_first_and_then_the_others_by_iou_with_their_co
     assert len(others) == 10
 
 
-def test_names_and_reasons_are_escaped(study):
+def test_names_and_reasons_are_escaped(study: StudyRecord) -> None:
     text = render_study_page(study, {})
     assert "leaves &amp; &lt;veins&gt;" in text
     assert "OutOfMemoryError: &lt;3 GiB&gt;" in text
     assert not re.search(r"<(veins|3 GiB)>", text)
 
 
-def test_the_history_shows_each_status_and_the_best_so_far(study):
+def test_the_history_shows_each_status_and_the_best_so_far(study: StudyRecord) -> None:
     axes = plot_history(study).axes[0]
-    shown = {line.get_label(): line for line in axes.lines}
+    shown: dict[object, Any] = {line.get_label(): line for line in axes.lines}
     complete = [trial for trial in study.trials if trial.state == "complete"]
     assert list(shown["complete"].get_ydata()) == [trial.iou for trial in complete]
     best = list(shown["best so far"].get_ydata())
@@ -106,13 +110,13 @@ def test_the_history_shows_each_status_and_the_best_so_far(study):
     assert list(shown["failed"].get_xdata()) == [5]
 
 
-def test_the_most_important_choice_is_on_top(study):
+def test_the_most_important_choice_is_on_top(study: StudyRecord) -> None:
     bars = plot_importances(study).axes[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == list(reversed(CHOICES))
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "pruned"])
-def test_a_study_without_a_complete_trial_has_a_report_too(study, state, tmp_path):
+def test_a_study_without_a_complete_trial_has_a_report_too(study: StudyRecord, state: Any, tmp_path: Path) -> None:
     trials = tuple(replace(trial, state=state) for trial in study.trials)
     bare = replace(study, trials=trials, importances={}, front=(), selected=None)
     assert plot_study(bare).keys() == {"history", "curves"}
@@ -120,11 +124,9 @@ def test_a_study_without_a_complete_trial_has_a_report_too(study, state, tmp_pat
     assert "No trial is complete yet" in (tmp_path / "report.html").read_text()
 
 
-def test_a_space_with_a_choice_for_each_branch_of_each_level_can_be_drawn(study):
-    point = {f"level{level}_{name}": 0.25 for level in range(1, 6) for name in CHOICES} | {
-        "attention": "mean",
-        "lr": 0.1,
-    }
+def test_a_space_with_a_choice_for_each_branch_of_each_level_can_be_drawn(study: StudyRecord) -> None:
+    point: dict[str, float | str] = {f"level{level}_{name}": 0.25 for level in range(1, 6) for name in CHOICES}
+    point |= {"attention": "mean", "lr": 0.1}
     other = {**point, "attention": "none", "lr": 0.2, "level1_deform3": 0.0}
     trials = tuple(replace(t, point=point if t.number % 2 else other) for t in study.trials)
     figures = plot_study(replace(study, trials=trials))

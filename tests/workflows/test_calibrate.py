@@ -3,7 +3,10 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +17,20 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from mnsa.batch.predict_files import predictor_digest
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.inference.predictor import load
+from mnsa.inference.predictor import Predictor, load
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network, save_network
-from mnsa.run_folder import ModelSpec
+from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.fit_trees import extract_features
 
 
 @pytest.fixture
-def more_validation(dataset, tmp_path):
+def more_validation(dataset: Path, tmp_path: Path) -> Callable[..., Path]:
     """The data set with its training leaves as validation too: 15 of them; None leaves a row out."""
 
-    def write(keep=lambda row: row):
+    def write(keep: Any = lambda row: row) -> Any:
         manifest = read_manifest(dataset)
         rows = [replace(row, split="val") if row.split == "train" else row for row in manifest.rows]
         kept = tuple(row for row in map(keep, rows) if row)
@@ -39,11 +42,11 @@ def more_validation(dataset, tmp_path):
 
 
 @pytest.fixture
-def calibrated(own_run, more_validation):
+def calibrated(own_run: RunFolder, more_validation: Callable[..., Path]) -> Callable[..., Path]:
     """A run with a calibration of a temperature and a threshold that bite."""
     calibrate_run(own_run.path, dataset=more_validation())
 
-    def change(**values):
+    def change(**values: Any) -> Any:
         file = own_run.path / "calibration.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
         return own_run.path
@@ -51,7 +54,9 @@ def calibrated(own_run, more_validation):
     return change
 
 
-def test_the_calibration_records_images_and_weights(own_run, more_validation, predictor):
+def test_the_calibration_records_images_and_weights(
+    own_run: RunFolder, more_validation: Callable[..., Path], predictor: Predictor
+) -> None:
     found = calibrate_run(own_run.path, dataset=more_validation(), target=0.5)
     val = read_manifest(more_validation()).split("val")
     assert found.weights_sha256 == hashlib.sha256((own_run.model_folder / "model.safetensors").read_bytes()).hexdigest()
@@ -66,7 +71,9 @@ def test_the_calibration_records_images_and_weights(own_run, more_validation, pr
     assert sum(bar["images"] * bar["accuracy"] for bar in before) == pytest.approx(right.sum())
 
 
-def test_probabilities_are_the_softmax_of_logits_over_the_temperature(calibrated, predictor, dataset):
+def test_probabilities_are_the_softmax_of_logits_over_the_temperature(
+    calibrated: Callable[..., Path], predictor: Predictor, dataset: Path
+) -> None:
     loaded = load(calibrated(temperature=3.0))
     val = read_manifest(dataset).split("val")
     logits = extract_features(predictor, val).class_logits.numpy()
@@ -75,7 +82,9 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature(calibrated
 
 
 @pytest.mark.parametrize(("threshold", "unknown"), [(None, False), (0.0, False), (1.0, True)])
-def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(calibrated, dataset, threshold, unknown):
+def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(
+    calibrated: Callable[..., Path], dataset: Path, threshold: Any, unknown: Any
+) -> None:
     loaded = load(calibrated(threshold=threshold))
     answer = loaded.predict(next((dataset / "images").iterdir()))
     row, best = loaded.prediction_table().row(answer, ""), loaded.classes[answer.class_probs.argmax()]
@@ -83,7 +92,9 @@ def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(calib
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
 
-def test_evaluation_adds_the_calibration_error_and_changes_no_other_score(calibrated, dataset):
+def test_evaluation_adds_the_calibration_error_and_changes_no_other_score(
+    calibrated: Callable[..., Path], dataset: Path
+) -> None:
     run = calibrated(temperature=3.0)
     scores = evaluate_run(run, split="train")
     answer, manifest = load(run).predict, read_manifest(dataset).split("train")
@@ -101,14 +112,17 @@ def test_evaluation_adds_the_calibration_error_and_changes_no_other_score(calibr
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.0}, {"threshold": 0.123}])
-def test_another_calibration_changes_the_digest_of_a_predictor(calibrated, change):
+def test_another_calibration_changes_the_digest_of_a_predictor(calibrated: Callable[..., Path], change: Any) -> None:
     assert predictor_digest(load(calibrated())) != predictor_digest(load(calibrated(**change)))
 
 
-def test_a_calibration_of_other_weights_is_refused(calibrated, more_validation):
+def test_a_calibration_of_other_weights_is_refused(
+    calibrated: Callable[..., Path], more_validation: Callable[..., Path]
+) -> None:
     run = calibrated(temperature=7.0)
     network, card = load_network(run)
-    network.class_head.classifier.bias.data += 1
+    classifier: Any = network.class_head.classifier
+    classifier.bias.data += 1
     save_network(run / "model", network, card)
     with pytest.raises(RunError, match=rf"calibration\.json was found for other weights.*mnsa calibrate {run}"):
         load(run)
@@ -117,19 +131,21 @@ def test_a_calibration_of_other_weights_is_refused(calibrated, more_validation):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"reliability": {}, "temperature": 1}'])
-def test_a_damaged_calibration_is_refused(own_run, text):
+def test_a_damaged_calibration_is_refused(own_run: RunFolder, text: str) -> None:
     (own_run.path / "calibration.json").write_text(text)
     with pytest.raises(RunError, match=r"calibration\.json is damaged.*mnsa calibrate"):
         load(own_run.path)
 
 
 @pytest.mark.parametrize("values", [{"temperature": 0}, {"temperature": "2"}, {"threshold": 1.5}, {"extra": 1}])
-def test_values_out_of_range_are_refused(calibrated, values):
+def test_values_out_of_range_are_refused(calibrated: Callable[..., Path], values: Any) -> None:
     with pytest.raises(RunError, match=r"calibration\.json is damaged"):
         load(calibrated(**values))
 
 
-def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, more_validation):
+def test_neither_test_rows_nor_masks_are_opened(
+    own_run: RunFolder, own_dataset: Path, more_validation: Callable[..., Path]
+) -> None:
     first = calibrate_run(own_run.path, dataset=more_validation())
     manifest = read_manifest(own_dataset)
     rows = tuple(replace(row, split="val") if row.split == "train" else row for row in manifest.rows)
@@ -142,7 +158,9 @@ def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, more_valid
     assert (again.temperature, again.threshold) == (first.temperature, first.threshold)
 
 
-def test_fewer_than_ten_labeled_validation_images_are_refused(own_run, more_validation):
+def test_fewer_than_ten_labeled_validation_images_are_refused(
+    own_run: RunFolder, more_validation: Callable[..., Path]
+) -> None:
     with pytest.raises(DataError, match="3 labeled images with split `val`; fewer than 10"):
         calibrate_run(own_run.path)
     unlabeled = more_validation(lambda row: replace(row, label="") if row.label == "cultivar_02" else row)
@@ -154,7 +172,7 @@ def test_fewer_than_ten_labeled_validation_images_are_refused(own_run, more_vali
     assert (own_run.path / "calibration.json").read_bytes() == before
 
 
-def test_a_run_without_a_class_head_is_refused(own_run):
+def test_a_run_without_a_class_head_is_refused(own_run: RunFolder) -> None:
     card = load_network(own_run.path)[1]
     segmenter = ModelSpec(card.model, card.data, (), card.mask_classes)
     save_network(own_run.model_folder, build_network(card.model, 0, 1), segmenter)
@@ -162,7 +180,9 @@ def test_a_run_without_a_class_head_is_refused(own_run):
         calibrate_run(own_run.path)
 
 
-def test_trees_are_not_calibrated(fitted_trees, tmp_path, more_validation):
+def test_trees_are_not_calibrated(
+    fitted_trees: RunFolder, tmp_path: Path, more_validation: Callable[..., Path]
+) -> None:
     run = shutil.copytree(fitted_trees.path, tmp_path / "fitted_trees")
     calibrate_run(run, dataset=more_validation())
     with_trees = load(run, head="trees")

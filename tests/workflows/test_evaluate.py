@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +17,16 @@ from mnsa.data.dataset import read_sample
 from mnsa.data.decode import read_mask
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import ConfigError, DataError, ModelError, RunError
-from mnsa.inference.predictor import load
+from mnsa.inference.predictor import Predictor, load
 from mnsa.metrics.evaluation_files import evaluation_folder, read_evaluations, read_image_rows, worst_and_best
+from mnsa.run_folder import RunFolder
 from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run
 
 
-def test_the_scores_are_torchmetrics_of_the_predictions(own_run, predictor, dataset):
+def test_the_scores_are_torchmetrics_of_the_predictions(
+    own_run: RunFolder, predictor: Predictor, dataset: Path
+) -> None:
     manifest = read_manifest(dataset).split("train")
     samples = [read_sample(manifest, row) for row in manifest.rows]
     answers = [predictor.predict_image(sample.image) for sample in samples]
@@ -42,12 +48,14 @@ def test_the_scores_are_torchmetrics_of_the_predictions(own_run, predictor, data
     assert found.value("iou_per_image", "vein") == pytest.approx(np.mean(per_image))
 
 
-def test_each_split_has_an_entry_of_its_own(own_run):
+def test_each_split_has_an_entry_of_its_own(own_run: RunFolder) -> None:
     test, val = evaluate_run(own_run.path, split="test"), evaluate_run(own_run.path, split="val")
     assert read_evaluations(own_run) == {"test": test, "val": val}
 
 
-def test_the_scores_of_trees_have_an_entry_of_their_own(own_run, fitted_trees, dataset):
+def test_the_scores_of_trees_have_an_entry_of_their_own(
+    own_run: RunFolder, fitted_trees: RunFolder, dataset: Path
+) -> None:
     shutil.copytree(fitted_trees.trees_folder, own_run.trees_folder)
     network, trees = (evaluate_run(own_run.path, head=head) for head in ("network", "trees"))
     assert read_evaluations(own_run) == {"test": network, "test/trees": trees}
@@ -58,7 +66,7 @@ def test_the_scores_of_trees_have_an_entry_of_their_own(own_run, fitted_trees, d
     assert trees.value("accuracy") == np.mean(np.equal(said, true))
 
 
-def test_the_scores_with_test_time_augmentation_have_an_entry_of_their_own(own_run, dataset):
+def test_the_scores_with_test_time_augmentation_have_an_entry_of_their_own(own_run: RunFolder, dataset: Path) -> None:
     manifest = read_manifest(dataset).split("test")
     found = evaluate_run(own_run.path, tta=["rot90", "flips"])
     assert read_evaluations(own_run) == {"test/flips+rot90": found}
@@ -69,24 +77,26 @@ def test_the_scores_with_test_time_augmentation_have_an_entry_of_their_own(own_r
     assert found.value("iou", "vein") == pytest.approx(theirs.binary_jaccard_index(said, true).item())
 
 
-def test_another_data_set_with_the_same_classes_can_be_evaluated(own_run, own_dataset):
+def test_another_data_set_with_the_same_classes_can_be_evaluated(own_run: RunFolder, own_dataset: Path) -> None:
     (own_dataset / "dataset.toml").write_text((own_dataset / "dataset.toml").read_text().replace("leaves", "field"))
     assert evaluate_run(own_run.path, dataset=own_dataset).dataset == "field"
 
 
 @pytest.mark.parametrize("what", ["classes", "mask_classes"])
-def test_other_classes_are_refused_and_earlier_scores_stay(own_run, dataset, tmp_path, what):
+def test_other_classes_are_refused_and_earlier_scores_stay(
+    own_run: RunFolder, dataset: Path, tmp_path: Path, what: str
+) -> None:
     evaluate_run(own_run.path)
     before = own_run.evaluation_file.read_bytes()
     manifest = read_manifest(dataset)
-    names = {"classes": manifest.classes[::-1], "mask_classes": ("background", "vein")}[what]
-    write_manifest(replace(manifest, **{what: names}), tmp_path / "other")
+    names: dict[str, Any] = {"classes": manifest.classes[::-1], "mask_classes": ("background", "vein")}
+    write_manifest(replace(manifest, **{what: names[what]}), tmp_path / "other")
     with pytest.raises(DataError, match=what.replace("_", " ")):
         evaluate_run(own_run.path, dataset=tmp_path / "other")
     assert own_run.evaluation_file.read_bytes() == before
 
 
-def test_a_split_without_rows_is_refused(own_run, dataset, tmp_path):
+def test_a_split_without_rows_is_refused(own_run: RunFolder, dataset: Path, tmp_path: Path) -> None:
     manifest = read_manifest(dataset)
     rows = tuple(row for row in manifest.rows if row.split != "test")
     write_manifest(replace(manifest, rows=rows), tmp_path / "untested")
@@ -94,7 +104,7 @@ def test_a_split_without_rows_is_refused(own_run, dataset, tmp_path):
         evaluate_run(own_run.path, dataset=tmp_path / "untested")
 
 
-def test_a_broken_image_is_named_before_anything_is_scored(own_run, own_dataset):
+def test_a_broken_image_is_named_before_anything_is_scored(own_run: RunFolder, own_dataset: Path) -> None:
     broken = next(row for row in read_manifest(own_dataset).rows if row.split == "test")
     (own_dataset / broken.image).write_bytes(b"")
     with pytest.raises(DataError, match=broken.image):
@@ -102,32 +112,32 @@ def test_a_broken_image_is_named_before_anything_is_scored(own_run, own_dataset)
     assert not own_run.evaluation_file.exists()
 
 
-def test_a_damaged_evaluation_is_not_replaced(own_run):
+def test_a_damaged_evaluation_is_not_replaced(own_run: RunFolder) -> None:
     own_run.evaluation_file.write_text("{")
     with pytest.raises(RunError, match=r"evaluation\.json is damaged.*Move it away"):
         evaluate_run(own_run.path)
     assert own_run.evaluation_file.read_text() == "{"
 
 
-def test_the_error_names_a_data_set_that_was_moved(own_run, own_dataset, tmp_path):
+def test_the_error_names_a_data_set_that_was_moved(own_run: RunFolder, own_dataset: Path, tmp_path: Path) -> None:
     provenance = json.loads(own_run.provenance_file.read_text())
     own_run.provenance_file.write_text(json.dumps(provenance | {"dataset": str(tmp_path / "gone")}))
     with pytest.raises(DataError, match="gone"):
         evaluate_run(own_run.path)
-    assert evaluate_run(own_run.path, dataset=shutil.move(own_dataset, tmp_path / "found")).images == 3
+    assert evaluate_run(own_run.path, dataset=Path(shutil.move(own_dataset, tmp_path / "found"))).images == 3
 
 
 NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
 
 
 @pytest.fixture
-def train_rows(own_run):
+def train_rows(own_run: RunFolder) -> Any:
     """Scores and rows of the training split, measured."""
     scores = evaluate_run(own_run.path, split="train", traits=NO_NAMES)
     return scores, read_image_rows(evaluation_folder(own_run, "train"))
 
 
-def test_a_row_per_image_adds_up_to_the_scores(train_rows, dataset):
+def test_a_row_per_image_adds_up_to_the_scores(train_rows: Any, dataset: Path) -> None:
     scores, rows = train_rows
     manifest = read_manifest(dataset).split("train")
     assert [(row["image"], row["label"]) for row in rows] == [(row.image, row.label) for row in manifest.rows]
@@ -137,7 +147,9 @@ def test_a_row_per_image_adds_up_to_the_scores(train_rows, dataset):
     assert np.mean(ious) == pytest.approx(scores.value("iou_per_image", "vein"), abs=1e-5)
 
 
-def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(train_rows, dataset, predictor):
+def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(
+    train_rows: Any, dataset: Path, predictor: Predictor
+) -> None:
     manifest, rows = read_manifest(dataset).split("train"), train_rows[1]
     row, image = rows[4], manifest.rows[4]
     measurer = TraitMeasurer(find_roles(manifest.mask_classes), image.px_per_mm)
@@ -153,7 +165,7 @@ def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(trai
     assert float(row["true_vein_density_mm_per_mm2"]) > 0
 
 
-def test_only_the_worst_and_the_best_images_have_pictures(train_rows, own_run):
+def test_only_the_worst_and_the_best_images_have_pictures(train_rows: Any, own_run: RunFolder) -> None:
     rows, folder = train_rows[1], evaluation_folder(own_run, "train")
     for column, panels in {
         "iou": ("truth", "predicted", "difference"),
@@ -165,7 +177,9 @@ def test_only_the_worst_and_the_best_images_have_pictures(train_rows, own_run):
             assert kept == {*found.worst, *found.best}
 
 
-def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs(own_run, predictor, dataset):
+def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs(
+    own_run: RunFolder, predictor: Predictor, dataset: Path
+) -> None:
     manifest = read_manifest(dataset).split("test")
     record, sample = SplitRecorder(predictor, manifest), read_sample(manifest, manifest.rows[0])
     answer = predictor.predict_image(sample.image)
@@ -178,13 +192,13 @@ def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_trees_are_not_explained_by_grad_cam(fitted_trees, dataset):
+def test_trees_are_not_explained_by_grad_cam(fitted_trees: RunFolder, dataset: Path) -> None:
     manifest, trees = read_manifest(dataset).split("test"), load(fitted_trees.path, head="trees")
     sample = read_sample(manifest, manifest.rows[0])
     assert SplitRecorder(trees, manifest)._compute_grad_cams(sample, trees.predict_image(sample.image)) == {}
 
 
-def test_trees_have_a_folder_of_their_own(own_run, fitted_trees, dataset):
+def test_trees_have_a_folder_of_their_own(own_run: RunFolder, fitted_trees: RunFolder, dataset: Path) -> None:
     shutil.copytree(fitted_trees.trees_folder, own_run.trees_folder)
     for head in ("network", "trees"):
         evaluate_run(own_run.path, head=head)
@@ -195,7 +209,7 @@ def test_trees_have_a_folder_of_their_own(own_run, fitted_trees, dataset):
     assert [row["predicted"] for row in rows] == [trees.classes[index] for index in predicted]
 
 
-def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor, dataset):
+def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor: Predictor, dataset: Path) -> None:
     manifest = read_manifest(dataset).split("test")
     rows = (*manifest.rows[:-1], replace(manifest.rows[-1], px_per_mm=None))
     record = SplitRecorder(predictor, replace(manifest, rows=rows), NO_NAMES)
@@ -203,7 +217,9 @@ def test_a_data_set_without_a_scale_everywhere_is_measured_in_pixels(predictor, 
     assert all("predicted_vein_length_px" in row for row in record.rows)
 
 
-def test_traits_that_cannot_be_measured_are_refused_before_any_prediction(own_run, predictor, dataset, tmp_path):
+def test_traits_that_cannot_be_measured_are_refused_before_any_prediction(
+    own_run: RunFolder, predictor: Predictor, dataset: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="no mask class 'nerve'"):
         evaluate_run(own_run.path, traits={"vein": ("nerve",)})
     assert not own_run.predictions_folder.exists()
@@ -213,7 +229,9 @@ def test_traits_that_cannot_be_measured_are_refused_before_any_prediction(own_ru
         SplitRecorder(predictor, read_manifest(dataset), NO_NAMES)
 
 
-def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(finished, predictor, dataset):
+def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(
+    finished: RunFolder, predictor: Predictor, dataset: Path
+) -> None:
     manifest = read_manifest(dataset).split("train")
     samples = [read_sample(manifest, row) for row in manifest.rows]
     inputs = torch.stack([predictor.transform(sample.image)[0] for sample in samples])
@@ -225,7 +243,9 @@ def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(f
     assert compute_upstream_iou(finished.path, manifest) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_evaluate_adds_the_upstream_iou_only_when_asked(own_run, dataset, mnsa):
+def test_evaluate_adds_the_upstream_iou_only_when_asked(
+    own_run: RunFolder, dataset: Path, mnsa: Callable[..., Any]
+) -> None:
     assert "iou_upstream" not in [score.name for score in evaluate_run(own_run.path).scores]
     asked = mnsa("evaluate", own_run.path, "--iou-upstream")
     assert (asked.code, "upstream" in asked.out) == (0, True)
@@ -234,7 +254,7 @@ def test_evaluate_adds_the_upstream_iou_only_when_asked(own_run, dataset, mnsa):
     assert score.value == pytest.approx(compute_upstream_iou(own_run.path, test_rows))
 
 
-def test_the_upstream_iou_without_masks_is_refused(finished, dataset):
+def test_the_upstream_iou_without_masks_is_refused(finished: RunFolder, dataset: Path) -> None:
     manifest = read_manifest(dataset)
     bare = replace(manifest, rows=tuple(replace(row, mask="") for row in manifest.rows))
     with pytest.raises(DataError, match="needs masks"):
