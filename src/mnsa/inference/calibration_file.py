@@ -44,15 +44,15 @@ class Calibration:
     weights_sha256: str
 
     def to_json(self) -> str:
-        """The text of calibration.json; each bin a record with its names."""
-        bars = {when: [bar._asdict() for bar in bars] for when, bars in self.reliability.items()}
-        return json.dumps({**asdict(self), "reliability": bars}, indent=2) + "\n"
+        """Return the text of calibration.json."""
+        bins = {when: [one._asdict() for one in bins] for when, bins in self.reliability.items()}
+        return json.dumps({**asdict(self), "reliability": bins}, indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, values: Any) -> "Calibration":
-        """Read it back. Raises: ValueError, KeyError or TypeError when `values` is no calibration.json's."""
-        bars = {when: [ReliabilityBin(**bar) for bar in bars] for when, bars in values["reliability"].items()}
-        found = cls(**{**values, "reliability": bars})
+        """Make it from the content of calibration.json. Raises: ValueError, KeyError or TypeError when it is damaged."""
+        bins = {when: [ReliabilityBin(**one) for one in bins] for when, bins in values["reliability"].items()}
+        found = cls(**{**values, "reliability": bins})
         if not (math.isfinite(found.temperature) and found.temperature > 0):
             raise ValueError(f"temperature is {found.temperature}, not a number above 0")
         if found.threshold is not None and not 0 <= found.threshold <= 1:
@@ -60,17 +60,17 @@ class Calibration:
         return found
 
 
-def save_calibration(run: Path, found: Calibration) -> Path:
-    """Write it into the run folder, in one step. Returns: the file."""
+def save_calibration(run: Path, calibration: Calibration) -> Path:
+    """Write RUN/calibration.json in one step. Returns: its path."""
     file = run / CALIBRATION_FILE
-    atomic_write_text(file, found.to_json())
+    atomic_write_text(file, calibration.to_json())
     return file
 
 
 def load_calibration(run: Path) -> Calibration | None:
-    """The calibration of a run folder; None when there is none.
+    """Read the calibration of a run folder. Returns: None when there is none.
 
-    Raises: RunError when it is damaged, or belongs to other weights than the run has now.
+    Raises: RunError when it is damaged, or was fitted for other weights than the run has now.
     """
     file, again = run / CALIBRATION_FILE, f"Make it anew: mnsa calibrate {run}"
     if not file.exists():

@@ -25,11 +25,11 @@ def mask_panels(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> 
     image: uint8 (H, W, 3), RGB. truth, predicted: class indices uint8 (H, W).
     Returns: panels uint8 (h, w, 3) by name; the longer side has PANEL_PX.
     """
-    size, picture = _panel_size(image), Image.fromarray(image)
+    size, pil_image = _panel_size(image), Image.fromarray(image)
     return {
         "photo": _resize(image, size),
-        "truth": draw_mask_outlines(picture, truth, (PANEL_PX, PANEL_PX)),
-        "predicted": draw_mask_outlines(picture, predicted, (PANEL_PX, PANEL_PX)),
+        "truth": draw_mask_outlines(pil_image, truth, (PANEL_PX, PANEL_PX)),
+        "predicted": draw_mask_outlines(pil_image, predicted, (PANEL_PX, PANEL_PX)),
         "difference": _resize(draw_difference(image, truth, predicted), size),
     }
 
