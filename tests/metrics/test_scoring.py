@@ -140,7 +140,7 @@ def many_pairs(groups: Any = None) -> Any:
 
 
 def independent_interval(per_image: Any, score: Any, groups: Any) -> Any:
-    """Percentiles of `score` of the rows of `per_image` (N, ...) over 20,000 draws of whole groups, in plain Python."""
+    """Percentiles of `score` of the rows of `per_image` (N, ...) over 6,000 draws of whole groups, in plain Python."""
     rng, draws = np.random.default_rng(99), []
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     for _ in range(6_000):
