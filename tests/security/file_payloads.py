@@ -152,7 +152,7 @@ def pickled(name: str) -> Payload:
         sandbox.write_file("labels.pkl", ARMED[name][0])
         return ["import", "mganet", sandbox.inputs, "--out", sandbox.out]
 
-    return Payload(f"labels.pkl: {name}", prepare, "nothing in it was run")
+    return Payload(f"labels.pkl: {name}", prepare, "no code in it was run")
 
 
 def checkpoint(name: str, use: Callable[[Sandbox, object], Command]) -> Payload:

@@ -20,16 +20,16 @@ from mnsa.errors import DataError
 SQUARE = [2, 2, 6, 2, 6, 6, 2, 6]
 
 
-def picture(path: Path, *, high: int = 8, wide: int = 10, gray: bool = False, value: int = 90) -> Path:
+def write_image(path: Path, *, height: int = 8, width: int = 10, gray: bool = False, value: int = 90) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((high, wide) if gray else (high, wide, 3), value, np.uint8)).save(path)
+    Image.fromarray(np.full((height, width) if gray else (height, width, 3), value, np.uint8)).save(path)
     return path
 
 
 def coco(root: Path, **changes: Any) -> Path:
     """A file of two images, with a leaf in polygons and a spot over it in plain run lengths. changes: other entries."""
     for name in ("a.png", "b.png"):
-        picture(root / "images" / name)
+        write_image(root / "images" / name)
     tree = {
         "images": [{"id": 7, "file_name": "a.png", "height": 8, "width": 10}, {"id": 9, "file_name": "b.png"}],
         "categories": [{"id": 30, "name": "spot"}, {"id": 4, "name": "leaf"}],
@@ -55,7 +55,7 @@ def masks_of(manifest: Manifest) -> list[np.ndarray]:
     return [read_mask(manifest.mask_path(row), len(manifest.mask_classes)).numpy() for row in manifest.rows]
 
 
-def test_coco_polygons_and_runs_are_painted_in_order(tmp_path: Path) -> None:
+def test_coco_polygons_and_run_lengths_are_drawn_in_order(tmp_path: Path) -> None:
     manifest = import_coco(coco(tmp_path), tmp_path / "set", images=tmp_path / "images")
     assert manifest.mask_classes == ("background", "leaf", "spot")
     assert sorted(row.split for row in manifest.rows) == ["train", "val"]
@@ -69,7 +69,7 @@ def test_coco_polygons_and_runs_are_painted_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"images": None}, "expected COCO's list of images"),
         ({"images": [{"id": 1, "file_name": "../a.png"}]}, "inside the root"),
@@ -89,32 +89,34 @@ def test_coco_polygons_and_runs_are_painted_in_order(tmp_path: Path) -> None:
         ({"annotations": annotation(segmentation=[])}, "id 5.*boxes are no masks"),
         ({"annotations": annotation(segmentation=[[1, 2, 3]])}, "no list of x, y"),
         ({"annotations": annotation(segmentation=[["1", 2, 3, 4, 5, 6]])}, "no list of x, y"),
-        ({"annotations": annotation(segmentation=[[1, 1, 10**400, 4, 5, 6]])}, "can't be read as JSON|beyond all"),
-        ({"annotations": annotation(segmentation=[[1, 1, float("nan"), 4, 5, 6]])}, "NaN is no number"),
+        ({"annotations": annotation(segmentation=[[1, 1, 10**400, 4, 5, 6]])}, "can't be read as JSON|too large"),
+        ({"annotations": annotation(segmentation=[[1, 1, float("nan"), 4, 5, 6]])}, "NaN is not a number"),
         ({"annotations": annotation(segmentation=[[1, 1, -9, 4, 5, 6]])}, "outside the image"),
         ({"annotations": runs([18, 2, 61])}, "81 pixels in all; the image has 80"),
         ({"annotations": runs([10**12])}, "no pixel counts"),
-        ({"annotations": runs("P" * 9)}, "packed runs|packed run"),
+        ({"annotations": runs("P" * 9)}, "compressed runs?"),
         ({"annotations": runs([80], (10**6, 10**6))}, "run lengths of the size"),
         ({"annotations": runs(None)}, "expected a list or COCO's text"),
     ],
 )  # fmt: skip
-def test_coco_files_that_lie_are_refused_and_nothing_stays(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+def test_invalid_coco_files_are_rejected_and_leave_nothing(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
         import_coco(coco(tmp_path, **changes), tmp_path / "set", images=tmp_path / "images")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "instances_train2017.json"]
 
 
-def test_an_image_that_is_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+def test_an_image_that_is_a_link_out_of_its_folder_is_rejected(tmp_path: Path) -> None:
     source = coco(tmp_path)
-    picture(tmp_path / "secret.png")
+    write_image(tmp_path / "secret.png")
     (tmp_path / "images/a.png").unlink()
     (tmp_path / "images/a.png").symlink_to(tmp_path / "secret.png")
     with pytest.raises(DataError, match="outside the data set's root"):
         import_coco(source, tmp_path / "set", images=tmp_path / "images")
 
 
-def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
+def test_deeply_nested_json_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "deep.json"
     path.write_text("[" * 200_000)
     with pytest.raises(DataError, match="can't be read as JSON"):
@@ -123,8 +125,8 @@ def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
 
 def yolo(root: Path, lines: str = "1 .2 .25 .6 .25 .6 .75 .2 .75\n", description: str | None = None) -> Path:
     """A set of one training image, 10 x 8, and one for validation without labels."""
-    picture(root / "images/train/a.png")
-    picture(root / "images/val/b.png")
+    write_image(root / "images/train/a.png")
+    write_image(root / "images/val/b.png")
     (root / "labels/train").mkdir(parents=True)
     (root / "labels/train/a.txt").write_text(lines)
     text = "path: ../datasets/x\ntrain: images/train\nval: images/val\ntest:\nnames:\n  0: leaf\n  1: spot\n"
@@ -132,7 +134,7 @@ def yolo(root: Path, lines: str = "1 .2 .25 .6 .25 .6 .75 .2 .75\n", description
     return root
 
 
-def test_yolo_polygons_become_a_mask_and_no_file_of_labels_no_mask(tmp_path: Path) -> None:
+def test_yolo_polygons_become_a_mask_and_a_missing_label_file_gives_no_mask(tmp_path: Path) -> None:
     manifest = import_yolo(yolo(tmp_path / "in"), tmp_path / "set")
     train, val = manifest.rows
     assert (train.image, train.mask, train.split) == ("images/train/a.png", "masks/train/a.png", "train")
@@ -143,35 +145,35 @@ def test_yolo_polygons_become_a_mask_and_no_file_of_labels_no_mask(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("lines", "says"),
+    ("lines", "message"),
     [
         ("0 .5 .5 .2 .2\n", r"a\.txt, line 1 is a box"),
         ("\n2 0 0 1 0 1 1\n", r"line 2 begins with '2'; expected a class from 0 to 1"),
         ("-1 0 0 1 0 1 1\n", "begins with"),
         ("0 0 0 1 0 1\n", "pairs"),
-        ("0 0 0 nan 0 1 1\n", "no numbers"),
-        ("0 0 0 inf 0 1 1\n", "no numbers"),
-        ("0 0 0 1e308 0 1 1\n", "outside|no numbers"),
+        ("0 0 0 nan 0 1 1\n", "NaN or infinite"),
+        ("0 0 0 inf 0 1 1\n", "NaN or infinite"),
+        ("0 0 0 1e308 0 1 1\n", "outside|NaN or infinite"),
         ("0 0 0 -1 0 1 1\n", "outside"),
         ("0 a b c d e f\n", "no number"),
     ],
 )
-def test_yolo_lines_that_are_no_polygons_are_refused(lines: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+def test_invalid_yolo_lines_are_rejected(lines: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
         import_yolo(yolo(tmp_path / "in", lines), tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(
-    ("description", "says"),
+    ("description", "message"),
     [
         ("train: images/train\nnames: !!python/object/apply:os.system [touch owned]\n", "can't be read as YAML"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: *b\n", "repeats a part of itself"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: *b\n", "uses the YAML alias"),
         ("names: " + "[" * 5000, "can't be read as YAML|nested deeper"),
         ("train: ../images/train\nnames: [leaf]\n", "inside the root"),
         ("train: /images/train\nnames: [leaf]\n", "inside the root"),
-        ("train: [images/train, images/val]\nnames: [leaf]\n", "one folder of images"),
-        ("train: train.txt\nnames: [leaf]\n", "one folder of images"),
+        ("train: [images/train, images/val]\nnames: [leaf]\n", "one image folder"),
+        ("train: train.txt\nnames: [leaf]\n", "one image folder"),
         ("train: images/train\nnames: {1: leaf}\n", "expected 0, 1, 2"),
         ("train: images/train\nnames: [leaf, leaf]\n", "must differ"),
         ("train: images/train\n", "expected a list of names"),
@@ -181,8 +183,8 @@ def test_yolo_lines_that_are_no_polygons_are_refused(lines: str, says: str, tmp_
         ("x: 2001-99-99\n", "can't be read as YAML"),
     ],
 )
-def test_descriptions_that_are_none_are_refused(description: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+def test_invalid_yolo_descriptions_are_rejected(description: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
         import_yolo(yolo(tmp_path / "in", description=description), tmp_path / "set")
     assert not list(tmp_path.glob("**/owned"))
 
@@ -190,8 +192,8 @@ def test_descriptions_that_are_none_are_refused(description: str, says: str, tmp
 def nnunet(root: Path, channels: int = 1, **changes: Any) -> Path:
     for part, case in (("Tr", "a"), ("Tr", "b"), ("Ts", "c")):
         for channel in range(channels):
-            picture(root / f"images{part}" / f"{case}_000{channel}.png", gray=channels > 1, value=50 * channel)
-        picture(root / f"labels{part}" / f"{case}.png", gray=True, value=1)
+            write_image(root / f"images{part}" / f"{case}_000{channel}.png", gray=channels > 1, value=50 * channel)
+        write_image(root / f"labels{part}" / f"{case}.png", gray=True, value=1)
     about = {
         "channel_names": {"0": "R"},
         "labels": {"background": 0, "leaf": 1},
@@ -203,7 +205,7 @@ def nnunet(root: Path, channels: int = 1, **changes: Any) -> Path:
     return root
 
 
-def test_nnunet_files_stay_where_they_are(tmp_path: Path) -> None:
+def test_nnunet_images_are_not_copied(tmp_path: Path) -> None:
     manifest = import_nnunet(nnunet(tmp_path / "Dataset001_a"), tmp_path / "set")
     assert manifest.root == tmp_path / "Dataset001_a"
     assert [(row.image, row.split) for row in manifest.rows] == [
@@ -213,7 +215,7 @@ def test_nnunet_files_stay_where_they_are(tmp_path: Path) -> None:
     assert all(mask.all() for mask in masks_of(manifest))
 
 
-def test_nnunet_channels_are_put_together(tmp_path: Path) -> None:
+def test_nnunet_channels_are_merged(tmp_path: Path) -> None:
     manifest = import_nnunet(nnunet(tmp_path / "Dataset001_a", channels=3), tmp_path / "set")
     with Image.open(manifest.image_path(manifest.rows[0])) as image:
         assert image.getpixel((0, 0)) == (0, 50, 100)
@@ -221,7 +223,7 @@ def test_nnunet_channels_are_put_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"file_ending": ".nii.gz"}, "flat images are read"),
         ({"labels": {"background": 0, "leaf": [1, 2]}}, "regions are not read"),
@@ -232,13 +234,13 @@ def test_nnunet_channels_are_put_together(tmp_path: Path) -> None:
         ({"mnsa": {"name": "x", "classes": ["a"], "mask_classes": ["vein"]}}, "make both agree"),
     ],
 )
-def test_nnunet_descriptions_that_do_not_fit_are_refused(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+def test_invalid_nnunet_descriptions_are_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
         import_nnunet(nnunet(tmp_path / "Dataset001_a", **changes), tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
-def test_masks_are_found_by_stem_or_ending(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
+def test_masks_are_found_by_stem_or_suffix(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
     for image, mask in (
         ("train/a.jpg", "train/a.png"),
         ("val/b.png", "val/b_mask.png"),
@@ -254,7 +256,7 @@ def test_masks_are_found_by_stem_or_ending(tmp_path: Path, draw_leaf: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("images", "masks", "says"),
+    ("images", "masks", "message"),
     [
         (["a.png"], ["b.png"], r"b\.png is the mask of no image"),
         (["a.png"], [], "No mask in"),
@@ -264,12 +266,12 @@ def test_masks_are_found_by_stem_or_ending(tmp_path: Path, draw_leaf: Callable[.
         (["train/a.png", "b.png"], ["b.png"], "lies in none"),
     ],
 )
-def test_masks_that_fit_not_one_image_are_refused(
-    images: list[str], masks: list[str], says: str, tmp_path: Path
+def test_masks_that_do_not_match_one_image_are_rejected(
+    images: list[str], masks: list[str], message: str, tmp_path: Path
 ) -> None:
     for folder, names in (("photos", images), ("veins", masks)):
         (tmp_path / folder).mkdir()
         for name in names:
-            picture(tmp_path / folder / name, gray=folder == "veins", value=1)
-    with pytest.raises(DataError, match=says):
+            write_image(tmp_path / folder / name, gray=folder == "veins", value=1)
+    with pytest.raises(DataError, match=message):
         import_masks(tmp_path / "photos", tmp_path / "veins")

@@ -1,4 +1,4 @@
-"""Out into the layouts of other tools and back: the same pixels, splits, labels and everything else."""
+"""Out into the targets of other tools and back: the same pixels, splits, labels and everything else."""
 
 import json
 from collections.abc import Callable
@@ -28,21 +28,21 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SPLITS = ("train", "train", "val", "test", "")
 
 
-def out_folder(layout: str, root: Path) -> Path:
-    return root / ("Dataset007_leaves" if layout == "nnunet" else layout)
+def out_folder(target: str, root: Path) -> Path:
+    return root / ("Dataset007_leaves" if target == "nnunet" else target)
 
 
-def back(layout: str, out: Path, root: Path) -> Manifest:
-    target = root / f"{layout}-back"
-    if layout == "coco":
-        import_coco(out / "annotations", target, images=out / "images")
-    elif layout == "yolo":
-        import_yolo(out, target)
-    elif layout == "nnunet":
-        import_nnunet(out, target)
+def reimport(target: str, out: Path, root: Path) -> Manifest:
+    imported = root / f"{target}-back"
+    if target == "coco":
+        import_coco(out / "annotations", imported, images=out / "images")
+    elif target == "yolo":
+        import_yolo(out, imported)
+    elif target == "nnunet":
+        import_nnunet(out, imported)
     else:
-        write_manifest(import_masks(out / "images", out / "masks"), target)
-    return read_manifest(target)
+        write_manifest(import_masks(out / "images", out / "masks"), imported)
+    return read_manifest(imported)
 
 
 def make(root: Path, masks: list[np.ndarray], mask_classes: tuple[str, ...], scale: int = 1) -> Manifest:
@@ -60,14 +60,14 @@ def make(root: Path, masks: list[np.ndarray], mask_classes: tuple[str, ...], sca
     return Manifest("leaves", root.resolve(), ("z", "b"), mask_classes, tuple(rows))
 
 
-def everything(manifest: Manifest) -> list[object]:
-    """What a data set says and shows, without the paths of its files."""
+def content_of(manifest: Manifest) -> list[object]:
+    """Collect the content of a data set, without the paths of its files."""
     rows = sorted(manifest.rows, key=lambda row: row.group)
-    facts = [replace(row, image="", mask="") for row in rows]
+    metadata = [replace(row, image="", mask="") for row in rows]
     pixels = [read_pixels(manifest.image_path(row)).tolist() for row in rows]
     count = len(manifest.mask_classes)
     masks = [read_mask(manifest.mask_path(row), count).tolist() if row.mask else None for row in rows]
-    return [manifest.name, manifest.classes, manifest.mask_classes, facts, pixels, masks]
+    return [manifest.name, manifest.classes, manifest.mask_classes, metadata, pixels, masks]
 
 
 def five_masks(top: int) -> list[np.ndarray]:
@@ -75,35 +75,39 @@ def five_masks(top: int) -> list[np.ndarray]:
     return [rng.integers(0, top + 1, (7 + n, 9), np.uint8) for n in range(5)]
 
 
-@pytest.mark.parametrize("layout", WRITERS)
+@pytest.mark.parametrize("target", WRITERS)
 @pytest.mark.parametrize(
     ("classes", "scale"), [(("vein",), 255), (("soil", "leaf", "rust spot"), 1), (("soil", "leaf"), 1)]
 )
-def test_a_data_set_comes_back_whole(layout: str, classes: tuple[str, ...], scale: int, tmp_path: Path) -> None:
+def test_a_converted_data_set_is_imported_without_any_loss(
+    target: str, classes: tuple[str, ...], scale: int, tmp_path: Path
+) -> None:
     manifest = make(tmp_path, five_masks(max(len(classes) - 1, 1)), classes, scale)
-    assert convert_dataset(manifest, layout, out := out_folder(layout, tmp_path)) == 5
-    assert everything(back(layout, out, tmp_path)) == everything(manifest)
+    assert convert_dataset(manifest, target, out := out_folder(target, tmp_path)) == 5
+    assert content_of(reimport(target, out, tmp_path)) == content_of(manifest)
 
 
 @settings(max_examples=12, deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 2)))
-@pytest.mark.parametrize("layout", WRITERS)
-def test_any_mask_comes_back(layout: str, tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray) -> None:
+@pytest.mark.parametrize("target", WRITERS)
+def test_any_mask_is_imported_without_any_loss(
+    target: str, tmp_path_factory: pytest.TempPathFactory, mask: np.ndarray
+) -> None:
     root = tmp_path_factory.mktemp("any")
     manifest = make(root, [mask], ("soil", "leaf", "rust"))
-    convert_dataset(manifest, layout, out := out_folder(layout, root))
-    assert everything(back(layout, out, root)) == everything(manifest)
+    convert_dataset(manifest, target, out := out_folder(target, root))
+    assert content_of(reimport(target, out, root)) == content_of(manifest)
 
 
-@pytest.mark.parametrize("layout", ["coco", "yolo", "masks"])
-def test_an_image_without_a_mask_stays_without_one(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["coco", "yolo", "masks"])
+def test_an_image_without_a_mask_is_imported_without_a_mask(target: str, tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(1), ("vein",))
     manifest = replace(manifest, rows=(replace(manifest.rows[0], mask=""), *manifest.rows[1:]))
-    convert_dataset(manifest, layout, out := out_folder(layout, tmp_path))
-    assert everything(back(layout, out, tmp_path)) == everything(manifest)
+    convert_dataset(manifest, target, out := out_folder(target, tmp_path))
+    assert content_of(reimport(target, out, tmp_path)) == content_of(manifest)
 
 
-def test_nnunet_takes_no_training_image_without_a_mask_unless_it_may_be_left_out(tmp_path: Path) -> None:
+def test_nnunet_rejects_training_images_without_a_mask_unless_they_are_left_out(tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(1), ("vein",))
     manifest = replace(manifest, rows=(replace(manifest.rows[0], mask=""), *manifest.rows[1:]))
     with pytest.raises(DataError, match="--masked-only"):
@@ -111,7 +115,7 @@ def test_nnunet_takes_no_training_image_without_a_mask_unless_it_may_be_left_out
     assert convert_dataset(manifest, "nnunet", tmp_path / "Dataset001_a", masked_only=True) == 4
 
 
-def test_coco_files_are_read_by_cocos_own_tools(tmp_path: Path) -> None:
+def test_coco_files_are_read_by_pycocotools(tmp_path: Path) -> None:
     manifest = make(tmp_path, five_masks(2), ("soil", "leaf", "rust"))
     convert_dataset(manifest, "coco", tmp_path / "coco")
     tree = json.loads((tmp_path / "coco/annotations/test.json").read_text())
@@ -123,7 +127,7 @@ def test_coco_files_are_read_by_cocos_own_tools(tmp_path: Path) -> None:
         assert coco_tools.toBbox(runs).tolist() == [a["bbox"] for a in tree["annotations"] if a["segmentation"] in runs]
 
 
-def test_an_image_that_exif_turns_is_written_upright(tmp_path: Path) -> None:
+def test_an_image_with_an_exif_orientation_is_written_upright(tmp_path: Path) -> None:
     manifest = make(tmp_path, [np.eye(6, 4, dtype=np.uint8)], ("vein",))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -134,7 +138,7 @@ def test_an_image_that_exif_turns_is_written_upright(tmp_path: Path) -> None:
         assert (image.size, image.getexif().get(0x0112)) == ((4, 6), None)
 
 
-def test_a_data_set_without_masks_has_nothing_to_write(leaves: Manifest, tmp_path: Path) -> None:
+def test_a_data_set_without_masks_is_rejected(leaves: Manifest, tmp_path: Path) -> None:
     bare = replace(leaves, mask_classes=(), rows=tuple(replace(row, mask="") for row in leaves.rows))
     with pytest.raises(DataError, match="no masks"):
         convert_dataset(bare, "coco", tmp_path / "out")
@@ -143,12 +147,14 @@ def test_a_data_set_without_masks_has_nothing_to_write(leaves: Manifest, tmp_pat
 @pytest.mark.parametrize(
     ("classes", "name"), [(("soil", "ignore"), "Dataset001_a"), (("a",), "leaves"), (("a",), "Dataset1_a")]
 )
-def test_nnunet_names_are_kept_free(leaves: Manifest, classes: tuple[str, ...], name: str, tmp_path: Path) -> None:
+def test_reserved_names_of_nnunet_are_rejected(
+    leaves: Manifest, classes: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="nnU-Net"):
         convert_dataset(replace(leaves, mask_classes=classes), "nnunet", tmp_path / name)
 
 
-def test_a_mask_of_another_size_is_refused_and_nothing_stays(
+def test_a_mask_of_another_size_is_rejected_and_leaves_nothing(
     leaves: Manifest, draw_leaf: Callable[..., None], tmp_path: Path
 ) -> None:
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(leaves.root / "1_mask.png")

@@ -24,7 +24,7 @@ def table(tmp_path: Path, draw_leaf: Callable[..., None]) -> Path:
     return path
 
 
-def test_columns_get_the_meaning_they_are_given(table: Path) -> None:
+def test_columns_are_read_by_the_given_names(table: Path) -> None:
     manifest = import_csv(
         table, image="file", mask="truth", label="cultivar", split="part", group="plant", px_per_mm="dpi"
     )
@@ -34,21 +34,21 @@ def test_columns_get_the_meaning_they_are_given(table: Path) -> None:
     assert manifest.mask_classes == ("background", "class1", "class2")
 
 
-def test_other_columns_are_kept_and_never_mistaken_for_ours(table: Path) -> None:
+def test_other_columns_are_kept_as_extra_columns(table: Path) -> None:
     row = import_csv(table, image="file").rows[2]
     assert row.label == ""
     assert row.extra["source_label"] == "2"
     assert row.extra["cultivar"] == "a"
 
 
-def test_without_a_split_column_validation_is_carved_from_train(table: Path) -> None:
+def test_without_a_split_column_validation_is_held_out_from_train(table: Path) -> None:
     manifest = import_csv(table, image="file", label="cultivar", val_fraction=0.34)
     assert Counter((row.label, row.split) for row in manifest.rows) == {
         ("a", "train"): 2, ("a", "val"): 1, ("b", "train"): 2, ("b", "val"): 1,
     }  # fmt: skip
 
 
-def test_a_dropped_class_leaves_no_trace(table: Path) -> None:
+def test_a_dropped_class_is_left_out(table: Path) -> None:
     manifest = import_csv(table, image="file", label="cultivar", drop_labels=["a"])
     assert manifest.classes == ("b",)
     assert len(manifest.rows) == 3
@@ -63,7 +63,7 @@ def test_a_dropped_class_leaves_no_trace(table: Path) -> None:
         ({"image": "file", "label": "cultivar", "drop_labels": ["c"]}, "no class 'c' to drop; its classes are a, b"),
     ],
 )
-def test_options_that_do_not_fit_the_table_are_named(table: Path, options: dict[str, object], reason: str) -> None:
+def test_options_that_do_not_fit_the_table_are_errors(table: Path, options: dict[str, object], reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         import_csv(table, **options)
     assert str(table) in str(caught.value)
@@ -72,7 +72,7 @@ def test_options_that_do_not_fit_the_table_are_named(table: Path, options: dict[
 @pytest.mark.parametrize(
     ("line", "reason"), [("../x.jpg", "line 2: image is '../x.jpg'"), ('""', "line 2: image is empty")]
 )
-def test_paths_that_lead_nowhere_good_are_refused(tmp_path: Path, line: str, reason: str) -> None:
+def test_unsafe_paths_are_rejected(tmp_path: Path, line: str, reason: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"image\n{line}\n")
     with pytest.raises(DataError, match=reason):

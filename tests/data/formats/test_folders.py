@@ -12,7 +12,7 @@ from mnsa.errors import DataError
 Draw = Callable[..., None]
 
 
-def test_class_folders_become_train_and_carved_validation(tmp_path: Path, draw_leaf: Draw) -> None:
+def test_class_folders_become_train_and_held_out_validation(tmp_path: Path, draw_leaf: Draw) -> None:
     for n in range(10):
         draw_leaf(tmp_path / "oak" / f"{n}.jpg")
         draw_leaf(tmp_path / "ash" / f"{n}.JPG")
@@ -28,7 +28,7 @@ def test_class_folders_become_train_and_carved_validation(tmp_path: Path, draw_l
     }  # fmt: skip
 
 
-def test_split_folders_are_kept_and_their_names_normalised(tmp_path: Path, draw_leaf: Draw) -> None:
+def test_split_folders_are_kept_with_normalized_names(tmp_path: Path, draw_leaf: Draw) -> None:
     for split in ("training", "validation", "test"):
         draw_leaf(tmp_path / split / "oak" / f"{split}.png")
     manifest = import_folders(tmp_path)
@@ -62,7 +62,7 @@ def test_a_mask_is_found_by_its_stem_mirrored_or_flat(tmp_path: Path, draw_leaf:
     ("values", "expected"),
     [((1, 1), ("foreground",)), ((255, 255), ("foreground",)), ((1, 3), ("background", "class1", "class2", "class3"))],
 )
-def test_mask_classes_follow_from_the_pixel_values(
+def test_mask_classes_are_inferred_from_pixel_values(
     tmp_path: Path, draw_leaf: Draw, values: tuple[int, ...], expected: tuple[str, ...]
 ) -> None:
     for n, value in enumerate(values):
@@ -75,7 +75,7 @@ def test_mask_classes_can_be_named(tmp_path: Path, draw_leaf: Draw) -> None:
     assert import_folders(tmp_path, mask_classes=["background", "leaf", "rust"]).mask_classes[2] == "rust"
 
 
-def test_an_imported_set_is_written_read_back_and_sound(tmp_path: Path, draw_leaf: Draw) -> None:
+def test_an_imported_data_set_is_written_and_read_back_and_valid(tmp_path: Path, draw_leaf: Draw) -> None:
     for n in range(4):
         draw_leaf(tmp_path / "photos" / "oak" / f"{n}.jpg", tmp_path / "photos" / "masks" / f"{n}.png")
     manifest = import_folders(tmp_path / "photos")
@@ -95,7 +95,7 @@ def test_an_imported_set_is_written_read_back_and_sound(tmp_path: Path, draw_lea
         (["readme.txt"], "holds no images"),
     ],
 )
-def test_a_file_that_does_not_fit_is_named(tmp_path: Path, draw_leaf: Draw, files: list[str], reason: str) -> None:
+def test_a_file_that_does_not_fit_is_an_error(tmp_path: Path, draw_leaf: Draw, files: list[str], reason: str) -> None:
     for file in files:
         if file.endswith(".txt"):
             (tmp_path / file).touch()
@@ -105,18 +105,18 @@ def test_a_file_that_does_not_fit_is_named(tmp_path: Path, draw_leaf: Draw, file
         import_folders(tmp_path)
 
 
-def test_a_source_that_is_no_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone is no folder"):
         import_folders(tmp_path / "gone")
 
 
-def test_masks_of_grey_levels_are_refused_by_name(tmp_path: Path, draw_leaf: Draw) -> None:
+def test_masks_of_gray_levels_are_rejected(tmp_path: Path, draw_leaf: Draw) -> None:
     draw_leaf(tmp_path / "oak" / "1.jpg", tmp_path / "masks" / "1.png", mask_value=200)
     with pytest.raises(DataError, match=r"masks/1\.png has the pixel value 200"):
         import_folders(tmp_path)
 
 
-def test_names_for_masks_that_do_not_exist_are_refused(tmp_path: Path, draw_leaf: Draw) -> None:
+def test_mask_classes_without_masks_are_rejected(tmp_path: Path, draw_leaf: Draw) -> None:
     draw_leaf(tmp_path / "oak" / "1.jpg")
     with pytest.raises(DataError, match="no image has a mask"):
         import_folders(tmp_path, mask_classes=["vein"])

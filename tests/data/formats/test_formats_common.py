@@ -24,7 +24,7 @@ def classes_of(*labels: str) -> tuple[str, ...]:
         (("1" * 5000, "2"), ("2", "1" * 5000)),
     ],
 )
-def test_classes_are_in_the_order_of_numbers_where_all_are_numbers_and_of_text_otherwise(
+def test_classes_are_sorted_as_numbers_when_all_are_numbers_and_as_text_otherwise(
     labels: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     assert classes_of(*labels) == expected
@@ -39,7 +39,7 @@ def test_classes_are_in_the_order_of_numbers_where_all_are_numbers_and_of_text_o
         ((0, 0), ("foreground",)),
     ],
 )
-def test_mask_classes_are_named_after_the_values_of_all_masks(
+def test_mask_classes_are_inferred_from_the_values_of_all_masks(
     tmp_path: Path, draw_leaf: Callable[..., None], values: tuple[int, ...], expected: tuple[str, ...]
 ) -> None:
     for n, value in enumerate(values):
@@ -49,7 +49,7 @@ def test_mask_classes_are_named_after_the_values_of_all_masks(
     assert build_manifest(tmp_path, rows, ["vein"], 0.2, 1).mask_classes == ("vein",)
 
 
-def test_masks_that_mix_1_and_255_are_grey_levels(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
+def test_masks_with_1_and_255_are_rejected_as_gray_levels(tmp_path: Path, draw_leaf: Callable[..., None]) -> None:
     for n, value in enumerate((1, 255)):
         draw_leaf(tmp_path / f"{n}.png", tmp_path / f"m{n}.png", mask_value=value)
     rows = [Row(f"{n}.png", f"m{n}.png", "a", "train") for n in range(2)]
@@ -57,7 +57,7 @@ def test_masks_that_mix_1_and_255_are_grey_levels(tmp_path: Path, draw_leaf: Cal
         build_manifest(tmp_path, rows, None, 0.2, 1)
 
 
-def test_validation_is_carved_only_where_there_is_none() -> None:
+def test_validation_is_held_out_only_when_it_is_missing() -> None:
     rows = [Row(f"{n}.png", label="a", split="train") for n in range(9)]
     given = [*rows, Row("v.png", label="a", split="val")]
     assert build_manifest(Path("leaves"), given, None, 0.5, 1).rows == tuple(given)

@@ -40,7 +40,7 @@ def test_every_image_gets_its_own_mask_and_label(soybean: Path) -> None:
     assert (manifest.classes, manifest.mask_classes) == (("1", "2", "3"), ("vein",))
 
 
-def test_validation_comes_from_train_and_test_stays_as_it_is(soybean: Path) -> None:
+def test_validation_is_held_out_from_train_and_test_does_not_change(soybean: Path) -> None:
     splits = Counter((row.image.split("/")[0], row.label, row.split) for row in import_mganet(soybean).rows)
     assert splits == {
         ("train", "1", "train"): 3, ("train", "1", "val"): 1, ("test", "1", "test"): 2,
@@ -50,7 +50,7 @@ def test_validation_comes_from_train_and_test_stays_as_it_is(soybean: Path) -> N
 
 
 @pytest.mark.parametrize("mask_value", [1, 255])
-def test_the_set_is_sound_and_its_veins_are_read_from_either_kind_of_mask(tmp_path: Path, mask_value: int) -> None:
+def test_the_data_set_is_valid_and_veins_are_read_from_both_kinds_of_masks(tmp_path: Path, mask_value: int) -> None:
     source = make_mganet(tmp_path, classes=2, per_class=3, size_px=40, mask_value=mask_value)
     write_manifest(import_mganet(source), tmp_path / "set")
     manifest = read_manifest(tmp_path / "set")
@@ -74,7 +74,7 @@ def test_the_mask_class_can_be_renamed(soybean: Path) -> None:
     assert import_mganet(soybean, mask_classes=["lesion"]).mask_classes == ("lesion",)
 
 
-def test_zeros_before_a_number_and_capital_suffixes_mean_nothing(soybean: Path) -> None:
+def test_leading_zeros_and_capital_suffixes_are_ignored(soybean: Path) -> None:
     (soybean / "train" / "2.tif").rename(soybean / "train" / "0002.TIF")
     (soybean / "l2_mask" / "5.png").rename(soybean / "l2_mask" / "05.PNG")
     rows = by_image(import_mganet(soybean))
@@ -88,7 +88,7 @@ def test_ten_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert import_mganet(source).classes == tuple(map(str, range(1, 12)))
 
 
-def test_a_class_that_is_in_test_alone_is_kept(soybean: Path) -> None:
+def test_a_class_that_is_only_in_test_is_kept(soybean: Path) -> None:
     labels = pickle.loads((soybean / "labels.pkl").read_bytes())
     lone = int(next((soybean / "test").iterdir()).stem)
     relabel(soybean, {**labels, lone: np.int64(9)})
@@ -97,7 +97,7 @@ def test_a_class_that_is_in_test_alone_is_kept(soybean: Path) -> None:
     assert [row.split for row in manifest.rows if row.label == "9"] == ["test"]
 
 
-def test_without_a_folder_of_masks_there_are_classes_alone(soybean: Path) -> None:
+def test_without_a_mask_folder_there_are_only_classes(soybean: Path) -> None:
     (soybean / "l2_mask").rename(soybean / "elsewhere")
     manifest = import_mganet(soybean)
     assert manifest.mask_classes == ()
@@ -116,7 +116,7 @@ def test_labels_without_an_image_are_left_out_and_counted(soybean: Path, caplog:
     assert caplog.messages == [f"4 labels of {soybean}/labels.pkl have no image and are left out: 0, 1000, 1001, ..."]
 
 
-def test_what_viewers_and_archivers_leave_behind_is_skipped(soybean: Path) -> None:
+def test_hidden_files_and_other_files_are_skipped(soybean: Path) -> None:
     whole = import_mganet(soybean)
     for name in ("Thumbs.db", "._2.tif", "notes.txt"):
         (soybean / "train" / name).touch()
@@ -130,36 +130,38 @@ def duplicate(folder: Path, copy: str) -> None:
 @pytest.mark.parametrize(
     ("copy", "reason"),
     [
-        ("train/02.tif", "train/02.tif and train/2.tif answer to one key"),
-        ("train/2.JPG", "train/2.JPG and train/2.tif answer to one key"),
-        ("test/2.tif", "train/2.tif and test/2.tif answer to one key"),
-        ("l2_mask/002.png", "l2_mask/002.png and l2_mask/2.png answer to one key"),
+        ("train/02.tif", "train/02.tif and train/2.tif have the same key"),
+        ("train/2.JPG", "train/2.JPG and train/2.tif have the same key"),
+        ("test/2.tif", "train/2.tif and test/2.tif have the same key"),
+        ("l2_mask/002.png", "l2_mask/002.png and l2_mask/2.png have the same key"),
         ("train/3.tif", r"train/3\.tif has no label: labels\.pkl has no key 3, but keys such as 2, 5, 8, \.\.\."),
         ("test/leaf.tif", r"test/leaf\.tif has no label: labels\.pkl has no key 'leaf\.tif'"),
         ("test/²5.tif", r"has no key '²5\.tif'"),
     ],
 )
-def test_an_image_that_answers_to_no_key_or_to_another_ones_is_named(soybean: Path, copy: str, reason: str) -> None:
+def test_an_image_without_a_key_or_with_the_key_of_another_image_is_an_error(
+    soybean: Path, copy: str, reason: str
+) -> None:
     duplicate(soybean, copy)
     with pytest.raises(DataError, match=reason):
         import_mganet(soybean)
 
 
-def test_a_missing_mask_is_named(soybean: Path) -> None:
+def test_a_missing_mask_is_an_error(soybean: Path) -> None:
     (soybean / "l2_mask" / "8.png").unlink()
     with pytest.raises(DataError, match=r"train/8\.tif has no mask l2_mask/8\.png\. Restore it"):
         import_mganet(soybean)
 
 
 @pytest.mark.parametrize("labels", [{}, {2: 1, "5.tif": 1}])
-def test_labels_with_keys_of_both_kinds_or_none_are_refused(soybean: Path, labels: dict) -> None:
+def test_labels_with_mixed_keys_or_without_keys_are_rejected(soybean: Path, labels: dict) -> None:
     relabel(soybean, labels)
     with pytest.raises(DataError, match=rf"labels\.pkl holds {len(labels)} labels; expected one or more, by numbers"):
         import_mganet(soybean)
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
-def test_a_folder_that_holds_no_set_is_told_from_one_that_does(soybean: Path, missing: str) -> None:
+def test_a_folder_without_a_data_set_is_an_error(soybean: Path, missing: str) -> None:
     with pytest.raises(DataError, match=r"has no folder train\. Give the folder of one set, such as data/soybean_2_1"):
         import_mganet(soybean.parent)
     (soybean / missing).rename(soybean / "elsewhere")
@@ -167,17 +169,17 @@ def test_a_folder_that_holds_no_set_is_told_from_one_that_does(soybean: Path, mi
         import_mganet(soybean)
 
 
-def test_without_labels_there_is_no_set(soybean: Path) -> None:
+def test_missing_labels_are_an_error(soybean: Path) -> None:
     (soybean / "labels.pkl").unlink()
     with pytest.raises(DataError, match=r"There is no file .*labels\.pkl"):
         import_mganet(soybean)
 
 
-def test_a_hostile_table_of_labels_ends_the_command_before_anything_is_written(mnsa, soybean: Path, tmp_path: Path):
+def test_a_malicious_labels_file_ends_the_command_before_anything_is_written(mnsa, soybean: Path, tmp_path: Path):
     (soybean / "labels.pkl").write_bytes(b"cos\nmkdir\n(S'%s'\ntR." % str(tmp_path / "ran").encode())
     ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set")
     assert ended.code == 2
-    assert ended.err.startswith(f"Error: {soybean}/labels.pkl asks for 'os'.'mkdir'")
+    assert ended.err.startswith(f"Error: {soybean}/labels.pkl refers to 'os'.'mkdir'")
     assert list(tmp_path.iterdir()) == [soybean]
 
 

@@ -1,4 +1,4 @@
-"""labels.pkl: what an honest pickle says is read; whatever a hostile one asks for is refused and never runs."""
+"""labels.pkl: labels are read; a malicious pickle is rejected and never executed."""
 
 import collections
 import contextlib
@@ -48,7 +48,7 @@ def read(tmp_path_factory):
 
 
 @given(tables, protocols)
-def test_what_was_pickled_is_read_back_as_plain_numbers_and_text(read, table, protocol):
+def test_pickled_labels_are_read_as_plain_integers_and_text(read, table, protocol):
     labels = read(pickle.dumps(table, protocol))
     assert labels == table
     assert {type(key) for key in labels} <= {int, str}
@@ -56,7 +56,7 @@ def test_what_was_pickled_is_read_back_as_plain_numbers_and_text(read, table, pr
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_table_of_thousands_is_read(read, protocol):
+def test_thousands_of_labels_are_read(read, protocol):
     table = {np.int64(n): np.int64(n % 200 + 1) for n in range(3000)}
     assert read(pickle.dumps(table, protocol)) == table
     assert read(pickle.dumps({}, protocol)) == {}
@@ -75,7 +75,7 @@ def scalar(module: bytes, code: bytes, order: bytes, data: bytes) -> bytes:
     [(b"i4", b">", b"\0\0\x03\xe8"), (b"i4", b"<", b"\xe8\x03\0\0"), (b"u8", b">", b"\xff" * 8), (b"i1", b"|", b"\7")],
 )
 @pytest.mark.filterwarnings("ignore:numpy.core.multiarray:DeprecationWarning")
-def test_numbers_of_old_pythons_and_other_machines_are_read_as_numpy_reads_them(read, module, code, order, data):
+def test_integers_of_old_pythons_and_other_byte_orders_are_read_as_in_numpy(read, module, code, order, data):
     program = b"\x80\x02}U\x05a.jpg" + scalar(module, code, order, data) + b"s."
     assert read(program) == pickle.loads(program, encoding="latin1")
 
@@ -91,16 +91,16 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in ARMED if name not in {"a name with dots", "a registered class"}])
 @pytest.mark.filterwarnings("ignore:numpy.core.multiarray:DeprecationWarning")
-def test_the_hostile_programs_of_these_tests_do_harm_where_they_run(in_empty_folder, name):
+def test_the_malicious_pickles_of_these_tests_work_when_they_are_unpickled(in_empty_folder, name):
     with contextlib.suppress(Exception):  # some fail, after the harm is done
         pickle.loads(ARMED[name][0])
     assert Path("ran").is_dir()
 
 
 @pytest.mark.parametrize("name", ARMED)
-def test_a_program_is_refused_by_what_it_tried_and_nothing_of_it_runs(read, in_empty_folder, name):
+def test_a_malicious_pickle_is_rejected_with_its_reason_and_not_executed(read, in_empty_folder, name):
     program, reason = ARMED[name]
-    with pytest.raises(DataError, match=rf"labels\.pkl .*{reason}.*nothing in it was run"):
+    with pytest.raises(DataError, match=rf"labels\.pkl .*{reason}.*no code in it was run"):
         read(program)
     assert list(in_empty_folder.iterdir()) == []
 
@@ -115,7 +115,7 @@ def with_persistent_id() -> bytes:
 
 SELF = b"}q\x00K\x01h\x00s."
 OBJECT = scalar(b"numpy.core.multiarray", b"O8", b"|", b"\0" * 8)
-STRANGE = {
+INVALID = {
     "persistent id": (with_persistent_id(), "instruction BINPERSID"),
     "persistent id as text": (b"Psomewhere\n.", r"instruction PERSID \('somewhere'\)"),
     "object dtype": (b"}K\x01" + OBJECT + b"s.", "calls numpy.dtype with .'O8'"),
@@ -145,7 +145,7 @@ STRANGE = {
     "bool key": (pickle.dumps({True: 1}), "holds the key True"),
     "bytes key": (pickle.dumps({b"1": 1}), "holds the key b'1'"),
     "tuple key": (pickle.dumps({(1, 2): 1}), r"holds the key \(1, 2\)"),
-    "key twice": (b"}K\x01K\x01sK\x01K\x02s.", "holds the key 1, .*is there twice"),
+    "key twice": (b"}K\x01K\x01sK\x01K\x02s.", "holds the key 1, .*occurs twice"),
     "wide number": (pickle.dumps({1: 2**64}), "whole number of 65 bits"),
     "long number": (pickle.dumps({1: 1 << 9000}), "instruction LONG4"),
     "long number as text": (b"I" + b"9" * 4000 + b"\n.", "whole number of 13,288 bits"),
@@ -160,15 +160,15 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_what_is_no_dict_of_labels_is_refused_with_what_it_is(read, name):
-    program, reason = STRANGE[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_other_values_than_a_dict_of_labels_are_rejected_with_their_content(read, name):
+    program, reason = INVALID[name]
     with pytest.raises(DataError, match=rf"labels\.pkl .*{reason}.*Expected a pickled dict"):
         read(program)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_truncated_file_is_refused_wherever_it_ends(read, protocol):
+def test_a_truncated_file_is_rejected_wherever_it_ends(read, protocol):
     program = pickle.dumps({1: np.int64(3), "b.jpg": 4}, protocol)
     for end in range(len(program)):
         with pytest.raises(DataError):
@@ -176,7 +176,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(read, protocol):
 
 
 @given(tables, protocols, st.data())
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(read, table, protocol, data):
+def test_a_damaged_file_is_read_or_rejected(read, table, protocol, data):
     program = bytearray(pickle.dumps(table, protocol))
     for place, byte in data.draw(
         st.dictionaries(st.integers(0, len(program) - 1), st.integers(0, 255), max_size=4)
@@ -190,7 +190,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(read, table, protoco
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_at_all_are_read_or_refused(read, program):
+def test_any_bytes_are_read_or_rejected(read, program):
     with contextlib.suppress(DataError):
         assert isinstance(read(program), dict)
 

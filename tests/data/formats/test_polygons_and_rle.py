@@ -39,7 +39,7 @@ def ring_in_ring() -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(MASKS)
-def test_run_lengths_are_those_of_cocos_tools_and_come_back(mask: np.ndarray) -> None:
+def test_run_lengths_equal_those_of_pycocotools_and_decode_to_the_same_mask(mask: np.ndarray) -> None:
     back = np.zeros_like(mask)
     for region in find_regions(mask):
         runs = encode_region(region, *mask.shape)
@@ -51,17 +51,17 @@ def test_run_lengths_are_those_of_cocos_tools_and_come_back(mask: np.ndarray) ->
 
 @settings(max_examples=40, deadline=None)
 @given(MASKS)
-def test_outlines_come_back_as_the_same_pixels_also_by_cocos_tools(mask: np.ndarray) -> None:
+def test_outlines_decode_to_the_same_pixels_also_with_pycocotools(mask: np.ndarray) -> None:
     back = np.zeros_like(mask)
     for region in find_regions(mask):
         corners = trace_outline(region)
         paint_polygons(back, [corners.astype(float)], region.value)
-        theirs = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().astype(float).tolist()], *mask.shape))
-        assert (theirs[..., 0] == alone(region, mask.shape)).all()
+        expected = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().astype(float).tolist()], *mask.shape))
+        assert (expected[..., 0] == alone(region, mask.shape)).all()
     assert (back == mask).all()
 
 
-def test_rings_within_rings_keep_their_holes() -> None:
+def test_nested_rings_keep_their_holes() -> None:
     mask = ring_in_ring()
     back = np.zeros_like(mask)
     for region in find_regions(mask):
@@ -69,39 +69,41 @@ def test_rings_within_rings_keep_their_holes() -> None:
     assert (back == mask).all()
 
 
-def test_regions_are_those_of_scikit_image() -> None:
+def test_regions_equal_those_of_scikit_image() -> None:
     mask = ring_in_ring()
     assert len(list(find_regions(mask))) == label(mask, connectivity=1, background=0).max()
 
 
-def test_a_square_is_four_corners() -> None:
+def test_the_outline_of_a_square_has_four_corners() -> None:
     corners = trace_outline(Region(1, 3, 5, np.ones((2, 4), bool)))
     assert sorted(map(tuple, corners.tolist())) == [(5, 3), (5, 5), (9, 3), (9, 5)]
 
 
-def test_a_slanted_polygon_is_that_of_scikit_image_but_for_centres_on_its_outline() -> None:
+def test_a_slanted_polygon_covers_the_same_pixels_as_in_scikit_image() -> None:
     rng = np.random.default_rng(3)
     for _ in range(30):
         corners = rng.uniform(0, 30, (5, 2))
-        mine = np.zeros((30, 30), np.uint8)
-        paint_polygons(mine, [corners], 1)
-        assert (mine == polygon2mask((30, 30), corners[:, ::-1] - 0.5)).all()  # its pixels' centers are whole numbers
+        painted = np.zeros((30, 30), np.uint8)
+        paint_polygons(painted, [corners], 1)
+        assert (
+            painted == polygon2mask((30, 30), corners[:, ::-1] - 0.5)
+        ).all()  # its pixels' centers are whole numbers
 
 
-def test_cocos_tools_differ_by_a_rim_at_most() -> None:
+def test_pycocotools_differs_only_along_the_outline() -> None:
     rng = np.random.default_rng(4)
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     for _ in range(10):
         corners = 50 + rng.uniform(20, 45, (8, 1)) * np.column_stack((np.cos(angles), np.sin(angles)))
-        mine = np.zeros((100, 100), np.uint8)
-        paint_polygons(mine, [corners], 1)
-        theirs = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().tolist()], 100, 100))[..., 0]
+        painted = np.zeros((100, 100), np.uint8)
+        paint_polygons(painted, [corners], 1)
+        expected = coco_tools.decode(coco_tools.frPyObjects([corners.ravel().tolist()], 100, 100))[..., 0]
         length = np.hypot(*(corners - np.roll(corners, 1, axis=0)).T).sum()
-        assert (mine != theirs).sum() < length / 2
+        assert (painted != expected).sum() < length / 2
 
 
 @pytest.mark.parametrize(
-    ("runs", "says"),
+    ("runs", "message"),
     [
         ([5, -1], "no pixel counts"),
         ([3], "3 pixels in all"),
@@ -110,20 +112,20 @@ def test_cocos_tools_differ_by_a_rim_at_most() -> None:
         ([0] * 11, "11 runs"),
     ],
 )
-def test_runs_that_fit_no_image_are_refused(runs: list[int], says: str) -> None:
-    with pytest.raises(InvalidRleError, match=says):
+def test_runs_that_do_not_fit_the_image_are_rejected(runs: list[int], message: str) -> None:
+    with pytest.raises(InvalidRleError, match=message):
         paint_rle(np.zeros((3, 3), np.uint8), runs, 1)
 
 
 @pytest.mark.parametrize("text", ["é", " ", "o", "oooooooooo0", "n1O", "99999P"])
-def test_text_that_packs_no_runs_is_refused(text: str) -> None:
+def test_invalid_compressed_text_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRleError):
         paint_rle(np.zeros((3, 3), np.uint8), parse_compressed_rle(text, 9), 1)
 
 
 @settings(max_examples=80, deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=30))
-def test_any_text_is_read_as_runs_of_the_image_or_refused(text: str) -> None:
+def test_any_text_is_parsed_as_runs_of_the_image_or_rejected(text: str) -> None:
     try:
         runs = parse_compressed_rle(text, 100)
     except InvalidRleError:
@@ -132,17 +134,17 @@ def test_any_text_is_read_as_runs_of_the_image_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("corners", "says"),
+    ("corners", "message"),
     [
         ([(0, 0), (1, 1)], "2 corners"),
-        ([(0, 0), (np.nan, 1), (2, 2)], "no numbers"),
-        ([(0, 0), (np.inf, 1), (2, 2)], "no numbers"),
+        ([(0, 0), (np.nan, 1), (2, 2)], "NaN or infinite"),
+        ([(0, 0), (np.inf, 1), (2, 2)], "NaN or infinite"),
         ([(-3, 0), (1, 1), (2, 2)], "outside the image"),
         ([(0, 0), (1, 1e300), (2, 2)], "outside the image"),
     ],
 )
-def test_corners_that_fit_no_image_are_refused(corners: list[tuple[float, float]], says: str) -> None:
-    with pytest.raises(InvalidPolygonError, match=says):
+def test_invalid_corners_are_rejected(corners: list[tuple[float, float]], message: str) -> None:
+    with pytest.raises(InvalidPolygonError, match=message):
         paint_polygons(np.zeros((9, 9), np.uint8), [np.array(corners)], 1)
 
 

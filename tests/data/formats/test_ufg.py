@@ -21,7 +21,7 @@ def write_list(folder: Path, split: str, lines: str, **options: str) -> None:
     (folder / "anno" / f"{split}.txt").write_text(lines, newline="", **options)
 
 
-def test_the_lists_say_what_is_train_and_test_and_validation_is_carved(cotton: Path) -> None:
+def test_lists_give_train_and_test_and_validation_is_held_out(cotton: Path) -> None:
     manifest = import_ufg(cotton)
     assert manifest.classes == ("1", "2", "3")
     assert manifest.mask_classes == ()
@@ -32,21 +32,21 @@ def test_the_lists_say_what_is_train_and_test_and_validation_is_carved(cotton: P
     assert Counter(row.split for row in manifest.rows) == {"train": 6, "val": 2, "test": 4}
 
 
-def test_an_imported_set_is_written_read_back_and_sound(cotton: Path, tmp_path: Path) -> None:
+def test_an_imported_data_set_is_written_and_read_back_and_valid(cotton: Path, tmp_path: Path) -> None:
     manifest = import_ufg(cotton, val_fraction=0.5, seed=7)
     write_manifest(manifest, tmp_path / "set")
     assert read_manifest(tmp_path / "set") == manifest
     assert find_errors(manifest) == []
 
 
-def test_a_validation_list_is_taken_as_it_is(cotton: Path) -> None:
+def test_a_validation_list_is_used_unchanged(cotton: Path) -> None:
     first, *others = (cotton / "anno" / "train.txt").read_text().splitlines(keepends=True)
     write_list(cotton, "train", "".join(others))
     write_list(cotton, "val", first)
     assert [f"{row.image[7:]} {row.label}\n" for row in import_ufg(cotton).rows if row.split == "val"] == [first]
 
 
-def test_windows_endings_tabs_marks_and_blank_lines_change_nothing(cotton: Path) -> None:
+def test_windows_line_ends_tabs_byte_order_marks_and_blank_lines_are_ignored(cotton: Path) -> None:
     plain = import_ufg(cotton)
     text = (cotton / "anno" / "train.txt").read_text()
     write_list(
@@ -64,7 +64,7 @@ def test_images_in_folders_and_capital_suffixes_are_read(cotton: Path) -> None:
     assert find_errors(import_ufg(cotton)) == []
 
 
-def test_the_stages_of_soyageing_are_read_one_by_one_or_pooled(tmp_path: Path) -> None:
+def test_stages_of_soyageing_are_imported_one_by_one_or_together(tmp_path: Path) -> None:
     source = make_soyageing(tmp_path, classes=2, per_class=4, size_px=32)
     pooled = import_ufg(source)
     assert pooled.classes == ("1", "2")
@@ -81,12 +81,12 @@ def test_the_stages_of_soyageing_are_read_one_by_one_or_pooled(tmp_path: Path) -
     assert find_errors(pooled) == []
 
 
-def test_a_stage_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_stage_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_soyageing(tmp_path, classes=2, per_class=2, size_px=32)
     (source / "R4").rename(source / "R2")
     with caplog.at_level(logging.WARNING):
         assert {row.extra["stage"] for row in import_ufg(source).rows} == {"R1", "R3", "R5", "R6"}
-    assert caplog.messages == [f"{source} has no stage R4; pooled are R1, R3, R5, R6"]
+    assert caplog.messages == [f"{source} has no stage R4; the stages R1, R3, R5, R6 are imported"]
 
 
 def test_images_in_no_list_are_left_out_and_counted(cotton: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,14 +120,14 @@ def test_images_in_no_list_are_left_out_and_counted(cotton: Path, caplog: pytest
         ("7", "is '7'; expected"),
     ],
 )
-def test_a_line_that_says_something_else_is_named(cotton: Path, line: str, reason: str) -> None:
+def test_an_invalid_line_is_an_error(cotton: Path, line: str, reason: str) -> None:
     with (cotton / "anno" / "test.txt").open("a", encoding="utf-8") as file:
         file.write(f"\n{line}\n")
     with pytest.raises(DataError, match=rf"(?s)anno/test\.txt, line 6.*{reason}"):
         import_ufg(cotton)
 
 
-def test_a_file_in_one_list_twice_is_named(cotton: Path) -> None:
+def test_a_file_that_is_listed_twice_is_an_error(cotton: Path) -> None:
     lines = (cotton / "anno" / "train.txt").read_text()
     write_list(cotton, "train", lines + lines)
     with pytest.raises(DataError, match=r"train\.txt, line 9: .* is listed before, at .*train\.txt, line 1\."):
@@ -135,24 +135,24 @@ def test_a_file_in_one_list_twice_is_named(cotton: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_list_is_named(cotton: Path, split: str) -> None:
+def test_a_missing_list_is_an_error(cotton: Path, split: str) -> None:
     (cotton / "anno" / f"{split}.txt").unlink()
     with pytest.raises(DataError, match=rf"anno/{split}\.txt can't be read: No such file"):
         import_ufg(cotton)
 
 
-def test_a_list_in_another_encoding_is_named(cotton: Path) -> None:
+def test_a_list_in_another_encoding_is_an_error(cotton: Path) -> None:
     (cotton / "anno" / "test.txt").write_bytes("棉花.jpg 1\n".encode("gbk"))
     with pytest.raises(DataError, match=r"anno/test\.txt is not UTF-8 text"):
         import_ufg(cotton)
 
 
-def test_sets_side_by_side_are_not_pooled(cotton: Path) -> None:
+def test_data_sets_in_one_folder_are_not_pooled(cotton: Path) -> None:
     with pytest.raises(DataError, match=r"has no folder anno\. Give the folder of one set, such as data/COTTON"):
         import_ufg(cotton.parent)
 
 
-def test_lists_without_a_line_make_no_set(cotton: Path) -> None:
+def test_empty_lists_are_an_error(cotton: Path) -> None:
     for split in ("train", "test"):
         write_list(cotton, split, "\n")
     with pytest.raises(DataError, match="holds no images"):

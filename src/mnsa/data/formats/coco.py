@@ -44,21 +44,21 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _AnnotationFile:
-    """One JSON file, checked as far as it can be without looking at images."""
+    """One JSON file. It is validated as far as possible without reading the images."""
 
     path: Path
     split: str
     images: Mapping[int, tuple[str, Record]]  # id -> name, record
-    annotations: Mapping[int, list[Record]]  # image id -> those that are painted on it, in the file's order
+    annotations: Mapping[int, list[Record]]  # image id -> its annotations, in the file's order
     categories: Mapping[int, str]
     sidecar: Sidecar | None
 
 
 def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Read a JSON file, or a folder of one per split, into the new folder `out`, which appears whole or not at all.
+    """Import a JSON file, or a folder with one JSON file per split, into the new folder `out`. An error leaves no folder.
 
-    images: where file names start. Annotations are painted in the file's order, later ones over earlier; an image
-    without any has an empty mask. Raises: DataError naming the file and the annotation.
+    images: folder that the file names are relative to. Annotations are drawn in the file's order, later ones over
+    earlier ones. An image without annotations gets an empty mask. Raises: DataError with the file and the annotation.
     """
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     if not paths:
@@ -89,24 +89,22 @@ def _read_annotation_file(path: Path) -> _AnnotationFile:
     for record, location in _records(tree, "images", path):
         number = _require_int(record, "id", location)
         if number in images:
-            raise DataError(f"{location}: the image id {number} is used before. Give each image an id of its own.")
+            raise DataError(f"{location}: the image id {number} is used before. Give each image its own id.")
         images[number] = (validate_image_name(record.get("file_name"), location), record)
     annotations: defaultdict[int, list[Record]] = defaultdict(list)
     for record, location in _records(tree, "annotations", path):
         if (number := _require_int(record, "image_id", location)) not in images:
-            raise DataError(f"{location}: there is no image of the id {number}. Take the annotation out.")
+            raise DataError(f"{location}: there is no image of the id {number}. Remove the annotation.")
         if (category := _require_int(record, "category_id", location)) not in categories:
-            raise DataError(f"{location}: there is no category of the id {category}. Name it among the categories.")
+            raise DataError(f"{location}: there is no category of the id {category}. Add it to the categories.")
         annotations[number].append({**record, "location": location})
-    about = tree.get("info")
-    sidecar = (
-        parse_sidecar(about.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(about, Mapping) else None
-    )
+    info = tree.get("info")
+    sidecar = parse_sidecar(info.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(info, Mapping) else None
     return _AnnotationFile(path, _split_of_file_name(path), images, annotations, categories, sidecar)
 
 
 def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
-    """List the records under a key, each with a place for error messages."""
+    """List the records under a key, each with its location for error messages."""
     entries = tree.get(key, [] if key == "annotations" else None)
     if not isinstance(entries, list):
         raise DataError(f"{path}: {key} is {shorten(entries)}; expected COCO's list of {key}.")
@@ -134,7 +132,7 @@ def _require_text(record: Record, key: str, location: str) -> str:
 
 
 def _split_of_file_name(path: Path) -> str:
-    """Tell the split from a name such as instances_train2017.json; a file that names none is for training."""
+    """Get the split from a name such as instances_train2017.json; a name without a split means `train`."""
     words = re.findall("[a-z]+", path.stem.lower())
     return (
         "" if words == ["unused"] else next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
@@ -153,7 +151,7 @@ def _merge_categories(files: list[_AnnotationFile]) -> dict[int, str]:
 
 
 def _pixel_values(categories: Mapping[int, str]) -> dict[int, int]:
-    """Give each category, in the order of ids, its pixel value; one that is called background has 0."""
+    """Assign pixel values to the categories in the order of their ids. A category named background gets 0."""
     values, value = {}, 0
     for number in sorted(categories):
         value += categories[number].casefold() != BACKGROUND
@@ -178,7 +176,7 @@ def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int
         if (record.get("height", height), record.get("width", width)) != (height, width):
             raise DataError(
                 f"{location}: the file has {width} x {height} pixels, upright; the annotations are for "
-                f"{shorten(record.get('width'))} x {shorten(record.get('height'))}. Use the images they were drawn on."
+                f"{shorten(record.get('width'))} x {shorten(record.get('height'))}. Use the images that were annotated."
             )
         mask = None
         if not (file.sidecar and file.sidecar.lacks_mask(name)):
@@ -198,10 +196,10 @@ def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
             rle.paint_rle(mask, _parse_rle(shape, mask), value)
         else:
             raise InvalidPolygonError(
-                f"has the segmentation {shorten(shape)}; expected polygons or run lengths, as boxes are no masks"
+                f"has the segmentation {shorten(shape)}; expected polygons or run lengths; boxes are no masks"
             )
     except (InvalidPolygonError, rle.InvalidRleError) as error:
-        raise DataError(f"{location} {error}. Correct the annotation, or take it out.") from None
+        raise DataError(f"{location} {error}. Correct or remove the annotation.") from None
 
 
 def _parse_polygon(numbers: object) -> np.ndarray:
@@ -210,7 +208,7 @@ def _parse_polygon(numbers: object) -> np.ndarray:
     try:
         return np.array(numbers, dtype=np.float64).reshape(-1, 2)
     except OverflowError:
-        raise InvalidPolygonError("has a polygon with coordinates beyond all images") from None
+        raise InvalidPolygonError("has a polygon with coordinates that are too large") from None
 
 
 def _parse_rle(shape: Record, mask: np.ndarray) -> list[int]:
@@ -227,7 +225,7 @@ def _parse_rle(shape: Record, mask: np.ndarray) -> list[int]:
 
 
 def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Fill a folder. Category ids are pixel values; other ids begin with 1 and go on from file to file."""
+    """Write a data set into an existing folder. Category ids are pixel values; other ids count from 1 over all files."""
     (folder / "images").mkdir()
     (folder / "annotations").mkdir()
     images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)

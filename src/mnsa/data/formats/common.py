@@ -23,6 +23,7 @@ from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
+from mnsa.io import atomic_write_text
 from mnsa.visualize.palette import write_mask
 
 SPLIT_ALIASES = {
@@ -199,7 +200,7 @@ def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
 
 def write_json(tree: Any, path: Path) -> None:
     """Write a value as JSON in ASCII, without NaN, which other tools can't read."""
-    path.write_text(json.dumps(tree, ensure_ascii=True, allow_nan=False), encoding="utf-8", newline="\n")
+    atomic_write_text(path, json.dumps(tree, ensure_ascii=True, allow_nan=False))
 
 
 def _sort_labels(labels: Set[str]) -> tuple[str, ...]:

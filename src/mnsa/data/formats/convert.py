@@ -1,4 +1,4 @@
-"""Write a data set in the format of another tool: it is validated first, then written whole or not at all."""
+"""Convert a data set to the format of another tool. It is validated first; an error leaves no folder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,9 +21,9 @@ WRITERS: Mapping[str, Callable[[Manifest, list[NamedRow], Path], None]] = {
 
 
 def convert_dataset(manifest: Manifest, target: str, out: Path, *, masked_only: bool = False) -> int:
-    """Write a data set as one of `WRITERS` into the new folder `out`; return how many images it has.
+    """Write a data set in a format of `WRITERS` into the new folder `out`; return the number of images.
 
-    masked_only: leave out images without a mask. Raises: DataError, also for what the format can't hold.
+    masked_only: leave out images without a mask. Raises: DataError, also for data that the format can't store.
     """
     if not manifest.mask_classes:
         raise DataError(f"{manifest.name} has no masks, and {target} is a format of masks. There is nothing to write.")

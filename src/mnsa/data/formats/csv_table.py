@@ -1,4 +1,4 @@
-"""A CSV table of images: which column means what is the caller's to say; all other columns are kept as extras."""
+"""A CSV table of images. The caller names the columns to use; all other columns are kept as extra columns."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,25 +23,25 @@ def import_csv(
     val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
-    """Read a table whose paths are relative to its own folder. Each argument up to px_per_mm names a column.
+    """Import a table. Paths are relative to its folder. The arguments from image to px_per_mm are names of columns.
 
     drop_labels: rows of these classes are left out. mask_classes: names in order of pixel value; None infers them.
-    Without a split column every row is `train`. Raises: DataError naming file, line and fix.
+    Without a split column every row is `train`. Raises: DataError with file, line and fix.
     """
     given = {"image": image, "mask": mask, "label": label, "split": split, "group": group, "px_per_mm": px_per_mm}
-    meaning = {column: key for key, column in given.items() if column}
+    key_of = {column: key for key, column in given.items() if column}
     columns, lines = read_csv(table)
-    if missing := [column for column in meaning if column not in columns]:
+    if missing := [column for column in key_of if column not in columns]:
         raise DataError(f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}.")
-    rows = [_parse_row(line, meaning) for line in lines]
+    rows = [_parse_row(line, key_of) for line in lines]
     _require_known_labels(drop_labels, rows, table)
     kept = [row for row in rows if row.label not in drop_labels]
     return build_manifest(table.parent, kept, mask_classes, val_fraction, seed)
 
 
-def _parse_row(line: CsvRow, meaning: Mapping[str, str]) -> Row:
-    known = {key: line.cells[column].strip() for column, key in meaning.items()}
-    extra = {_extra_name(column): text for column, text in line.cells.items() if column not in meaning}
+def _parse_row(line: CsvRow, key_of: Mapping[str, str]) -> Row:
+    known = {key: line.cells[column].strip() for column, key in key_of.items()}
+    extra = {_extra_name(column): text for column, text in line.cells.items() if column not in key_of}
     return Row(
         image=validate_path(known["image"], line.location, "image"),
         mask=validate_path(known["mask"], line.location, "mask") if known.get("mask") else "",
@@ -54,7 +54,7 @@ def _parse_row(line: CsvRow, meaning: Mapping[str, str]) -> Row:
 
 
 def _extra_name(column: str) -> str:
-    """Name an extra column; one that was given no meaning must not gain the one its name has in manifest.csv."""
+    """Name an extra column. A name that is a column of manifest.csv gets the prefix `source_`."""
     return f"source_{column}" if column in COLUMNS else column
 
 

@@ -1,4 +1,4 @@
-"""Class folders, with or without train/val/test above them, with or without a folder of masks beside them."""
+"""Class folders: [SPLIT/]CLASS/image, with or without a folder of masks."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -9,15 +9,15 @@ from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError
 
 MASK_FOLDERS = frozenset({"masks", "mask", "annotations"})
-IMAGE_FOLDERS = frozenset({"images"})  # a level that says nothing: skipped
+IMAGE_FOLDERS = frozenset({"images"})  # a level without meaning: skipped
 
 
 def import_folders(
     source: Path, *, mask_classes: Sequence[str] | None = None, val_fraction: float = 0.2, seed: int = 1
 ) -> Manifest:
-    """Read `[split/]class/image`, and masks of the same stem under masks/, mask/ or annotations/, mirrored or flat.
+    """Import `[split/]class/image`, and masks of the same stem under masks/, mask/ or annotations/, mirrored or flat.
 
-    mask_classes: names in order of pixel value; None infers them. Raises: DataError naming the file that doesn't fit.
+    mask_classes: names in order of pixel value; None infers them. Raises: DataError with the file that doesn't fit.
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
@@ -31,7 +31,7 @@ def import_folders(
 
 
 class _MaskMatcher:
-    """Mask files by the place of the image they belong to; each is given to one image only."""
+    """Mask files by the folder levels and the stem of their image. A mask belongs to one image only."""
 
     def __init__(self, paths: Sequence[PurePosixPath]) -> None:
         self._by_place: dict[tuple[str, ...], PurePosixPath] = {}
@@ -43,7 +43,7 @@ class _MaskMatcher:
                 raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
 
     def find(self, image: PurePosixPath, levels: Sequence[str]) -> str:
-        """Find the mask of an image: same split and class, then same class, then split alone, then flat."""
+        """Find the mask of an image. Search order: same split and class, same class, same split, flat."""
         split, below = (levels[:1], levels[1:]) if levels and levels[0] in SPLIT_ALIASES else ((), levels)
         for place in ((*split, *below), tuple(below), tuple(split), ()):
             mask = self._by_place.get((*place, image.stem))
@@ -51,7 +51,9 @@ class _MaskMatcher:
                 continue
             owner = self._owner.setdefault(mask, image)
             if owner != image:
-                raise DataError(f"Mask {mask} fits both {owner} and {image}. Mirror the images' folders in the masks'.")
+                raise DataError(
+                    f"Mask {mask} fits both {owner} and {image}. Use the same folders for the masks as for the images."
+                )
             return str(mask)
         return ""
 
@@ -68,7 +70,7 @@ def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
 
 
 def _require_consistent_splits(rows: Sequence[Row], source: Path) -> None:
-    """Refuse class folders beside split folders: nobody can say to which split their images belong."""
+    """Reject class folders beside split folders, as their images have no split. Raises: DataError."""
     stray = next((row for row in rows if not row.split), None)
     if stray and any(row.split for row in rows):
         raise DataError(f"{source} has train/val/test folders, but {stray.image} lies in none. Move it into one.")

@@ -1,4 +1,4 @@
-"""Images and masks in two folders, by split or flat; mnsa.json beside them holds what folders can't say."""
+"""An image folder and a mask folder, by split or flat; mnsa.json beside them holds further metadata."""
 
 import os
 from collections.abc import Sequence
@@ -36,33 +36,33 @@ def import_masks(
     val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
-    """Read `images`/[split/]NAME.jpg and `masks`/[split/]NAME.png or NAME_mask.png; no file is touched.
+    """Import `images`/[split/]NAME.jpg and `masks`/[split/]NAME.png or NAME_mask.png; no file is changed.
 
-    Images without a mask are listed without one. mask_classes: names in order of pixel value; None infers them.
-    Raises: DataError naming the file that doesn't fit.
+    Images may lack a mask. mask_classes: names in order of pixel value; None infers them.
+    Raises: DataError with the file that doesn't fit.
     """
     for folder in (images, masks):
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder. Give the folder of images, then the folder of masks.")
     root = _common_root(images, masks)
     image_paths = _list_images(images)
-    mask_of = _MaskMatcher(masks, image_paths)
+    masks_by_stem = _MaskMatcher(masks, image_paths)
     _require_consistent_splits(image_paths, images)
     sidecar_file = images.resolve().parent / SIDECAR_FILE
     sidecar = parse_sidecar(read_json(sidecar_file), str(sidecar_file)) if sidecar_file.exists() else None
     rows = []
     for path in image_paths:
-        mask = mask_of.take(path)
+        mask = masks_by_stem.take(path)
         row = Row(
             _relative_to_root(root, images, path),
             _relative_to_root(root, masks, mask) if mask else "",
             split=_split_of_path(path, images),
         )
         rows.append(sidecar.complete_row(path.as_posix(), row) if sidecar else row)
-    if mask_of.left:
+    if masks_by_stem.unmatched:
         raise DataError(
-            f"{masks / next(iter(mask_of.left.values()))} is the mask of no image in {images}. "
-            "Add the image, or take the mask out."
+            f"{masks / next(iter(masks_by_stem.unmatched.values()))} is the mask of no image in {images}. "
+            "Add the image, or remove the mask."
         )
     if not any(row.mask for row in rows):
         raise DataError(f"No mask in {masks} has the name of an image in {images}; expected NAME.png or NAME_mask.png.")
@@ -77,7 +77,7 @@ def import_masks(
 def _common_root(images: Path, masks: Path) -> Path:
     root = Path(os.path.commonpath((images.resolve(), masks.resolve())))
     if root == Path(root.anchor):
-        raise DataError(f"{images} and {masks} share no folder. Put both below one.")
+        raise DataError(f"{images} and {masks} have no common folder. Move both into one folder.")
     return root
 
 
@@ -91,25 +91,25 @@ def _list_images(folder: Path) -> list[PurePosixPath]:
 
 
 class _MaskMatcher:
-    """Mask files by folder and stem; each is given to one image only."""
+    """Mask files by folder and stem. A mask belongs to one image only."""
 
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
         self._images = {(path.parent, path.stem) for path in images}
-        self.left = {(path.parent, path.stem): path for path in _list_images(masks)}
+        self.unmatched = {(path.parent, path.stem): path for path in _list_images(masks)}
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
-        """Find the mask of an image: of its very stem, or with an ending, unless it is then that of another image."""
+        """Remove and return the mask of an image: the same stem, or the stem with a suffix that is not another image's."""
         keys = [(image.parent, image.stem), *((image.parent, image.stem + ending) for ending in MASK_SUFFIXES)]
-        fitting = [key for key in keys if key in self.left and (key == keys[0] or key not in self._images)]
-        if len(fitting) > 1:
-            first, second = (self.left[key] for key in fitting[:2])
+        keys_found = [key for key in keys if key in self.unmatched and (key == keys[0] or key not in self._images)]
+        if len(keys_found) > 1:
+            first, second = (self.unmatched[key] for key in keys_found[:2])
             raise DataError(f"{self._folder}: {first} and {second} belong to the same image. Keep one of them.")
-        return self.left.pop(fitting[0]) if fitting else None
+        return self.unmatched.pop(keys_found[0]) if keys_found else None
 
 
 def _require_consistent_splits(image_paths: Sequence[PurePosixPath], images: Path) -> None:
-    """Refuse images beside split folders: nobody can say to which split they belong."""
+    """Reject images beside split folders, as they have no split. Raises: DataError."""
     stray = next((path for path in image_paths if len(path.parts) == 1), None)
     if stray and any(len(path.parts) > 1 for path in image_paths):
         raise DataError(f"{images} has train/val/test folders, but {stray} lies in none. Move it into one.")
@@ -121,7 +121,7 @@ def _split_of_path(path: PurePosixPath, images: Path) -> str:
     if len(path.parts) > 2 or path.parts[0].lower() not in SPLIT_ALIASES:
         raise DataError(
             f"{images / path}: expected train, val or test as the only level. "
-            "Class folders are what `mnsa import folders` reads."
+            "Use `mnsa import folders` for class folders."
         )
     return SPLIT_ALIASES[path.parts[0].lower()]
 
@@ -131,7 +131,7 @@ def _relative_to_root(root: Path, folder: Path, path: PurePosixPath) -> str:
 
 
 def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Fill a folder. Masks are gray PNGs: 0 and 255 where there is one class, else the class indices."""
+    """Write a data set into an existing folder. Masks are gray PNGs: 0/255 for one class, else class indices."""
     scale = np.uint8(255 if len(manifest.mask_classes) == 1 else 1)
     name_of = {}
     for row, stem in entries:

@@ -1,4 +1,4 @@
-"""MGANet's layout: folders train and test of images, l2_mask of vein masks, and labels.pkl.
+"""The MGANet format: image folders train and test, a folder l2_mask of vein masks, and labels.pkl.
 
 Source: method.md, section 3.
 """
@@ -18,7 +18,7 @@ MASKS = "l2_mask"
 LABELS = "labels.pkl"
 
 Key = int | str
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def import_mganet(
@@ -26,12 +26,12 @@ def import_mganet(
 ) -> Manifest:
     """Read `{train,test}/<id>.<ext>`, `l2_mask/<id>.png` and labels.pkl of one set: soybean_2_1, btf, ...
 
-    Where the keys of labels.pkl are numbers, an image and its mask are found by the number that their names spell, with
-    or without leading zeros; where they are text (btf), by the whole file name. Classes are named "1", "2", ... as the
-    labels. Masks have one class, `vein`, unless mask_classes names others; without a folder l2_mask there are none.
-    Sets may share one labels.pkl, so labels without an image are left out, with a warning that counts them.
+    If the keys of labels.pkl are numbers, images and masks are matched by the number in their names, with or without
+    leading zeros. If the keys are text (btf), they are matched by file name. The classes are the labels: "1", "2", ...
+    Masks have the class `vein`, unless mask_classes names others; without a folder l2_mask there are no masks.
+    Several sets may share one labels.pkl, so labels without an image are left out, with a warning.
 
-    Raises: DataError naming an image without a label or without a mask, or two files that answer to one key.
+    Raises: DataError with an image without a label or mask, or with two files that have the same key.
     """
     for name in SPLITS:
         if not (source / name).is_dir():
@@ -43,14 +43,14 @@ def import_mganet(
     masks = _files_by_key(source, (MASKS,), key_of) if has_masks else None
     rows = [_image_row(key, image, labels, masks, source) for key, image in images.items()]
     if unused := sorted(labels.keys() - images.keys()):
-        log.warning(
+        logger.warning(
             "%s labels of %s have no image and are left out: %s", len(unused), source / LABELS, _preview(unused)
         )
     return build_manifest(source, rows, mask_classes or (("vein",) if has_masks else None), val_fraction, seed)
 
 
 def _key_function(labels: Mapping[Key, int], path: Path) -> Callable[[str], Key]:
-    """How a file's name becomes its key in `labels`."""
+    """Choose the function that converts a file name to its key in `labels`."""
     kinds = {type(key) for key in labels}
     if len(kinds) != 1:
         raise DataError(f"{path} holds {len(labels)} labels; expected one or more, by numbers alone or by names alone.")
@@ -58,20 +58,20 @@ def _key_function(labels: Mapping[Key, int], path: Path) -> Callable[[str], Key]
 
 
 def _number_key(name: str) -> Key:
-    """7 for 7.tif and 007.tif; the name itself where it is no number, which then has no label."""
+    """Return 7 for 7.tif and 007.tif, and the name itself for other names, which have no label."""
     stem = PurePosixPath(name).stem
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) < 19 else name
 
 
 def _files_by_key(source: Path, folders: Sequence[str], key_of: Callable[[str], Key]) -> dict[Key, str]:
-    """All image files of these folders, relative to `source`; hidden files are skipped."""
+    """Map keys to the image files of these folders, relative to `source`; hidden files are skipped."""
     found: dict[Key, str] = {}
     for folder in folders:
         for path in list_image_files(source / folder, recursive=False):
             file = f"{folder}/{path.name}"
             other = found.setdefault(key_of(path.name), file)
             if other != file:
-                raise DataError(f"{source}: {other} and {file} answer to one key of {LABELS}. Keep one of them.")
+                raise DataError(f"{source}: {other} and {file} have the same key in {LABELS}. Keep one of them.")
     return found
 
 
@@ -84,7 +84,7 @@ def _image_row(key: Key, image: str, labels: Mapping[Key, int], masks: Mapping[K
     if masks is not None and key not in masks:
         name = f"{key}.png" if isinstance(key, int) else key
         raise DataError(
-            f"{source / image} has no mask {MASKS}/{name}. Restore it, or move {MASKS} away to do without masks."
+            f"{source / image} has no mask {MASKS}/{name}. Restore it, or move {MASKS} away to import no masks."
         )
     mask = masks[key] if masks else ""
     return Row(image, mask, label=str(labels[key]), split=image.partition("/")[0])

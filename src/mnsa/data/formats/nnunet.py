@@ -1,4 +1,4 @@
-"""nnU-Net 2: images in imagesTr and imagesTs, masks in labelsTr and labelsTs, dataset.json, splits_final.json."""
+"""nnU-Net v2: images in imagesTr and imagesTs, masks in labelsTr and labelsTs, dataset.json, splits_final.json."""
 
 import re
 from collections import defaultdict
@@ -36,7 +36,7 @@ IGNORE_LABEL = "ignore"
 
 
 class _Case(NamedTuple):
-    """One case. channels: its files, relative to the data set; label: empty when there is none."""
+    """One case. channels: its image files, relative to the data set. label: its mask file; empty without a mask."""
 
     name: str
     channels: tuple[str, ...]
@@ -45,15 +45,15 @@ class _Case(NamedTuple):
 
 
 def import_nnunet(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Read a folder DatasetXXX_Name; images stay where they are, unless their channels are separate files.
+    """Import a folder DatasetXXX_Name. Images are copied only when their channels are separate files.
 
-    The first fold of splits_final.json, if the folder has one, says what is validation. Raises: DataError.
+    If there is a splits_final.json, its first fold gives the validation split. Raises: DataError.
     """
-    about = read_json(source / "dataset.json")
-    classes, ignored = _parse_labels(about, source / "dataset.json")
-    sidecar = parse_sidecar(about.get(SIDECAR_KEY), f"{source / 'dataset.json'}, {SIDECAR_KEY}")
+    description = read_json(source / "dataset.json")
+    classes, ignored = _parse_labels(description, source / "dataset.json")
+    sidecar = parse_sidecar(description.get(SIDECAR_KEY), f"{source / 'dataset.json'}, {SIDECAR_KEY}")
     mask_classes = resolve_mask_classes(classes, sidecar, str(source / "dataset.json"))
-    cases = _list_cases(source, about)
+    cases = _list_cases(source, description)
     if ignored is not None:
         _reject_ignored_pixels(source, cases, ignored)
     if all(len(case.channels) == 1 for case in cases):
@@ -68,9 +68,9 @@ def import_nnunet(source: Path, out: Path, *, val_fraction: float = 0.2, seed: i
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
-def _parse_labels(about: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
-    """Name the classes 1, 2, ..., and the value of pixels that nobody knows, if there is one."""
-    labels = require_mapping(about.get("labels"), f"{path}, labels")
+def _parse_labels(description: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
+    """Get the names of the classes 1, 2, ..., and the pixel value of the ignore label, or None."""
+    labels = require_mapping(description.get("labels"), f"{path}, labels")
     if not all(type(value) is int for value in labels.values()):
         raise DataError(f"{path}: labels is {shorten(labels)}; expected a number per name (regions are not read).")
     named = {value: name for name, value in labels.items()}
@@ -80,8 +80,8 @@ def _parse_labels(about: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...]
     return tuple(named[value] for value in sorted(named) if value and value != ignored), ignored
 
 
-def _list_cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
-    ending = about.get("file_ending")
+def _list_cases(source: Path, description: Mapping[str, Any]) -> list[_Case]:
+    ending = description.get("file_ending")
     if ending not in IMAGE_SUFFIXES:
         raise DataError(
             f"{source / 'dataset.json'}: file_ending is {shorten(ending)}; "
@@ -96,7 +96,7 @@ def _list_cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
                 label = ""
             split = "test" if part == "Ts" else "train" if split_of is None else split_of.get(name, "")
             if part == "Tr" and not label:
-                raise DataError(f"{source}: case {name} has no labelsTr/{name}{ending}. Add it, or take the case out.")
+                raise DataError(f"{source}: case {name} has no labelsTr/{name}{ending}. Add it, or remove the case.")
             cases.append(_Case(name, channels, label, split))
     if not cases:
         raise DataError(f"{source} holds no case such as imagesTr/NAME_0000{ending}.")
@@ -104,7 +104,7 @@ def _list_cases(source: Path, about: Mapping[str, Any]) -> list[_Case]:
 
 
 def _group_channels(source: Path, part: str, ending: str) -> dict[str, tuple[str, ...]]:
-    """Find the files of each case: one in color or gray, or three, red, green and blue."""
+    """Find the image files of each case: one in color or gray, or three for red, green and blue."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted((source / f"images{part}").glob(f"*{ending}")):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
@@ -132,12 +132,12 @@ def _read_first_fold(path: Path) -> dict[str, str]:
 
 
 def _reject_ignored_pixels(source: Path, cases: Sequence[_Case], ignored: int) -> None:
-    """Refuse pixels that nobody knows: masks of a data set can't say so."""
+    """Reject pixels with the ignore label, which masks of a data set can't store. Raises: DataError."""
     for case in cases:
         if case.label and ignored in unique_mask_values(resolve_inside(source.resolve(), case.label)):
             raise DataError(
                 f"{source / case.label} has pixels of the label {IGNORE_LABEL!r} ({ignored}), "
-                "and masks of mnsa have no value for what nobody knows. Give them a class, or take the case out."
+                "and masks of mnsa have no value for ignored pixels. Give them a class, or remove the case."
             )
 
 
@@ -147,10 +147,10 @@ def _case_row(case: _Case, sidecar: Sidecar | None) -> Row:
 
 
 def _merge_channels(root: Path, case: _Case, builder: DatasetBuilder, sidecar: Sidecar | None) -> None:
-    """Put a case's channels into one image. Raises: DataError for channels that are no gray images of one size."""
+    """Merge the channels of a case into one image. Raises: DataError for channels with different sizes or in color."""
     channels = [_read_gray(resolve_inside(root, name)) for name in case.channels]
     if len({channel.shape for channel in channels}) > 1:
-        raise DataError(f"{root}: the channels of case {case.name} are of different sizes. Make them anew.")
+        raise DataError(f"{root}: the channels of case {case.name} have different sizes. Create them again.")
     mask = _read_gray(resolve_inside(root, case.label)) if case.label else None
     pixels = np.stack(channels * (3 // len(channels)), axis=-1)
     builder.add_pixels(pixels, f"{case.name}.png", mask, _case_row(case, sidecar))
@@ -168,10 +168,10 @@ _FOLDER_SUFFIX = {"train": "Tr", "val": "Tr", "test": "Ts", "": "Tr"}
 
 
 def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
-    """Raises: DataError for a folder's name, a class or a row that nnU-Net doesn't know what to do with."""
+    """Validate that nnU-Net can use the data set. Raises: DataError for the folder's name, a class or a row."""
     if not re.fullmatch(r"Dataset\d{3}_\w+", out.name, re.ASCII):
         raise DataError(
-            f"{out.name} is no name for nnU-Net; expected a number of three digits: --out Dataset101_leaves."
+            f"{out.name} is not a folder name of nnU-Net; expected a number of three digits: --out Dataset101_leaves."
         )
     if taken := {BACKGROUND, IGNORE_LABEL} & set(foreground_names(manifest.mask_classes)):
         raise DataError(f"{manifest.name}: nnU-Net uses the name {min(taken)!r} itself. Rename this mask class.")
@@ -179,12 +179,12 @@ def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
     if bare:
         raise DataError(
             f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), "
-            "and nnU-Net learns from masks alone. Add --masked-only to leave them out."
+            "and nnU-Net trains on masks only. Add --masked-only to leave them out."
         )
 
 
 def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Fill a folder. Images are written anew, as 8-bit RGB; rows without a split are in imagesTr, but in no fold."""
+    """Write a data set into an existing folder: images as 8-bit RGB. Rows without a split go to imagesTr, in no fold."""
     folds: dict[str, list[str]] = {"train": [], "val": []}
     for row, stem in entries:
         part = _FOLDER_SUFFIX[row.split]
@@ -199,7 +199,7 @@ def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> N
     if folds["val"] or any(not row.split for row, _ in entries):
         write_json([folds], folder / "splits_final.json")
     labels = {BACKGROUND: 0, **{name: value for value, name in enumerate(foreground_names(manifest.mask_classes), 1)}}
-    about = {
+    description = {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
         "labels": labels,
         "numTraining": sum(_FOLDER_SUFFIX[row.split] == "Tr" for row, _ in entries),
@@ -207,4 +207,4 @@ def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> N
         "overwrite_image_reader_writer": "NaturalImage2DIO",
         SIDECAR_KEY: build_sidecar(manifest, {row.image: stem for row, stem in entries}),
     }
-    write_json(about, folder / "dataset.json")
+    write_json(description, folder / "dataset.json")

@@ -1,8 +1,8 @@
 """Read an untrusted `labels.pkl` without unpickling it.
 
-A pickle is a program. This module interprets the few instructions that a dict of labels needs. Nothing is
-imported, called or looked up: numpy's integers are recognized by their names and decoded by hand; every other
-instruction is refused; what remains builds dicts, tuples, text and whole numbers.
+A pickle is a program. This module interprets the few instructions that a dict of labels needs, and rejects all
+others. It imports and calls nothing: numpy integers are recognized by their names and decoded here. The result can
+only contain dicts, tuples, text and integers.
 Source: Python's `pickletools`, which documents the instructions.
 """
 
@@ -18,15 +18,15 @@ from typing import Any, Literal
 
 from mnsa.errors import DataError
 
-MAX_BYTES = 4 * 2**20  # 100,000 file names; a hostile file of this size fills 0.4 GB at most
+MAX_BYTES = 4 * 2**20  # 100,000 file names; a malicious file of this size needs at most 0.4 GB of memory
 
 MAX_BITS = 64
 
-EXPECTED = "Expected a pickled dict from image numbers or file names to labels 1, 2, 3, ...; nothing in it was run."
+EXPECTED = "Expected a pickled dict from image numbers or file names to labels 1, 2, 3, ...; no code in it was run."
 
 
 class _AllowedName(Enum):
-    """The names that a pickled numpy integer calls."""
+    """The functions that a pickled numpy integer refers to."""
 
     DTYPE = "numpy.dtype"
     SCALAR = "numpy's scalar"
@@ -48,7 +48,7 @@ _ALLOWED_NAMES = {
     ("numpy", "dtype"): _AllowedName.DTYPE,
     ("numpy.core.multiarray", "scalar"): _AllowedName.SCALAR,  # numpy 1
     ("numpy._core.multiarray", "scalar"): _AllowedName.SCALAR,  # numpy 2
-    ("_codecs", "encode"): _AllowedName.ENCODE,  # how protocols 0 to 2 write bytes
+    ("_codecs", "encode"): _AllowedName.ENCODE,  # protocols 0 to 2 write bytes with it
 }
 
 _BYTE_ORDERS: dict[object, Literal["little", "big"]] = {"<": "little", ">": "big", "|": "little"}
@@ -56,28 +56,28 @@ _BYTE_ORDERS: dict[object, Literal["little", "big"]] = {"<": "little", ">": "big
 
 @dataclass(eq=False)
 class _IntegerType:
-    """What stands for a numpy dtype. code: i or u and the number of bytes."""
+    """Represents a numpy dtype. code: i or u and the number of bytes."""
 
     code: str
     order: Literal["little", "big"] = "little"
 
 
 class _RejectedPickleError(Exception):
-    """What the file holds that it must not, to be read after the file's name."""
+    """The file is rejected. The message continues a sentence that starts with the file's name."""
 
 
 def read_pickled_labels(path: Path) -> dict[int | str, int]:
-    """Read a pickled dict, protocols 0 to 5, from image number or file name to label >= 1; numpy integers become int.
+    """Read a pickled dict from image numbers or file names to labels >= 1. Protocols 0 to 5; numpy integers become int.
 
-    Raises: DataError naming the file and what it holds instead; nothing of the file is ever run.
+    No code of the file is executed. Raises: DataError with the file and what it contains.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of escapes that a broken file may hold
+            warnings.simplefilter("ignore", DeprecationWarning)  # about invalid escapes in a broken file
             return _PickleInterpreter().run(_read_bytes(path))
-    except _RejectedPickleError as refusal:
-        raise DataError(f"{path} {refusal}. {EXPECTED}") from None
-    except (ValueError, IndexError, KeyError) as error:  # also UnicodeError: what a broken pickle leads to
+    except _RejectedPickleError as rejection:
+        raise DataError(f"{path} {rejection}. {EXPECTED}") from None
+    except (ValueError, IndexError, KeyError) as error:  # ValueError includes UnicodeError
         raise DataError(f"{path} is a broken pickle ({str(error)[:100]}). {EXPECTED}") from None
 
 
@@ -90,13 +90,13 @@ def _read_bytes(path: Path) -> bytes:
             raise _RejectedPickleError("is empty (0 bytes)")
         return path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"There is no file {path}. It holds the labels of the images; restore it.") from None
+        raise DataError(f"There is no file {path}. It contains the labels of the images; restore it.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error}.") from None
 
 
 class _PickleInterpreter:
-    """The stack and the memo that pickle instructions work on."""
+    """Interprets pickle instructions on a stack and a memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -120,7 +120,7 @@ class _PickleInterpreter:
         self.stack.append(value)
 
     def pop(self, count: int) -> list[Any]:
-        """Take the top `count` values, the topmost last. Raises: IndexError when there are fewer."""
+        """Remove and return the top `count` values, the topmost last. Raises: IndexError when there are fewer."""
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def pop_to_mark(self) -> list[Any]:
@@ -137,7 +137,7 @@ class _PickleInterpreter:
             _ALLOWED_NAMES.get((module, attribute)) if isinstance(module, str) and isinstance(attribute, str) else None
         )
         if known is None:
-            raise _RejectedPickleError(f"asks for {_shorten(module)}.{_shorten(attribute)}")
+            raise _RejectedPickleError(f"refers to {_shorten(module)}.{_shorten(attribute)}")
         self.push(known)
 
     def call(self) -> None:
@@ -171,9 +171,9 @@ class _PickleInterpreter:
         if not isinstance(table, dict):
             raise _RejectedPickleError(f"sets items of {_shorten(table)}, which is no dict")
         for key, label in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (int, str) or key in table:  # bool is a child of int
+            if type(key) not in (int, str) or key in table:  # not isinstance: bool is a subclass of int
                 raise _RejectedPickleError(
-                    f"holds the key {_shorten(key)}, which is no number or name, or is there twice"
+                    f"holds the key {_shorten(key)}, which is no number or name, or occurs twice"
                 )
             if type(label) is not int or label < 1:
                 raise _RejectedPickleError(f"gives {_shorten(key)} the label {_shorten(label)}")
@@ -181,7 +181,7 @@ class _PickleInterpreter:
 
 
 def _decode_integer(kind: _IntegerType, data: bytes | str) -> int:
-    """Decode the bytes of a numpy integer; Python 2 wrote them as text."""
+    """Decode the bytes of a numpy integer. Python 2 wrote them as text."""
     raw = data.encode("latin-1") if isinstance(data, str) else data
     if len(raw) != int(kind.code[1]):
         raise _RejectedPickleError(f"holds a numpy integer of type {kind.code} in {len(raw)} bytes")

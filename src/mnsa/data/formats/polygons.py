@@ -1,9 +1,10 @@
-"""Masks as polygons, and polygons as masks. A region's outline follows its pixels' edges: it gives back these pixels.
+"""Convert masks to polygons and back. The outline of a region follows the pixels' edges, so nothing is lost.
 
-A pixel is inside when a ray from its center crosses the outline an odd number of times. x runs right, y down, from the
-image's corner: pixel (row, column) covers [column, column + 1) x [row, row + 1). A pixel whose center is on the outline
-is inside where the outline is its left border. Holes are tied to the ring around them by a level line through the
-region; the outline follows it there and back, so it counts twice, thus not at all.
+Coordinates: x runs right and y runs down from the image's corner; pixel (row, column) covers [column, column + 1) x
+[row, row + 1). A pixel is inside when a ray from its center crosses the outline an odd number of times. A pixel whose
+center is on the outline is inside if the outline is its left border.
+Holes: a region becomes one polygon. A horizontal line, a bridge, connects each hole to the ring around it. The outline
+follows the bridge in both directions, so the bridge changes no pixel.
 H, W image size in pixels.
 """
 
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 
 class Region(NamedTuple):
-    """One region. value: its pixels' class index; top, left: where its box begins; inside: bool (h, w), in its box."""
+    """A connected region. value: class index. top, left: corner of the bounding box. inside: bool (h, w), in the box."""
 
     value: int
     top: int
@@ -26,40 +27,40 @@ class Region(NamedTuple):
 
 
 def find_regions(mask: np.ndarray) -> Iterator[Region]:
-    """Take class indices (H, W) apart into regions of pixels that share an edge, class by class; 0 is no region."""
+    """Find the 4-connected regions of class indices (H, W), class by class; 0 is the background."""
     for value in (int(value) for value in np.unique(mask) if value):
         numbered, _ = ndimage.label(mask == value)
         for number, box in enumerate(ndimage.find_objects(numbered), 1):
             yield Region(value, box[0].start, box[1].start, numbered[box] == number)
 
 
-_Pair = tuple[int, int]  # x, y: a corner, or a way of one pixel
+_Pair = tuple[int, int]  # x, y: a corner, or a step of one pixel
 
 _Ring = list[_Pair]  # corners, the leftmost first
 
-_Ties = Mapping[_Pair, list[_Pair]]  # (ring, place of the edge in it) -> (y, hole)
+_Bridges = Mapping[_Pair, list[_Pair]]  # (ring, index of the edge in it) -> (y, hole)
 
 
 _RIGHT_TURN: Mapping[_Pair, _Pair] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
 
 
 def trace_outline(region: Region) -> np.ndarray:
-    """Walk around a region of pixels that share edges: whole numbers (N, 2), x and y in the image."""
-    rings = sorted(_trace_rings(region.inside))  # nothing lies further left than the outer ring, so it comes first
-    return np.add(_join_rings(rings, _tie_holes(rings)), (region.left, region.top))
+    """Trace the outline of a region: integers (N, 2), x and y in the image."""
+    rings = sorted(_trace_rings(region.inside))  # the outer ring starts furthest left, so it comes first
+    return np.add(_join_rings(rings, _bridge_holes(rings)), (region.left, region.top))
 
 
 def _trace_rings(inside: np.ndarray) -> Iterator[_Ring]:
-    """Find the rings between inside and outside; whoever walks one has the inside on the right."""
+    """Find the rings between inside and outside, with the inside on the right of each step."""
     leaving = _leaving_edges(np.pad(inside, 1))
-    unwalked = {(corner, way) for corner, ways in leaving.items() for way in ways}
-    while unwalked:
-        here, way = next(iter(unwalked))
+    remaining = {(corner, way) for corner, ways in leaving.items() for way in ways}
+    while remaining:
+        here, way = next(iter(remaining))
         ring = []
-        while (here, way) in unwalked:
-            unwalked.remove((here, way))
+        while (here, way) in remaining:
+            remaining.remove((here, way))
             here = (here[0] + way[0], here[1] + way[1])
-            # where two pixels meet at a corner alone, the walk stays with its own
+            # where two pixels touch only at a corner, turn right to stay at the same pixel
             turned = _RIGHT_TURN[way] if _RIGHT_TURN[way] in leaving[here] else leaving[here][0]
             if turned != way:
                 ring.append(here)
@@ -69,10 +70,10 @@ def _trace_rings(inside: np.ndarray) -> Iterator[_Ring]:
 
 
 def _leaving_edges(padded: np.ndarray) -> Mapping[_Pair, list[_Pair]]:
-    """List the ways that lead away from each corner, between a pixel inside (on the right) and one outside."""
+    """List the steps that leave each corner, with a pixel inside on the right and one outside on the left."""
     leaving: defaultdict[_Pair, list[_Pair]] = defaultdict(list)
     sides = (
-        (padded[:-2, 1:-1], (0, 0), (1, 0)),  # nothing above: along the top, to the right
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),  # outside above: step right along the top edge
         (padded[1:-1, 2:], (1, 0), (0, 1)),
         (padded[2:, 1:-1], (1, 1), (-1, 0)),
         (padded[1:-1, :-2], (0, 1), (0, -1)),
@@ -83,41 +84,41 @@ def _leaving_edges(padded: np.ndarray) -> Mapping[_Pair, list[_Pair]]:
     return leaving
 
 
-def _tie_holes(rings: Sequence[_Ring]) -> _Ties:
-    """Tie each hole, at its leftmost corner, to the first edge on the left; its ring begins further left."""
+def _bridge_holes(rings: Sequence[_Ring]) -> _Bridges:
+    """Connect the leftmost corner of each hole to the nearest edge on its left, which belongs to another ring."""
     upright: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)  # pixel row -> (x, ring, place)
     for number, ring in enumerate(rings):
         for place, ((x, y), (_, to_y)) in enumerate(zip(ring, ring[1:] + ring[:1], strict=True)):
             for row in range(min(y, to_y), max(y, to_y)):
                 upright[row].append((x, number, place))
-    ties: defaultdict[_Pair, list[_Pair]] = defaultdict(list)
+    bridges: defaultdict[_Pair, list[_Pair]] = defaultdict(list)
     for hole, ((x, y), *_) in enumerate(rings[1:], 1):
         _, number, place = max((edge for edge in upright[y] if edge[0] < x), key=itemgetter(0))
-        ties[number, place].append((y, hole))
-    return ties
+        bridges[number, place].append((y, hole))
+    return bridges
 
 
-def _join_rings(rings: Sequence[_Ring], ties: _Ties) -> list[_Pair]:
-    """Walk the first ring, and each hole on the way when its tie is met. No recursion: a hole may tie thousands."""
+def _join_rings(rings: Sequence[_Ring], bridges: _Bridges) -> list[_Pair]:
+    """Join all rings to one list of corners: each hole is inserted at its bridge. No recursion: there may be thousands."""
     corners: list[_Pair] = []
-    under_way = [_ring_corners_and_holes(rings, ties, 0)]
-    while under_way:
-        station = next(under_way[-1], None)
-        if station is None:
-            under_way.pop()
-        elif isinstance(station, int):
-            under_way.append(_ring_corners_and_holes(rings, ties, station))
+    stack = [_ring_corners_and_holes(rings, bridges, 0)]
+    while stack:
+        item = next(stack[-1], None)
+        if item is None:
+            stack.pop()
+        elif isinstance(item, int):
+            stack.append(_ring_corners_and_holes(rings, bridges, item))
         else:
-            corners.append(station)
+            corners.append(item)
     return corners
 
 
-def _ring_corners_and_holes(rings: Sequence[_Ring], ties: _Ties, number: int) -> Iterator[_Pair | int]:
-    """Pass a ring's corners, and the holes that are tied to it, as numbers."""
+def _ring_corners_and_holes(rings: Sequence[_Ring], bridges: _Bridges, number: int) -> Iterator[_Pair | int]:
+    """Yield a ring's corners (x, y), and the index of each hole where its bridge starts."""
     ring = rings[number]
     for place, ((x, y), (_, to_y)) in enumerate(zip(ring, ring[1:] + ring[:1], strict=True)):
         yield x, y
-        for at_y, hole in sorted(ties.get((number, place), ()), reverse=to_y < y):
+        for at_y, hole in sorted(bridges.get((number, place), ()), reverse=to_y < y):
             yield x, at_y
             yield hole
             yield x, at_y
@@ -125,32 +126,32 @@ def _ring_corners_and_holes(rings: Sequence[_Ring], ties: _Ties, number: int) ->
         yield ring[0]
 
 
-_MAX_CROSSINGS = 100_000_000  # of rows by edges: what an outline around every pixel of a large scan needs
+_MAX_CROSSINGS = 100_000_000  # of pixel rows and edges: enough for an outline around every pixel of a large scan
 
 _CROSSINGS_PER_CHUNK = 1_000_000
 
-_TOLERANCE_PX = 1.0  # annotators' tools round past the border
+_TOLERANCE_PX = 1.0  # annotation tools round coordinates to values outside of the image
 
 
 class InvalidPolygonError(ValueError):
-    """Coordinates that are no polygon in the image at hand; its text is read after the place."""
+    """Coordinates are not a polygon in the image. The message continues a sentence that starts with the location."""
 
 
 def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
     """Set the pixels inside any of several polygons in a mask (H, W).
 
     polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image
-    are moved to its border. Raises: BrokenPolygonError.
+    are moved to its border. Raises: InvalidPolygonError.
     """
     height, width = mask.shape
     for corners in polygons:
         points = _validate_corners(corners, height, width)
         left, top = np.floor(points.min(axis=0)).astype(int)
         right, bottom = np.ceil(points.max(axis=0)).astype(int)
-        turns = np.zeros((bottom - top, right - left + 1), np.uint8)
+        crossed = np.zeros((bottom - top, right - left + 1), np.uint8)
         for row, column in _crossings(points):
-            np.bitwise_xor.at(turns, (row - top, column - left), 1)
-        inside = np.bitwise_xor.accumulate(turns[:, :-1], axis=1).astype(bool)
+            np.bitwise_xor.at(crossed, (row - top, column - left), 1)
+        inside = np.bitwise_xor.accumulate(crossed[:, :-1], axis=1).astype(bool)
         mask[top:bottom, left:right][inside] = value
 
 
@@ -158,7 +159,7 @@ def _validate_corners(corners: np.ndarray, height: int, width: int) -> np.ndarra
     if len(corners) < 3:
         raise InvalidPolygonError(f"has a polygon of {len(corners)} corners; expected 3 or more")
     if not np.isfinite(corners).all():
-        raise InvalidPolygonError("has a polygon with coordinates that are no numbers (NaN or infinite)")
+        raise InvalidPolygonError("has a polygon with coordinates that are NaN or infinite")
     limit = np.array((width, height))
     if (corners < -_TOLERANCE_PX).any() or (corners > limit + _TOLERANCE_PX).any():
         x, y = corners[((corners < -_TOLERANCE_PX) | (corners > limit + _TOLERANCE_PX)).any(axis=1)][0]
@@ -168,7 +169,7 @@ def _validate_corners(corners: np.ndarray, height: int, width: int) -> np.ndarra
 
 
 def _crossings(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Find the pixels whose center is the first right of an edge: rows and columns, about `_AT_ONCE` at a time."""
+    """Yield the first pixels whose centers are right of an edge: rows and columns, about `_CROSSINGS_PER_CHUNK` at a time."""
     ends = np.roll(points, -1, axis=0)
     down = points[:, 1] <= ends[:, 1]
     upper, lower = np.where(down[:, None], points, ends), np.where(down[:, None], ends, points)

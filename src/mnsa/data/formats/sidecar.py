@@ -1,7 +1,7 @@
-"""The sidecar: what another tool's format has no place for, and the names of mask classes across formats.
+"""The sidecar: metadata that other formats can't store; and the names of mask classes across formats.
 
-It holds the data set's names, and each image's label, group, scale and other columns. mnsa writes it as one more entry
-of the format's own JSON, or as mnsa.json beside it; other tools ignore it.
+It holds the name of the data set, its classes, and the label, group, scale and other columns of each image. mnsa writes
+it as an extra entry of the format's own JSON file, or as a separate file mnsa.json. Other tools ignore it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SIDECAR_FILE = "mnsa.json"
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of a data set. images: by the name of an image in the format. location: for error messages."""
+    """The sidecar of a data set. images: entries by the image's name in the format. location: used in error messages."""
 
     location: str
     name: str
@@ -28,42 +28,42 @@ class Sidecar:
     images: Mapping[str, Mapping[str, Any]]
 
     def complete_row(self, name: str, row: Row) -> Row:
-        """Complete a row by what is known of the image of this name. Raises: DataError for a wrong type."""
+        """Add the label, group, scale and other columns of the image `name` to a row. Raises: DataError for a wrong type."""
         location = f"{self.location}, {name}"
-        known = self.images.get(name, {})
-        extra = require_mapping(known.get("extra", {}), location)
-        texts = {key: known.get(key, "") for key in ("label", "group", "px_per_mm")}
+        entry = self.images.get(name, {})
+        extra = require_mapping(entry.get("extra", {}), location)
+        texts = {key: entry.get(key, "") for key in ("label", "group", "px_per_mm")}
         if not all(isinstance(text, str) for text in (*texts.values(), *extra.values())):
             raise DataError(f"{location}: label, group, px_per_mm and extra must be text.")
         scale = parse_px_per_mm(texts["px_per_mm"], location)
         return Row(row.image, row.mask, texts["label"], row.split, texts["group"], scale, extra)
 
     def lacks_mask(self, name: str) -> bool:
-        """Tell whether nobody knows the image's mask, although the layout would call it empty."""
+        """Return whether the image has no mask, in formats that can't distinguish a missing mask from an empty one."""
         return self.images.get(name, {}).get("mask") is False
 
 
 def build_sidecar(manifest: Manifest, name_of: Mapping[str, str]) -> dict[str, Any]:
-    """Collect the sidecar of those rows that `name_of` names: from the manifest's image to the layout's name for it."""
-    known = {name_of[row.image]: _row_entry(row) for row in manifest.rows if row.image in name_of}
+    """Build the sidecar of the rows in `name_of`, which maps an image of the manifest to its name in the format."""
+    entry = {name_of[row.image]: _row_entry(row) for row in manifest.rows if row.image in name_of}
     lists = {"classes": list(manifest.classes), "mask_classes": list(manifest.mask_classes)}
-    return {"name": manifest.name, **lists, "images": known}
+    return {"name": manifest.name, **lists, "images": entry}
 
 
 def parse_sidecar(tree: object, location: str) -> Sidecar | None:
-    """Read what `facts_tree` made; None, when there is nothing to read. Raises: DataError beginning with `location`."""
+    """Parse the result of `build_sidecar`; None for a tree of None. Raises: DataError that starts with `location`."""
     if tree is None:
         return None
-    known = require_mapping(tree, location)
-    name = known.get("name")
+    entry = require_mapping(tree, location)
+    name = entry.get("name")
     if not isinstance(name, str) or not name:
         raise DataError(f"{location}: name must be text.")
-    images = require_mapping(known.get("images", {}), location)
+    images = require_mapping(entry.get("images", {}), location)
     return Sidecar(
         location,
         name,
-        require_names(known.get("classes", []), f"{location}, classes"),
-        require_names(known.get("mask_classes", []), f"{location}, mask_classes"),
+        require_names(entry.get("classes", []), f"{location}, classes"),
+        require_names(entry.get("mask_classes", []), f"{location}, mask_classes"),
         {image: require_mapping(sidecar, f"{location}, {image}") for image, sidecar in images.items()},
     )
 
@@ -79,18 +79,19 @@ def _row_entry(row: Row) -> dict[str, Any]:
 
 BACKGROUND = "background"
 
-MAX_MASK_CLASSES = 254  # a mask's pixel is a byte, and 255 stands for the class where there is only one
+MAX_MASK_CLASSES = 254  # pixels are bytes, and 255 is the class of masks with one class
 
 
 def foreground_names(mask_classes: Sequence[str]) -> tuple[str, ...]:
-    """Name the pixel values 1, 2, ... of masks."""
+    """Get the names of the pixel values 1, 2, ..."""
     return tuple(mask_classes) if len(mask_classes) == 1 else tuple(mask_classes[1:])
 
 
 def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, location: str) -> tuple[str, ...]:
-    """Name all pixel values, given the names of 1, 2, ...: as the sidecar have them; else one name stands alone.
+    """Get the mask classes, given the names of the pixel values 1, 2, ... The names of a sidecar take precedence.
 
-    Raises: DataError for names that differ from the sidecar', that are alike, too many or none.
+    Without a sidecar, `background` is added in front unless there is only one class.
+    Raises: DataError for names that differ from the sidecar's, for equal names, too many names or none.
     """
     if sidecar:
         if foreground_names(sidecar.mask_classes) != tuple(found):
@@ -101,7 +102,7 @@ def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, location
             )
         return sidecar.mask_classes
     if not found:
-        raise DataError(f"{location} names no classes of masks.")
+        raise DataError(f"{location} names no mask classes.")
     if len({*found, BACKGROUND}) <= len(found) or len(found) > MAX_MASK_CLASSES:
-        raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES}, of different names.")
+        raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES} with different names.")
     return tuple(found) if len(found) == 1 else (BACKGROUND, *found)

@@ -1,4 +1,4 @@
-"""The UFG layout: a folder of images beside lists of them, one list a split; SoyAgeing has one such pair a stage.
+"""The UFG format: an image folder and one list of images per split. SoyAgeing has one such pair per growth stage.
 
 Source: method.md, section 3.
 """
@@ -18,13 +18,13 @@ from mnsa.io import read_text
 
 IMAGES = "images"
 LISTS = "anno"
-STAGES = ("R1", "R3", "R4", "R5", "R6")  # of SoyAgeing; no other set's folders are pooled: their labels differ
+STAGES = ("R1", "R3", "R4", "R5", "R6")  # of SoyAgeing. Folders of other sets are not pooled, as their labels differ
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _ListEntry(NamedTuple):
-    """One line of a list: `location` names it in error messages, `file` lies below images/."""
+    """One line of a list. location: used in error messages. file: relative to images/."""
 
     location: str
     file: str
@@ -34,51 +34,53 @@ class _ListEntry(NamedTuple):
 def import_ufg(source: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
     """Read `images/<file>` and `anno/{train,val,test}.txt`, whose lines are `<file> <label>`; val.txt may be missing.
 
-    Classes are named "1", "2", ... as the labels. A folder that holds SoyAgeing's stages R1, R3, ... gives them pooled:
-    one class for a cultivar of all stages, and an extra column `stage`. Images that no list names are left out, and
-    stages that are not there, with a warning that counts them.
+    The classes are the labels: "1", "2", ... A folder with SoyAgeing's stages R1, R3, ... is imported as one data set:
+    one class per cultivar over all stages, and an extra column `stage`. Unlisted images and missing stages are left
+    out, with a warning.
 
-    Raises: DataError naming list and line: a file that is not there or is listed before, a label below 1.
+    Raises: DataError with list and line for a missing file, a file that is listed twice, or a label below 1.
     """
     if (source / LISTS).is_dir():
         rows = list(_read_rows(source, ""))
     elif stages := [stage for stage in STAGES if (source / stage / LISTS).is_dir()]:
         rows = [row for stage in stages for row in _read_rows(source, stage)]
         if missing := [stage for stage in STAGES if stage not in stages]:
-            log.warning("%s has no stage %s; pooled are %s", source, ", ".join(missing), ", ".join(stages))
+            logger.warning(
+                "%s has no stage %s; the stages %s are imported", source, ", ".join(missing), ", ".join(stages)
+            )
     else:
         raise DataError(f"{source} has no folder {LISTS}. Give the folder of one set, such as data/COTTON.")
     return build_manifest(source, rows, None, val_fraction, seed)
 
 
 def _read_rows(source: Path, stage: str) -> Iterator[Row]:
-    """The rows of one images/ and anno/, which lie in `source`, or in its folder `stage`."""
-    home = source / stage
+    """Yield the rows of one images/ and anno/, in `source` or in its folder `stage`."""
+    folder = source / stage
     listed_at: dict[str, str] = {}
     for split in SPLITS:
-        if split == "val" and not (home / LISTS / "val.txt").exists():
+        if split == "val" and not (folder / LISTS / "val.txt").exists():
             continue
-        for location, file, label in _read_list(home / LISTS / f"{split}.txt"):
+        for location, file, label in _read_list(folder / LISTS / f"{split}.txt"):
             if listed_at.setdefault(file, location) != location:
                 raise DataError(f"{location}: {file!r} is listed before, at {listed_at[file]}. List it once.")
-            if not (home / IMAGES / file).is_file():
-                raise DataError(f"{location}: there is no file {home / IMAGES / file}. Restore it, or drop the line.")
+            if not (folder / IMAGES / file).is_file():
+                raise DataError(
+                    f"{location}: there is no file {folder / IMAGES / file}. Restore it, or remove the line."
+                )
             image = str(PurePosixPath(stage, IMAGES, file))
             yield Row(image, label=label, split=split, extra={"stage": stage} if stage else {})
-    _warn_about_unlisted(home / IMAGES, set(listed_at))
+    _warn_about_unlisted(folder / IMAGES, set(listed_at))
 
 
 def _read_list(path: Path) -> Iterator[_ListEntry]:
-    """The lines `<file> <label>` of a list; the label is the last word, blank lines are skipped."""
+    """Yield the entries `<file> <label>` of a list. The label is the last word; blank lines are skipped."""
     try:
-        text = read_text(path, max_bytes=MAX_TABLE_BYTES).removeprefix(
-            "\ufeff"
-        )  # Windows likes to write a byte order mark
+        text = read_text(path, max_bytes=MAX_TABLE_BYTES).removeprefix("\ufeff")  # byte order mark of Windows
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from None
     except OSError as error:
         raise DataError(
-            f"{path} can't be read: {error.strerror}. Restore it: one line `<file> <label>` an image."
+            f"{path} can't be read: {error.strerror}. Restore it, with one line `<file> <label>` per image."
         ) from None
     for number, words in enumerate(text.split("\n"), 1):
         if words.strip():
@@ -95,4 +97,4 @@ def _parse_entry(words: str, location: str) -> _ListEntry:
 def _warn_about_unlisted(images: Path, listed: set[str]) -> None:
     unlisted = [str(file) for file in list_image_files(images) if str(file) not in listed]
     if unlisted:
-        log.warning("%s files of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0])
+        logger.warning("%s files of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0])

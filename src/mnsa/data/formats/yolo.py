@@ -1,6 +1,6 @@
-"""YOLO segmentation: images/ and labels/ by split beside a data.yaml.
+"""YOLO segmentation: data.yaml, images/SPLIT and labels/SPLIT.
 
-A line of a label file is a class and a polygon, in fractions of width and height.
+Each line of a label file has a class index and a polygon. Coordinates are fractions of the image's width and height.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,10 +30,10 @@ from mnsa.errors import DataError
 
 
 def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Read a folder with data.yaml, or that file, into the new folder `out`, which appears whole or not at all.
+    """Import a folder with data.yaml, or the path of data.yaml, into the new folder `out`. An error leaves no folder.
 
-    Lines are painted in the file's order. An image whose file of lines is empty has an empty mask, one without it none.
-    Raises: DataError naming the file and the line.
+    Polygons are drawn in the file's order. An image with an empty label file gets an empty mask; an image without a
+    label file gets no mask. Raises: DataError with the file and the line.
     """
     description = source / "data.yaml" if source.is_dir() else source
     tree = read_yaml(description)
@@ -57,14 +57,12 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
                     path, _name_without_images_level(image), mask, sidecar.complete_row(image, row) if sidecar else row
                 )
         if not any(row.mask for row in builder.rows):
-            raise DataError(
-                f"{source}: no image has a file of labels; expected images/train/1.jpg and labels/train/1.txt."
-            )
+            raise DataError(f"{source}: no image has a label file; expected images/train/1.jpg and labels/train/1.txt.")
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
 def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
-    """Read names, a list or a mapping from 0, 1, 2, ..."""
+    """Read class names: a list, or a mapping from 0, 1, 2, ... to names."""
     if isinstance(value, Mapping):
         if set(value) != set(range(len(value))):
             raise DataError(f"{path}: names has the keys {shorten(list(value))}; expected 0, 1, 2, ...")
@@ -73,7 +71,7 @@ def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
 
 
 def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> Iterator[tuple[str, str]]:
-    """List splits with their folders of images: as data.yaml has them, else by custom. `path` is passed over."""
+    """Yield (split, image folder) as given in data.yaml, else by the usual folder names. The key `path` is ignored."""
     found = {}
     for key, split in SPLIT_ALIASES.items():
         value = tree.get(key)
@@ -82,17 +80,15 @@ def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> It
         if value is None or split in found:
             continue
         if not isinstance(value, str) or value.endswith(".txt"):
-            raise DataError(
-                f"{description}: {key} is {shorten(value)}; expected one folder of images, below data.yaml."
-            )
+            raise DataError(f"{description}: {key} is {shorten(value)}; expected one image folder below data.yaml.")
         found[split] = validate_path(value.removeprefix("./"), f"{description}, {key}", key)
     if (root / "images/unused").is_dir():
         found[""] = "images/unused"  # rows without a split, as mnsa writes them
     if not found:
-        raise DataError(f"{description} names no folder of images; expected a line such as `train: images/train`.")
+        raise DataError(f"{description} names no image folder; expected a line such as `train: images/train`.")
     for split, place in found.items():
         if "images" not in place.split("/") or not (root / place).is_dir():
-            raise DataError(f"{description}: {place} is no folder of images; expected images/train or train/images.")
+            raise DataError(f"{description}: {place} is not an image folder; expected images/train or train/images.")
         yield split, place
 
 
@@ -103,13 +99,13 @@ def _list_images(root: Path, place: str) -> list[str]:
 
 
 def _label_file_name(image: str) -> str:
-    """Name the file of lines: the last level called images becomes labels, the ending .txt."""
+    """Get the label file of an image: the last folder named images becomes labels, and the suffix becomes .txt."""
     before, _, after = f"/{image}".rpartition("/images/")
     return f"{before}/labels/{after.rpartition('.')[0]}.txt".removeprefix("/")
 
 
 def _name_without_images_level(image: str) -> str:
-    """Leave out the level that all images share."""
+    """Remove the last folder named images from a path."""
     before, _, after = f"/{image}".rpartition("/images/")
     return f"{before}/{after}".removeprefix("/")
 
@@ -123,11 +119,11 @@ def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:
         location = f"{labels}, line {number}"
         try:
             index, corners = _parse_line(cells, classes)
-            with np.errstate(over="ignore"):  # the infinite is refused with other invalid numbers
+            with np.errstate(over="ignore"):  # infinite values are rejected below
                 corners = corners * (width, height)
             paint_polygons(mask, [corners], index + 1)
         except InvalidPolygonError as error:
-            raise DataError(f"{location} {error}. Correct the line, or take it out.") from None
+            raise DataError(f"{location} {error}. Correct or remove the line.") from None
     return mask
 
 
@@ -146,7 +142,10 @@ def _parse_line(cells: list[str], classes: int) -> tuple[int, np.ndarray]:
 
 
 def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Fill a folder. A region is a line: its outline along the pixels' edges, holes tied to it; nothing is lost."""
+    """Write a data set into an existing folder. Each connected region becomes one line: its outline, without any loss.
+
+    The outline follows the pixels' edges and is connected to the holes.
+    """
     name_of = {}
     for row, stem in entries:
         place = row.split or "unused"
@@ -157,8 +156,8 @@ def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> Non
         if mask is not None:
             (folder / "labels" / place / f"{stem}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
     used = {row.split for row in manifest.rows}
-    places = {split: f"images/{split}" for split in SPLITS if split in used}
-    tree = {**places, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
+    image_folders = {split: f"images/{split}" for split in SPLITS if split in used}
+    tree = {**image_folders, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
     write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
@@ -168,6 +167,6 @@ def _label_lines(mask: np.ndarray) -> str:
     size = mask.shape[::-1]
     lines = []
     for region in find_regions(mask):
-        shares = (trace_outline(region) / size).ravel()
-        lines.append(" ".join((str(region.value - 1), *(f"{share:.9g}" for share in shares))) + "\n")
+        fractions = (trace_outline(region) / size).ravel()
+        lines.append(" ".join((str(region.value - 1), *(f"{fraction:.9g}" for fraction in fractions))) + "\n")
     return "".join(lines)

@@ -1,9 +1,10 @@
 """Import class folders from an untrusted zip file. All members are validated before a byte is written.
 
-Only images are unpacked. Refused are members that would be written elsewhere, that are no plain files, that other
-systems would confuse with one another, and archives that are too large or have too many members. The members are
-counted before zipfile makes an object of each. Sizes and offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.12 to
-4.3.16; the directory is looked for where Python's zipfile looks for it, so that both find the same one.
+Only images are unpacked. These members are rejected: paths outside of the folder, links and devices, and names that
+are the same file on another file system. Archives that are too large or have too many members are rejected too. The
+members are counted before zipfile creates an object for each.
+The central directory is searched as Python's zipfile does, so that both find the same one.
+Source of sizes and offsets: PKWARE's APPNOTE.TXT, sections 4.3.12 to 4.3.16.
 """
 
 import shutil
@@ -36,9 +37,9 @@ _MAX_COMMENT_BYTES = 65_535
 
 
 def count_members(file: BinaryIO, *, most: int) -> int:
-    """Count the members that a zip file's directory lists, up to `most` + 1; 0 where there is no directory.
+    """Count the members in a zip file's central directory, at most `most` + 1; 0 when there is no directory.
 
-    Reads the last 64 KiB and 46 bytes a member, and keeps none of it.
+    It reads the last 64 KiB and 46 bytes per member, and uses constant memory.
     """
     start, end = _find_directory(file)
     count = 0
@@ -53,13 +54,13 @@ def count_members(file: BinaryIO, *, most: int) -> int:
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int]:
-    """Where the directory begins and ends."""
+    """Find the offsets where the central directory begins and ends."""
     size = file.seek(0, 2)
     first = max(size - _MAX_COMMENT_BYTES - _END_BYTES - _LOCATOR_BYTES - _END64_BYTES, 0)
     file.seek(first)
     tail = file.read()
     at = len(tail) - _END_BYTES
-    if at < 0 or not (tail[at:].startswith(_END) and tail.endswith(b"\0\0")):  # no comment is the rule
+    if at < 0 or not (tail[at:].startswith(_END) and tail.endswith(b"\0\0")):  # most archives have no comment
         at = tail.rfind(_END)
     if at < 0 or len(tail) - at < _END_BYTES:
         return 0, 0
@@ -73,18 +74,18 @@ def _find_directory(file: BinaryIO) -> tuple[int, int]:
 
 _ENCRYPTED = 0x1
 
-_MAX_NAME_BYTES = 200  # bytes of one level; file systems take 255
+_MAX_NAME_BYTES = 200  # bytes per folder or file name; file systems allow 255
 
 _MAX_DEPTH = 10
 
 _NamedMember = tuple[zipfile.ZipInfo, str]
 
-_RATIO_FREE_BYTES = 1 << 20  # below it a member may shrink as it likes: a plain mask does
+_RATIO_FREE_BYTES = 1 << 20  # smaller members may have any ratio, such as a mask of one value
 
 
 @dataclass(frozen=True, slots=True)
 class ZipLimits:
-    """What an archive may become. ratio: unpacked to packed size of one member; images hardly shrink at all."""
+    """Limits of an archive. ratio: unpacked size of a member by its packed size; images hardly shrink."""
 
     total_bytes: int = 20 * 10**9
     files: int = 200_000
@@ -100,9 +101,9 @@ def import_zip(
     val_fraction: float = 0.2,
     seed: int = 1,
 ) -> Manifest:
-    """Unpack class folders into the new folder `out`, which becomes the data set; it appears whole or not at all.
+    """Unpack class folders into the new folder `out`, which becomes the data set. An error leaves no folder.
 
-    The rest is `import_folders`'. Raises: DataError naming the member that is refused.
+    The folders are imported as in `import_folders`. Raises: DataError with the member that is rejected.
     """
     with new_dataset_folder(out) as folder:
         _unpack(archive, folder, limits)
@@ -115,7 +116,7 @@ def import_zip(
 def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
     try:
         with open_regular_file(archive, max_bytes=sys.maxsize) as file:
-            if count_members(file, most=limits.files) > limits.files:  # before zipfile makes an object of each
+            if count_members(file, most=limits.files) > limits.files:  # before zipfile creates an object for each
                 raise _too_many(archive, limits)
             opened = zipfile.ZipFile(file)
             images = _strip_top_folder(_image_members(_validate_members(opened.infolist(), limits, archive)))
@@ -127,8 +128,8 @@ def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
         raise
     except FileNotFoundError:
         raise DataError(f"There is no file {archive}.") from None
-    except Exception as error:  # zipfile meets hostile bytes: what it raises is not bounded by any list
-        raise DataError(f"{archive} can't be unpacked: {error}. Pack it anew, as a plain zip file.") from error
+    except Exception as error:  # malicious bytes can make zipfile raise any exception
+        raise DataError(f"{archive} can't be unpacked: {error}. Create it again as a plain zip file.") from error
 
 
 def _too_many(archive: Path, limits: ZipLimits) -> DataError:
@@ -136,13 +137,13 @@ def _too_many(archive: Path, limits: ZipLimits) -> DataError:
 
 
 def _validate_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, archive: Path) -> list[zipfile.ZipInfo]:
-    """Pass on the members that are files. Raises: DataError for the first that must not be unpacked."""
+    """Return the members that are files. Raises: DataError for the first member that must not be unpacked."""
     if len(members) > limits.files:
         raise _too_many(archive, limits)
     names = _SeenNames()
     total = 0
     for member in members:
-        if reason := _path_refusal(member) or _member_refusal(member, limits) or names.collision(member):
+        if reason := _reject_path(member) or _reject_member(member, limits) or names.collision(member):
             raise DataError(f"{archive}: member {member.orig_filename!r} {reason}. Nothing was unpacked.")
         total += member.file_size
     if total > limits.total_bytes:
@@ -152,9 +153,9 @@ def _validate_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, arc
     return [member for member in members if not member.is_dir()]
 
 
-def _path_refusal(member: zipfile.ZipInfo) -> str:
-    """Say why nothing must be written under a member's name; empty text: it may."""
-    name = member.orig_filename  # as the archive has it: zipfile itself would cut it at a NUL
+def _reject_path(member: zipfile.ZipInfo) -> str:
+    """Return why a member's name is rejected, or empty text."""
+    name = member.orig_filename  # as in the archive: member.filename ends at a NUL
     levels = name.removesuffix("/").split("/")
     if name.startswith("/") or "\\" in name or ":" in levels[0] or ".." in levels:
         return "leads out of the folder it is unpacked into"
@@ -165,21 +166,21 @@ def _path_refusal(member: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _member_refusal(member: zipfile.ZipInfo, limits: ZipLimits) -> str:
+def _reject_member(member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     """Say why a member is no plain file or folder of a likely size; empty text: it is."""
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device; expected files and folders"
     if member.flag_bits & _ENCRYPTED:
         return "is encrypted; expected plain files"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed in a rare way; expected stored or deflated members"
+        return "has an unsupported compression; expected stored or deflated members"
     if member.file_size > max(_RATIO_FREE_BYTES, limits.ratio * member.compress_size):
         return f"grows more than {limits.ratio} times when unpacked; images don't"
     return ""
 
 
 class _SeenNames:
-    """The names met so far: each file once, no file a folder, each spelt in one way."""
+    """The names of the members so far: no file twice, no file that is a folder too, each name in one spelling."""
 
     def __init__(self) -> None:
         self._spelling: dict[str, str] = {}
@@ -187,7 +188,7 @@ class _SeenNames:
         self._folders: set[str] = set()
 
     def collision(self, member: zipfile.ZipInfo) -> str:
-        """Say which earlier name a member collides with; empty text: none."""
+        """Return which earlier name a member collides with, or empty text."""
         path = member.filename.removesuffix("/")
         above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
         for part in (*above, path):
@@ -208,19 +209,21 @@ def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]
 
 
 def _strip_top_folder(images: Iterator[_NamedMember]) -> list[_NamedMember]:
-    """Leave out the folder that archivers put around everything: one alone at the top, with folders below only."""
+    """Remove the top folder when all images are in it and it is not a split, an image folder or a mask folder."""
     found = list(images)
-    says_something = SPLIT_ALIASES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
+    meaningful = SPLIT_ALIASES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
     tops = {name.split("/")[0] for _, name in found}
-    if len(tops) == 1 and not tops & says_something and all(name.count("/") >= 2 for _, name in found):
+    if len(tops) == 1 and not tops & meaningful and all(name.count("/") >= 2 for _, name in found):
         return [(member, name.partition("/")[2]) for member, name in found]
     return found
 
 
 def _write_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, archive: Path) -> None:
-    """Write one member; zipfile reads no more bytes than the member claims, and `_judged` has added those up."""
+    """Write one member. zipfile reads no more bytes than the member's size, which `_validate_members` has added up."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(member) as source, path.open("xb") as target:
         shutil.copyfileobj(source, target)
         if target.tell() != member.file_size:
-            raise DataError(f"{archive}: member {member.filename!r} is shorter than it claims. Pack it anew.")
+            raise DataError(
+                f"{archive}: member {member.filename!r} is shorter than its size says. Create the archive again."
+            )
