@@ -11,7 +11,7 @@ DEGREES = range(0, 91, 5)
 
 
 @pytest.mark.parametrize("degrees", DEGREES)
-def test_a_rectangle(draw, degrees):
+def test_a_rectangle_has_the_expected_shape(draw, degrees):
     traits = measure_leaf(draw.line(160, 70, degrees))
     assert traits.area_px2 == pytest.approx(160 * 70, rel=0.02)
     assert traits.perimeter_px == pytest.approx(2 * (160 + 70), rel=0.03)
@@ -21,7 +21,7 @@ def test_a_rectangle(draw, degrees):
 
 
 @pytest.mark.parametrize("degrees", DEGREES)
-def test_an_ellipse(draw, degrees):
+def test_an_ellipse_has_the_expected_shape(draw, degrees):
     traits = measure_leaf(draw.ellipse(180, 80, degrees))
     perimeter = 2 * 180 * ellipe(1 - (80 / 180) ** 2)
     assert traits.area_px2 == pytest.approx(np.pi * 90 * 40, rel=0.01)
@@ -33,7 +33,7 @@ def test_an_ellipse(draw, degrees):
 
 
 @pytest.mark.parametrize("radius", [10, 40, 100])
-def test_a_disk(draw, radius):
+def test_a_disk_has_the_expected_shape(draw, radius):
     traits = measure_leaf(draw.disk(radius))
     assert traits.area_px2 == pytest.approx(np.pi * radius**2, rel=0.02)
     assert traits.perimeter_px == pytest.approx(2 * np.pi * radius, rel=0.02)
@@ -42,18 +42,18 @@ def test_a_disk(draw, radius):
     assert traits.solidity == pytest.approx(1, abs=0.03)
 
 
-def test_a_ring_is_no_full_leaf(draw):
+def test_a_hole_lowers_the_solidity(draw):
     traits = measure_leaf(draw.ring(80, 20))
     assert traits.perimeter_px == pytest.approx(2 * np.pi * 90, rel=0.02)  # the outer contour
     assert traits.solidity == pytest.approx(1 - (70 / 90) ** 2, rel=0.03)
 
 
-def test_solidity_is_scikit_images(draw):
+def test_solidity_equals_that_of_scikit_image(draw):
     lobed = draw.line(160, 30, 20) | draw.line(160, 30, 100)
     assert measure_leaf(lobed).solidity == pytest.approx(regionprops(label(lobed))[0].solidity, rel=0.01)
 
 
-def test_the_shape_is_the_largest_pieces_and_the_area_that_of_all(draw):
+def test_the_area_is_of_all_pieces_and_the_shape_of_the_largest(draw):
     leaf = draw.ellipse(120, 60, 30)
     both, alone = leaf.copy(), measure_leaf(leaf)
     both[:20, :20] = both[238, 238] = True
@@ -73,7 +73,7 @@ def test_a_leaf_that_fills_the_image_or_is_one_pixel_has_a_shape():
     assert measure_leaf(dot).area_px2 == 1
 
 
-def test_no_leaf_has_no_shape():
+def test_an_empty_leaf_mask_has_no_shape():
     traits = measure_leaf(np.zeros((5, 5), dtype=bool))
     assert (traits.area_px2, traits.piece_count) == (0, 0)
     assert np.isnan([traits.perimeter_px, traits.length_px, traits.width_px, traits.circularity, traits.solidity]).all()
@@ -85,7 +85,7 @@ def measured(veins, reference_area=None):
 
 @pytest.mark.parametrize("width", [1, 2, 6.4])
 @pytest.mark.parametrize("degrees", range(0, 91, 10))
-def test_a_grid_has_as_many_areoles_as_meshes(draw, degrees, width):
+def test_each_mesh_of_a_grid_is_an_areole(draw, degrees, width):
     traits = measured(draw.grid(4, 40, width, degrees))
     assert (traits.count, traits.border_count) == (9, 1)
     assert traits.area_px2.mean == pytest.approx((40 - width) ** 2, rel=0.04)
@@ -102,14 +102,14 @@ def test_a_ring_has_one_round_areole(draw, width):
 
 
 @pytest.mark.parametrize("shape", ["line", "disk"])
-def test_lines_and_disks_have_none(draw, shape):
+def test_lines_and_disks_have_no_areoles(draw, shape):
     veins = draw.line(150, 3, 20) if shape == "line" else draw.disk(30)
     traits = measured(veins)
     assert (traits.count, traits.border_count) == (0, 1)
     assert np.isnan([*traits.area_px2, traits.circularity, traits.elongation]).all()
 
 
-def test_regions_at_the_margin_or_the_images_border_are_only_counted(draw):
+def test_regions_at_the_margin_or_the_border_are_only_counted(draw):
     veins = draw.grid(4, 40, 2, 0)
     assert measured(veins, draw.disk(58)).count == 1  # the middle mesh; the disk cuts the eight around it
     assert measured(veins, draw.disk(58)).border_count == 8
@@ -117,7 +117,7 @@ def test_regions_at_the_margin_or_the_images_border_are_only_counted(draw):
     assert (measured(middle).count, measured(middle).border_count) == (1, 8)
 
 
-def test_veins_that_touch_by_a_corner_close_an_areole():
+def test_veins_that_touch_at_a_corner_enclose_an_areole():
     veins = np.zeros((9, 9), dtype=bool)
     veins[[1, 2, 3, 4, 5, 6, 7, 4, 3, 2, 5, 6], [4, 3, 2, 1, 2, 3, 4, 7, 6, 5, 6, 5]] = True  # a diamond
     assert measured(veins).count == 1

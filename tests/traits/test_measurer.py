@@ -27,13 +27,13 @@ def test_usual_names_have_their_roles(classes, roles):
     assert find_roles(classes) == roles
 
 
-def test_given_names_replace_the_usual_ones_of_their_role_only():
+def test_given_names_replace_only_the_usual_names_of_their_role():
     classes = ["background", "leaf", "rust", "miner", "lesion", "nerve"]
     roles = find_roles(classes, vein=["nerve"], lesion=["rust", "miner"])
     assert roles == Roles(vein=(5,), leaf=(1,), lesion=(2, 3))
 
 
-def test_a_usual_name_that_is_given_another_role_loses_its_own():
+def test_a_given_role_replaces_the_usual_role_of_a_name():
     assert find_roles(["background", "vein", "leaf"], lesion=["vein"]) == Roles(vein=(), leaf=(2,), lesion=(1,))
 
 
@@ -46,7 +46,7 @@ def test_a_usual_name_that_is_given_another_role_loses_its_own():
         (["background", "leaf"], {"vein": ["leaf"], "leaf": ["leaf"]}, ["can't have two roles"]),
     ],
 )
-def test_what_cannot_be_told_is_an_error(classes, given, words):
+def test_ambiguous_or_unknown_roles_are_errors(classes, given, words):
     with pytest.raises(ConfigError) as error:
         find_roles(classes, **given)
     assert [word for word in words if word not in str(error.value)] == []
@@ -60,7 +60,7 @@ def test_veins_and_lesions_belong_to_the_leaf():
     assert Roles(vein=(3,), leaf=(), lesion=()).select_pixels(mask, "leaf") is None
 
 
-def test_masks_of_which_nobody_says_what_they_are_have_no_roles():
+def test_mask_classes_without_usual_names_have_no_roles():
     assert find_roles_or_none(["stem", "pot"]) is None
     assert find_roles_or_none(["stem", "pot"], vein=["stem"]) == find_roles(["stem", "pot"], vein=["stem"])
     assert find_roles_or_none(["vein"]) == find_roles(["vein"])
@@ -103,7 +103,7 @@ def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw):
     assert hull.density_px_per_px2 == pytest.approx(hull.length_px / hull.reference_area_px2)
 
 
-def test_a_leaf_that_comes_apart_is_the_ground_and_nothing_outside_counts(draw):
+def test_a_separate_leaf_mask_is_the_reference_area(draw):
     leaf, veins = draw.disk(70), draw.grid(4, 40, 2, 0)
     measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=(2,)), separate_leaf_mask=True)
     mask = veins.astype(np.uint8)
@@ -116,14 +116,14 @@ def test_a_leaf_that_comes_apart_is_the_ground_and_nothing_outside_counts(draw):
     assert measurer.columns[0] == "leaf_area_px2"
 
 
-def test_a_leaf_of_another_size_is_an_error(draw):
+def test_a_leaf_mask_of_another_size_is_an_error(draw):
     with pytest.raises(DataError, match="20 x 10 pixels; expected 241 x 241"):
         TraitMeasurer(VEINS, separate_leaf_mask=True).measure(
             draw.disk(9).astype(np.uint8), np.ones((10, 20), dtype=np.uint8)
         )
 
 
-def test_a_mask_straight_from_a_1_bit_image_is_measured(draw, tmp_path):
+def test_a_mask_from_a_1_bit_image_is_measured(draw, tmp_path):
     veins = draw.grid(4, 40, 3, 15)
     Image.fromarray(veins).save(tmp_path / "veins.png")
     with Image.open(tmp_path / "veins.png") as image:

@@ -35,14 +35,14 @@ def cross(size):
     return mask
 
 
-def test_few_images_are_measured_without_another_process():
+def test_few_images_are_measured_without_a_pool():
     with measurement_pool(MEASURER, images=3, processes=2) as measure:
         assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         assert measure == MEASURER.measure_row
 
 
 @pytest.mark.slow
-def test_another_process_measures_the_same_and_its_death_is_told():
+def test_a_pool_measures_the_same_and_a_killed_process_is_an_error():
     with measurement_pool(MEASURER, images=100, processes=1) as measure:
         assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         (child,) = multiprocessing.active_children()
@@ -52,7 +52,7 @@ def test_another_process_measures_the_same_and_its_death_is_told():
 
 
 @pytest.mark.slow
-def test_measuring_processes_end_when_theirs_is_killed(tmp_path):
+def test_processes_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "begin.py"
     script.write_text(BEGIN)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)

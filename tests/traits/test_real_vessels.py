@@ -26,13 +26,13 @@ def observers():
     ]
 
 
-def test_length_times_width_is_the_vessels_area(observers):
+def test_length_times_width_is_the_area_of_the_vessels(observers):
     for traits in (*observers[0], *observers[1]):
         area = traits.area_fraction * traits.reference_area_px2
         assert traits.length_px * traits.width_px.mean == pytest.approx(area, rel=0.05)
 
 
-def test_both_observers_drew_much_the_same_vessels(observers):
+def test_traits_of_both_observers_are_similar(observers):
     lengths = np.array([[traits.length_px for traits in one] for one in observers])
     np.testing.assert_allclose(lengths[1].mean(), lengths[0].mean(), rtol=0.2)
     for traits in (*observers[0], *observers[1]):

@@ -16,12 +16,12 @@ def labeled():
     return labels, count, regionprops(labels)
 
 
-def test_areas(labeled):
+def test_areas_equal_those_of_scikit_image(labeled):
     labels, count, expected = labeled
     assert region_props.areas(labels, count).tolist() == [region.area for region in expected]
 
 
-def test_perimeters(draw):
+def test_perimeters_are_within_the_stated_error(draw):
     shapes = [draw.line(100, 40, degrees) for degrees in range(0, 91, 5)]
     found = [region_props.perimeters(shape.astype(np.int32), 1)[0] for shape in shapes]
     np.testing.assert_allclose(found, 2 * (100 + 40), rtol=0.03)
@@ -30,13 +30,13 @@ def test_perimeters(draw):
     assert region_props.perimeters(ring, 1)[0] == pytest.approx(2 * np.pi * (65 + 55), rel=0.01)  # the hole's, too
 
 
-def test_each_perimeter_is_that_of_the_region_alone(labeled):
+def test_a_perimeter_does_not_depend_on_other_regions(labeled):
     labels, count, expected = labeled
     alone = [region_props.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]
     np.testing.assert_allclose(region_props.perimeters(labels, count), alone)
 
 
-def test_elongations(labeled):
+def test_elongations_equal_those_of_scikit_image(labeled):
     labels, count, expected = labeled
     large = [region for region in expected if region.area > 100]
     ratios = [region.axis_major_length / region.axis_minor_length for region in large]
@@ -44,7 +44,7 @@ def test_elongations(labeled):
     np.testing.assert_allclose(found, ratios, rtol=0.02)  # scikit-image's pixels are points, ours are squares
 
 
-def test_no_region_has_no_shape():
+def test_no_regions_give_empty_arrays():
     nothing = np.zeros((5, 6), dtype=np.int32)
     for measure in (region_props.areas, region_props.perimeters, region_props.elongations):
         assert measure(nothing, 0).shape == (0,)
@@ -52,17 +52,17 @@ def test_no_region_has_no_shape():
 
 @pytest.mark.parametrize("pixels", [1, 2, 3, 10, 60])
 @pytest.mark.parametrize("seed", range(4))
-def test_scattered_pixels(pixels, seed):
+def test_the_hull_of_scattered_pixels_equals_that_of_scikit_image(pixels, seed):
     mask = np.zeros((40, 55), dtype=bool)
     mask.flat[np.random.default_rng(seed).choice(mask.size, pixels, replace=False)] = True
     np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 90])
-def test_lines_and_ellipses(draw, degrees):
+def test_the_hull_of_lines_and_ellipses_equals_that_of_scikit_image(draw, degrees):
     for mask in (draw.line(150, 1, degrees), draw.ellipse(150, 60, degrees), draw.grid(3, 40, 2, degrees)):
         np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
 
 
-def test_nothing_has_no_hull():
+def test_an_empty_mask_has_an_empty_hull():
     assert not convex_hull(np.zeros((4, 5), dtype=bool)).any()

@@ -37,7 +37,7 @@ def traced_length(graph):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nodes_and_edges_are_those_of_networkx(seed):
+def test_nodes_and_edges_equal_those_of_networkx(seed):
     skeleton = skeletonize(blobs(seed), method="lee").astype(bool)
     theirs, ours = pixel_graph(skeleton), trace_skeleton(skeleton)
     junctions = theirs.subgraph([pixel for pixel, degree in theirs.degree if degree > 2])
@@ -64,7 +64,7 @@ def test_every_hole_of_the_mask_is_a_loop_of_the_graph(seed):
     assert len(graph.ends) - len(graph.nodes) + label(mask, SQUARE)[1] == holes
 
 
-def test_an_edge_lists_its_pixels_in_the_order_of_walking():
+def test_an_edge_lists_its_pixels_in_order():
     path = np.array([(2, 1), (2, 2), (3, 3), (4, 3), (5, 4), (5, 5), (4, 6)])
     skeleton = np.zeros((8, 8), dtype=bool)
     skeleton[tuple(path.T)] = True
@@ -86,7 +86,7 @@ def test_a_ring_is_one_edge_that_ends_where_it_begins():
 
 
 @pytest.mark.parametrize("pixels", [0, 1])
-def test_nothing_and_a_lone_pixel_have_no_edge(pixels):
+def test_an_empty_mask_and_a_single_pixel_have_no_edge(pixels):
     skeleton = np.zeros((4, 5), dtype=bool)
     skeleton.flat[7 : 7 + pixels] = True
     graph = trace_skeleton(skeleton)

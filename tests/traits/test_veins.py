@@ -16,7 +16,7 @@ def measured(veins, leaf=None):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 6.4, 14])
 @pytest.mark.parametrize("degrees", DEGREES)
-def test_a_line(draw, degrees, width):
+def test_a_line_has_the_expected_length_and_width(draw, degrees, width):
     traits = measured(draw.line(150, width, degrees))
     assert traits.length_px == pytest.approx(150, rel=0.03)
     assert traits.width_px.mean == pytest.approx(width, abs=0.5)
@@ -27,7 +27,7 @@ def test_a_line(draw, degrees, width):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 6.4, 12])
 @pytest.mark.parametrize("degrees", DEGREES)
-def test_a_grid(draw, degrees, width):
+def test_a_grid_has_the_expected_traits(draw, degrees, width):
     traits = measured(draw.grid(4, 40, width, degrees))
     assert traits.length_px == pytest.approx(8 * 160, rel=0.03)
     assert traits.width_px.mean == pytest.approx(width, abs=0.5)
@@ -40,7 +40,7 @@ def test_a_grid(draw, degrees, width):
 
 @pytest.mark.parametrize("width", [1, 2, 5])
 @pytest.mark.parametrize("radius", [12, 25, 80])
-def test_a_ring(draw, radius, width):
+def test_a_ring_has_the_expected_length_and_width(draw, radius, width):
     traits = measured(draw.ring(radius, width))
     assert traits.length_px == pytest.approx(2 * np.pi * radius, rel=0.03)
     assert traits.width_px.mean == pytest.approx(width, abs=0.5)
@@ -48,7 +48,7 @@ def test_a_ring(draw, radius, width):
 
 
 @pytest.mark.parametrize("radius", [1, 3, 20])
-def test_a_disk_is_a_speck_and_no_vein(draw, radius):
+def test_a_disk_is_not_a_vein(draw, radius):
     traits = measured(draw.disk(radius))
     assert (traits.length_px, traits.branch_count, traits.free_ending_count) == (0, 0, 0)
     assert np.isnan(traits.width_px.mean)
@@ -80,7 +80,7 @@ def test_a_crossing_is_one_branch_point_though_thinning_may_split_it(draw, width
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 45])
-def test_bumps_on_a_thick_vein_are_no_branches(draw, degrees):
+def test_bumps_on_a_thick_vein_are_not_branches(draw, degrees):
     vein = draw.line(150, 16, degrees)
     edge = binary_dilation(vein) & ~binary_erosion(vein)
     rough = vein ^ (edge & (np.random.default_rng(1).random(vein.shape) < 0.3))
@@ -89,7 +89,7 @@ def test_bumps_on_a_thick_vein_are_no_branches(draw, degrees):
     assert traits.length_px == pytest.approx(150, rel=0.05)
 
 
-def test_a_short_branch_that_stands_out_of_its_vein_is_kept():
+def test_a_short_branch_outside_of_the_vein_is_kept():
     vein = np.zeros((60, 100), dtype=bool)
     vein[28:35, 5:95] = True
     vein[15:28, 50:52] = True
@@ -110,7 +110,7 @@ def test_an_end_that_the_image_or_the_leaf_cuts_off_is_not_free():
     assert measured(vein & leaf, leaf).free_ending_count == 0
 
 
-def test_orders_are_told_by_width():
+def test_vein_orders_depend_on_width():
     mask = np.zeros((200, 200), dtype=bool)
     mask[96:108] = True  # 12 px
     mask[:, 40:45] = mask[:, 150:155] = True  # 5 px: less than half
@@ -124,13 +124,13 @@ def test_orders_are_told_by_width():
     assert traits.width_px.p95 == pytest.approx(12, abs=0.5)
 
 
-def test_a_half_circle_is_as_tortuous_as_pi_halves(draw):
+def test_the_tortuosity_of_a_half_circle_is_pi_halves(draw):
     half = draw.ring(60, 3)
     half[:, : half.shape[1] // 2] = False
     assert measured(half).tortuosity.mean == pytest.approx(np.pi / 2, rel=0.02)
 
 
-def test_the_distance_to_a_vein_is_that_to_the_nearest_veins_edge(draw):
+def test_distances_are_measured_to_the_edge_of_the_nearest_vein(draw):
     veins = draw.grid(4, 40, 3, 25)
     distances = distance_transform_edt(~veins)[~veins] - 0.5
     traits = measured(veins)
@@ -138,7 +138,7 @@ def test_the_distance_to_a_vein_is_that_to_the_nearest_veins_edge(draw):
     assert traits.distance_px.p95 == pytest.approx(np.quantile(distances, 0.95), abs=0.1)
 
 
-def test_density_and_share_relate_to_the_reference_area():
+def test_density_and_area_fraction_relate_to_the_reference_area():
     veins = np.zeros((50, 100), dtype=bool)
     veins[20:24] = True
     traits = measured(veins)
@@ -147,7 +147,7 @@ def test_density_and_share_relate_to_the_reference_area():
     assert traits.density_px_per_px2 == pytest.approx(100 / 5000, rel=0.02)
 
 
-def test_no_vein_has_no_length_and_no_width():
+def test_an_empty_mask_has_no_length_and_no_width():
     traits = measured(np.zeros((20, 30), dtype=bool))
     assert (traits.length_px, traits.density_px_per_px2, traits.area_fraction) == (0, 0, 0)
     assert (traits.branch_count, traits.free_ending_count) == (0, 0)

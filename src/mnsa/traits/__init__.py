@@ -1,4 +1,4 @@
-"""Traits of leaves, veins, areoles and lesions, measured on masks; knows nothing of networks and needs no torch."""
+"""Measure traits of leaves, veins, areoles and lesions on masks. This package does not import torch."""
 
 from mnsa.traits.measurer import Roles, TraitMeasurer, find_roles
 from mnsa.traits.records import AreoleTraits, Distribution, LeafTraits, LesionTraits, MaskTraits, VeinTraits

@@ -1,4 +1,4 @@
-"""Measure the traits of a mask: which mask classes are leaf, vein and lesion, the reference area, and the scale."""
+"""Measure the traits of a mask, given the roles of its classes, the reference area and the scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mnsa.traits.records import AreoleTraits, MaskTraits, VeinTraits, column_nam
 from mnsa.traits.region_props import convex_hull
 from mnsa.traits.veins import measure_veins
 
-DEFAULT_MASK_CLASS = "foreground"  # what `mnsa import` calls the class of 0/1 and 0/255 masks, too
+DEFAULT_MASK_CLASS = "foreground"  # also the class of 0/1 and 0/255 masks in `mnsa import`
 
 _USUAL_NAMES = {
     "vein": ("vein", "veins", "vessel", "vessels", DEFAULT_MASK_CLASS),
@@ -25,30 +25,30 @@ _ALL_USUAL_NAMES = frozenset(name for names in _USUAL_NAMES.values() for name in
 
 
 class Roles(NamedTuple):
-    """Pixel values that mean vein, leaf and lesion; () where no class has that role."""
+    """Pixel values of vein, leaf and lesion; () when no class has that role."""
 
     vein: tuple[int, ...]
     leaf: tuple[int, ...]
     lesion: tuple[int, ...]
 
     def select_pixels(self, mask: np.ndarray, role: str) -> np.ndarray | None:
-        """Where a mask of class indices (H, W) shows this role: bool (H, W), or None when no class has it.
+        """Select the pixels of a role in a mask of class indices (H, W): bool (H, W), or None when no class has the role.
 
         Veins and lesions are part of the leaf.
         """
         values = getattr(self, role)
         if not values:
             return None
-        pixels = mask.astype(np.uint8) if mask.dtype == np.bool_ else mask  # Pillow's booleans are 0 and 255 inside
+        pixels = mask.astype(np.uint8) if mask.dtype == np.bool_ else mask  # booleans of Pillow are stored as 0 and 255
         return np.isin(pixels, self.vein + self.leaf + self.lesion if role == "leaf" else values)
 
 
 def find_roles(
     mask_classes: Sequence[str], *, vein: Sequence[str] = (), leaf: Sequence[str] = (), lesion: Sequence[str] = ()
 ) -> Roles:
-    """Find the roles of mask classes by their usual names, or for each role by the names given for it.
+    """Find the roles of mask classes: by the given names, or for a role without given names by its usual names.
 
-    Raises: ConfigError when a given name is no mask class, two roles share one, or no role is found.
+    Raises: ConfigError when a given name is no mask class, two roles have the same class, or no role is found.
     """
     given = {"vein": vein, "leaf": leaf, "lesion": lesion}
     first = 1 if len(mask_classes) == 1 else 0
@@ -68,8 +68,8 @@ def find_roles(
     }
     if not any(values.values()):
         raise ConfigError(
-            f"None of the mask classes is known as veins, leaf or lesions; they are: {listed}. "
-            f"Say which is which with --vein NAME, --leaf NAME or --lesion NAME."
+            f"None of the mask classes has a usual name of veins, leaf or lesions; they are: {listed}. "
+            f"Name them with --vein NAME, --leaf NAME or --lesion NAME."
         )
     return Roles(**values)
 
@@ -77,9 +77,9 @@ def find_roles(
 def find_roles_or_none(
     mask_classes: Sequence[str], *, vein: Sequence[str] = (), leaf: Sequence[str] = (), lesion: Sequence[str] = ()
 ) -> Roles | None:
-    """Find roles as `find_roles` does, but None when nobody named any and no mask class has a usual name.
+    """Find roles as `find_roles`. Return None when no names are given and no mask class has a usual name.
 
-    Raises: ConfigError when a given name is no mask class, or two roles share one.
+    Raises: ConfigError when a given name is no mask class, or two roles have the same class.
     """
     if not (vein or leaf or lesion) and not any(name.lower() in _ALL_USUAL_NAMES for name in mask_classes):
         return None
@@ -91,11 +91,10 @@ ReferenceArea = Literal["hull", "image"]
 
 @dataclass(frozen=True, slots=True)
 class TraitMeasurer:
-    """roles: what the mask's classes are. px_per_mm: pixels per millimeter, or None: then everything is in pixels.
+    """Measures masks. roles: of the mask classes. px_per_mm: scale, or None for traits in pixels.
 
-    reference_area: what the veins' density relates to where there is no leaf: their convex hull, or the whole image.
-    separate_leaf_mask: whether the leaf comes as a mask of its own.
-    Raises: ConfigError when the scale is none.
+    reference_area: of the vein density when there is no leaf: convex hull of the veins, or the whole image.
+    separate_leaf_mask: the leaf is given in a second mask. Raises: ConfigError for an invalid scale.
     """
 
     roles: Roles
@@ -114,21 +113,21 @@ class TraitMeasurer:
         return column_names(tuple(part for part, there in parts.items() if there), self.px_per_mm)
 
     def measure_row(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> dict[str, str]:
-        """Measure a mask as `measure` does; values by column, in this measurer's units."""
+        """Measure a mask as `measure`; return text by column, in the units of this measurer."""
         return to_columns(self.measure(mask, leaf), self.px_per_mm)
 
     def measure(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> MaskTraits:
-        """Measure a mask of class indices, (H, W), in pixels. leaf: 0 outside the leaf, (H, W), when it comes apart.
+        """Measure a mask of class indices (H, W); results are in pixels.
 
-        What lies outside a leaf that comes apart is no vein and no lesion.
-        Raises: DataError when the two differ in size.
+        leaf: a separate leaf mask (H, W), 0 outside of the leaf; veins and lesions outside of it are ignored.
+        Raises: DataError when the masks differ in size.
         """
         veins, lesions = (self.roles.select_pixels(mask, role) for role in ("vein", "lesion"))
         if leaf is None:
             leaf = self.roles.select_pixels(mask, "leaf")
         elif leaf.shape != mask.shape:
             raise DataError(
-                f"The leaf's mask is {_format_size(leaf)} pixels; expected {_format_size(mask)}, as the mask itself."
+                f"The leaf's mask is {_format_size(leaf)} pixels; expected {_format_size(mask)}, the size of the mask."
             )
         else:
             leaf = leaf != 0

@@ -1,4 +1,4 @@
-"""Measure masks in separate processes, while the network runs. No torch here, so that such a process starts fast."""
+"""Measure masks in separate processes while the network runs. This module does not import torch: processes start fast."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ from mnsa.traits import TraitMeasurer
 
 Measure = Callable[[np.ndarray], dict[str, str]]
 
-_FEW_IMAGES = 16  # images that are measured sooner than a process begins
+_FEW_IMAGES = 16  # measuring so few images takes less time than the start of a process
 
 
 @contextmanager
 def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) -> Iterator[Measure]:
-    """What measures as `TraitMeasurer.measure_row` does; threads may call it at once.
+    """Give a function like `TraitMeasurer.measure_row` that runs in a pool of processes; it is thread-safe.
 
-    Measuring is Python for the most part: in a thread it would stop the network's thread again and again. No process
-    outlives the one that began it, however that ended. Raises: RunError when a process is killed.
+    Measuring is mostly Python code: in a thread it would block the network's thread. The processes end with their
+    parent process, even if it is killed. Raises: RunError when a process of the pool is killed.
     """
     if images <= _FEW_IMAGES:
         yield measurer.measure_row
@@ -37,8 +37,8 @@ def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) ->
             return pool.submit(measurer.measure_row, mask).result()
         except BrokenProcessPool:
             raise RunError(
-                "A process that measured traits was killed, most likely for want of memory. "
-                "What is finished stays; the same command goes on from there."
+                "A process that measured traits was killed, most likely because memory ran out. "
+                "Finished results are kept; run the same command again to continue."
             ) from None
 
     try:
@@ -48,7 +48,7 @@ def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) ->
 
 
 def _init_worker() -> None:
-    """Ctrl-C is for the parent, which ends its children itself; one that is killed can't."""
+    """Ignore Ctrl-C, as the parent process ends the pool; exit when the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_with_parent, daemon=True).start()
 

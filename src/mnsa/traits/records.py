@@ -1,7 +1,7 @@
-"""The traits as records, in pixels, and as columns of a table, in millimeters where the scale is known.
+"""Trait records in pixels, and their conversion to table columns, in millimeters if the scale is known.
 
-A field's name ends in its unit: `_px`, `_px2`, `_px_per_px2`, or none. A number that does not exist (the width of no
-vein, the area fraction of no leaf) is NaN.
+The name of a field ends in its unit: `_px`, `_px2`, `_px_per_px2`, or no unit. Undefined values are NaN, such as the
+width of veins in a mask without veins.
 """
 
 import math
@@ -15,7 +15,7 @@ from mnsa.errors import ConfigError
 
 
 class Distribution(NamedTuple):
-    """A distribution in five numbers: mean, standard deviation, and the 5th, 50th and 95th percentile."""
+    """Summary of a distribution: mean, standard deviation, and the 5th, 50th and 95th percentile."""
 
     mean: float
     sd: float
@@ -26,10 +26,10 @@ class Distribution(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LeafTraits:
-    """The leaf mask. Only the area counts every piece; the rest is of the largest piece's outer contour.
+    """Traits of the leaf mask. The area includes all pieces; the shape is that of the largest piece's outer contour.
 
-    length_px, width_px: sides of the smallest rectangle around it. circularity: 4 pi area / perimeter^2, 1 for a disk.
-    solidity: share of its convex hull that it fills. piece_count: pieces of a hundredth of the leaf or more.
+    length_px, width_px: sides of the smallest enclosing rectangle. circularity: 4 pi area / perimeter^2, 1 for a disk.
+    solidity: area / area of the convex hull. piece_count: pieces of at least 1 % of the leaf area.
     """
 
     area_px2: float
@@ -43,14 +43,15 @@ class LeafTraits:
 
 @dataclass(frozen=True, slots=True)
 class VeinTraits:
-    """The vein network.
+    """Traits of the vein network.
 
-    reference: what it is related to: the `leaf`, or without one the veins' convex `hull` or the `image`. length_px: of all
-    centerlines, to the veins' ends; density_px_per_px2: that per area of the reference area. area_fraction: the veins' share of
-    it. width_px: along the centerlines, every bit of length counting the same. branch_count: places where veins meet.
-    free_ending_count: ends inside leaf and image. tortuosity: length of an edge by the distance of its ends, weighted
-    by length. order1_length_px: of veins wider than half the widest (the 99th percentile of width); order 2: than a
-    quarter; order 3: of the finer ones. distance_px: from the tissue in between to the edge of the nearest vein.
+    reference: name of the reference area: `leaf`, or without a leaf mask the convex `hull` of the veins or the `image`.
+    length_px: of all centerlines, up to the ends of the veins. density_px_per_px2: length / reference area.
+    area_fraction: vein area / reference area. width_px: along the centerlines, weighted by length.
+    branch_count: points where veins meet. free_ending_count: ends inside of leaf and image.
+    tortuosity: length of an edge / distance of its ends, weighted by length. order1_length_px: length of veins wider
+    than half of the 99th percentile of width; order 2: wider than a quarter; order 3: the finer veins.
+    distance_px: from each pixel between the veins to the edge of the nearest vein.
     """
 
     reference: str
@@ -70,11 +71,11 @@ class VeinTraits:
 
 @dataclass(frozen=True, slots=True)
 class AreoleTraits:
-    """The areoles: regions of the reference area that veins enclose.
+    """Traits of the areoles: regions of the reference area that veins enclose.
 
-    border_count: regions that touch the reference area's border or the image's; they are counted here and left out elsewhere.
-    area_px2: down to single pixels, where veins part at a sharp angle. circularity: 4 pi area / perimeter^2.
-    elongation: long by short axis of the ellipse with the same second moments. Both shapes are means over areoles.
+    border_count: regions that touch the border of the reference area or image; all other traits leave them out.
+    area_px2: includes areoles of single pixels, between veins at a sharp angle. circularity: 4 pi area / perimeter^2.
+    elongation: long axis / short axis of the ellipse with the same second moments. Both are means over the areoles.
     """
 
     count: int
@@ -86,7 +87,7 @@ class AreoleTraits:
 
 @dataclass(frozen=True, slots=True)
 class LesionTraits:
-    """The lesions, each an 8-connected patch. area_fraction: their share of the leaf."""
+    """Traits of the lesions, which are 8-connected regions. area_fraction: lesion area / leaf area."""
 
     count: int
     area_fraction: float
@@ -95,7 +96,7 @@ class LesionTraits:
 
 @dataclass(frozen=True, slots=True)
 class MaskTraits:
-    """All of one mask; None where no mask class has that role."""
+    """All traits of one mask. A record is None when no mask class has its role."""
 
     leaf: LeafTraits | None
     vein: VeinTraits | None
@@ -104,7 +105,7 @@ class MaskTraits:
 
 
 def summarize(values: np.ndarray, weights: np.ndarray | None = None) -> Distribution:
-    """Describe values (N,), each counting as much as its weight (N,); all NaN where there is nothing to describe."""
+    """Summarize values (N,) with weights (N,). All numbers are NaN when there are no values."""
     weights = np.ones(len(values)) if weights is None else weights
     values, weights = values[weights > 0.0], weights[weights > 0.0]
     if not len(values):
@@ -124,29 +125,29 @@ _TRAIT_RECORDS: dict[str, type] = {
     "lesion": LesionTraits,
 }
 
-# unit, the same in millimeters, and the power of px_per_mm that turns one into the other
+# unit in pixels, unit in millimeters, and the power of px_per_mm that converts one to the other
 _UNITS = (("_px_per_px2", "_mm_per_mm2", 1), ("_px2", "_mm2", -2), ("_px", "_mm", -1))
 
 
 def validate_scale(px_per_mm: float | None) -> None:
-    """Refuse what can't be a scale. Raises: ConfigError."""
+    """Validate a scale. Raises: ConfigError unless it is positive and finite, or None."""
     if px_per_mm is not None and not (math.isfinite(px_per_mm) and px_per_mm > 0):
         raise ConfigError(f"--px-per-mm is {px_per_mm:g}; expected a positive number of pixels per millimeter.")
 
 
 def column_names(parts: tuple[str, ...], px_per_mm: float | None) -> list[str]:
-    """Columns of the parts `leaf`, `vein`, `areole` and `lesion` of MaskTraits."""
+    """List the columns of the parts of MaskTraits: `leaf`, `vein`, `areole`, `lesion`."""
     return [name for part in parts for name, _ in _columns(part, None, px_per_mm)]
 
 
 def to_columns(traits: MaskTraits, px_per_mm: float | None) -> dict[str, str]:
-    """Values by column; a number that doesn't exist is empty text."""
+    """Convert traits to text by column. Undefined values are empty text."""
     parts = {part: record for part in _TRAIT_RECORDS if (record := getattr(traits, part)) is not None}
     return dict(column for part, record in parts.items() for column in _columns(part, record, px_per_mm))
 
 
 def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str]:
-    """Convert columns in pixels, as `to_columns` gives them, to millimeters. Raises: ValueError for text that is no number."""
+    """Convert columns of `to_columns` from pixels to millimeters. Raises: ValueError for text that is not a number."""
     scaled = {}
     for name, text in columns.items():
         base, unit, factor = _convert_unit(name, px_per_mm)
@@ -155,7 +156,7 @@ def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str
 
 
 def _columns(part: str, record: Any, px_per_mm: float | None) -> Iterator[tuple[str, str]]:
-    """Name and value of each column of one part; without a record the values are empty."""
+    """Yield name and value of each column of one part. Without a record the values are empty."""
     for field in fields(_TRAIT_RECORDS[part]):
         base, unit, factor = _convert_unit(f"{part}_{field.name}", px_per_mm)
         value = None if record is None else getattr(record, field.name)
@@ -167,7 +168,7 @@ def _columns(part: str, record: Any, px_per_mm: float | None) -> Iterator[tuple[
 
 
 def _convert_unit(name: str, px_per_mm: float | None) -> tuple[str, str, float]:
-    """Split a name into base and unit, and give the factor from pixels to that unit."""
+    """Split a name into base and unit; also return the factor from pixels to that unit."""
     for px, mm, power in _UNITS:
         if name.endswith(px):
             base = name.removesuffix(px)

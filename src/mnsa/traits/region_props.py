@@ -1,12 +1,12 @@
-"""Area, perimeter and elongation of labeled regions, all at once; and the convex hull of a mask.
+"""Area, perimeter and elongation of all labeled regions; and the convex hull of a mask.
 
-L regions, numbered 1 to L in `labels` (H, W); 0 belongs to none.
+L regions, numbered 1 to L in `labels` (H, W); 0 is the background.
 """
 
 import numpy as np
 from scipy.spatial import ConvexHull
 
-# Steps to neighbors in eight directions, as (down, right), and the share of all directions each stands for
+# Steps to neighbors in eight directions, as (down, right), and their weights: fractions of all directions
 _AXIS_WEIGHT, _KNIGHT_WEIGHT, _DIAGONAL_WEIGHT = (
     np.arctan(0.5) / np.pi,
     0.125,
@@ -19,30 +19,30 @@ _STEPS |= dict.fromkeys([(1, 2), (2, 1), (1, -2), (2, -1)], _KNIGHT_WEIGHT)
 
 
 def areas(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels of each region, (L,)."""
+    """Compute the area of each region, (L,), in pixels."""
     return np.asarray(np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(np.float64))
 
 
 def perimeters(labels: np.ndarray, count: int) -> np.ndarray:
-    """Length of each region's boundary, holes' included, (L,), in pixels.
+    """Compute the length of each region's boundary with its holes, (L,), in pixels.
 
-    Right to 3 % at any rotation for regions 40 px across, to 10 % for those of 6 px.
-    Cauchy and Crofton: a boundary is as long as it is often crossed by lines, here in eight directions.
+    Error at any rotation: 3 % for regions 40 px across, 10 % for 6 px.
+    Cauchy-Crofton formula: the length is proportional to the number of crossings with lines, here in eight directions.
     """
     padded = np.pad(labels, 2)
     height, width = padded.shape
     total = np.zeros(count + 1)
-    for (down, right), share in _STEPS.items():
+    for (down, right), weight in _STEPS.items():
         here = padded[: height - down, max(-right, 0) : width - max(right, 0)]
         there = padded[down:, max(right, 0) : width + min(right, 0)]
         changes = here != there
         crossings = sum(np.bincount(side[changes], minlength=count + 1) for side in (here, there))
-        total += share / np.hypot(down, right) * crossings  # lines of this direction lie 1 / hypot apart
+        total += weight / np.hypot(down, right) * crossings  # the distance of lines with this direction is 1 / hypot
     return np.asarray(np.pi / 2.0 * total[1:])
 
 
 def elongations(labels: np.ndarray, count: int) -> np.ndarray:
-    """Long by short axis of the ellipse with each region's second moments, (L,); 1 for a disk or a square."""
+    """Compute long axis / short axis of the ellipse with each region's second moments, (L,); 1 for a disk or square."""
     rows, columns = np.nonzero(labels)
     owner = labels[rows, columns]
     size = np.maximum(np.bincount(owner, minlength=count + 1), 1)
@@ -55,10 +55,10 @@ def elongations(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def convex_hull(mask: np.ndarray) -> np.ndarray:
-    """Where a pixel's center lies in the convex hull of a mask's pixels: both bool (H, W).
+    """Find the pixels whose centers are in the convex hull of a mask; both bool (H, W).
 
-    A pixel counts as the diamond between the middles of its sides, as in scikit-image's `convex_hull_image`, which is
-    40 times as slow on a scan.
+    A pixel is the diamond between the middles of its sides, as in scikit-image's `convex_hull_image`, which is 40 times
+    slower on a scan.
     """
     hull = np.zeros_like(mask)
     rows = np.flatnonzero(mask.any(axis=1))
@@ -70,12 +70,12 @@ def convex_hull(mask: np.ndarray) -> np.ndarray:
 
 
 def _hull_sides(pixels: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the hull begins and ends in every row from the first to the last of `rows`."""
+    """Compute the left and right border of the hull in every row from the first to the last of `rows`."""
     first, last = pixels.argmax(axis=1), pixels.shape[1] - 1 - pixels[:, ::-1].argmax(axis=1)
     middles = [(rows, first - 0.5), (rows, last + 0.5)]
     middles += [(rows + half, column) for half in (-0.5, 0.5) for column in (first, last)]
     points = np.concatenate([np.stack(middle, axis=1) for middle in middles])
-    corners = points[ConvexHull(points).vertices]  # (N, 2) row, column, in turn
+    corners = points[ConvexHull(points).vertices]  # (N, 2) row, column, in order along the hull
     corners = np.roll(corners, -corners[:, 0].argmin(), axis=0)
     turn = int(corners[:, 0].argmax())
     one_way, other_way = corners[: turn + 1], np.append(corners[turn:], corners[:1], axis=0)[::-1]

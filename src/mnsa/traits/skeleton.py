@@ -1,6 +1,6 @@
-"""The centerlines of a vein mask: skeletonized, traced as a graph, pruned, smoothed.
+"""Find the centerlines of a vein mask: skeletonize it, trace the skeleton as a graph, prune and smooth it.
 
-N skeleton pixels; L links between neighbors; V nodes; E edges; P vertices of all edges, one edge after the other.
+N skeleton pixels; L links between neighbors; V nodes; E edges; P vertices of all edges, in the order of the edges.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from mnsa.traits.polyline import Polylines
 class SkeletonGraph(NamedTuple):
     """Nodes and edges of a skeleton.
 
-    pixels: (N, 2) row, column. node_of: (N,) the node a pixel belongs to, -1 along an edge. nodes: (V, 2) row, column:
-    the middle of the node's pixels. vertices: (P,) pixels along every edge, both its nodes' included.
+    pixels: (N, 2) row, column. node_of: (N,) node of each pixel, -1 along an edge. nodes: (V, 2) row, column: the mean
+    of the node's pixels. vertices: (P,) pixels along every edge, including those of its two nodes.
     starts: (E + 1,) edge e has vertices[starts[e] : starts[e + 1]]. ends: (E, 2) its two nodes.
     """
 
@@ -31,12 +31,12 @@ class SkeletonGraph(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """How many edges leave each node, (V,); 0 for a lone pixel, 2 where a ring is cut open."""
+        """Number of edges at each node, (V,); 0 for a single pixel, 2 where a ring is cut."""
         return np.bincount(self.ends.ravel(), minlength=len(self.nodes))
 
 
 class _DirectedLinks(NamedTuple):
-    """Every link in both directions, (2 L,) each: the pixels it leaves and reaches, and the same link's way back."""
+    """Every link in both directions, (2 L,) each. tail, head: its pixels. back: index of the same link in reverse."""
 
     tail: np.ndarray
     head: np.ndarray
@@ -44,23 +44,23 @@ class _DirectedLinks(NamedTuple):
 
 
 def trace_skeleton(skeleton: np.ndarray) -> SkeletonGraph:
-    """Trace a skeleton, bool (H, W), one pixel wide. A ring without branches is cut open at one pixel."""
+    """Trace a skeleton, bool (H, W), one pixel wide. A ring without branches is cut at one pixel."""
     pixels = np.argwhere(skeleton)
-    hops = _find_links(skeleton)
-    degree = np.bincount(hops.tail, minlength=len(pixels))
+    links = _find_links(skeleton)
+    degree = np.bincount(links.tail, minlength=len(pixels))
     is_junction = degree > 2
-    within = is_junction[hops.tail] & is_junction[hops.head]
-    is_node = (degree != 2) | _find_ring_cuts(hops, degree)
-    node_of = _number_nodes(hops, within, is_node)
+    within = is_junction[links.tail] & is_junction[links.head]
+    is_node = (degree != 2) | _find_ring_cuts(links, degree)
+    node_of = _number_nodes(links, within, is_node)
     size = np.bincount(node_of[is_node])
     nodes = np.stack([np.bincount(node_of[is_node], axis[is_node]) / size for axis in pixels.T], axis=1)
-    vertices, starts = _follow_edges(hops, is_node, within)
+    vertices, starts = _follow_edges(links, is_node, within)
     ends = node_of[vertices[np.stack([starts[:-1], starts[1:] - 1], axis=1)]]
     return SkeletonGraph(pixels, node_of, nodes, vertices, starts, ends)
 
 
 def _find_links(skeleton: np.ndarray) -> _DirectedLinks:
-    """Link 8-neighbors, but no diagonal that a side step bridges."""
+    """Link 8-neighbors, except diagonal ones that have a common 4-neighbor in the skeleton."""
     padded = np.pad(skeleton, 1)
     number = np.full(padded.shape, -1, dtype=np.intp)
     number[padded] = np.arange(padded.sum())
@@ -74,9 +74,9 @@ def _find_links(skeleton: np.ndarray) -> _DirectedLinks:
     return _DirectedLinks(tail, head, np.roll(np.arange(len(tail)), len(tail) // 2))
 
 
-def _find_ring_cuts(hops: _DirectedLinks, degree: np.ndarray) -> np.ndarray:
-    """Where to cut rings that have no node: at their first pixel. bool (N,)."""
-    component = _components(hops, np.ones(len(hops.tail), dtype=bool), len(degree))
+def _find_ring_cuts(links: _DirectedLinks, degree: np.ndarray) -> np.ndarray:
+    """Find where to cut rings without a node: at their first pixel, bool (N,)."""
+    component = _components(links, np.ones(len(links.tail), dtype=bool), len(degree))
     _, first = np.unique(component, return_index=True)
     is_ring = np.bincount(component, degree != 2) == 0
     cuts = np.zeros(len(degree), dtype=bool)
@@ -84,46 +84,46 @@ def _find_ring_cuts(hops: _DirectedLinks, degree: np.ndarray) -> np.ndarray:
     return cuts
 
 
-def _number_nodes(hops: _DirectedLinks, within: np.ndarray, is_node: np.ndarray) -> np.ndarray:
-    """Number the nodes, neighboring junction pixels as one: (N,), -1 for the pixels in between."""
+def _number_nodes(links: _DirectedLinks, within: np.ndarray, is_node: np.ndarray) -> np.ndarray:
+    """Number the nodes, (N,); -1 along edges. Neighboring junction pixels are one node."""
     node_of = np.full(len(is_node), -1)
-    node_of[is_node] = np.unique(_components(hops, within, len(is_node))[is_node], return_inverse=True)[1]
+    node_of[is_node] = np.unique(_components(links, within, len(is_node))[is_node], return_inverse=True)[1]
     return node_of
 
 
-def _components(hops: _DirectedLinks, chosen: np.ndarray, count: int) -> np.ndarray:
-    matrix = coo_array((np.ones(chosen.sum()), (hops.tail[chosen], hops.head[chosen])), shape=(count, count))
+def _components(links: _DirectedLinks, chosen: np.ndarray, count: int) -> np.ndarray:
+    matrix = coo_array((np.ones(chosen.sum()), (links.tail[chosen], links.head[chosen])), shape=(count, count))
     return np.asarray(connected_components(matrix, directed=False)[1])
 
 
-def _follow_edges(hops: _DirectedLinks, is_node: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follow every hop to the node it leads to, all at once; the hops that lead to one hop's end are one edge.
+def _follow_edges(links: _DirectedLinks, is_node: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follow all links to the nodes they lead to; links with the same last link are one edge.
 
-    Pointers are doubled until all have arrived, in log2(longest edge) rounds. Returns: vertices (P,), starts (E + 1,).
+    Pointer doubling needs log2(longest edge) rounds. Return vertices (P,), starts (E + 1,).
     """
-    hop = np.arange(len(hops.tail))
-    # Along an edge two hops leave a pixel. Of the sum of their numbers, what is not the way back is the way on.
-    leaving = np.bincount(hops.tail, hop, minlength=len(is_node)).astype(np.intp)
-    last = np.where(is_node[hops.head], hop, leaving[hops.head] - hops.back)
-    ahead = (last != hop).astype(np.intp)
+    link = np.arange(len(links.tail))
+    # Along an edge two links leave a pixel. The sum of their indices minus the link back is the next link.
+    leaving = np.bincount(links.tail, link, minlength=len(is_node)).astype(np.intp)
+    last = np.where(is_node[links.head], link, leaving[links.head] - links.back)
+    ahead = (last != link).astype(np.intp)
     while not np.array_equal(further := last[last], last):
         ahead, last = ahead + ahead[last], further
-    first = hop[is_node[hops.tail] & ~within]
-    first = first[first < hops.back[last[first]]]  # each edge is found from both its ends: keep one
-    edge_at = np.full(len(hop), -1)
+    first = link[is_node[links.tail] & ~within]
+    first = first[first < links.back[last[first]]]  # each edge is found from both ends: keep one
+    edge_at = np.full(len(link), -1)
     edge_at[last[first]] = np.arange(len(first))
     edge_of = edge_at[last]
-    kept = hop[edge_of >= 0]
+    kept = link[edge_of >= 0]
     kept = kept[np.lexsort((-ahead[kept], edge_of[kept]))]
     starts = np.concatenate([[0], np.cumsum(np.bincount(edge_of[kept], minlength=len(first)) + 1)])
     vertices = np.empty(starts[-1], dtype=np.intp)
-    vertices[np.arange(len(kept)) + edge_of[kept]] = hops.tail[kept]
-    vertices[starts[1:] - 1] = hops.head[last[first]]
+    vertices[np.arange(len(kept)) + edge_of[kept]] = links.tail[kept]
+    vertices[starts[1:] - 1] = links.head[last[first]]
     return vertices, starts
 
 
 class Centerlines(NamedTuple):
-    """The veins' graph with its geometry, in pixels.
+    """The graph of the veins with its geometry, in pixels.
 
     lines: one polyline per edge, from node to node. radius: (P,) distance from each vertex to the vein's edge;
     node_radius: (V,), the same for nodes.
@@ -138,12 +138,12 @@ class Centerlines(NamedTuple):
 def find_centerlines(veins: np.ndarray) -> Centerlines:
     """Find the centerlines of a vein mask, bool (H, W).
 
-    Lee's thinning keeps the topology; Zhang and Suen's, the usual one, loses whole veins that run at 45 degrees.
+    Lee's thinning keeps the topology; the default of scikit-image (Zhang and Suen) loses whole veins at 45 degrees.
     Source: T. C. Lee, R. L. Kashyap, C. N. Chu, CVGIP: Graphical Models and Image Processing 56 (1994).
     """
-    depth = distance_transform_edt(veins) - 0.5  # to the vein's edge, half a pixel before the next pixel's center
+    depth = distance_transform_edt(veins) - 0.5  # to the edge, half a pixel before the center of the next pixel
     skeleton = skeletonize(veins, method="lee").astype(bool)
-    while True:  # a pruned spur can leave a shorter one behind; every round leaves fewer pixels
+    while True:  # pruning a spur can create a shorter one; every round removes pixels
         found = _measure_graph(trace_skeleton(skeleton), depth)
         surplus = _find_spurious_pixels(found)
         if not len(surplus):
@@ -163,10 +163,10 @@ def _measure_graph(graph: SkeletonGraph, depth: np.ndarray) -> Centerlines:
 
 
 def _find_spurious_pixels(found: Centerlines) -> np.ndarray:
-    """Pixels (n, 2) that stand for no vein: spurs, specks and lone pixels.
+    """Find the pixels (n, 2) that are not part of a vein: spurs, specks and single pixels.
 
-    A spur is an edge with a free end that reaches out of the disc around its root by less than half that disc's
-    radius and 2 px: the corner of a vein's end, a bump on its side. A speck is no longer than twice its width.
+    A spur is an edge with a free end that leaves the disc around its other end by less than half the disc's radius
+    plus 2 px: a corner at the end of a vein, or a bump on its side. A speck is at most twice as long as wide.
     """
     graph, length = found.graph, found.lines.lengths
     degree = graph.degree

@@ -10,15 +10,15 @@ from mnsa.traits.polyline import distance_to_edge, normalize_vectors
 from mnsa.traits.records import Distribution, VeinTraits, summarize
 from mnsa.traits.skeleton import Centerlines, find_centerlines
 
-_PROBE_PX = 1.5  # this far past a vein's end there is tissue, or the vein was cut off there
+_PROBE_PX = 1.5  # beyond the end of a vein, to find whether the leaf or image ends there
 
-_OFF_CENTER_PX = 1.5  # a centerline of pixels is at most this far from the middle of its vein
+_OFF_CENTER_PX = 1.5  # maximum distance of a pixel centerline from the middle of its vein
 
 
 def measure_veins(
     veins: np.ndarray, reference_area: np.ndarray, reference_name: str, leaf: np.ndarray | None
 ) -> VeinTraits:
-    """Measure a vein mask on its reference area; ends at the leaf's margin aren't free. veins, reference_area, leaf: bool (H, W)."""
+    """Measure a vein mask. Ends at the margin of the leaf are not free. veins, reference_area, leaf: bool (H, W)."""
     found = find_centerlines(veins)
     to_ends, free_endings = _measure_ends(found, veins, leaf)
     is_split = _find_split_crossings(found)
@@ -44,9 +44,9 @@ def measure_veins(
 
 
 def _measure_ends(found: Centerlines, veins: np.ndarray, leaf: np.ndarray | None) -> tuple[np.ndarray, int]:
-    """What each edge lacks, (E,) px: thinning stops short of a vein's end by about half its width.
+    """Measure the missing length at the ends of each edge, (E,) px: thinning shortens a vein by about half its width.
 
-    Returns: also how many ends are free, and not cut off by the leaf's margin or the image's border.
+    Also return the number of free ends: those that are not at the margin of the leaf or the border of the image.
     """
     lines, degree = found.lines, found.graph.degree
     first, last = lines.starts[:-1], lines.starts[1:] - 1
@@ -65,10 +65,10 @@ def _measure_ends(found: Centerlines, veins: np.ndarray, leaf: np.ndarray | None
 
 
 def _measure_widths(found: Centerlines, veins: np.ndarray, is_split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The veins' width across every vertex, in pixels, and the length of vein it stands for: (P,) each.
+    """Measure the vein width at every vertex, in pixels, and its weight, a length in pixels: (P,) each.
 
-    Where an edge lies inside the disc around its branch point it belongs to the other vein: those vertices count
-    nothing, and the rest of the edge stands for them (of an edge that lies inside as a whole, its middle).
+    Inside the disc around a branch point an edge runs in the other vein: those vertices have weight 0, and the rest of
+    the edge gets their weight. If the whole edge is inside, its middle gets all weight.
     """
     lines, graph = found.lines, found.graph
     along = lines.tangents
@@ -79,14 +79,14 @@ def _measure_widths(found: Centerlines, veins: np.ndarray, is_split: np.ndarray)
     outside = np.minimum(arc_lengths - disc[:, 0], length[lines.owner] - arc_lengths - disc[:, 1])
     farthest = np.maximum.reduceat(outside, lines.starts[:-1]) if len(length) else length
     counts = outside >= np.minimum(farthest, 0.0)[lines.owner]
-    share = length * ~is_split / np.maximum(np.bincount(lines.owner, counts, minlength=len(length)), 1.0)
-    return np.asarray(width), counts * share[lines.owner]
+    weight = length * ~is_split / np.maximum(np.bincount(lines.owner, counts, minlength=len(length)), 1.0)
+    return np.asarray(width), counts * weight[lines.owner]
 
 
 def _find_split_crossings(found: Centerlines) -> np.ndarray:
-    """The edges that thinning makes up where two veins cross, bool (E,): it splits the crossing into two branch points.
+    """Find the short edges that thinning creates when it splits a crossing into two branch points, bool (E,).
 
-    Such two are near, and each is the other's nearest.
+    The two branch points are close, and each is the nearest of the other.
     """
     graph, length = found.graph, found.lines.lengths
     near = length <= 2.0 + found.node_radius[graph.ends].max(axis=1, initial=0.0)
@@ -100,7 +100,7 @@ def _find_split_crossings(found: Centerlines) -> np.ndarray:
 
 
 def _tortuosity(found: Centerlines) -> Distribution:
-    """Length by distance of the ends, over the edges that don't end where they begin."""
+    """Compute length / distance of the ends, over all edges with different ends."""
     length, ends = found.lines.lengths, found.graph.nodes[found.graph.ends]
     distance = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     apart = distance > 0.0
@@ -108,7 +108,7 @@ def _tortuosity(found: Centerlines) -> Distribution:
 
 
 def _vein_orders(found: Centerlines, width: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Order of every edge less one, (E,), by its mean width; a split crossing has that of its disc."""
+    """Compute the order of every edge minus one, (E,), from its mean width, or from its disc for a split crossing."""
     owner, edges = found.lines.owner, len(found.graph.ends)
     if not edges:
         return np.empty(0, dtype=np.intp)
@@ -121,7 +121,7 @@ def _vein_orders(found: Centerlines, width: np.ndarray, weight: np.ndarray) -> n
 
 
 def _vein_distance(veins: np.ndarray, reference_area: np.ndarray) -> Distribution:
-    """From the tissue between the veins, pixel by pixel, to the edge of the nearest vein."""
+    """Summarize the distance from each pixel between the veins to the edge of the nearest vein."""
     if not veins.any():
         return summarize(np.empty(0))
     return summarize(distance_transform_edt(~veins)[reference_area & ~veins] - 0.5)

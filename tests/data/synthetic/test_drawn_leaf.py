@@ -38,19 +38,19 @@ def test_the_same_seed_draws_the_same_leaf() -> None:
     assert one.traits == two.traits
 
 
-def test_another_individual_is_another_leaf() -> None:
+def test_individuals_of_a_cultivar_differ() -> None:
     one, two = leaf_of(5, 1, 2, 128), leaf_of(5, 1, 3, 128)
     assert (one.vein_mask != two.vein_mask).mean() > 0.02
     assert one.traits != two.traits
 
 
-def test_one_leaf_stays_as_it_was() -> None:
+def test_the_pixels_of_one_leaf_do_not_change() -> None:
     leaf = leaf_of(seed=1, index=0, individual=0, size_px=256)
     assert leaf.traits.areole_count == 149
     assert np.count_nonzero(leaf.vein_mask) == 2679
 
 
-def test_image_and_masks_have_the_asked_size_and_kind() -> None:
+def test_image_and_masks_have_the_given_size_and_type() -> None:
     leaf = leaf_of(0, 0, 0, 100)
     assert (leaf.image.shape, leaf.image.dtype) == ((100, 100, 3), np.uint8)
     for mask in (leaf.vein_mask, leaf.leaf_mask):
@@ -58,7 +58,7 @@ def test_image_and_masks_have_the_asked_size_and_kind() -> None:
         assert set(np.unique(mask)) == {0, 255}
 
 
-def test_veins_lie_inside_the_leaf(leaves: list[DrawnLeaf]) -> None:
+def test_veins_are_inside_the_leaf(leaves: list[DrawnLeaf]) -> None:
     for leaf in leaves:
         assert not (leaf.vein_mask[leaf.leaf_mask == 0]).any()
 
@@ -70,14 +70,14 @@ def test_veins_cover_two_to_ten_percent_of_the_image(size_px: int) -> None:
     assert max(shares) <= 0.10
 
 
-def test_veins_are_visible_as_a_paler_net(leaves: list[DrawnLeaf]) -> None:
+def test_veins_are_paler_than_the_blade(leaves: list[DrawnLeaf]) -> None:
     for leaf in leaves:
         brightness = leaf.image.astype(float).mean(axis=2)
         vein, blade = leaf.vein_mask > 0, (leaf.leaf_mask > 0) & (leaf.vein_mask == 0)
         assert brightness[vein].mean() > brightness[blade].mean() + 8.0
 
 
-def test_the_vein_network_hangs_together(leaves: list[DrawnLeaf]) -> None:
+def test_the_vein_network_is_connected(leaves: list[DrawnLeaf]) -> None:
     for leaf in leaves:
         sizes = np.bincount(label(leaf.vein_mask > 0, connectivity=2).ravel())[1:]
         assert sizes.max() / sizes.sum() > 0.98
@@ -90,7 +90,7 @@ def test_areoles_are_the_holes_of_the_vein_mask(leaves: list[DrawnLeaf]) -> None
         assert abs(holes - leaf.traits.areole_count) <= 2
 
 
-def test_regions_open_to_the_margin_are_no_areoles() -> None:
+def test_regions_at_the_margin_are_not_areoles() -> None:
     leaf = np.zeros((9, 9), dtype=bool)
     leaf[1:8, 1:8] = True
     cross, ring = np.zeros_like(leaf), np.zeros_like(leaf)
@@ -102,21 +102,21 @@ def test_regions_open_to_the_margin_are_no_areoles() -> None:
     assert count_areoles(leaf, ring | cross) == 4
 
 
-def test_vein_length_agrees_with_the_skeleton_of_the_mask(leaves: list[DrawnLeaf]) -> None:
+def test_vein_length_equals_the_length_of_the_skeleton(leaves: list[DrawnLeaf]) -> None:
     for leaf in leaves:
         assert skeleton_length(leaf.vein_mask > 0) == pytest.approx(leaf.traits.vein_length_px, rel=0.1)
 
 
-def test_leaf_area_agrees_with_the_pixels_of_the_mask(leaves: list[DrawnLeaf]) -> None:
+def test_leaf_area_equals_the_area_of_the_mask(leaves: list[DrawnLeaf]) -> None:
     for leaf in leaves:
         assert np.count_nonzero(leaf.leaf_mask) == pytest.approx(leaf.traits.leaf_area_px2, rel=0.01)
 
 
-def test_area_of_a_right_triangle() -> None:
+def test_the_area_of_a_triangle_is_correct() -> None:
     assert polygon_area(np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])) == pytest.approx(6.0)
 
 
-def test_traits_scale_with_the_size_of_the_image() -> None:
+def test_traits_scale_with_the_image_size() -> None:
     small, large = (leaf_of(2, 1, 0, size_px).traits for size_px in (256, 512))
     assert large.leaf_area_px2 == pytest.approx(4.0 * small.leaf_area_px2)
     assert large.vein_length_px == pytest.approx(2.0 * small.vein_length_px)
@@ -124,7 +124,7 @@ def test_traits_scale_with_the_size_of_the_image() -> None:
     assert large.areole_count == pytest.approx(small.areole_count, rel=0.15)
 
 
-def test_a_larger_picture_shows_the_same_leaf() -> None:
+def test_a_larger_image_shows_the_same_leaf() -> None:
     small, large = leaf_of(2, 1, 0, 128), leaf_of(2, 1, 0, 256)
     reduced = large.image.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
     assert np.abs(reduced - small.image).mean() < 6.0
@@ -132,37 +132,37 @@ def test_a_larger_picture_shows_the_same_leaf() -> None:
     assert agree.mean() > 0.98
 
 
-def piece(start: tuple[float, float], end: tuple[float, float], radius: float) -> VeinSegments:
+def make_segment(start: tuple[float, float], end: tuple[float, float], radius: float) -> VeinSegments:
     return VeinSegments(np.array([start]), np.array([end]), np.array([radius]), np.array([1]))
 
 
-def test_a_polygon_covers_the_pixels_that_skimage_says() -> None:
+def test_a_polygon_covers_the_same_pixels_as_in_scikit_image() -> None:
     polygon = np.array([[10.2, 5.1], [50.7, 20.3], [40.4, 58.9], [8.8, 40.0]])
     ours = fill_polygon(polygon, 64) >= 0.5
     theirs = polygon2mask((64, 64), polygon[:, ::-1] - 0.5)  # rows first, and pixel centers on whole numbers
     assert (ours != theirs).sum() <= 0.02 * theirs.sum()
 
 
-def test_cover_sums_to_the_area_of_the_polygon() -> None:
+def test_the_sum_of_covered_fractions_is_the_area_of_the_polygon() -> None:
     square = np.array([[10.25, 10.25], [50.75, 10.25], [50.75, 50.75], [10.25, 50.75]])
     assert fill_polygon(square, 64).sum() == pytest.approx(40.5**2, rel=0.01)
 
 
-def test_depth_is_the_radius_less_the_distance_to_the_centreline() -> None:
-    depth = vein_depth(piece((8.5, 4.5), (8.5, 12.5), radius=3.0), 32)
+def test_depth_is_the_radius_minus_the_distance_to_the_centerline() -> None:
+    depth = vein_depth(make_segment((8.5, 4.5), (8.5, 12.5), radius=3.0), 32)
     assert depth[8, 8] == pytest.approx(3.0)
     assert depth[8, 10] == pytest.approx(1.0)
     assert depth[2, 8] == pytest.approx(1.0)  # two pixels beyond the end
     assert depth[8, 20] == -EDGE_PX
 
 
-def test_the_nearest_vein_counts() -> None:
-    one, two = piece((4, 0), (4, 9), radius=1.0), piece((6, 0), (6, 9), radius=2.0)
+def test_depth_refers_to_the_nearest_vein() -> None:
+    one, two = make_segment((4, 0), (4, 9), radius=1.0), make_segment((6, 0), (6, 9), radius=2.0)
     both = VeinSegments(*(np.concatenate(parts) for parts in zip(one, two, strict=True)))
     np.testing.assert_allclose(vein_depth(both, 12), np.maximum(vein_depth(one, 12), vein_depth(two, 12)))
 
 
-def test_a_vein_that_leaves_the_image_is_cut_at_its_edge() -> None:
-    depth = vein_depth(piece((-3.0, 4.5), (3.0, 4.5), radius=1.0), 16)
+def test_a_vein_is_cut_at_the_edge_of_the_image() -> None:
+    depth = vein_depth(make_segment((-3.0, 4.5), (3.0, 4.5), radius=1.0), 16)
     assert (depth[4, :3] > 0.9).all()
     assert (depth[:, 8:] == -EDGE_PX).all()

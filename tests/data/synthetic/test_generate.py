@@ -26,20 +26,20 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return synth(tmp_path_factory.mktemp("synth") / "leaves")
 
 
-def test_the_manifest_is_the_one_on_disk(drawn: Manifest) -> None:
+def test_the_returned_manifest_equals_the_one_on_disk(drawn: Manifest) -> None:
     assert read_manifest(drawn.root) == drawn
     assert drawn.classes == ("cultivar_01", "cultivar_02")
     assert drawn.mask_classes == ("vein",)
     assert len(drawn.rows) == 10
 
 
-def test_every_cultivar_is_split_three_to_one_to_one(drawn: Manifest) -> None:
+def test_each_cultivar_is_split_three_to_one_to_one(drawn: Manifest) -> None:
     expected = {"train": 3, "val": 1, "test": 1}
     for name in drawn.classes:
         assert Counter(row.split for row in drawn.rows if row.label == name) == expected
 
 
-def test_pictures_and_masks_are_where_the_manifest_says(drawn: Manifest) -> None:
+def test_images_and_masks_exist_at_the_paths_of_the_manifest(drawn: Manifest) -> None:
     for row in drawn.rows:
         with Image.open(drawn.image_path(row)) as image, Image.open(drawn.mask_path(row)) as mask:
             assert (image.size, image.mode) == ((64, 64), "RGB")
@@ -48,7 +48,7 @@ def test_pictures_and_masks_are_where_the_manifest_says(drawn: Manifest) -> None
         assert (drawn.root / row.extra["leaf_mask"]).is_file()
 
 
-def test_a_row_holds_what_the_drawn_leaf_knows(drawn: Manifest) -> None:
+def test_a_row_contains_the_true_traits_of_the_leaf(drawn: Manifest) -> None:
     row = drawn.rows[6]  # the second individual of the second cultivar
     source = np.random.SeedSequence([1, 1, 1])
     leaf = draw_leaf(make_cultivar(1, 1), np.random.Generator(np.random.PCG64(source)), 64)
@@ -74,7 +74,7 @@ def test_a_longer_data_set_begins_with_the_same_leaves(drawn: Manifest, tmp_path
         assert longer.image_path(row).read_bytes() == (drawn.root / row.image).read_bytes()
 
 
-def test_an_existing_folder_is_left_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(DataError, match="exists already"):
         synth(tmp_path)
@@ -102,7 +102,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         ({"workers": 0}, "--workers is 0; expected 1 or more"),
     ],
 )
-def test_a_number_that_makes_no_sense_is_named(tmp_path: Path, wrong: dict[str, int], message: str) -> None:
+def test_a_number_out_of_range_is_an_error(tmp_path: Path, wrong: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         synth(tmp_path / "leaves", **wrong)
     assert not (tmp_path / "leaves").exists()

@@ -1,4 +1,9 @@
-"""Drawn leaves with known veins, cultivars and traits: a data set for trying things out and for testing them."""
+"""Synthetic leaves with known veins, cultivars and traits: a data set for tests and demos.
+
+The steps: `leaf_shape` samples a cultivar, a leaf outline and a pose; `major_veins` draws the midrib and the secondary
+veins; `minor_veins` draws the tertiary and quaternary veins; `drawn_leaf` rasterizes the masks; `photo` renders the
+image; `generate` writes a whole data set.
+"""
 
 from mnsa.data.synthetic.drawn_leaf import DrawnLeaf, TrueTraits, draw_leaf
 from mnsa.data.synthetic.generate import synthesize

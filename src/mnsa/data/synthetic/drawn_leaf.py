@@ -1,6 +1,7 @@
-"""One leaf, from its cultivar to its photo, its masks and its true traits.
+"""Draw one leaf of a cultivar: its photo, its masks and its true traits.
 
-Polygons and veins are drawn anti-aliased, veins by their distance from the pixel.
+Polygons are anti-aliased by supersampling, veins by the distance from the pixel to the vein.
+N segments; H, W or size_px image size in pixels.
 """
 
 from dataclasses import asdict, dataclass
@@ -28,45 +29,45 @@ EDGE_PX = 0.5  # half of the soft edge of a drawn vein
 
 
 def fill_polygon(polygon: np.ndarray, size_px: int) -> np.ndarray:
-    """Share of every pixel that the polygon covers, (size_px, size_px) in 0..1. polygon: (N, 2), in pixels."""
+    """Compute the covered fraction of each pixel, (size_px, size_px) in 0..1. polygon: (N, 2) x and y, in pixels."""
     canvas = Image.new("L", (size_px * SUPERSAMPLING,) * 2)
     ImageDraw.Draw(canvas).polygon([(x, y) for x, y in (polygon * SUPERSAMPLING - 0.5).tolist()], fill=255)
     return np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float64) / 255.0
 
 
-def vein_depth(pieces: VeinSegments, size_px: int) -> np.ndarray:
-    """How deep inside the nearest vein each pixel's center lies, in pixels, (size_px, size_px); negative outside.
+def vein_depth(segments: VeinSegments, size_px: int) -> np.ndarray:
+    """Compute how deep each pixel's center is inside a vein, in pixels, (size_px, size_px); negative outside.
 
-    Cut off at -EDGE_PX, where a vein covers nothing of the pixel any more. pieces: in pixels.
+    The minimum is -EDGE_PX, where a vein covers no part of the pixel. segments: in pixels.
     """
-    half = int(np.ceil(pieces.radius.max() + EDGE_PX + pieces.length.max() / 2.0))
+    half = int(np.ceil(segments.radius.max() + EDGE_PX + segments.length.max() / 2.0))
     window = np.stack(np.meshgrid(*[np.arange(-half, half + 1)] * 2)).reshape(2, 1, -1)
-    middle = 0.5 * (pieces.start + pieces.end)
+    middle = 0.5 * (segments.start + segments.end)
     columns, rows = np.floor(middle).T.astype(np.intp)[:, :, None] + window  # (N, window) each
-    depth = pieces.radius[:, None] - _distance(columns + 0.5, rows + 0.5, pieces)
+    depth = segments.radius[:, None] - _distance(columns + 0.5, rows + 0.5, segments)
     near = (depth > -EDGE_PX) & (columns >= 0) & (columns < size_px) & (rows >= 0) & (rows < size_px)
     deepest = np.full(size_px * size_px, -EDGE_PX)
     np.maximum.at(deepest, (rows * size_px + columns)[near], depth[near])
     return deepest.reshape(size_px, size_px)
 
 
-def _distance(x: np.ndarray, y: np.ndarray, pieces: VeinSegments) -> np.ndarray:
-    """Distance from the points x, y, (N, W) each, to the piece of the same row, (N, W)."""
-    start_x, start_y = pieces.start.T[:, :, None]
-    step_x, step_y = (pieces.end - pieces.start).T[:, :, None]
+def _distance(x: np.ndarray, y: np.ndarray, segments: VeinSegments) -> np.ndarray:
+    """Compute the distance from the points x, y, (N, W) each, to the segment of the same row, (N, W)."""
+    start_x, start_y = segments.start.T[:, :, None]
+    step_x, step_y = (segments.end - segments.start).T[:, :, None]
     x, y = x - start_x, y - start_y
-    share = (x * step_x + y * step_y) / np.maximum(step_x**2 + step_y**2, 1e-12)
-    share = np.clip(share, 0.0, 1.0)
-    return np.asarray(np.sqrt((x - share * step_x) ** 2 + (y - share * step_y) ** 2))
+    position = (x * step_x + y * step_y) / np.maximum(step_x**2 + step_y**2, 1e-12)
+    position = np.clip(position, 0.0, 1.0)
+    return np.asarray(np.sqrt((x - position * step_x) ** 2 + (y - position * step_y) ** 2))
 
 
 @dataclass(frozen=True, slots=True)
 class TrueTraits:
-    """Lengths and areas in pixels of the drawn image.
+    """The true traits of a drawn leaf. Units: pixels of the image.
 
     leaf_area_px2: area of the outline polygon, without the petiole. vein_length_px: length of all vein centerlines
     inside the outline, from the geometry. vein_density_px_per_px2: their ratio. areole_count: regions closed by veins,
-    that is 4-connected regions of the leaf mask minus the vein mask that have no 4-neighbor outside the leaf.
+    that is, 4-connected regions of the leaf mask without the vein mask that have no 4-neighbor outside of the leaf.
     """
 
     leaf_area_px2: float
@@ -75,41 +76,41 @@ class TrueTraits:
     areole_count: int
 
     def columns(self) -> dict[str, str]:
-        """As text for the manifest."""
+        """Return the traits as text, by column of the manifest."""
         return {name: f"{value:.6g}" for name, value in asdict(self).items()}
 
 
 def compute_true_traits(
-    polygon_px: np.ndarray, pieces_px: VeinSegments, leaf: np.ndarray, veins: np.ndarray
+    polygon_px: np.ndarray, segments_px: VeinSegments, leaf: np.ndarray, veins: np.ndarray
 ) -> TrueTraits:
-    """Measure a leaf. polygon_px: (N, 2); leaf, veins: bool (H, W)."""
+    """Compute the true traits. polygon_px: outline (N, 2). leaf, veins: masks, bool (H, W)."""
     area = polygon_area(polygon_px)
-    length = float(pieces_px.length.sum())
+    length = float(segments_px.length.sum())
     return TrueTraits(area, length, length / area, count_areoles(leaf, veins))
 
 
 def polygon_area(polygon: np.ndarray) -> float:
-    """Area of a simple polygon (N, 2): the shoelace formula."""
+    """Compute the area of a simple polygon (N, 2) with the shoelace formula."""
     x, y = polygon.T
     return float(0.5 * abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()))
 
 
 def count_areoles(leaf: np.ndarray, veins: np.ndarray) -> int:
-    """Regions closed by veins. leaf, veins: bool (H, W)."""
+    """Count the regions that are enclosed by veins. leaf, veins: bool (H, W)."""
     regions, count = label(~(leaf & veins))  # 4-connected, as the veins are 8-connected
     return int(count - len(np.setdiff1d(regions[~leaf], 0)))
 
 
-TONE_OF_ORDER = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # how strongly the veins of each order stand out
+TONE_OF_ORDER = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # contrast of the veins of each order
 
 PETIOLE_RADIUS = 0.0095  # in leaf lengths
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnLeaf:
-    """A picture and the truth about it, all of one height and width.
+    """The image, masks and true traits of a leaf.
 
-    image: uint8 (H, W, 3), sRGB. vein_mask, leaf_mask: uint8 (H, W), 0 or 255; the petiole belongs to neither.
+    image: uint8 (H, W, 3), sRGB. vein_mask, leaf_mask: uint8 (H, W), 0 or 255; the petiole is in neither mask.
     """
 
     image: np.ndarray
@@ -119,11 +120,11 @@ class DrawnLeaf:
 
 
 def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> DrawnLeaf:
-    """Draw one individual. The same state of rng gives the same leaf at every size_px, larger or smaller."""
+    """Draw one leaf of a cultivar. The same state of rng gives the same leaf at every size_px."""
     parameters = sample_parameters(cultivar, rng)
     outline, pose = draw_outline(parameters, rng), draw_pose(rng)
     veins, petiole = _draw_veins(parameters, outline, rng), _draw_petiole(rng)
-    veins_px, petiole_px = (_to_pixels(pieces, pose, size_px) for pieces in (veins, petiole))
+    veins_px, petiole_px = (_to_pixels(segments, pose, size_px) for segments in (veins, petiole))
     margin_px = pose.to_image(outline.polygon()) * size_px
 
     blade = fill_polygon(margin_px, size_px)
@@ -140,7 +141,10 @@ def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> Dra
 
 def _draw_veins(parameters: LeafParameters, outline: LeafOutline, rng: np.random.Generator) -> VeinSegments:
     sides = place_secondaries(parameters, rng)
-    major = [draw_midrib(sides), *(vein for ribs in sides for vein in draw_secondaries(ribs, outline, rng))]
+    major = [
+        draw_midrib(sides),
+        *(vein for secondaries in sides for vein in draw_secondaries(secondaries, outline, rng)),
+    ]
     return assemble_veins(major, draw_minor_veins(major, sides, outline, parameters.areole_size, rng), outline)
 
 
@@ -150,12 +154,12 @@ def _draw_petiole(rng: np.random.Generator) -> VeinSegments:
     return VeinSegments(points[:-1], points[1:], np.full(23, PETIOLE_RADIUS), np.zeros(23, dtype=int))
 
 
-def _to_pixels(pieces: VeinSegments, pose: Pose, size_px: int) -> VeinSegments:
-    """In pixels; no vein is thinner than the thinnest digital line without gaps, 1 px along a row or column."""
-    start, end = (pose.to_image(points) * size_px for points in (pieces.start, pieces.end))
+def _to_pixels(segments: VeinSegments, pose: Pose, size_px: int) -> VeinSegments:
+    """Convert to pixels. Radii have a minimum, so that thin veins have no gaps: 1 px along a row or column."""
+    start, end = (pose.to_image(points) * size_px for points in (segments.start, segments.end))
     step = end - start
     thinnest = 0.5 * np.abs(step).max(axis=1) / np.maximum(np.hypot(*step.T), 1e-9)
-    return VeinSegments(start, end, np.maximum(pieces.radius * pose.length * size_px, thinnest), pieces.order)
+    return VeinSegments(start, end, np.maximum(segments.radius * pose.length * size_px, thinnest), segments.order)
 
 
 def _coverage(depth: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A whole data set of synthetic leaves, written by several processes; the result doesn't depend on how many."""
+"""Generate a data set of synthetic leaves with several processes. The result does not depend on their number."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,9 +15,9 @@ from mnsa.data.synthetic.drawn_leaf import draw_leaf
 from mnsa.data.synthetic.leaf_shape import make_cultivar
 from mnsa.errors import DataError
 
-IMAGE_SIDE_MM = 110.0  # makes the leaves 78 to 87 mm long
+IMAGE_SIDE_MM = 110.0  # so the leaves are 78 to 87 mm long
 
-MIN_VALUES = {"size": 64, "seed": 0}  # every other number: 1
+MIN_VALUES = {"size": 64, "seed": 0}  # the minimum of other options is 1
 
 MAX_SIZE_PX = 2048
 
@@ -25,7 +25,7 @@ FOLDERS = ("images", "vein_masks", "leaf_masks")
 
 
 class SynthesisPlan(NamedTuple):
-    """How many leaves to draw, how large, and from which seed."""
+    """Numbers of cultivars and of leaves per cultivar, image size, and seed."""
 
     cultivars: int
     per_cultivar: int
@@ -34,12 +34,12 @@ class SynthesisPlan(NamedTuple):
 
 
 def synthesize(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, seed: int, workers: int) -> Manifest:
-    """Draw `cultivars` times `per_cultivar` leaves into a new folder, which appears whole or not at all.
+    """Write a data set of `cultivars` times `per_cultivar` leaves into the new folder `out`. An error leaves no folder.
 
-    Of every cultivar the first 60 % are for training, the next 20 % for validation, the rest for testing.
-    Raises: DataError when `out` exists or a number makes no sense.
+    The first 60 % of each cultivar are for training, the next 20 % for validation, the rest for testing.
+    Raises: DataError when `out` exists or a number is out of range.
     """
-    _check_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
+    _validate_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
     plan = SynthesisPlan(cultivars, per_cultivar, size_px, seed)
     with new_dataset_folder(out) as folder:
         for name in FOLDERS:
@@ -55,7 +55,7 @@ def _write_leaves(plan: SynthesisPlan, folder: Path, workers: int) -> tuple[Row,
     jobs = product(range(plan.cultivars), range(plan.per_cultivar))
     if workers == 1:
         return tuple(map(write, jobs))
-    # Spawned, not forked: a fork copies the locks of whatever threads the caller's libraries run.
+    # Spawn, not fork: a forked process would copy locks that other threads of the caller hold.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return tuple(pool.map(write, jobs, chunksize=4))
 
@@ -81,11 +81,11 @@ def _write_leaf(plan: SynthesisPlan, folder: Path, job: tuple[int, int]) -> Row:
 
 
 def _split_of_individual(individual: int, per_cultivar: int) -> str:
-    share = (individual + 0.5) / per_cultivar
-    return "train" if share < 0.6 else "val" if share < 0.8 else "test"
+    fraction = (individual + 0.5) / per_cultivar
+    return "train" if fraction < 0.6 else "val" if fraction < 0.8 else "test"
 
 
-def _check_numbers(**numbers: int) -> None:
+def _validate_numbers(**numbers: int) -> None:
     for name, number in numbers.items():
         lowest = MIN_VALUES.get(name, 1)
         if number < lowest:

@@ -1,22 +1,22 @@
-"""Cultivars, and the outline and pose of a leaf.
+"""Sample cultivars, and the parameters, outline and pose of a leaf.
 
-A cultivar is a point in a small space of leaf parameters; its leaves scatter closely around it.
+A cultivar is a point in a space of leaf parameters. The parameters of its leaves vary around this point.
 Leaf frame: x along the midrib, 0 at the base and 1 at the tip; y across it; both in units of the leaf's length.
-Image frame: column and row, both 0..1 over the image, whatever its size in pixels.
+Image frame: column and row, both 0..1 over the image; independent of its size in pixels.
 """
 
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-# Standard deviation of individuals around their cultivar, in units of each trait's range. Twelve cultivars lie at
-# least 0.8 apart in the unit cube of traits, thirteen times this: alike to a lay eye, yet separable.
+# Standard deviation of leaves around their cultivar, in units of each parameter's range. Twelve cultivars are at
+# least 0.8 apart in the unit cube, thirteen times this: they look alike, but can be separated.
 WITHIN_STD = 0.06
 
 
 @dataclass(frozen=True, slots=True)
 class LeafParameters:
-    """The heritable traits of a leaf. Lengths are in units of the leaf's length, lightness is CIE L*."""
+    """The parameters of a leaf. Lengths are in units of the leaf's length; lightness is CIE L*."""
 
     aspect: float  # width / length
     widest_at: float  # where the blade is widest: 0 base, 1 tip
@@ -30,7 +30,7 @@ class LeafParameters:
     hue_deg: float  # of the blade, in CIE Lab: 90 yellow, 180 green
 
 
-# The species: no cultivar leaves these ranges, so all of them pass for soybean leaflets.
+# The range of the species: all cultivars are inside it and look like soybean leaflets.
 MIN_PARAMETERS = LeafParameters(0.49, 0.36, 0.44, 0.001, 42.0, 6.5, 0.059, 18.0, 0.6, 121.0)
 
 MAX_PARAMETERS = LeafParameters(0.64, 0.46, 0.62, 0.006, 60.0, 9.5, 0.078, 34.0, 2.2, 132.0)
@@ -38,16 +38,16 @@ MAX_PARAMETERS = LeafParameters(0.64, 0.46, 0.62, 0.006, 60.0, 9.5, 0.078, 34.0,
 
 @dataclass(frozen=True, slots=True)
 class Cultivar:
-    """A name and a place in the unit cube of traits (one coordinate per field of `Habit`)."""
+    """A name and a point in the unit cube, with one coordinate per field of `LeafParameters`."""
 
     name: str
     position: tuple[float, ...]
 
 
 def make_cultivar(seed: int, index: int) -> Cultivar:
-    """Cultivar `index` (from 0) of a seed; it doesn't depend on how many others there are.
+    """Make cultivar `index` (from 0) of a seed. It does not depend on the number of cultivars.
 
-    The positions are a randomly shifted additive recurrence, whose points keep apart for any number of them.
+    The positions are a randomly shifted additive recurrence (R-sequence): any number of points is well spread.
     Source: M. Roberts, The unreasonable effectiveness of quasirandom sequences (2018).
     """
     dimensions = len(fields(LeafParameters))
@@ -61,8 +61,8 @@ def make_cultivar(seed: int, index: int) -> Cultivar:
 
 
 def sample_parameters(cultivar: Cultivar, rng: np.random.Generator) -> LeafParameters:
-    """Vary the parameters of one individual: its cultivar's, and a little of its own."""
-    deviation = np.clip(rng.standard_normal(len(cultivar.position)), -2.0, 2.0)  # no freaks
+    """Sample the parameters of one leaf: those of its cultivar with random deviations."""
+    deviation = np.clip(rng.standard_normal(len(cultivar.position)), -2.0, 2.0)  # no outliers
     position = np.asarray(cultivar.position) + WITHIN_STD * deviation
     low, high = np.asarray(astuple(MIN_PARAMETERS)), np.asarray(astuple(MAX_PARAMETERS))
     parameters = low + position * (high - low)
@@ -71,7 +71,7 @@ def sample_parameters(cultivar: Cultivar, rng: np.random.Generator) -> LeafParam
 
 @dataclass(frozen=True, slots=True)
 class LeafOutline:
-    """Half-width of the blade along the midrib: a beta curve, its sides slightly unlike, with teeth on the margin."""
+    """The outline of a leaf: a beta curve with teeth on the margin; left and right side differ slightly."""
 
     half_width: float
     base_exponent: float
@@ -82,26 +82,26 @@ class LeafOutline:
     waves: np.ndarray  # (2, 3) amplitudes of slow irregularities: side, harmonic
 
     def blade(self, x: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """Half-width without the teeth at x (N,), on the side (N,) given as +1 left or -1 right."""
+        """Compute the half-width without the teeth, (N,). x: (N,). side: (N,), +1 left or -1 right."""
         x = np.clip(x, 0.0, 1.0)
         a, b = self.base_exponent, self.tip_exponent
         peak = (a / (a + b)) ** a * (b / (a + b)) ** b
         row = np.where(side > 0, 0, 1)
         harmonics = np.stack([np.sin((k + 2) * np.pi * x) for k in range(3)])  # (3, N)
         uneven = np.asarray(self.side_widths)[row] * (1.0 + (self.waves[row].T * harmonics).sum(axis=0))
-        drip = 1.0 - 0.22 * np.exp(-(((1.0 - x) / 0.11) ** 2))  # draws the tip out into a short point
-        return np.asarray(self.half_width * uneven * drip * x**a * (1.0 - x) ** b / peak)
+        tip = 1.0 - 0.22 * np.exp(-(((1.0 - x) / 0.11) ** 2))  # narrows the tip to a short point
+        return np.asarray(self.half_width * uneven * tip * x**a * (1.0 - x) ** b / peak)
 
     def margin(self, x: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """Half-width with the teeth, which lean towards the tip."""
+        """Compute the half-width with the teeth, which point towards the tip. Shapes as in `blade`."""
         blade = self.blade(x, side)
-        turns = self.teeth * x + 0.13 * side
-        tooth = (turns % 1.0) ** 2 * (1.0 - turns % 1.0) * 27.0 / 4.0  # 0..1, slow rise, quick fall
+        phase = self.teeth * x + 0.13 * side
+        tooth = (phase % 1.0) ** 2 * (1.0 - phase % 1.0) * 27.0 / 4.0  # 0..1, rises slowly, falls quickly
         return np.asarray(blade + self.tooth_depth * (tooth - 0.5) * np.minimum(blade / (0.5 * self.half_width), 1.0))
 
     def polygon(self, points_per_side: int = 320) -> np.ndarray:
-        """Trace the margin, a polygon (2 * points_per_side - 2, 2), from the base up the left side and back."""
-        x = 0.5 - 0.5 * np.cos(np.linspace(0.0, np.pi, points_per_side))  # denser where the outline turns
+        """Return the margin as a polygon, (2 * points_per_side - 2, 2): from the base along the left side and back."""
+        x = 0.5 - 0.5 * np.cos(np.linspace(0.0, np.pi, points_per_side))  # denser at base and tip
         left = np.stack([x, self.margin(x, np.ones_like(x))], axis=1)
         right = np.stack([x, -self.margin(x, -np.ones_like(x))], axis=1)
         return np.concatenate([left, right[-2:0:-1]])
@@ -109,15 +109,15 @@ class LeafOutline:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How the leaf lies in the image: a bend of the midrib, then scale, rotation and place."""
+    """The pose of a leaf in the image: bend of the midrib, then scale, rotation and position."""
 
-    bend: float  # sideways sag of the midrib's middle, in leaf lengths
+    bend: float  # sideways shift of the midrib's middle, in leaf lengths
     length: float  # of the leaf, in image sides
     angle: float  # radians, of the midrib to the vertical
     center: tuple[float, float]  # image frame, of the midrib's middle
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
-        """Leaf frame (N, 2) -> image frame (N, 2) of columns and rows."""
+        """Convert points (N, 2) from the leaf frame to the image frame, (N, 2) columns and rows."""
         along = points[:, 0] - 0.5
         across = points[:, 1] + self.bend * (1.0 - 4.0 * along**2)
         cos, sin = np.cos(self.angle), np.sin(self.angle)
@@ -126,7 +126,7 @@ class Pose:
         return np.stack([column, row], axis=1)
 
     def to_leaf(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Image frame -> x and y of the leaf frame, for arrays of any one shape."""
+        """Convert columns and rows from the image frame to x and y of the leaf frame. All arrays have the same shape."""
         column, row = (columns - self.center[0]) / self.length, (rows - self.center[1]) / self.length
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         along, across = sin * column - cos * row, cos * column + sin * row
@@ -134,21 +134,21 @@ class Pose:
 
 
 def draw_outline(parameters: LeafParameters, rng: np.random.Generator) -> LeafOutline:
-    """Draw the outline of one individual."""
-    lean = 0.04 * rng.standard_normal()
+    """Sample the outline of one leaf."""
+    asymmetry = 0.04 * rng.standard_normal()
     return LeafOutline(
         half_width=parameters.aspect / 2.0,
         base_exponent=parameters.base_bluntness,
         tip_exponent=parameters.base_bluntness * (1.0 - parameters.widest_at) / parameters.widest_at,
         tooth_depth=parameters.crenation,
         teeth=int(rng.integers(17, 22)),
-        side_widths=(1.0 + lean, 1.0 - lean),
+        side_widths=(1.0 + asymmetry, 1.0 - asymmetry),
         waves=0.018 * rng.standard_normal((2, 3)) / np.array([1.0, 2.0, 3.0]),
     )
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """Lay the leaf down as a hand would: nearly upright, nearly centerd, never quite straight."""
+    """Sample a pose: nearly upright, nearly centered, slightly bent."""
     return Pose(
         bend=float(np.clip(0.015 * rng.standard_normal(), -0.035, 0.035)),
         length=float(rng.uniform(0.71, 0.79)),

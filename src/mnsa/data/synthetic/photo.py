@@ -1,6 +1,7 @@
-"""How a leaf looks in a photo: background, pigment, relief, gloss, blemishes, shadow, and a camera that is not perfect.
+"""Render the photo of a leaf: background, pigment, relief, gloss, spots, shadow, and the errors of a camera.
 
-Colors are named in CIE Lab, light is linear RGB, (size_px, size_px, 3). Slow noise keeps surfaces from looking painted.
+Colors are defined in CIE LCh. Light is linear RGB, (size_px, size_px, 3). Low-frequency noise adds texture to surfaces.
+light: direction of the light in the image plane, in radians.
 """
 
 from typing import NamedTuple
@@ -16,21 +17,21 @@ GAMMA = 2.2
 
 
 def lch_to_linear_rgb(lightness: float, chroma: float, hue_deg: float) -> np.ndarray:
-    """Linear RGB (3,) in 0..1 of a color in CIE LCh."""
+    """Convert a color from CIE LCh to linear RGB, (3,) in 0..1."""
     hue = np.deg2rad(hue_deg)
     lab = np.array([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
     return np.asarray(lab2rgb(lab[None, None])[0, 0] ** GAMMA)
 
 
-def blend(under: np.ndarray, over: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Lay `over` on `under`, both (H, W, 3) or (3,), where share (H, W) is 1."""
-    return np.asarray(under + share[..., None] * (over - under))
+def blend(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Blend `over` onto `under`, both (H, W, 3) or (3,). alpha: (H, W), opacity of `over` in 0..1."""
+    return np.asarray(under + alpha[..., None] * (over - under))
 
 
 def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size_px: int) -> np.ndarray:
-    """Noise of standard deviation about 1 with `cells` bumps across the rows and columns, (size_px, size_px).
+    """Draw smooth noise with a standard deviation of about 1, (size_px, size_px).
 
-    The bumps are the same at every size_px.
+    cells: size of the random grid that is interpolated, in rows and columns. The pattern is the same at every size_px.
     """
     grid = Image.fromarray(rng.standard_normal((cells[0] + 1, cells[1] + 1)).astype(np.float32))
     noise = np.asarray(grid.resize((size_px, size_px), Image.Resampling.BICUBIC), dtype=np.float64)
@@ -38,21 +39,21 @@ def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], size_px: int)
 
 
 def layered_noise(rng: np.random.Generator, coarsest: int, octaves: int, size_px: int) -> np.ndarray:
-    """Fractal noise: every octave twice as fine and 0.6 times as strong as the one before, (size_px, size_px)."""
+    """Draw fractal noise, (size_px, size_px). Each octave doubles the frequency; its amplitude is 0.6 of the last."""
     layers = [0.6**k * smooth_noise(rng, (coarsest << k, coarsest << k), size_px) for k in range(octaves)]
     return np.asarray(np.sum(layers, axis=0))
 
 
 def draw_background(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """One of the four, evenly lit."""
+    """Draw a random background in even light: paper, scanner lid, wood or soil, (size_px, size_px, 3)."""
     draw = (_paper, _scanner, _wood, _soil)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
     return np.asarray(np.clip(draw(rng, size_px), 0.0, 1.0))
 
 
 def _paper(rng: np.random.Generator, size_px: int) -> np.ndarray:
     sheet = lch_to_linear_rgb(rng.uniform(90.0, 96.0), rng.uniform(0.0, 4.0), rng.uniform(70.0, 100.0))
-    fibres = layered_noise(rng, 24, 3, size_px)
-    return np.asarray(sheet * (1.0 + 0.012 * fibres)[..., None])
+    fibers = layered_noise(rng, 24, 3, size_px)
+    return np.asarray(sheet * (1.0 + 0.012 * fibers)[..., None])
 
 
 def _scanner(rng: np.random.Generator, size_px: int) -> np.ndarray:
@@ -61,12 +62,14 @@ def _scanner(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Growth rings cut lengthwise: bands across a slow field that is much longer than wide."""
+    """Draw a board: growth rings as bands of a smooth field that is much longer than wide."""
     lightness, hue = rng.uniform(50.0, 72.0), rng.uniform(62.0, 76.0)
     across = np.linspace(0.0, 1.0, size_px)[None, :]
     rings = rng.uniform(9.0, 16.0) * across + 0.9 * smooth_noise(rng, (2, 6), size_px)
     band = rings % 1.0
-    late = np.minimum(band**3 * 1.6, 1.0) * np.clip((1.0 - band) / 0.12, 0.0, 1.0)  # darkens slowly, then a sharp edge
+    late = np.minimum(band**3 * 1.6, 1.0) * np.clip(
+        (1.0 - band) / 0.12, 0.0, 1.0
+    )  # late wood: gets darker slowly, then ends at a sharp edge
     pores = smooth_noise(rng, (10, 150), size_px)
     board = blend(
         lch_to_linear_rgb(lightness, 26.0, hue), lch_to_linear_rgb(lightness - 17.0, 30.0, hue - 8.0), 0.7 * late
@@ -75,7 +78,7 @@ def _wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
-    """Crumbs of many sizes, each lit on one flank, with dark gaps between."""
+    """Draw crumbs of many sizes, each lit from one side, with dark gaps between them."""
     crumbs = 0.4 * layered_noise(rng, 16, 4, size_px) + 0.4 * smooth_noise(rng, (128, 128), size_px)
     height = np.abs(crumbs) - 0.5
     slope = (np.roll(height, 1, axis=0) - height + np.roll(height, 1, axis=1) - height) * size_px / 256.0
@@ -86,32 +89,32 @@ def _soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 class LeafLayers(NamedTuple):
-    """What the geometry says about every pixel, each (size_px, size_px).
+    """The geometry of a leaf per pixel, (size_px, size_px) each.
 
-    blade, stalk: share of the pixel covered, 0..1. tone: strength of the vein on it, 0..1 (1: the midrib).
-    along, across: the pixel's place in the leaf frame.
+    blade, petiole: covered fraction of the pixel, 0..1. tone: contrast of the vein at the pixel, 0..1 (1: the midrib).
+    along, across: coordinates of the pixel in the leaf frame.
     """
 
     blade: np.ndarray
-    stalk: np.ndarray
+    petiole: np.ndarray
     tone: np.ndarray
     along: np.ndarray
     across: np.ndarray
 
 
 def render_photo(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
-    """Take the picture: uint8 (size_px, size_px, 3), sRGB."""
+    """Render the photo: uint8 (size_px, size_px, 3), sRGB."""
     size_px = len(layers.blade)
     light = rng.uniform(0.0, 2.0 * np.pi)
     scene = _cast_shadow(draw_background(rng, size_px), layers, light, rng)
-    scene = blend(scene, _stalk(layers, parameters, light), layers.stalk)
+    scene = blend(scene, _shade_petiole(layers, parameters, light), layers.petiole)
     blade = _shade(_pigment(layers, parameters, rng), layers, parameters, light, rng)
     scene = blend(scene, blade, layers.blade)
     return _expose(scene, light, rng)
 
 
 def _pigment(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
-    """Colour of the blade under even light: chlorophyll in patches, paler veins, a few blemishes."""
+    """Compute the color of the blade in even light: patches of green, paler veins, a few spots."""
     size_px = len(layers.blade)
     lightness, chroma = rng.normal(40.0, 1.3), rng.normal(36.0, 1.2)
     patches = np.clip(0.5 + 0.22 * layered_noise(rng, 4, 4, size_px), 0.0, 1.0)
@@ -123,11 +126,11 @@ def _pigment(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Gene
     halo = gaussian_filter(layers.tone, 0.012 * size_px)  # the blade is paler beside its veins
     paler = np.clip(layers.tone + 0.35 * halo, 0.0, 1.0)
     pale = lch_to_linear_rgb(min(lightness + parameters.vein_lightness, 90.0), chroma - 6.0, parameters.hue_deg - 10.0)
-    return _blemish(blend(green, pale, paler), layers, rng)
+    return _add_spots(blend(green, pale, paler), layers, rng)
 
 
-def _blemish(green: np.ndarray, layers: LeafLayers, rng: np.random.Generator) -> np.ndarray:
-    """Brown spots with a yellow rim, none or a few."""
+def _add_spots(green: np.ndarray, layers: LeafLayers, rng: np.random.Generator) -> np.ndarray:
+    """Add a random number of brown spots with a yellow rim."""
     size_px = len(layers.blade)
     ragged = 1.0 + 0.25 * smooth_noise(rng, (40, 40), size_px)
     for _ in range(int(rng.poisson(1.3))):
@@ -142,7 +145,7 @@ def _blemish(green: np.ndarray, layers: LeafLayers, rng: np.random.Generator) ->
 def _shade(
     pigment: np.ndarray, layers: LeafLayers, parameters: LeafParameters, light: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Light on the blade: it is folded along the midrib, bulges between its veins, and shines a little."""
+    """Shade the blade: it folds along the midrib, bulges between its veins, and has some gloss."""
     size_px = len(layers.blade)
     valley = gaussian_filter(layers.tone, 0.006 * size_px) + gaussian_filter(layers.tone, 0.014 * size_px)
     waves = smooth_noise(rng, (3, 3), size_px)
@@ -151,25 +154,25 @@ def _shade(
     down, right = (size_px * slope for slope in np.gradient(height))
     facing = -(np.cos(light) * right + np.sin(light) * down)
     diffuse = np.clip(1.0 + 0.9 * facing, 0.35, 1.7)
-    aim = rng.uniform(0.05, 0.2)
-    glint = np.exp(-((right + aim * np.cos(light)) ** 2 + (down + aim * np.sin(light)) ** 2) / 0.012)
+    tilt = rng.uniform(0.05, 0.2)
+    highlight = np.exp(-((right + tilt * np.cos(light)) ** 2 + (down + tilt * np.sin(light)) ** 2) / 0.012)
     gloss = rng.uniform(0.02, 0.09)
-    return np.asarray(pigment * diffuse[..., None] + gloss * glint[..., None])
+    return np.asarray(pigment * diffuse[..., None] + gloss * highlight[..., None])
 
 
-def _stalk(layers: LeafLayers, parameters: LeafParameters, light: float) -> np.ndarray:
-    """Light the petiole: a round stem, a little yellower than the blade."""
-    down, right = np.gradient(gaussian_filter(layers.stalk, 0.006 * len(layers.stalk)))
-    facing = -(np.cos(light) * right + np.sin(light) * down) * 0.02 * len(layers.stalk)
+def _shade_petiole(layers: LeafLayers, parameters: LeafParameters, light: float) -> np.ndarray:
+    """Shade the petiole: a round stem, slightly more yellow than the blade."""
+    down, right = np.gradient(gaussian_filter(layers.petiole, 0.006 * len(layers.petiole)))
+    facing = -(np.cos(light) * right + np.sin(light) * down) * 0.02 * len(layers.petiole)
     return np.asarray(
         lch_to_linear_rgb(52.0, 36.0, parameters.hue_deg - 10.0) * np.clip(1.0 + facing, 0.5, 1.5)[..., None]
     )
 
 
 def _cast_shadow(scene: np.ndarray, layers: LeafLayers, light: float, rng: np.random.Generator) -> np.ndarray:
-    """Darken the ground beside the leaf: a soft shadow away from the light, and a tight one where the two touch."""
+    """Add shadows to the background: a soft one away from the light, and a narrow one along the leaf's edge."""
     size_px = len(layers.blade)
-    solid = np.maximum(layers.blade, layers.stalk)
+    solid = np.maximum(layers.blade, layers.petiole)
     reach = rng.uniform(0.006, 0.02) * size_px
     shift = (round(-reach * np.sin(light)), round(-reach * np.cos(light)))
     soft = np.roll(gaussian_filter(solid, 0.8 * reach), shift, axis=(0, 1))
@@ -179,13 +182,13 @@ def _cast_shadow(scene: np.ndarray, layers: LeafLayers, light: float, rng: np.ra
 
 
 def _expose(scene: np.ndarray, light: float, rng: np.random.Generator) -> np.ndarray:
-    """Uneven lamp, exposure and white balance, a lens slightly out of focus, and a sensor's noise."""
+    """Apply uneven light, exposure, white balance, blur and sensor noise; return uint8 sRGB."""
     size_px = len(scene)
     axis = np.linspace(-0.5, 0.5, size_px)
     lamp = 1.0 + rng.uniform(0.0, 0.25) * (np.cos(light) * axis[None, :] + np.sin(light) * axis[:, None])
     gain = rng.uniform(0.9, 1.1) * rng.uniform(0.98, 1.02, 3)
     scene = scene * lamp[..., None] * gain
     scene = gaussian_filter(scene, (*[rng.uniform(0.0012, 0.0026) * size_px] * 2, 0.0))
-    picture = 255.0 * np.clip(scene, 0.0, 1.0) ** (1.0 / GAMMA)
-    noise = rng.uniform(1.0, 3.0) * rng.standard_normal(scene.shape)  # last: its shape depends on the size
-    return np.asarray(np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8))
+    pixels = 255.0 * np.clip(scene, 0.0, 1.0) ** (1.0 / GAMMA)
+    noise = rng.uniform(1.0, 3.0) * rng.standard_normal(scene.shape)  # drawn last, as its shape depends on size_px
+    return np.asarray(np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8))
