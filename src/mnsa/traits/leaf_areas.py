@@ -8,6 +8,10 @@ from skimage.measure import find_contours
 from mnsa.traits import region_props
 from mnsa.traits.records import AreoleTraits, LeafTraits, LesionTraits, summarize
 
+_MIN_PIECE_FRACTION = 0.01  # of the leaf's area; smaller pieces are not counted
+
+_SMOOTHING_WINDOW = 5  # points of the contour, half a pixel to one pixel apart, that are averaged
+
 
 def measure_areoles(veins: np.ndarray, reference_area: np.ndarray) -> AreoleTraits:
     """Measure the 4-connected regions of `reference_area` between the veins, as veins are 8-connected. Both bool (H, W)."""
@@ -26,11 +30,6 @@ def measure_areoles(veins: np.ndarray, reference_area: np.ndarray) -> AreoleTrai
         circularity=summarize(roundness).mean,
         elongation=summarize(region_props.elongations(labels, count)[closed]).mean,
     )
-
-
-_MIN_PIECE_FRACTION = 0.01  # of the leaf's area; smaller pieces are not counted
-
-_SMOOTHING_WINDOW = 5  # points of the contour, half a pixel to one pixel apart, that are averaged
 
 
 def measure_leaf(leaf: np.ndarray) -> LeafTraits:

@@ -23,6 +23,8 @@ _USUAL_NAMES = {
 
 _ALL_USUAL_NAMES = frozenset(name for names in _USUAL_NAMES.values() for name in names)
 
+ReferenceArea = Literal["hull", "image"]
+
 
 class Roles(NamedTuple):
     """Pixel values of vein, leaf and lesion; () when no class has that role."""
@@ -84,9 +86,6 @@ def find_roles_or_none(
     if not (vein or leaf or lesion) and not any(name.lower() in _ALL_USUAL_NAMES for name in mask_classes):
         return None
     return find_roles(mask_classes, vein=vein, leaf=leaf, lesion=lesion)
-
-
-ReferenceArea = Literal["hull", "image"]
 
 
 @dataclass(frozen=True, slots=True)

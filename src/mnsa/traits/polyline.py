@@ -12,6 +12,8 @@ _HALF_WINDOW = 2  # of the moving average, in points. Length error: 1 % for line
 
 _TANGENT_REACH = 3  # points on each side that define the direction
 
+_STEP_PX = 0.5
+
 
 class Polylines(NamedTuple):
     """points: (P, 2) row, column. starts: (E + 1,) polyline e is points[starts[e] : starts[e + 1]]."""
@@ -72,9 +74,6 @@ class Polylines(NamedTuple):
 def normalize_vectors(vectors: np.ndarray) -> np.ndarray:
     """Scale vectors (N, 2) to length 1; zero vectors do not change."""
     return np.asarray(vectors / np.maximum(np.hypot(*vectors.T), 1e-9)[:, None])
-
-
-_STEP_PX = 0.5
 
 
 def distance_to_edge(mask: np.ndarray, origin: np.ndarray, direction: np.ndarray, limit: np.ndarray) -> np.ndarray:

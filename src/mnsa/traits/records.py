@@ -13,6 +13,9 @@ import numpy as np
 
 from mnsa.errors import ConfigError
 
+# unit in pixels, unit in millimeters, and the power of px_per_mm that converts one to the other
+_UNITS = (("_px_per_px2", "_mm_per_mm2", 1), ("_px2", "_mm2", -2), ("_px", "_mm", -1))
+
 
 class Distribution(NamedTuple):
     """Summary of a distribution: mean, standard deviation, and the 5th, 50th and 95th percentile."""
@@ -124,9 +127,6 @@ _TRAIT_RECORDS: dict[str, type] = {
     "areole": AreoleTraits,
     "lesion": LesionTraits,
 }
-
-# unit in pixels, unit in millimeters, and the power of px_per_mm that converts one to the other
-_UNITS = (("_px_per_px2", "_mm_per_mm2", 1), ("_px2", "_mm2", -2), ("_px", "_mm", -1))
 
 
 def validate_scale(px_per_mm: float | None) -> None:

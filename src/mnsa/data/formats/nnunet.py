@@ -34,6 +34,8 @@ from mnsa.errors import DataError
 
 IGNORE_LABEL = "ignore"
 
+_FOLDER_SUFFIX = {"train": "Tr", "val": "Tr", "test": "Ts", "": "Tr"}
+
 
 class _Case(NamedTuple):
     """One case. channels: its image files, relative to the data set. label: its mask file; empty without a mask."""
@@ -162,9 +164,6 @@ def _read_gray(path: Path) -> np.ndarray:
     if raw.max() > 255 or raw.min() < 0:
         raise DataError(f"{path} has values beyond 0 to 255. Save it with 8 bits.")
     return raw.astype(np.uint8)
-
-
-_FOLDER_SUFFIX = {"train": "Tr", "val": "Tr", "test": "Ts", "": "Tr"}
 
 
 def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:

@@ -24,6 +24,21 @@ MAX_BITS = 64
 
 EXPECTED = "Expected a pickled dict from image numbers or file names to labels 1, 2, 3, ...; no code in it was run."
 
+_MARK = object()
+
+_SHORT_REPR = Repr()
+
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 80
+
+_shorten = _SHORT_REPR.repr
+
+_BYTE_ORDERS: dict[object, Literal["little", "big"]] = {"<": "little", ">": "big", "|": "little"}
+
+_LITERAL_INSTRUCTIONS = """
+    INT BININT BININT1 BININT2 LONG LONG1 UNICODE BINUNICODE SHORT_BINUNICODE SHORT_BINBYTES
+    STRING BINSTRING SHORT_BINSTRING
+"""
+
 
 class _AllowedName(Enum):
     """The functions that a pickled numpy integer refers to."""
@@ -36,22 +51,12 @@ class _AllowedName(Enum):
         return self.value
 
 
-_MARK = object()
-
-_SHORT_REPR = Repr()
-
-_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 80
-
-_shorten = _SHORT_REPR.repr
-
 _ALLOWED_NAMES = {
     ("numpy", "dtype"): _AllowedName.DTYPE,
     ("numpy.core.multiarray", "scalar"): _AllowedName.SCALAR,  # numpy 1
     ("numpy._core.multiarray", "scalar"): _AllowedName.SCALAR,  # numpy 2
     ("_codecs", "encode"): _AllowedName.ENCODE,  # protocols 0 to 2 write bytes with it
 }
-
-_BYTE_ORDERS: dict[object, Literal["little", "big"]] = {"<": "little", ">": "big", "|": "little"}
 
 
 @dataclass(eq=False)
@@ -190,10 +195,6 @@ def _decode_integer(kind: _IntegerType, data: bytes | str) -> int:
 
 _Handler = Callable[[_PickleInterpreter, Any], None]
 
-_LITERAL_INSTRUCTIONS = """
-    INT BININT BININT1 BININT2 LONG LONG1 UNICODE BINUNICODE SHORT_BINUNICODE SHORT_BINBYTES
-    STRING BINSTRING SHORT_BINSTRING
-"""
 
 _HANDLERS: dict[str, _Handler] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),

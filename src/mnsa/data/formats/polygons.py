@@ -16,6 +16,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+_Pair = tuple[int, int]  # x, y: a corner, or a step of one pixel
+
+_Ring = list[_Pair]  # corners, the leftmost first
+
+_Bridges = Mapping[_Pair, list[_Pair]]  # (ring, index of the edge in it) -> (y, hole)
+
+_RIGHT_TURN: Mapping[_Pair, _Pair] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
+
+_MAX_CROSSINGS = 100_000_000  # of pixel rows and edges: enough for an outline around every pixel of a large scan
+
+_CROSSINGS_PER_CHUNK = 1_000_000
+
+_TOLERANCE_PX = 1.0  # annotation tools round coordinates to values outside of the image
+
 
 class Region(NamedTuple):
     """A connected region. value: class index. top, left: corner of the bounding box. inside: bool (h, w), in the box."""
@@ -32,16 +46,6 @@ def find_regions(mask: np.ndarray) -> Iterator[Region]:
         numbered, _ = ndimage.label(mask == value)
         for number, box in enumerate(ndimage.find_objects(numbered), 1):
             yield Region(value, box[0].start, box[1].start, numbered[box] == number)
-
-
-_Pair = tuple[int, int]  # x, y: a corner, or a step of one pixel
-
-_Ring = list[_Pair]  # corners, the leftmost first
-
-_Bridges = Mapping[_Pair, list[_Pair]]  # (ring, index of the edge in it) -> (y, hole)
-
-
-_RIGHT_TURN: Mapping[_Pair, _Pair] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
 
 
 def trace_outline(region: Region) -> np.ndarray:
@@ -124,13 +128,6 @@ def _ring_corners_and_holes(rings: Sequence[_Ring], bridges: _Bridges, number: i
             yield x, at_y
     if number:
         yield ring[0]
-
-
-_MAX_CROSSINGS = 100_000_000  # of pixel rows and edges: enough for an outline around every pixel of a large scan
-
-_CROSSINGS_PER_CHUNK = 1_000_000
-
-_TOLERANCE_PX = 1.0  # annotation tools round coordinates to values outside of the image
 
 
 class InvalidPolygonError(ValueError):

@@ -16,6 +16,10 @@ SIDECAR_KEY = "mnsa"
 
 SIDECAR_FILE = "mnsa.json"
 
+BACKGROUND = "background"
+
+MAX_MASK_CLASSES = 254  # pixels are bytes, and 255 is the class of masks with one class
+
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -75,11 +79,6 @@ def _row_entry(row: Row) -> dict[str, Any]:
     if row.extra:
         sidecar["extra"] = dict(row.extra)
     return sidecar if row.mask else {**sidecar, "mask": False}
-
-
-BACKGROUND = "background"
-
-MAX_MASK_CLASSES = 254  # pixels are bytes, and 255 is the class of masks with one class
 
 
 def foreground_names(mask_classes: Sequence[str]) -> tuple[str, ...]:

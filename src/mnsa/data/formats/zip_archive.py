@@ -35,6 +35,16 @@ _MEMBER, _MEMBER_BYTES = b"PK\1\2", 46
 
 _MAX_COMMENT_BYTES = 65_535
 
+_ENCRYPTED = 0x1
+
+_MAX_NAME_BYTES = 200  # bytes per folder or file name; file systems allow 255
+
+_MAX_DEPTH = 10
+
+_NamedMember = tuple[zipfile.ZipInfo, str]
+
+_RATIO_FREE_BYTES = 1 << 20  # smaller members may have any ratio, such as a mask of one value
+
 
 def count_members(file: BinaryIO, *, most: int) -> int:
     """Count the members in a zip file's central directory, at most `most` + 1; 0 when there is no directory.
@@ -70,17 +80,6 @@ def _find_directory(file: BinaryIO) -> tuple[int, int]:
         (length,) = struct.unpack_from("<Q", tail, at64 + 40)
         at = at64
     return max(first + at - length, 0), first + at
-
-
-_ENCRYPTED = 0x1
-
-_MAX_NAME_BYTES = 200  # bytes per folder or file name; file systems allow 255
-
-_MAX_DEPTH = 10
-
-_NamedMember = tuple[zipfile.ZipInfo, str]
-
-_RATIO_FREE_BYTES = 1 << 20  # smaller members may have any ratio, such as a mask of one value
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ SUPERSAMPLING = 8
 
 EDGE_PX = 0.5  # half of the soft edge of a drawn vein
 
+TONE_OF_ORDER = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # contrast of the veins of each order
+
+PETIOLE_RADIUS = 0.0095  # in leaf lengths
+
 
 def fill_polygon(polygon: np.ndarray, size_px: int) -> np.ndarray:
     """Compute the covered fraction of each pixel, (size_px, size_px) in 0..1. polygon: (N, 2) x and y, in pixels."""
@@ -99,11 +103,6 @@ def count_areoles(leaf: np.ndarray, veins: np.ndarray) -> int:
     """Count the regions that are enclosed by veins. leaf, veins: bool (H, W)."""
     regions, count = label(~(leaf & veins))  # 4-connected, as the veins are 8-connected
     return int(count - len(np.setdiff1d(regions[~leaf], 0)))
-
-
-TONE_OF_ORDER = {1: 1.0, 2: 0.82, 3: 0.52, 4: 0.38}  # contrast of the veins of each order
-
-PETIOLE_RADIUS = 0.0095  # in leaf lengths
 
 
 @dataclass(frozen=True, slots=True)

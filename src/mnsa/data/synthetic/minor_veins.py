@@ -22,6 +22,14 @@ MARGIN_SEED = -2  # owner of a seed along the margin
 
 MARGIN_RING_SCALE = 1.02  # the seeds are just outside of the margin, so that the marginal loops are just inside
 
+RUNG_SPACING = 1.7  # distance between tertiary veins, in areoles
+
+FREE_ENDING_FRACTION = 0.10  # fraction of the quaternary veins that end freely inside an areole
+
+TERTIARY_RADIUS, QUATERNARY_RADIUS = 0.0017, 0.0012
+
+MAX_SEGMENT_LENGTH = 1.0 / 128.0  # in leaf lengths
+
 
 class Seeds(NamedTuple):
     """Voronoi seeds. points: (N, 2). owner: (N,) vein index, INNER_SEED or MARGIN_SEED. flank: (N,) side of the vein, +1 or -1."""
@@ -97,13 +105,6 @@ def _sample_along(
     return points, (steps / lengths[:, None])[step]
 
 
-RUNG_SPACING = 1.7  # distance between tertiary veins, in areoles
-
-FREE_ENDING_FRACTION = 0.10  # fraction of the quaternary veins that end freely inside an areole
-
-TERTIARY_RADIUS, QUATERNARY_RADIUS = 0.0017, 0.0012
-
-
 class MinorVeins(NamedTuple):
     """Straight segments of minor veins. start, end: (N, 2). order: (N,) 3 or 4."""
 
@@ -161,9 +162,6 @@ def _number_bands(
         step = np.floor(np.abs(y[here]) / band_width + phase[field]).astype(np.intp)
         band[here] = secondaries.side * (1000 * (field + 1) + step)
     return band
-
-
-MAX_SEGMENT_LENGTH = 1.0 / 128.0  # in leaf lengths
 
 
 class VeinSegments(NamedTuple):
