@@ -56,6 +56,14 @@ def measure_leaf(leaf: np.ndarray) -> LeafTraits:
     )
 
 
+def measure_lesions(lesions: np.ndarray, leaf: np.ndarray | None) -> LesionTraits:
+    """Measure a lesion mask, bool (H, W). leaf: bool (H, W), lesions included, or None: the area fraction is NaN."""
+    labels, count = label(lesions, structure=np.ones((3, 3)))
+    leaf_area = 0 if leaf is None else int(leaf.sum())
+    fraction = float(lesions.sum()) / leaf_area if leaf_area else float("nan")
+    return LesionTraits(count=int(count), area_fraction=fraction, area_px2=summarize(region_props.areas(labels, count)))
+
+
 def _outer_contour(piece: np.ndarray) -> np.ndarray:
     """Find the outer contour of one piece, halfway to the neighboring pixels: (N, 2), not closed."""
     contours = find_contours(np.pad(piece, 1).astype(np.float64), 0.5, fully_connected="high")
@@ -73,11 +81,3 @@ def _min_area_rectangle(hull: np.ndarray) -> tuple[float, float]:
     extents = np.stack([np.ptp(hull @ axes.T, axis=0) for axes in (along, across)], axis=1)
     sides = extents[extents.prod(axis=1).argmin()]
     return float(sides.max()), float(sides.min())
-
-
-def measure_lesions(lesions: np.ndarray, leaf: np.ndarray | None) -> LesionTraits:
-    """Measure a lesion mask, bool (H, W). leaf: bool (H, W), lesions included, or None: the area fraction is NaN."""
-    labels, count = label(lesions, structure=np.ones((3, 3)))
-    leaf_area = 0 if leaf is None else int(leaf.sum())
-    fraction = float(lesions.sum()) / leaf_area if leaf_area else float("nan")
-    return LesionTraits(count=int(count), area_fraction=fraction, area_px2=summarize(region_props.areas(labels, count)))

@@ -59,6 +59,35 @@ def trace_skeleton(skeleton: np.ndarray) -> SkeletonGraph:
     return SkeletonGraph(pixels, node_of, nodes, vertices, starts, ends)
 
 
+class Centerlines(NamedTuple):
+    """The graph of the veins with its geometry, in pixels.
+
+    lines: one polyline per edge, from node to node. radius: (P,) distance from each vertex to the vein's edge;
+    node_radius: (V,), the same for nodes.
+    """
+
+    graph: SkeletonGraph
+    lines: Polylines
+    radius: np.ndarray
+    node_radius: np.ndarray
+
+
+def find_centerlines(veins: np.ndarray) -> Centerlines:
+    """Find the centerlines of a vein mask, bool (H, W).
+
+    Lee's thinning keeps the topology; the default of scikit-image (Zhang and Suen) loses whole veins at 45 degrees.
+    Source: T. C. Lee, R. L. Kashyap, C. N. Chu, CVGIP: Graphical Models and Image Processing 56 (1994).
+    """
+    depth = distance_transform_edt(veins) - 0.5  # to the edge, half a pixel before the center of the next pixel
+    skeleton = skeletonize(veins, method="lee").astype(bool)
+    while True:  # pruning a spur can create a shorter one; every round removes pixels
+        found = _measure_graph(trace_skeleton(skeleton), depth)
+        surplus = _find_spurious_pixels(found)
+        if not len(surplus):
+            return found
+        skeleton[tuple(surplus.T)] = False
+
+
 def _find_links(skeleton: np.ndarray) -> _DirectedLinks:
     """Link 8-neighbors, except diagonal ones that have a common 4-neighbor in the skeleton."""
     padded = np.pad(skeleton, 1)
@@ -120,35 +149,6 @@ def _follow_edges(links: _DirectedLinks, is_node: np.ndarray, within: np.ndarray
     vertices[np.arange(len(kept)) + edge_of[kept]] = links.tail[kept]
     vertices[starts[1:] - 1] = links.head[last[first]]
     return vertices, starts
-
-
-class Centerlines(NamedTuple):
-    """The graph of the veins with its geometry, in pixels.
-
-    lines: one polyline per edge, from node to node. radius: (P,) distance from each vertex to the vein's edge;
-    node_radius: (V,), the same for nodes.
-    """
-
-    graph: SkeletonGraph
-    lines: Polylines
-    radius: np.ndarray
-    node_radius: np.ndarray
-
-
-def find_centerlines(veins: np.ndarray) -> Centerlines:
-    """Find the centerlines of a vein mask, bool (H, W).
-
-    Lee's thinning keeps the topology; the default of scikit-image (Zhang and Suen) loses whole veins at 45 degrees.
-    Source: T. C. Lee, R. L. Kashyap, C. N. Chu, CVGIP: Graphical Models and Image Processing 56 (1994).
-    """
-    depth = distance_transform_edt(veins) - 0.5  # to the edge, half a pixel before the center of the next pixel
-    skeleton = skeletonize(veins, method="lee").astype(bool)
-    while True:  # pruning a spur can create a shorter one; every round removes pixels
-        found = _measure_graph(trace_skeleton(skeleton), depth)
-        surplus = _find_spurious_pixels(found)
-        if not len(surplus):
-            return found
-        skeleton[tuple(surplus.T)] = False
 
 
 def _measure_graph(graph: SkeletonGraph, depth: np.ndarray) -> Centerlines:

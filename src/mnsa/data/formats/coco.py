@@ -79,6 +79,33 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
+def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Write a data set into an existing folder. Category ids are pixel values; other ids count from 1 over all files."""
+    (folder / "images").mkdir()
+    (folder / "annotations").mkdir()
+    images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    annotations: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    name_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    last = 0
+    for number, (row, stem) in enumerate(entries, 1):
+        name = copy_upright(manifest.image_path(row), folder / "images", stem)
+        name_of[row.split][row.image] = name
+        height, width = upright_size(folder / "images" / name)
+        images[row.split].append({"id": number, "file_name": name, "height": height, "width": width})
+        found = _row_annotations(manifest, row, number, last)
+        annotations[row.split].extend(found)
+        last += len(found)
+    categories = [{"id": value, "name": name} for value, name in enumerate(foreground_names(manifest.mask_classes), 1)]
+    for split, records in images.items():
+        tree = {
+            "info": {"description": manifest.name, SIDECAR_KEY: build_sidecar(manifest, name_of[split])},
+            "images": records,
+            "annotations": annotations[split],
+            "categories": categories,
+        }
+        write_json(tree, folder / "annotations" / f"{split or 'unused'}.json")
+
+
 def _read_annotation_file(path: Path) -> _AnnotationFile:
     tree = read_json(path)
     categories = {
@@ -222,33 +249,6 @@ def _parse_rle(shape: Record, mask: np.ndarray) -> list[int]:
     if not isinstance(counts, list):
         raise rle.InvalidRleError(f"has run lengths {shorten(counts)}; expected a list or COCO's text")
     return counts
-
-
-def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder. Category ids are pixel values; other ids count from 1 over all files."""
-    (folder / "images").mkdir()
-    (folder / "annotations").mkdir()
-    images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    annotations: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    name_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    last = 0
-    for number, (row, stem) in enumerate(entries, 1):
-        name = copy_upright(manifest.image_path(row), folder / "images", stem)
-        name_of[row.split][row.image] = name
-        height, width = upright_size(folder / "images" / name)
-        images[row.split].append({"id": number, "file_name": name, "height": height, "width": width})
-        found = _row_annotations(manifest, row, number, last)
-        annotations[row.split].extend(found)
-        last += len(found)
-    categories = [{"id": value, "name": name} for value, name in enumerate(foreground_names(manifest.mask_classes), 1)]
-    for split, records in images.items():
-        tree = {
-            "info": {"description": manifest.name, SIDECAR_KEY: build_sidecar(manifest, name_of[split])},
-            "images": records,
-            "annotations": annotations[split],
-            "categories": categories,
-        }
-        write_json(tree, folder / "annotations" / f"{split or 'unused'}.json")
 
 
 def _row_annotations(manifest: Manifest, row: Row, image_id: int, last: int) -> list[dict[str, Any]]:

@@ -74,22 +74,6 @@ def import_masks(
     return build_manifest(root, rows, mask_classes, val_fraction, seed)
 
 
-def _common_root(images: Path, masks: Path) -> Path:
-    root = Path(os.path.commonpath((images.resolve(), masks.resolve())))
-    if root == Path(root.anchor):
-        raise DataError(f"{images} and {masks} have no common folder. Move both into one folder.")
-    return root
-
-
-def _list_images(folder: Path) -> list[PurePosixPath]:
-    found = list_image_files(folder)
-    places: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
-    for path in found:
-        if (other := places.setdefault((path.parent, path.stem), path)) != path:
-            raise DataError(f"{folder}: {other} and {path} have the same stem, so their masks do as well. Rename one.")
-    return found
-
-
 class _MaskMatcher:
     """Mask files by folder and stem. A mask belongs to one image only."""
 
@@ -106,6 +90,37 @@ class _MaskMatcher:
             first, second = (self.unmatched[key] for key in keys_found[:2])
             raise DataError(f"{self._folder}: {first} and {second} belong to the same image. Keep one of them.")
         return self.unmatched.pop(keys_found[0]) if keys_found else None
+
+
+def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Write a data set into an existing folder. Masks are gray PNGs: 0/255 for one class, else class indices."""
+    scale = np.uint8(255 if len(manifest.mask_classes) == 1 else 1)
+    name_of = {}
+    for row, stem in entries:
+        place = row.split or "unused"
+        for kind in ("images", "masks"):
+            (folder / kind / place).mkdir(parents=True, exist_ok=True)
+        name_of[row.image] = f"{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            Image.fromarray(mask * scale).save(folder / "masks" / place / f"{stem}.png")
+    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
+
+
+def _common_root(images: Path, masks: Path) -> Path:
+    root = Path(os.path.commonpath((images.resolve(), masks.resolve())))
+    if root == Path(root.anchor):
+        raise DataError(f"{images} and {masks} have no common folder. Move both into one folder.")
+    return root
+
+
+def _list_images(folder: Path) -> list[PurePosixPath]:
+    found = list_image_files(folder)
+    places: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
+    for path in found:
+        if (other := places.setdefault((path.parent, path.stem), path)) != path:
+            raise DataError(f"{folder}: {other} and {path} have the same stem, so their masks do as well. Rename one.")
+    return found
 
 
 def _require_consistent_splits(image_paths: Sequence[PurePosixPath], images: Path) -> None:
@@ -128,18 +143,3 @@ def _split_of_path(path: PurePosixPath, images: Path) -> str:
 
 def _relative_to_root(root: Path, folder: Path, path: PurePosixPath) -> str:
     return (folder.resolve().relative_to(root) / path).as_posix()
-
-
-def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder. Masks are gray PNGs: 0/255 for one class, else class indices."""
-    scale = np.uint8(255 if len(manifest.mask_classes) == 1 else 1)
-    name_of = {}
-    for row, stem in entries:
-        place = row.split or "unused"
-        for kind in ("images", "masks"):
-            (folder / kind / place).mkdir(parents=True, exist_ok=True)
-        name_of[row.image] = f"{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
-        mask = read_row_mask(manifest, row)
-        if mask is not None:
-            Image.fromarray(mask * scale).save(folder / "masks" / place / f"{stem}.png")
-    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)

@@ -70,6 +70,49 @@ def import_nnunet(source: Path, out: Path, *, val_fraction: float = 0.2, seed: i
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
+def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
+    """Validate that nnU-Net can use the data set. Raises: DataError for the folder's name, a class or a row."""
+    if not re.fullmatch(r"Dataset\d{3}_\w+", out.name, re.ASCII):
+        raise DataError(
+            f"{out.name} is not a folder name of nnU-Net; expected a number of three digits: --out Dataset101_leaves."
+        )
+    if taken := {BACKGROUND, IGNORE_LABEL} & set(foreground_names(manifest.mask_classes)):
+        raise DataError(f"{manifest.name}: nnU-Net uses the name {min(taken)!r} itself. Rename this mask class.")
+    bare = [row.image for row in manifest.rows if not row.mask and _FOLDER_SUFFIX[row.split] == "Tr"]
+    if bare:
+        raise DataError(
+            f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), "
+            "and nnU-Net trains on masks only. Add --masked-only to leave them out."
+        )
+
+
+def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Write a data set into an existing folder: images as 8-bit RGB. Rows without a split go to imagesTr, in no fold."""
+    folds: dict[str, list[str]] = {"train": [], "val": []}
+    for row, stem in entries:
+        part = _FOLDER_SUFFIX[row.split]
+        (folder / f"images{part}").mkdir(exist_ok=True)
+        write_png(manifest.image_path(row), folder / f"images{part}", f"{stem}_0000")
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            (folder / f"labels{part}").mkdir(exist_ok=True)
+            Image.fromarray(mask).save(folder / f"labels{part}" / f"{stem}.png")
+        if row.split in folds:
+            folds[row.split].append(stem)
+    if folds["val"] or any(not row.split for row, _ in entries):
+        write_json([folds], folder / "splits_final.json")
+    labels = {BACKGROUND: 0, **{name: value for value, name in enumerate(foreground_names(manifest.mask_classes), 1)}}
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": labels,
+        "numTraining": sum(_FOLDER_SUFFIX[row.split] == "Tr" for row, _ in entries),
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+        SIDECAR_KEY: build_sidecar(manifest, {row.image: stem for row, stem in entries}),
+    }
+    write_json(description, folder / "dataset.json")
+
+
 def _parse_labels(description: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
     """Get the names of the classes 1, 2, ..., and the pixel value of the ignore label, or None."""
     labels = require_mapping(description.get("labels"), f"{path}, labels")
@@ -164,46 +207,3 @@ def _read_gray(path: Path) -> np.ndarray:
     if raw.max() > 255 or raw.min() < 0:
         raise DataError(f"{path} has values beyond 0 to 255. Save it with 8 bits.")
     return raw.astype(np.uint8)
-
-
-def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
-    """Validate that nnU-Net can use the data set. Raises: DataError for the folder's name, a class or a row."""
-    if not re.fullmatch(r"Dataset\d{3}_\w+", out.name, re.ASCII):
-        raise DataError(
-            f"{out.name} is not a folder name of nnU-Net; expected a number of three digits: --out Dataset101_leaves."
-        )
-    if taken := {BACKGROUND, IGNORE_LABEL} & set(foreground_names(manifest.mask_classes)):
-        raise DataError(f"{manifest.name}: nnU-Net uses the name {min(taken)!r} itself. Rename this mask class.")
-    bare = [row.image for row in manifest.rows if not row.mask and _FOLDER_SUFFIX[row.split] == "Tr"]
-    if bare:
-        raise DataError(
-            f"{manifest.name}: {len(bare)} images that are not for testing have no mask ({bare[0]}, ...), "
-            "and nnU-Net trains on masks only. Add --masked-only to leave them out."
-        )
-
-
-def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder: images as 8-bit RGB. Rows without a split go to imagesTr, in no fold."""
-    folds: dict[str, list[str]] = {"train": [], "val": []}
-    for row, stem in entries:
-        part = _FOLDER_SUFFIX[row.split]
-        (folder / f"images{part}").mkdir(exist_ok=True)
-        write_png(manifest.image_path(row), folder / f"images{part}", f"{stem}_0000")
-        mask = read_row_mask(manifest, row)
-        if mask is not None:
-            (folder / f"labels{part}").mkdir(exist_ok=True)
-            Image.fromarray(mask).save(folder / f"labels{part}" / f"{stem}.png")
-        if row.split in folds:
-            folds[row.split].append(stem)
-    if folds["val"] or any(not row.split for row, _ in entries):
-        write_json([folds], folder / "splits_final.json")
-    labels = {BACKGROUND: 0, **{name: value for value, name in enumerate(foreground_names(manifest.mask_classes), 1)}}
-    description = {
-        "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": labels,
-        "numTraining": sum(_FOLDER_SUFFIX[row.split] == "Tr" for row, _ in entries),
-        "file_ending": ".png",
-        "overwrite_image_reader_writer": "NaturalImage2DIO",
-        SIDECAR_KEY: build_sidecar(manifest, {row.image: stem for row, stem in entries}),
-    }
-    write_json(description, folder / "dataset.json")

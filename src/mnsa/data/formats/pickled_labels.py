@@ -86,20 +86,6 @@ def read_pickled_labels(path: Path) -> dict[int | str, int]:
         raise DataError(f"{path} is a broken pickle ({str(error)[:100]}). {EXPECTED}") from None
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _RejectedPickleError(f"has {size:,} bytes; at most {MAX_BYTES:,} are read")
-        if size == 0:
-            raise _RejectedPickleError("is empty (0 bytes)")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"There is no file {path}. It contains the labels of the images; restore it.") from None
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error}.") from None
-
-
 class _PickleInterpreter:
     """Interprets pickle instructions on a stack and a memo."""
 
@@ -185,14 +171,6 @@ class _PickleInterpreter:
             table[key] = label
 
 
-def _decode_integer(kind: _IntegerType, data: bytes | str) -> int:
-    """Decode the bytes of a numpy integer. Python 2 wrote them as text."""
-    raw = data.encode("latin-1") if isinstance(data, str) else data
-    if len(raw) != int(kind.code[1]):
-        raise _RejectedPickleError(f"holds a numpy integer of type {kind.code} in {len(raw)} bytes")
-    return int.from_bytes(raw, kind.order, signed=kind.code[0] == "i")
-
-
 _Handler = Callable[[_PickleInterpreter, Any], None]
 
 
@@ -218,3 +196,25 @@ _HANDLERS: dict[str, _Handler] = {
     "REDUCE": lambda machine, _: machine.call(),
     "BUILD": lambda machine, _: machine.set_byte_order(),
 }
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise _RejectedPickleError(f"has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        if size == 0:
+            raise _RejectedPickleError("is empty (0 bytes)")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}. It contains the labels of the images; restore it.") from None
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error}.") from None
+
+
+def _decode_integer(kind: _IntegerType, data: bytes | str) -> int:
+    """Decode the bytes of a numpy integer. Python 2 wrote them as text."""
+    raw = data.encode("latin-1") if isinstance(data, str) else data
+    if len(raw) != int(kind.code[1]):
+        raise _RejectedPickleError(f"holds a numpy integer of type {kind.code} in {len(raw)} bytes")
+    return int.from_bytes(raw, kind.order, signed=kind.code[0] == "i")

@@ -54,6 +54,28 @@ def trace_outline(region: Region) -> np.ndarray:
     return np.add(_join_rings(rings, _bridge_holes(rings)), (region.left, region.top))
 
 
+class InvalidPolygonError(ValueError):
+    """Coordinates are not a polygon in the image. The message continues a sentence that starts with the location."""
+
+
+def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
+    """Set the pixels inside any of several polygons in a mask (H, W).
+
+    polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image
+    are moved to its border. Raises: InvalidPolygonError.
+    """
+    height, width = mask.shape
+    for corners in polygons:
+        points = _validate_corners(corners, height, width)
+        left, top = np.floor(points.min(axis=0)).astype(int)
+        right, bottom = np.ceil(points.max(axis=0)).astype(int)
+        crossed = np.zeros((bottom - top, right - left + 1), np.uint8)
+        for row, column in _crossings(points):
+            np.bitwise_xor.at(crossed, (row - top, column - left), 1)
+        inside = np.bitwise_xor.accumulate(crossed[:, :-1], axis=1).astype(bool)
+        mask[top:bottom, left:right][inside] = value
+
+
 def _trace_rings(inside: np.ndarray) -> Iterator[_Ring]:
     """Find the rings between inside and outside, with the inside on the right of each step."""
     leaving = _leaving_edges(np.pad(inside, 1))
@@ -128,28 +150,6 @@ def _ring_corners_and_holes(rings: Sequence[_Ring], bridges: _Bridges, number: i
             yield x, at_y
     if number:
         yield ring[0]
-
-
-class InvalidPolygonError(ValueError):
-    """Coordinates are not a polygon in the image. The message continues a sentence that starts with the location."""
-
-
-def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
-    """Set the pixels inside any of several polygons in a mask (H, W).
-
-    polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image
-    are moved to its border. Raises: InvalidPolygonError.
-    """
-    height, width = mask.shape
-    for corners in polygons:
-        points = _validate_corners(corners, height, width)
-        left, top = np.floor(points.min(axis=0)).astype(int)
-        right, bottom = np.ceil(points.max(axis=0)).astype(int)
-        crossed = np.zeros((bottom - top, right - left + 1), np.uint8)
-        for row, column in _crossings(points):
-            np.bitwise_xor.at(crossed, (row - top, column - left), 1)
-        inside = np.bitwise_xor.accumulate(crossed[:, :-1], axis=1).astype(bool)
-        mask[top:bottom, left:right][inside] = value
 
 
 def _validate_corners(corners: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -72,15 +72,6 @@ def parse_sidecar(tree: object, location: str) -> Sidecar | None:
     )
 
 
-def _row_entry(row: Row) -> dict[str, Any]:
-    scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
-    texts = {"label": row.label, "group": row.group, "px_per_mm": scale}
-    sidecar: dict[str, Any] = {key: text for key, text in texts.items() if text}
-    if row.extra:
-        sidecar["extra"] = dict(row.extra)
-    return sidecar if row.mask else {**sidecar, "mask": False}
-
-
 def foreground_names(mask_classes: Sequence[str]) -> tuple[str, ...]:
     """Get the names of the pixel values 1, 2, ..."""
     return tuple(mask_classes) if len(mask_classes) == 1 else tuple(mask_classes[1:])
@@ -105,3 +96,12 @@ def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, location
     if len({*found, BACKGROUND}) <= len(found) or len(found) > MAX_MASK_CLASSES:
         raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES} with different names.")
     return tuple(found) if len(found) == 1 else (BACKGROUND, *found)
+
+
+def _row_entry(row: Row) -> dict[str, Any]:
+    scale = "" if row.px_per_mm is None else repr(row.px_per_mm)
+    texts = {"label": row.label, "group": row.group, "px_per_mm": scale}
+    sidecar: dict[str, Any] = {key: text for key, text in texts.items() if text}
+    if row.extra:
+        sidecar["extra"] = dict(row.extra)
+    return sidecar if row.mask else {**sidecar, "mask": False}

@@ -61,6 +61,28 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
+def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
+    """Write a data set into an existing folder. Each connected region becomes one line: its outline, without any loss.
+
+    The outline follows the pixels' edges and is connected to the holes.
+    """
+    name_of = {}
+    for row, stem in entries:
+        place = row.split or "unused"
+        for kind in ("images", "labels"):
+            (folder / kind / place).mkdir(parents=True, exist_ok=True)
+        name_of[row.image] = f"images/{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            (folder / "labels" / place / f"{stem}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
+    used = {row.split for row in manifest.rows}
+    image_folders = {split: f"images/{split}" for split in SPLITS if split in used}
+    tree = {**image_folders, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
+    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
+
+
 def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
     """Read class names: a list, or a mapping from 0, 1, 2, ... to names."""
     if isinstance(value, Mapping):
@@ -139,28 +161,6 @@ def _parse_line(cells: list[str], classes: int) -> tuple[int, np.ndarray]:
     if len(numbers) % 2:
         raise InvalidPolygonError(f"holds {len(numbers)} numbers after the class; expected pairs of x and y")
     return int(cells[0]), numbers.reshape(-1, 2)
-
-
-def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder. Each connected region becomes one line: its outline, without any loss.
-
-    The outline follows the pixels' edges and is connected to the holes.
-    """
-    name_of = {}
-    for row, stem in entries:
-        place = row.split or "unused"
-        for kind in ("images", "labels"):
-            (folder / kind / place).mkdir(parents=True, exist_ok=True)
-        name_of[row.image] = f"images/{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
-        mask = read_row_mask(manifest, row)
-        if mask is not None:
-            (folder / "labels" / place / f"{stem}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
-    used = {row.split for row in manifest.rows}
-    image_folders = {split: f"images/{split}" for split in SPLITS if split in used}
-    tree = {**image_folders, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
-    write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
 
 
 def _label_lines(mask: np.ndarray) -> str:

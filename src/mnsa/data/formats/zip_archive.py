@@ -63,25 +63,6 @@ def count_members(file: BinaryIO, *, most: int) -> int:
     return count
 
 
-def _find_directory(file: BinaryIO) -> tuple[int, int]:
-    """Find the offsets where the central directory begins and ends."""
-    size = file.seek(0, 2)
-    first = max(size - _MAX_COMMENT_BYTES - _END_BYTES - _LOCATOR_BYTES - _END64_BYTES, 0)
-    file.seek(first)
-    tail = file.read()
-    at = len(tail) - _END_BYTES
-    if at < 0 or not (tail[at:].startswith(_END) and tail.endswith(b"\0\0")):  # most archives have no comment
-        at = tail.rfind(_END)
-    if at < 0 or len(tail) - at < _END_BYTES:
-        return 0, 0
-    (length,) = struct.unpack_from("<I", tail, at + 12)
-    at64 = at - _LOCATOR_BYTES - _END64_BYTES
-    if at64 >= 0 and tail.startswith(_LOCATOR, at - _LOCATOR_BYTES) and tail.startswith(_END64, at64):
-        (length,) = struct.unpack_from("<Q", tail, at64 + 40)
-        at = at64
-    return max(first + at - length, 0), first + at
-
-
 @dataclass(frozen=True, slots=True)
 class ZipLimits:
     """Limits of an archive. ratio: unpacked size of a member by its packed size; images hardly shrink."""
@@ -110,6 +91,48 @@ def import_zip(
         manifest = replace(manifest, name=out.name)
         write_manifest_files(manifest, folder)
     return replace(manifest, root=out.resolve())
+
+
+class _SeenNames:
+    """The names of the members so far: no file twice, no file that is a folder too, each name in one spelling."""
+
+    def __init__(self) -> None:
+        self._spelling: dict[str, str] = {}
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def collision(self, member: zipfile.ZipInfo) -> str:
+        """Return which earlier name a member collides with, or empty text."""
+        path = member.filename.removesuffix("/")
+        above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
+        for part in (*above, path):
+            if (other := self._spelling.setdefault(casefold_name(part), part)) != part:
+                return f"collides with {other!r} where upper and lower case are the same"
+        self._folders.update((*above, path) if member.is_dir() else above)
+        if path in self._files or not self._files.isdisjoint(above) or (path in self._folders and not member.is_dir()):
+            return "collides with another file or folder of its name"
+        if not member.is_dir():
+            self._files.add(path)
+        return ""
+
+
+def _find_directory(file: BinaryIO) -> tuple[int, int]:
+    """Find the offsets where the central directory begins and ends."""
+    size = file.seek(0, 2)
+    first = max(size - _MAX_COMMENT_BYTES - _END_BYTES - _LOCATOR_BYTES - _END64_BYTES, 0)
+    file.seek(first)
+    tail = file.read()
+    at = len(tail) - _END_BYTES
+    if at < 0 or not (tail[at:].startswith(_END) and tail.endswith(b"\0\0")):  # most archives have no comment
+        at = tail.rfind(_END)
+    if at < 0 or len(tail) - at < _END_BYTES:
+        return 0, 0
+    (length,) = struct.unpack_from("<I", tail, at + 12)
+    at64 = at - _LOCATOR_BYTES - _END64_BYTES
+    if at64 >= 0 and tail.startswith(_LOCATOR, at - _LOCATOR_BYTES) and tail.startswith(_END64, at64):
+        (length,) = struct.unpack_from("<Q", tail, at64 + 40)
+        at = at64
+    return max(first + at - length, 0), first + at
 
 
 def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
@@ -176,29 +199,6 @@ def _reject_member(member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     if member.file_size > max(_RATIO_FREE_BYTES, limits.ratio * member.compress_size):
         return f"grows more than {limits.ratio} times when unpacked; images don't"
     return ""
-
-
-class _SeenNames:
-    """The names of the members so far: no file twice, no file that is a folder too, each name in one spelling."""
-
-    def __init__(self) -> None:
-        self._spelling: dict[str, str] = {}
-        self._files: set[str] = set()
-        self._folders: set[str] = set()
-
-    def collision(self, member: zipfile.ZipInfo) -> str:
-        """Return which earlier name a member collides with, or empty text."""
-        path = member.filename.removesuffix("/")
-        above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 1)]
-        for part in (*above, path):
-            if (other := self._spelling.setdefault(casefold_name(part), part)) != part:
-                return f"collides with {other!r} where upper and lower case are the same"
-        self._folders.update((*above, path) if member.is_dir() else above)
-        if path in self._files or not self._files.isdisjoint(above) or (path in self._folders and not member.is_dir()):
-            return "collides with another file or folder of its name"
-        if not member.is_dir():
-            self._files.add(path)
-        return ""
 
 
 def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]:

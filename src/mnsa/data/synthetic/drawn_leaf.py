@@ -55,16 +55,6 @@ def vein_depth(segments: VeinSegments, size_px: int) -> np.ndarray:
     return deepest.reshape(size_px, size_px)
 
 
-def _distance(x: np.ndarray, y: np.ndarray, segments: VeinSegments) -> np.ndarray:
-    """Compute the distance from the points x, y, (N, W) each, to the segment of the same row, (N, W)."""
-    start_x, start_y = segments.start.T[:, :, None]
-    step_x, step_y = (segments.end - segments.start).T[:, :, None]
-    x, y = x - start_x, y - start_y
-    position = (x * step_x + y * step_y) / np.maximum(step_x**2 + step_y**2, 1e-12)
-    position = np.clip(position, 0.0, 1.0)
-    return np.asarray(np.sqrt((x - position * step_x) ** 2 + (y - position * step_y) ** 2))
-
-
 @dataclass(frozen=True, slots=True)
 class TrueTraits:
     """The true traits of a drawn leaf. Units: pixels of the image.
@@ -136,6 +126,16 @@ def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> Dra
     layers = LeafLayers(blade, _coverage(vein_depth(petiole_px, size_px)), tone, along, across)
     image = render_photo(layers, parameters, rng)
     return DrawnLeaf(image, _to_mask(vein), _to_mask(leaf), compute_true_traits(margin_px, veins_px, leaf, vein))
+
+
+def _distance(x: np.ndarray, y: np.ndarray, segments: VeinSegments) -> np.ndarray:
+    """Compute the distance from the points x, y, (N, W) each, to the segment of the same row, (N, W)."""
+    start_x, start_y = segments.start.T[:, :, None]
+    step_x, step_y = (segments.end - segments.start).T[:, :, None]
+    x, y = x - start_x, y - start_y
+    position = (x * step_x + y * step_y) / np.maximum(step_x**2 + step_y**2, 1e-12)
+    position = np.clip(position, 0.0, 1.0)
+    return np.asarray(np.sqrt((x - position * step_x) ** 2 + (y - position * step_y) ** 2))
 
 
 def _draw_veins(parameters: LeafParameters, outline: LeafOutline, rng: np.random.Generator) -> VeinSegments:

@@ -61,6 +61,72 @@ def margin_fraction(points: np.ndarray, outline: LeafOutline) -> np.ndarray:
     return np.where(inside, np.abs(y) / np.maximum(outline.margin(x, np.sign(y)), 1e-9), np.inf)
 
 
+class MinorVeins(NamedTuple):
+    """Straight segments of minor veins. start, end: (N, 2). order: (N,) 3 or 4."""
+
+    start: np.ndarray
+    end: np.ndarray
+    order: np.ndarray
+
+
+def draw_minor_veins(
+    major: list[Vein],
+    sides: tuple[SecondaryVeins, SecondaryVeins],
+    outline: LeafOutline,
+    spacing: float,
+    rng: np.random.Generator,
+) -> MinorVeins:
+    """Draw the minor veins between the major veins, with areoles about `spacing` wide."""
+    seeds = place_seeds(major, outline, spacing, rng)
+    diagram = Voronoi(seeds.points)
+    ends = np.asarray(diagram.ridge_vertices, dtype=np.intp)  # (N, 2); -1 stands for infinity
+    first, second = diagram.ridge_points.T
+    is_vein = (ends >= 0).all(axis=1) & ~_on_major_vein(seeds, first, second) & ~_across_margin(seeds, first, second)
+    ends, first, second = ends[is_vein], first[is_vein], second[is_vein]
+
+    band = _number_bands(seeds, sides, outline, RUNG_SPACING * spacing, rng)
+    order = np.where(band[first] != band[second], 3, 4)
+    start, end = diagram.vertices[ends[:, 0]], diagram.vertices[ends[:, 1]]
+    is_free = (order == 4) & (rng.random(len(order)) < FREE_ENDING_FRACTION)
+    return MinorVeins(start, np.where(is_free[:, None], start + 0.55 * (end - start), end), order)
+
+
+class VeinSegments(NamedTuple):
+    """Straight segments of veins. start, end: (N, 2) and radius: (N,) in one unit of length. order: (N,) 1 to 4."""
+
+    start: np.ndarray
+    end: np.ndarray
+    radius: np.ndarray
+    order: np.ndarray
+
+    @property
+    def length(self) -> np.ndarray:
+        """Length of every segment, (N,)."""
+        return np.asarray(np.hypot(*(self.end - self.start).T))
+
+    def of_order(self, order: int) -> "VeinSegments":
+        """Select the segments of one order."""
+        chosen = self.order == order
+        return VeinSegments(*(part[chosen] for part in self))
+
+
+def assemble_veins(major: list[Vein], minor: MinorVeins, outline: LeafOutline) -> VeinSegments:
+    """Split the veins into segments of at most MAX_SEGMENT_LENGTH, and leave out those outside of the margin."""
+    curves = VeinSegments(
+        np.concatenate([vein.points[:-1] for vein in major]),
+        np.concatenate([vein.points[1:] for vein in major]),
+        np.concatenate([0.5 * (vein.radii[1:] + vein.radii[:-1]) for vein in major]),
+        np.concatenate([np.full(len(vein.points) - 1, vein.order) for vein in major]),
+    )
+    thin = np.where(minor.order == 3, TERTIARY_RADIUS, QUATERNARY_RADIUS)
+    walls = VeinSegments(minor.start, minor.end, thin, minor.order)
+    segments = _subdivide(VeinSegments(*(np.concatenate(both) for both in zip(curves, walls, strict=True))))
+    middle = 0.5 * (segments.start + segments.end)
+    x, y = middle[:, 0], middle[:, 1]
+    inside = (x > 0.0) & (x < 1.0) & (np.abs(y) <= outline.margin(x, np.where(y < 0, -1.0, 1.0)))
+    return VeinSegments(*(part[inside] for part in segments))
+
+
 def _seeds_along_veins(major: list[Vein], outline: LeafOutline, spacing: float, rng: np.random.Generator) -> Seeds:
     """Place mirrored pairs of seeds along every major vein, except where another vein is nearer."""
     samples = [_sample_along(vein.points, 0.9 * spacing, 0.15 * spacing, rng) for vein in major]
@@ -105,36 +171,6 @@ def _sample_along(
     return points, (steps / lengths[:, None])[step]
 
 
-class MinorVeins(NamedTuple):
-    """Straight segments of minor veins. start, end: (N, 2). order: (N,) 3 or 4."""
-
-    start: np.ndarray
-    end: np.ndarray
-    order: np.ndarray
-
-
-def draw_minor_veins(
-    major: list[Vein],
-    sides: tuple[SecondaryVeins, SecondaryVeins],
-    outline: LeafOutline,
-    spacing: float,
-    rng: np.random.Generator,
-) -> MinorVeins:
-    """Draw the minor veins between the major veins, with areoles about `spacing` wide."""
-    seeds = place_seeds(major, outline, spacing, rng)
-    diagram = Voronoi(seeds.points)
-    ends = np.asarray(diagram.ridge_vertices, dtype=np.intp)  # (N, 2); -1 stands for infinity
-    first, second = diagram.ridge_points.T
-    is_vein = (ends >= 0).all(axis=1) & ~_on_major_vein(seeds, first, second) & ~_across_margin(seeds, first, second)
-    ends, first, second = ends[is_vein], first[is_vein], second[is_vein]
-
-    band = _number_bands(seeds, sides, outline, RUNG_SPACING * spacing, rng)
-    order = np.where(band[first] != band[second], 3, 4)
-    start, end = diagram.vertices[ends[:, 0]], diagram.vertices[ends[:, 1]]
-    is_free = (order == 4) & (rng.random(len(order)) < FREE_ENDING_FRACTION)
-    return MinorVeins(start, np.where(is_free[:, None], start + 0.55 * (end - start), end), order)
-
-
 def _on_major_vein(seeds: Seeds, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     same_vein = (seeds.owner[first] == seeds.owner[second]) & (seeds.owner[first] >= 0)
     return np.asarray(same_vein & (seeds.flank[first] != seeds.flank[second]))
@@ -162,42 +198,6 @@ def _number_bands(
         step = np.floor(np.abs(y[here]) / band_width + phase[field]).astype(np.intp)
         band[here] = secondaries.side * (1000 * (field + 1) + step)
     return band
-
-
-class VeinSegments(NamedTuple):
-    """Straight segments of veins. start, end: (N, 2) and radius: (N,) in one unit of length. order: (N,) 1 to 4."""
-
-    start: np.ndarray
-    end: np.ndarray
-    radius: np.ndarray
-    order: np.ndarray
-
-    @property
-    def length(self) -> np.ndarray:
-        """Length of every segment, (N,)."""
-        return np.asarray(np.hypot(*(self.end - self.start).T))
-
-    def of_order(self, order: int) -> "VeinSegments":
-        """Select the segments of one order."""
-        chosen = self.order == order
-        return VeinSegments(*(part[chosen] for part in self))
-
-
-def assemble_veins(major: list[Vein], minor: MinorVeins, outline: LeafOutline) -> VeinSegments:
-    """Split the veins into segments of at most MAX_SEGMENT_LENGTH, and leave out those outside of the margin."""
-    curves = VeinSegments(
-        np.concatenate([vein.points[:-1] for vein in major]),
-        np.concatenate([vein.points[1:] for vein in major]),
-        np.concatenate([0.5 * (vein.radii[1:] + vein.radii[:-1]) for vein in major]),
-        np.concatenate([np.full(len(vein.points) - 1, vein.order) for vein in major]),
-    )
-    thin = np.where(minor.order == 3, TERTIARY_RADIUS, QUATERNARY_RADIUS)
-    walls = VeinSegments(minor.start, minor.end, thin, minor.order)
-    segments = _subdivide(VeinSegments(*(np.concatenate(both) for both in zip(curves, walls, strict=True))))
-    middle = 0.5 * (segments.start + segments.end)
-    x, y = middle[:, 0], middle[:, 1]
-    inside = (x > 0.0) & (x < 1.0) & (np.abs(y) <= outline.margin(x, np.where(y < 0, -1.0, 1.0)))
-    return VeinSegments(*(part[inside] for part in segments))
 
 
 def _subdivide(segments: VeinSegments) -> VeinSegments:

@@ -50,6 +50,31 @@ def draw_background(rng: np.random.Generator, size_px: int) -> np.ndarray:
     return np.asarray(np.clip(draw(rng, size_px), 0.0, 1.0))
 
 
+class LeafLayers(NamedTuple):
+    """The geometry of a leaf per pixel, (size_px, size_px) each.
+
+    blade, petiole: covered fraction of the pixel, 0..1. tone: contrast of the vein at the pixel, 0..1 (1: the midrib).
+    along, across: coordinates of the pixel in the leaf frame.
+    """
+
+    blade: np.ndarray
+    petiole: np.ndarray
+    tone: np.ndarray
+    along: np.ndarray
+    across: np.ndarray
+
+
+def render_photo(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
+    """Render the photo: uint8 (size_px, size_px, 3), sRGB."""
+    size_px = len(layers.blade)
+    light = rng.uniform(0.0, 2.0 * np.pi)
+    scene = _cast_shadow(draw_background(rng, size_px), layers, light, rng)
+    scene = blend(scene, _shade_petiole(layers, parameters, light), layers.petiole)
+    blade = _shade(_pigment(layers, parameters, rng), layers, parameters, light, rng)
+    scene = blend(scene, blade, layers.blade)
+    return _expose(scene, light, rng)
+
+
 def _paper(rng: np.random.Generator, size_px: int) -> np.ndarray:
     sheet = lch_to_linear_rgb(rng.uniform(90.0, 96.0), rng.uniform(0.0, 4.0), rng.uniform(70.0, 100.0))
     fibers = layered_noise(rng, 24, 3, size_px)
@@ -86,31 +111,6 @@ def _soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
     lightness = rng.uniform(24.0, 36.0)
     earth = blend(lch_to_linear_rgb(lightness, 12.0, 60.0), lch_to_linear_rgb(lightness + 12.0, 18.0, 68.0), tint)
     return np.asarray(earth * np.clip(0.9 + 0.6 * height + 0.9 * slope, 0.1, 2.2)[..., None])
-
-
-class LeafLayers(NamedTuple):
-    """The geometry of a leaf per pixel, (size_px, size_px) each.
-
-    blade, petiole: covered fraction of the pixel, 0..1. tone: contrast of the vein at the pixel, 0..1 (1: the midrib).
-    along, across: coordinates of the pixel in the leaf frame.
-    """
-
-    blade: np.ndarray
-    petiole: np.ndarray
-    tone: np.ndarray
-    along: np.ndarray
-    across: np.ndarray
-
-
-def render_photo(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
-    """Render the photo: uint8 (size_px, size_px, 3), sRGB."""
-    size_px = len(layers.blade)
-    light = rng.uniform(0.0, 2.0 * np.pi)
-    scene = _cast_shadow(draw_background(rng, size_px), layers, light, rng)
-    scene = blend(scene, _shade_petiole(layers, parameters, light), layers.petiole)
-    blade = _shade(_pigment(layers, parameters, rng), layers, parameters, light, rng)
-    scene = blend(scene, blade, layers.blade)
-    return _expose(scene, light, rng)
 
 
 def _pigment(layers: LeafLayers, parameters: LeafParameters, rng: np.random.Generator) -> np.ndarray:
