@@ -260,7 +260,7 @@ PAYLOADS = (
         "a network too large for the memory",
         SPEC_FILE,
         model_spec(decoder_channels=WIDE_CHANNELS, bridge_channels=4096),
-        "another network",
+        "different networks",
     ),
     changed_run("deeply nested JSON", SPEC_FILE, lambda content: b"[" * 50_000, "nested more than"),
     changed_run("a model spec of 17 MB", SPEC_FILE, lambda content: content + b" " * (17 << 20), "at most"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnsa.model.ops.memory_format import memory_format_of, set_memory_format, set_memory_format_reference
+from mnsa.model.ops.memory_format import set_memory_format, set_memory_format_reference
 
 KERNELS = [nn.Conv2d(4, 8, 1), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3)]
 
@@ -37,8 +37,3 @@ def test_outputs_and_gradients_equal_the_reference(kernel_size: int) -> None:
         output = network(features.contiguous(memory_format=torch.channels_last))
         results.append([output, *torch.autograd.grad(output.square().sum(), [features, *network.parameters()])])
     torch.testing.assert_close(*results)
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_the_memory_format_of_features_is_recognized(memory_format: torch.memory_format) -> None:
-    assert memory_format_of(torch.zeros(2, 4, 6, 5).contiguous(memory_format=memory_format)) == memory_format
