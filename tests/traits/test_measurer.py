@@ -1,4 +1,4 @@
-"""Mask classes get their roles by their usual names or by the names given, and nobody guesses."""
+"""Mask classes get roles by their usual names or by given names; nothing else is inferred."""
 
 import numpy as np
 import pytest

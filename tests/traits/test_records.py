@@ -1,4 +1,4 @@
-"""A distribution in five numbers counts every value as often as its weight says."""
+"""Distributions are weighted; trait columns depend on the scale."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layouts as other tools write them, and as nobody should."""
+"""COCO, YOLO, nnU-Net and mask folders: valid files are imported, invalid files are rejected."""
 
 import json
 from collections.abc import Callable

@@ -16,7 +16,7 @@ def test_class_folders_become_train_and_held_out_validation(tmp_path: Path, draw
     for n in range(10):
         draw_leaf(tmp_path / "oak" / f"{n}.jpg")
         draw_leaf(tmp_path / "ash" / f"{n}.JPG")
-    (tmp_path / "oak" / "notes.txt").write_text("no picture")
+    (tmp_path / "oak" / "notes.txt").write_text("not an image")
     (tmp_path / "__MACOSX").mkdir()
     draw_leaf(tmp_path / "__MACOSX" / "0.jpg")
     manifest = import_folders(tmp_path, val_fraction=0.3, seed=1)

@@ -1,4 +1,4 @@
-"""Zip files from anywhere: honest ones become data sets, hostile ones leave nothing behind."""
+"""Zip files: valid ones become data sets, malicious ones are rejected and leave nothing."""
 
 import io
 import stat
