@@ -1,7 +1,7 @@
 """Deformable convolution that projects first, compared with torchvision's operator.
 
-Claim: `mnsa.model.ops.deform_conv.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and gradients,
-and trains in less time at the widths of the adaptive feature enhancer (O = C / 8).
+Claim: `mnsa.model.ops.deform_conv.DeformConv2d` computes what `torchvision.ops.deform_conv2d` computes, values and
+gradients, and trains in less time at the widths of the adaptive feature enhancer (O = C / 8).
 Command: `python benchmarks/deform_conv_speed.py --repeats 5 --out deform_conv.md`
 Expect: every difference in float64 at most 1e-10 (else exit code 1), and per level and kernel size a median ratio
 (torchvision's time / ours) with its minimum and maximum: above 1 means that mnsa is faster.

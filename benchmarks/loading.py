@@ -1,11 +1,11 @@
 """Loading: images per second through decoding and augmentation at 448 px, and its memory.
 
 Claim: with two loader processes mnsa reads, decodes and augments from disk without keeping the data set in memory, at a
-rate that this command compares with the upstream code (`upstream_loading.py`), which keeps every image in memory; mnsa's
-memory doesn't grow with the number of images.
+rate that this command compares with the upstream code (`upstream_loading.py`), which keeps every image in memory;
+mnsa's memory doesn't grow with the number of images.
 Command: `python benchmarks/loading.py --out loading.md`
-Expect: the section of RESULTS.md: a rate per method and number of loader processes, relative to the upstream code with as
-many; mnsa without and with its cache of decoded images, filled; peak memory for N and 4 N.
+Expect: the section of RESULTS.md: a rate per method and number of loader processes, relative to the upstream code with
+as many; mnsa without and with its cache of decoded images, filled; peak memory for N and 4 N.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The paper's network against the upstream code: forward pass and training step.
 
-Claim: `mnsa train`'s steps in the second stage (enhancer and decoder are trained) and mnsa's forward pass do the same work in
-a fraction of the time of the upstream code, whose side is `upstream_network.py` (float32, two backbone passes).
+Claim: `mnsa train`'s steps in the second stage (enhancer and decoder are trained) and mnsa's forward pass do the same
+work in a fraction of the time of the upstream code, whose side is `upstream_network.py` (float32, two backbone passes).
 Command: `python benchmarks/network_speed.py --backbone densenet161 --threads 2 --out network_speed.md`
 Expect: a row per task and precision: the median ratio (upstream code's time / mnsa's) with its minimum and maximum, and
 what both reach of the machine's own rate of matrix products, measured in the same turns. The two sides have the same

@@ -1,8 +1,8 @@
 """Peak memory of a function, and child processes for measurements that must not share memory.
 
 Claim: none; imported by `memory.py`, `peer_speed.py`, `loading.py`, `predict_scale.py` and `tiles.py`. On a
-GPU the peak is that of torch's allocator; on a CPU it is the kernel's record of the largest resident size (Linux), reset
-before the work.
+GPU the peak is that of torch's allocator; on a CPU it is the kernel's record of the largest resident size (Linux),
+reset before the work.
 """
 
 import json

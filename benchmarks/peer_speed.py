@@ -1,12 +1,13 @@
 """The `small` preset against segmentation_models.pytorch's U-Net with a class head, on the same encoder.
 
-Claim: at the coffee leaves' size and at 448 px a training step of both tasks is at least 1.3 times faster, prediction at
-least 1.5 times, and a training step's memory at most two thirds.
+Claim: at the coffee leaves' size and at 448 px a training step of both tasks is at least 1.3 times faster, prediction
+at least 1.5 times, and a training step's memory at most two thirds.
 Command: `python benchmarks/peer_speed.py --out peer_speed.md` (needs `pip install -e '.[bench]'`)
 Expect: a row per size and task: the median ratio (peer's time / mnsa's) with its minimum and maximum, against the peer
 as it comes and against the peer in channels-last memory, which mnsa's layout is; then the memory of a step.
-`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all trainable` trains
-the whole encoder, as the peer does in both. Each side has its own losses: `mnsa.training.losses`, `coffee_peer.loss_of`.
+`step` is a step of configs/coffee.toml, where the shallow half of the encoder stays frozen; `step, all trainable`
+trains the whole encoder, as the peer does in both. Each side has its own losses: `mnsa.training.losses`,
+`coffee_peer.loss_of`.
 """
 
 import argparse

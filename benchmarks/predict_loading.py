@@ -3,8 +3,8 @@
 Claim: threads (`mnsa.batch.pipeline.prefetch`) read photos at least as fast as DataLoader's worker processes, start
 without a delay, and bound the memory by bytes, which scans need.
 Command: `python benchmarks/predict_loading.py`
-Expect: a table of images per second, median of the repeats, and of the peak memory. Both sides read and predict the same
-photos with two workers and the same batches; they take turns.
+Expect: a table of images per second, median of the repeats, and of the peak memory. Both sides read and predict the
+same photos with two workers and the same batches; they take turns.
 """
 
 import argparse

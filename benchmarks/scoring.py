@@ -19,8 +19,8 @@ Predict = Callable[[Sample], Prediction]
 def score(predict: Predict, manifest: Manifest, splits: str) -> dict[str, Any]:
     """Score the rows of one split, or of several joined by `+`, at the images' own size.
 
-    Joined splits are scored as one set, from the counts of all their images, not as a mean of scores. Returns: an entry of
-    evaluation.json.
+    Joined splits are scored as one set, from the counts of all their images, not as a mean of scores. Returns: an entry
+    of evaluation.json.
     """
     rows = tuple(row for split in splits.split("+") for row in manifest.split(split).rows)
     pairs = _pairs(predict, replace(manifest, rows=rows))

@@ -1,7 +1,7 @@
 """Loading as in the upstream code, written from its description: everything in memory, then PIL and tensors.
 
-Every image and mask is decoded once and kept in memory. An item is flipped by Pillow, turned into a tensor, zero-padded right and
-bottom, and cropped at random. Source: method section 2.
+Every image and mask is decoded once and kept in memory. An item is flipped by Pillow, turned into a tensor, zero-padded
+right and bottom, and cropped at random. Source: method section 2.
 """
 
 import random

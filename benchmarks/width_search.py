@@ -6,9 +6,9 @@ Command: `python benchmarks/width_search.py --set leaves --out width_leaves --tr
 `python benchmarks/width_search.py --set coffee --coffee PATH_TO/coffee_leaf_stress --out width_coffee --trials 8
 --search-seeds 1`; about three hours together on 2 cores.
 Expect: `table.md` in --out: one table per question, with differences and their 95 % intervals over seeds (Student's t).
-An interval that contains 0 shows no difference. A second call does only what is missing and resumes what was interrupted.
-Nothing is pruned, so that trials cost the same for both samplers. With the same seed, both begin with the same five
-random trials; the found network is that of the first search seed, whatever the others found.
+An interval that contains 0 shows no difference. A second call does only what is missing and resumes what was
+interrupted. Nothing is pruned, so that trials cost the same for both samplers. With the same seed, both begin with the
+same five random trials; the found network is that of the first search seed, whatever the others found.
 """
 
 import argparse

@@ -105,9 +105,10 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a run on one split, at the original image size, and return its scores.
 
-    `.value("accuracy")` and `.score("iou", "vein")` look up scores; `.scores` lists them. They are also written to RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val`
-    or `test`. data: another data set than the run's own. head: `network`, or the boosted `trees`. tta: test-time
-    augmentation, of `flips`, `rot90`, `scales`. traits: also measure the true and the predicted masks.
+    `.value("accuracy")` and `.score("iou", "vein")` look up scores; `.scores` lists them. They are also written to
+    RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val` or `test`. data: another data set
+    than the run's own. head: `network`, or the boosted `trees`. tta: test-time augmentation, of `flips`, `rot90`,
+    `scales`. traits: also measure the true and the predicted masks.
 
     Raises: RunError, DataError, ModelError, ConfigError.
     """

@@ -38,8 +38,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to. It replaces `path` on success and is removed on an error.
 
     The temporary file is in the folder of `path`, with the same suffix and a name of its own, so several processes may
-    write at once: the last one wins. durable: flush file and folder to the disk; False is faster, for files that can be made
-    again, and protects against a killed process, but not against a power failure. Raises: OSError.
+    write at once: the last one wins. durable: flush file and folder to the disk; False is faster, for files that can be
+    made again, and protects against a killed process, but not against a power failure. Raises: OSError.
     """
     temporary = path.with_name(f".{token_hex(8)}.tmp{path.suffix}")
     try:

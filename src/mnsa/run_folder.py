@@ -112,7 +112,8 @@ class RunFolder:
 def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
     """Create a run folder with its config and provenance.
 
-    origin: the source of the network, such as `dataset_provenance`. Raises: RunError if `path` exists or can't be written.
+    origin: the source of the network, such as `dataset_provenance`. Raises: RunError if `path` exists or can't be
+    written.
     """
     provenance = {
         "command": sys.argv,

@@ -1,8 +1,8 @@
 """The fuzzed functions: from bytes to a value or a MnsaError, and never another exception.
 
-Each writes the bytes to a file in a folder of its own and reads it like a command does. It also checks what mnsa promises
-about accepted input, such as: a manifest is equal after writing and reading, and no path is outside of the root.
-Hypothesis (`test_fuzz_targets.py`) and Atheris (`run_atheris.py`) run the same functions.
+Each writes the bytes to a file in a folder of its own and reads it like a command does. It also checks what mnsa
+promises about accepted input, such as: a manifest is equal after writing and reading, and no path is outside of the
+root. Hypothesis (`test_fuzz_targets.py`) and Atheris (`run_atheris.py`) run the same functions.
 """
 
 from collections.abc import Callable, Mapping

@@ -66,7 +66,10 @@ class Sandbox:
 
 
 class Payload(NamedTuple):
-    """Untrusted input. prepare: writes the files and returns the command that reads them. message: part of the error."""
+    """Untrusted input.
+
+    prepare: writes the files and returns the command that reads them. message: part of the error.
+    """
 
     name: str
     prepare: Callable[[Sandbox], Command]

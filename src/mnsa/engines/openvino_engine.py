@@ -15,7 +15,10 @@ PRECISION_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "
 
 
 def write_openvino(onnx_file: Path, path: Path, spec: str, precision: Precision) -> None:
-    """Convert an ONNX file. A bfloat16 network stores its weights in float16: half the size of float32, finer than bfloat16."""
+    """Convert an ONNX file.
+
+    A bfloat16 network stores its weights in float16: half the size of float32, finer than bfloat16.
+    """
     import openvino
 
     model = openvino.convert_model(onnx_file)
@@ -24,7 +27,10 @@ def write_openvino(onnx_file: Path, path: Path, spec: str, precision: Precision)
 
 
 def open_openvino(path: Path) -> tuple[RunFunction, str]:
-    """Open a file on the CPU, in the precision of its spec. Returns: the function that runs it, and its spec as text."""
+    """Open a file on the CPU, in the precision of its spec.
+
+    Returns: the function that runs it, and its spec as text.
+    """
     import openvino
 
     core = openvino.Core()

@@ -53,7 +53,10 @@ def render_model_card(model: Path, run: RunFolder | None, license: str | None) -
 
 
 def score_table(run: RunFolder | None) -> str:
-    """Return a Markdown table of the scores of the network, with split and interval. Raises: RunError if they are damaged."""
+    """Return a Markdown table of the scores of the network, with split and interval.
+
+    Raises: RunError if they are damaged.
+    """
     if run is None or not run.evaluation_file.exists():
         return "Not evaluated yet: `mnsa evaluate RUN` evaluates it on its test images."
     # `test/trees` has the scores of boosted trees, which are not in the saved network.

@@ -18,11 +18,11 @@ CALIBRATION_FILE = "calibration.json"
 class Calibration:
     """The calibration of a network, fitted on validation images.
 
-    temperature: divides the logits. fitted: False when every prediction was correct; the temperature is 1 then. threshold:
-    the confidence below which a prediction is `unknown`, or None. target: the accuracy that the threshold had to reach;
-    rule: the same in words. images: labeled images of `split`; correct: how many were predicted correctly. accepted: images
-    that reach the threshold; accepted_correct: how many of them were predicted correctly. ece, log_loss, reliability:
-    `before` and `after` the temperature. dataset_digest: of the manifest.
+    temperature: divides the logits. fitted: False when every prediction was correct; the temperature is 1 then.
+    threshold: the confidence below which a prediction is `unknown`, or None. target: the accuracy that the threshold
+    had to reach; rule: the same in words. images: labeled images of `split`; correct: how many were predicted
+    correctly. accepted: images that reach the threshold; accepted_correct: how many of them were predicted correctly.
+    ece, log_loss, reliability: `before` and `after` the temperature. dataset_digest: of the manifest.
     """
 
     temperature: float
@@ -50,7 +50,10 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Any) -> "Calibration":
-        """Make it from the content of calibration.json. Raises: ValueError, KeyError or TypeError when it is damaged."""
+        """Make it from the content of calibration.json.
+
+        Raises: ValueError, KeyError or TypeError when it is damaged.
+        """
         bins = {when: [ReliabilityBin(**one) for one in bins] for when, bins in values["reliability"].items()}
         found = cls(**{**values, "reliability": bins})
         if not (math.isfinite(found.temperature) and found.temperature > 0):

@@ -20,8 +20,8 @@ ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 def to_image_tensor(image: ImageInput) -> Tensor:
     """Convert an image to a tensor uint8 (3, H, W), RGB, on the CPU.
 
-    image: a path; a PIL image; a NumPy array uint8 (H, W, 3) or a tensor uint8 (3, H, W), both RGB. Files and PIL images
-    are turned upright by their EXIF data and converted to RGB.
+    image: a path; a PIL image; a NumPy array uint8 (H, W, 3) or a tensor uint8 (3, H, W), both RGB. Files and PIL
+    images are turned upright by their EXIF data and converted to RGB.
     Raises: DataError for a file that can't be read, and for another type, shape or dtype.
     """
     if isinstance(image, str | Path):
@@ -53,7 +53,10 @@ def _to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def _require_shape(kind: str, shape: tuple[int, ...], dtype: str, *, channels_last: bool) -> None:
-    """Do nothing for an RGB image of 8 bits per channel. Raises: DataError that names shape and dtype, and the remedy."""
+    """Do nothing for an RGB image of 8 bits per channel.
+
+    Raises: DataError that names shape and dtype, and the remedy.
+    """
     expected = "(H, W, 3)" if channels_last else "(3, H, W)"
     if len(shape) != 3 or shape[-1 if channels_last else 0] != 3:
         remedy = f"Give RGB images one by one, as {expected}; several images as a list."

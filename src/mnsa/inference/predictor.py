@@ -295,10 +295,9 @@ def load(
     every engine; trees are not calibrated.
     engine: None runs PyTorch; otherwise the file that `mnsa export` wrote, in `precision`. revision: branch, tag or
     commit on the hub.
-    explain: predictions have a Grad-CAM of their class; it needs PyTorch and the network's own head, and images that are
-    cut into tiles have none.
-    tta: test-time augmentation, some of `flips`, `rot90`, `scales`. Class and mask probabilities are averaged over all
-    views, so prediction takes as many times longer as there are views.
+    explain: predictions have a Grad-CAM of their class; it needs PyTorch and the network's own head, and images that
+    are cut into tiles have none. tta: test-time augmentation, some of `flips`, `rot90`, `scales`. Class and mask
+    probabilities are averaged over all views, so prediction takes as many times longer as there are views.
     Raises: RunError when the folder is incomplete, has no trees or no such export, or when calibration.json belongs to
     other weights; ModelError when one of them can't be used; ConfigError for an unknown augmentation.
     """

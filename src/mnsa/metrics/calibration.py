@@ -42,8 +42,9 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
     """Fit the temperature with the lowest log-loss to logits (N, K) and labels (N,).
 
-    The loss is convex in 1/T, so it has one minimum in log T, too. When every prediction is correct, it falls as T goes to
-    0 and has no minimum. Returns: T between MIN_TEMPERATURE and MAX_TEMPERATURE; None when every prediction is correct.
+    The loss is convex in 1/T, so it has one minimum in log T, too. When every prediction is correct, it falls as T goes
+    to 0 and has no minimum. Returns: T between MIN_TEMPERATURE and MAX_TEMPERATURE; None when every prediction is
+    correct.
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
     """
     if (logits.argmax(1) == labels).all():

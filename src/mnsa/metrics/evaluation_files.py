@@ -10,7 +10,8 @@ An ENTRY of evaluation.json (`mnsa.metrics.scores.Evaluation`):
 
 dataset, images, calibrated      name of the data set; number of images; whether probabilities were calibrated
 sizes                            {TASK: {"images": N, "unit": "images" | "groups", "count": C}}, TASK `classification` or
-                                 `segmentation`: scores of the task are of N images; 95 % intervals draw C images or groups
+                                 `segmentation`: scores of the task are of N images; 95 % intervals draw C images or
+                                 groups
 scores                           a list of records, one a line: name, value (null: nothing to score), interval ([low, high] or
                                  null), unit of the value ("fraction" | "images"), group (TASK), label for people,
                                  mask_class (only where the score is of one), headline
@@ -123,8 +124,8 @@ def image_columns(classes: Sequence[str], mask_classes: Sequence[str]) -> list[s
 def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], mask_classes: Sequence[str]) -> ImageRow:
     """Score one prediction.
 
-    label, predicted: names of the true and of the most probable class. probability, true_probability: of the predicted and
-    of the true class. iou_NAME: IoU of each mask class. iou: their mean, without the background.
+    label, predicted: names of the true and of the most probable class. probability, true_probability: of the predicted
+    and of the true class. iou_NAME: IoU of each mask class. iou: their mean, without the background.
     """
     row: ImageRow = {"image": sample.path}
     if classes and sample.label != NO_LABEL:

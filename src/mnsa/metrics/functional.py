@@ -1,7 +1,7 @@
-"""Metrics as formulas of pixel and image counts, so that no value depends on batch size or order. NumPy arrays, no torch.
+"""Metrics as formulas of pixel and image counts, so that no value depends on batch size or order.
 
-N images; K classes; M mask classes; H, W mask size in pixels.
-Mask counts are (..., M, 3): true positives, predicted pixels, true pixels. A score without anything to score is NaN.
+NumPy arrays, no torch. N images; K classes; M mask classes; H, W mask size in pixels. Mask counts are (..., M, 3): true
+positives, predicted pixels, true pixels. A score without anything to score is NaN.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,10 @@ class ClassResults:
 
     @classmethod
     def from_probs(cls, probs: np.ndarray, labels: np.ndarray) -> "ClassResults":
-        """Reduce probabilities (N, K) to what the metrics need. Of equal probabilities the first class counts as larger."""
+        """Reduce probabilities (N, K) to what the metrics need.
+
+        Of equal probabilities the first class counts as larger.
+        """
         true = probs[np.arange(len(labels)), labels][:, None]
         before = np.arange(probs.shape[1]) < labels[:, None]
         rank = ((probs > true) | ((probs == true) & before)).sum(1)

@@ -1,4 +1,7 @@
-"""Scores as records, and the evaluation of one split that holds them. Tables, report and model card iterate over them."""
+"""Scores as records, and the evaluation of one split that holds them.
+
+Tables, report and model card iterate over them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -84,9 +87,9 @@ class SampleSize:
 class Evaluation:
     """The results of one split: an entry of evaluation.json.
 
-    images: all images of the split. calibrated: whether the probabilities were calibrated. sizes: by task. classes: names
-    in the order of `confusion`. confusion: images per true class (row) and predicted class (column). reliability: bins of
-    the reliability diagram. The last three are empty without labeled images.
+    images: all images of the split. calibrated: whether the probabilities were calibrated. sizes: by task. classes:
+    names in the order of `confusion`. confusion: images per true class (row) and predicted class (column). reliability:
+    bins of the reliability diagram. The last three are empty without labeled images.
     """
 
     dataset: str

@@ -22,7 +22,10 @@ Results = TypeVar("Results")
 
 @dataclass(frozen=True, slots=True)
 class Metric(Generic[Results]):
-    """How one score is computed. interval: whether it gets a bootstrap interval. The other fields are those of `Score`."""
+    """How one score is computed.
+
+    interval: whether it gets a bootstrap interval. The other fields are those of `Score`.
+    """
 
     name: str
     label: str

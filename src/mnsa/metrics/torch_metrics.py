@@ -58,12 +58,13 @@ class ValidationScores(Metric):
 
 
 def iou_upstream(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Mean over batches of the batch's IoU at the resolution of the logits. It is too high: don't report it as a result.
+    """Mean over batches of the batch's IoU at the resolution of the logits.
 
-    batches: mask_logits (B, 1, h, w) and masks (B, H, W) of 0 and 1. Three things make it differ from IoU: each mask
-    is resized bilinearly and every pixel above 0 counts as vein, which thickens veins to whole 2 x 2 blocks; a batch
-    in which prediction and mask are both empty counts as 1; and the mean over batches depends on their size and order.
-    Pixels of unknown truth count as background. Source: method section 5, mistake 2.
+    It is too high: don't report it as a result. batches: mask_logits (B, 1, h, w) and masks (B, H, W) of 0 and 1. Three
+    things make it differ from IoU: each mask is resized bilinearly and every pixel above 0 counts as vein, which
+    thickens veins to whole 2 x 2 blocks; a batch in which prediction and mask are both empty counts as 1; and the mean
+    over batches depends on their size and order. Pixels of unknown truth count as background. Source: method section 5,
+    mistake 2.
     """
     scores = []
     for mask_logits, masks in batches:

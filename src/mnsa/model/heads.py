@@ -1,7 +1,7 @@
 """Spatial attention, the class head, the mask heads, and masks from their logits.
 
-B batch; C channels; K classes; M mask classes; O_1 channels of the decoder's first level; h, w size of the deepest level;
-H, W image size in pixels.
+B batch; C channels; K classes; M mask classes; O_1 channels of the decoder's first level; h, w size of the deepest
+level; H, W image size in pixels.
 """
 
 from typing import Literal
@@ -81,8 +81,8 @@ class HalfMaskHead(nn.Module):
 class FullMaskHead(nn.Module):
     """Mask logits at the image's resolution, at the cost of two half-resolution convolutions.
 
-    The image itself is an input too, as four half-resolution phases, so that borders follow its pixels. Source: Shi et al. 2016,
-    Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
+    The image itself is an input too, as four half-resolution phases, so that borders follow its pixels. Source: Shi et
+    al. 2016, Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
     """
 
     def __init__(self, channels: int, mask_classes: int) -> None:

@@ -37,8 +37,8 @@ StateDict = Mapping[str, Tensor]
 def load_pretrained(backbone: Backbone, source: str) -> None:
     """Load weights into the backbone.
 
-    source: `imagenet` (timm's hub), `bundled` (an installed package), a .pth or .safetensors file, or `none` (nothing is
-    loaded). Raises: ModelError when the weights can't be read or don't fit.
+    source: `imagenet` (timm's hub), `bundled` (an installed package), a .pth or .safetensors file, or `none` (nothing
+    is loaded). Raises: ModelError when the weights can't be read or don't fit.
     """
     if source == "imagenet":
         _load_backbone(backbone, _timm_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")

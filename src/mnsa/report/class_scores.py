@@ -28,7 +28,10 @@ _WRONG_COLORS = LinearSegmentedColormap.from_list("wrong", [to_rgba(ORANGE, 0.25
 
 
 class ClassScore(NamedTuple):
-    """The scores of one class; None: nothing to score. images: of the class. predicted: images predicted as the class."""
+    """The scores of one class; None: nothing to score.
+
+    images: of the class. predicted: images predicted as the class.
+    """
 
     name: str
     images: int

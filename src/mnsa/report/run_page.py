@@ -43,7 +43,10 @@ _ID_TRANSLATION = str.maketrans({"/": "-", "_": "-", "+": "-"})
 
 @dataclass(frozen=True, slots=True)
 class SplitSection:
-    """What the page shows of one evaluated split; None where there is nothing to show. element_id: unique on the page."""
+    """What the page shows of one evaluated split; None where there is nothing to show.
+
+    element_id: unique on the page.
+    """
 
     element_id: str
     scores: SplitScores

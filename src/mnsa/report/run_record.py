@@ -52,8 +52,8 @@ class SplitScores:
 class RunRecord:
     """A run at one moment.
 
-    trained: whether there is a finished network. spec: model/config.json. stale_calibration: why calibration.json can't be
-    used, or empty. epochs: rows of metrics.csv as text.
+    trained: whether there is a finished network. spec: model/config.json. stale_calibration: why calibration.json can't
+    be used, or empty. epochs: rows of metrics.csv as text.
     """
 
     run: RunFolder

@@ -52,7 +52,10 @@ def create_app(
     limits: RequestLimits | None = None,
     hosts: Collection[str] = (),
 ) -> SecurityMiddleware:
-    """Create the ASGI app for a predictor. hosts: accepted host names besides localhost. name, roles: see PredictionService."""
+    """Create the ASGI app for a predictor.
+
+    hosts: accepted host names besides localhost. name, roles: see PredictionService.
+    """
     service = PredictionService(predictor, name=name, roles=roles, limits=limits or RequestLimits())
 
     @asynccontextmanager
@@ -142,7 +145,10 @@ def _api_routes(service: PredictionService) -> APIRouter:
 
 
 def _page_routes(service: PredictionService) -> APIRouter:
-    """The page at /, and the files of static/. Their media types are fixed here, because Windows may change Python's."""
+    """The page at /, and the files of static/.
+
+    Their media types are fixed here, because Windows may change Python's.
+    """
     router = APIRouter(include_in_schema=False)
     templates = Jinja2Templates(_TEMPLATE_FOLDER)
     files = {file.name: file.read_bytes() for file in _STATIC_FOLDER.iterdir() if file.suffix in _MEDIA_TYPES}

@@ -1,7 +1,8 @@
 """Loggers: metrics.csv always; TensorBoard, MLflow and Weights & Biases if `train.loggers` names them.
 
 Each stage is a run of its own in MLflow and W&B, named RUN/STAGE, with the whole config as hyperparameters. All files
-are in the run folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage continues its run.
+are in the run folder's logs/ unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise. A resumed stage continues its
+run.
 """
 
 import csv

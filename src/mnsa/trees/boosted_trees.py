@@ -85,7 +85,10 @@ class TreesSpec:
 
     @classmethod
     def from_dict(cls, tree: Any) -> "TreesSpec":
-        """Build the spec from parsed JSON. Raises: ValueError, KeyError or TypeError when it is not from a trees.json."""
+        """Build the spec from parsed JSON.
+
+        Raises: ValueError, KeyError or TypeError when it is not from a trees.json.
+        """
         return cls(**{**tree, "classes": tuple(tree["classes"]), "unseen_classes": tuple(tree["unseen_classes"])})
 
 

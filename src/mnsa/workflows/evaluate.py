@@ -51,11 +51,12 @@ def evaluate_run(
     """Score a run on one split, at the original image size, and save the scores in evaluation.json.
 
     A row per image, and pictures of the worst and the best images, are saved in predictions/; see
-    `mnsa.metrics.evaluation_files`. Each image is predicted on its own, so no score but the upstream IoU depends on a batch.
+    `mnsa.metrics.evaluation_files`. Each image is predicted on its own, so no score but the upstream IoU depends on a
+    batch.
 
-    dataset: folder of another data set than the run's own. head: which class head predicts. tta: test-time augmentation, as
-    `load` takes it. upstream_iou: add the IoU of the upstream code. traits: measure true and predicted masks, too; names as
-    `find_roles` takes them. Raises: RunError, DataError, ModelError, ConfigError.
+    dataset: folder of another data set than the run's own. head: which class head predicts. tta: test-time
+    augmentation, as `load` takes it. upstream_iou: add the IoU of the upstream code. traits: measure true and predicted
+    masks, too; names as `find_roles` takes them. Raises: RunError, DataError, ModelError, ConfigError.
     """
     run = open_run_folder(path)
     read_evaluations(run)  # a damaged file is reported before the images are predicted
@@ -177,9 +178,9 @@ class SplitRecorder:
 
 
 def compute_upstream_iou(run: Path, manifest: Manifest) -> float:
-    """Score a run on the rows that have a mask as the upstream code does; see `iou_upstream`. To compare with papers only.
+    """Score a run on the rows that have a mask as the upstream code does; see `iou_upstream`.
 
-    Raises: DataError when there is no mask or more than one mask class.
+    To compare with papers only. Raises: DataError when there is no mask or more than one mask class.
     """
     rows = [row for row in manifest.rows if row.mask]
     network, spec = load_network(run)

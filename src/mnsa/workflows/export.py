@@ -91,7 +91,8 @@ def compare_exported(
 
     validation: images to compare on; None: random images only. agreement: replaces MIN_AGREEMENT for bfloat16 and int8.
     Returns: `differences` by kind of image and output; for bfloat16 and int8 also the agreement, `labels` and
-    `mask_iou`, and `scores` of both networks as records (`mnsa.metrics.scores.Score`). Raises: ModelError when they differ by more than is allowed.
+    `mask_iou`, and `scores` of both networks as records (`mnsa.metrics.scores.Score`). Raises: ModelError when they
+    differ by more than is allowed.
     """
     if validation is not None and not validation.rows:
         validation = None

@@ -33,8 +33,8 @@ UPSTREAM_STAGES = {
 def import_checkpoint(file: Path, out: Path, *, attention: AttentionKind | None = None) -> RunFolder:
     """Convert a state dict of the upstream MNSA or MGANet code into a new run folder.
 
-    attention: see `convert_upstream`. The classes are named 1..K, like the labels of those data sets, and the mask class
-    `vein`. Raises: ModelError with the tensors that don't fit; RunError when `out` exists.
+    attention: see `convert_upstream`. The classes are named 1..K, like the labels of those data sets, and the mask
+    class `vein`. Raises: ModelError with the tensors that don't fit; RunError when `out` exists.
     """
     if out.exists():
         raise RunError(f"{out} exists and was not changed. Choose another --out.")

@@ -2,7 +2,8 @@
 
 Concatenation would copy every map and save the copy for the backward pass. A convolution is linear: `ConvPerMap`
 convolves each map with its own slice of the kernel and adds the results. On a CPU, where a map has fewer pixels than
-there are output channels, `ConvPerTap` is faster: one matrix product per tap. oneDNN would reorder the weights each time.
+there are output channels, `ConvPerTap` is faster: one matrix product per tap. oneDNN would reorder the weights each
+time.
 
 B batch; C_i channels of map i, C their sum; O output channels; H, W size of the maps.
 """
@@ -140,7 +141,8 @@ def _conv_backward(
     weight = weight.to(gradient.dtype) if needs_features else gradient.new_empty(weight.shape)
     features, pair = features.to(gradient.dtype), [dilation, dilation]
     if dilation > 1 and gradient.dtype == torch.bfloat16 and gradient.device.type == "cpu":
-        # In channels-last memory, oneDNN's weight gradients of such convolutions with few channels are NaN (torch 2.15).
+        # In channels-last memory, oneDNN's weight gradients of such convolutions with few channels are NaN (torch
+        # 2.15).
         features, weight, gradient = features.contiguous(), weight.contiguous(), gradient.contiguous()
     needs = needs_features, needs_weight, False
     grad_features, grad_weight, _ = torch.ops.aten.convolution_backward(

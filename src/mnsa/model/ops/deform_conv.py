@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 
 class DeformConv2d(nn.Module):
-    """Deformable convolution of stride 1 that keeps the size. Its parameters are those of `torchvision.ops.DeformConv2d`.
+    """Deformable convolution of stride 1 that keeps the size.
 
-    Outside the map, features are zero. Source: Dai et al. 2017, Deformable Convolutional Networks, section 2.1.
+    Its parameters are those of `torchvision.ops.DeformConv2d`. Outside the map, features are zero. Source: Dai et al.
+    2017, Deformable Convolutional Networks, section 2.1.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:

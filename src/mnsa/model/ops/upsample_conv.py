@@ -55,7 +55,8 @@ def upsample_conv2d_reference(coarse: Tensor, weight: Tensor, size: Sequence[int
 def upsample_matrix(side: int, target: int, like: Tensor) -> Tensor:
     """Build the matrix (target, 3 side) that upsamples a row of `side` pixels for each of three taps; taps vary fastest.
 
-    Tap t of output pixel p reads the upsampled pixel p + t - 1; beyond the border it reads zero. like: dtype and device.
+    Tap t of output pixel p reads the upsampled pixel p + t - 1; beyond the border it reads zero. like: dtype and
+    device.
     """
     identity = torch.eye(side, dtype=like.dtype, device=like.device)[None]
     upsampled = F.interpolate(identity, target, mode="linear", align_corners=True)[0].t()  # (target, side)
