@@ -50,7 +50,7 @@ def peak_of(work: Callable[[], object], device: torch.device) -> Peak:
 
 
 def most_held(work: Callable[[], object]) -> float:
-    """Run the work on a CPU and measure the maximum memory of tensors, in MB, without gaps in the heap and libraries."""
+    """Run the work on a CPU and measure the maximum memory of tensors in MB, without heap gaps and libraries."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     with TemporaryDirectory() as folder:

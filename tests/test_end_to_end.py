@@ -50,7 +50,7 @@ def run_to_end() -> Callable[..., str]:
 
 @pytest.fixture
 def stop_in_second_stage(two_stages: Path, dataset: Path) -> Iterator[Callable[..., tuple[int, str]]]:
-    """Return a function that trains and sends a signal after the first epoch of stage 2; it returns exit code and stderr."""
+    """Return a function that trains and sends a signal after epoch 1 of stage 2; it returns exit code and stderr."""
 
     def stop(run: Path, number: Any) -> Any:
         command = [*MNSA, "train", str(two_stages), "--data", str(dataset), "--out", str(run)]

@@ -35,8 +35,8 @@ CONFIG_INTRODUCTION = """# Config
 
 A config is a TOML file. `mnsa train` and `mnsa search` read it; the folder `configs` of the project has ready ones.
 
-- `base = "other.toml"` at the top: the file then holds only what differs from the other file. The path is relative to the file.
-- `--set section.key=value` on the command line replaces one value. A stage is given by its name: `--set stages.joint.epochs=3`.
+- `base = "other.toml"` at the top: the file then holds only the differences. The path is relative to the file.
+- `--set section.key=value` on the command line replaces one value. A stage has its name: `--set stages.joint.epochs=3`.
 - An unknown key is an error. All keys but those of a stage have a default.
 """
 

@@ -1,4 +1,6 @@
-"""Take the screenshot of the page for the docs: `python docs/images/serve_screenshot.py ADDRESS docs/images/serve.jpg IMAGES...`.
+"""Take the screenshot of the page for the docs.
+
+Command: `python docs/images/serve_screenshot.py ADDRESS docs/images/serve.jpg IMAGES...`.
 
 The first image is shown. Needs a running `mnsa serve`, playwright and Debian's chromium.
 """

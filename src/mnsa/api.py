@@ -1,4 +1,4 @@
-"""The functions of `import mnsa` that wrap a workflow: paths may be text, and data sets and runs are given as folders."""
+"""The functions of `import mnsa` that wrap a workflow. Data sets and runs are folders; paths may be text."""
 
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath

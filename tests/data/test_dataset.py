@@ -90,7 +90,8 @@ STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3,
 
 
 def make_data_module(
-    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4, resize_mode: Literal["resize", "crop"] = "resize",
+    manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4,
+    resize_mode: Literal["resize", "crop"] = "resize",
     cache: DecodedCache | None = None,
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)

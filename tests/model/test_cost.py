@@ -38,7 +38,7 @@ def macs_of_modules(network, images):
 
 
 def deform_macs(channels, kernel_size, widths, offset_channels=64):
-    """Count a deformable branch over all levels by its formula, without the offset predictors, which the hooks count."""
+    """Count a deformable branch over all levels by its formula, without the offset predictors."""
     taps = kernel_size**2
     per_pixel = [taps * w * (c + 4) for c, w in zip(channels, widths, strict=True)]
     return sum(pixels(level) * macs for level, macs in enumerate(per_pixel, start=1))

@@ -159,7 +159,7 @@ def test_a_server_that_cannot_be_reached_is_an_error(make_config, tmp_path, monk
 
 
 def wandb_records(file):
-    """Read the records of a .wandb file: LevelDB's log format, blocks of 32 KiB, each piece after a header of 7 bytes."""
+    """Read the records of a .wandb file: LevelDB's log format, blocks of 32 KiB, pieces with 7 bytes of header."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, record = file.read_bytes(), 7, b""

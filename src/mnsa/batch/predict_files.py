@@ -55,7 +55,8 @@ class PredictionSummary:
 
 
 def predict_files(
-    predictor: Predictor, images: list[Path], out: Path, *, measurer: TraitMeasurer | None = None, batch_size: int | None = None,
+    predictor: Predictor, images: list[Path], out: Path, *,
+    measurer: TraitMeasurer | None = None, batch_size: int | None = None,
     shard: Shard | None = None, options: Mapping[str, str] | None = None, progress: Progress | None = None,
 ) -> PredictionSummary:  # fmt: skip
     """Predict image files into a folder: predictions.csv, masks/, overlays/, sheet.png. Call it again to continue.

@@ -3,8 +3,8 @@
 predictions.json    what the predictions depend on: network, images, options
 parts/              until all images are finished: one file per process with one line of JSON per finished image
 predictions.csv     the table, in the order of the images; it is written last, and parts/ is removed
-masks/, overlays/   one image each, and with --explain attention/ and grad_cam/; an image file appears as a whole, before
-                    its image counts as finished
+masks/, overlays/   one image each, and with --explain attention/ and grad_cam/; an image file appears whole, before its
+                    image counts as finished
 """
 
 import csv

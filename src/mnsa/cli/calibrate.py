@@ -48,6 +48,6 @@ def _threshold_line(calibration: "Calibration") -> str:
     if calibration.threshold is None:
         return f"No threshold: none reaches an accuracy of {calibration.target:g}. No class becomes `unknown`."
     return (
-        f"`unknown` below {calibration.threshold:.4f}: {calibration.accepted} of {calibration.images} images are above, "
+        f"`unknown` below {calibration.threshold:.4f}: {calibration.accepted} of {calibration.images} are above, "
         f"{calibration.accepted_correct} of them correct (target {calibration.target:g})"
     )

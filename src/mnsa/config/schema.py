@@ -131,7 +131,7 @@ class ModelConfig(Section):
     )
     skip_ratio: Ratio = Field(
         default=0.25,
-        description="Channels of the skip connections from the enhancer to the decoder, relative to the channels of the "
+        description="Channels of the skip connections from enhancer to decoder, relative to the channels of the "
         "enhancer at the level. At least one channel, even at 0.",
     )
     offset_channels: Channels = Field(

@@ -72,7 +72,7 @@ def open_onnx(path: Path) -> tuple[RunFunction, str]:
 
 
 def quantize_int8(path: Path, images: Iterable[np.ndarray]) -> None:
-    """Quantize the convolutions and linear layers of an ONNX file to int8, calibrated on normalized images (1, 3, h, w).
+    """Quantize convolutions and linear layers of an ONNX file to int8, calibrated on normalized images (1, 3, h, w).
 
     - Weights have a scale per channel, activations a scale per tensor, which clips the most extreme values.
     - GridSample and the projections before it stay float32, because positions can't be rounded.
@@ -98,7 +98,8 @@ def quantize_int8(path: Path, images: Iterable[np.ndarray]) -> None:
         prepared, path, _CalibrationReader(calibration[:1]), quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(QUANTIZED_OPS), nodes_to_exclude=_grouped_convs(prepared),
         per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        extra_options={"DedicatedQDQPair": True, "TensorQuantOverrides": ranges}, use_external_data_format=has_external_data,
+        extra_options={"DedicatedQDQPair": True, "TensorQuantOverrides": ranges},
+        use_external_data_format=has_external_data,
     )  # fmt: skip
     remove_onnx(prepared)
 

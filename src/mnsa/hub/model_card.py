@@ -14,7 +14,8 @@ from mnsa.run_folder import ModelSpec, RunFolder, read_run_dataset, weights_dige
 
 _MAX_CLASS_ROWS = 60  # a longer table is not useful in a card
 
-_LIMITS_TEXT = """- It knows only the classes above. Every image gets one of them, also an image of another plant or of no plant.
+_LIMITS_TEXT = """- It knows only the classes above. Every image gets one of them, also an image of another plant or
+  of no plant.
 - Its probabilities are not calibrated. A high probability is no proof.
 - It was trained with the cameras, backgrounds, light, plant ages and scales of its data set. Evaluate it on your own
   photos before you use it: `mnsa evaluate RUN --data DATASET`.
@@ -41,7 +42,8 @@ def render_model_card(model: Path, run: RunFolder | None, license: str | None) -
         raise RunError(f"{model / 'config.json'} is damaged: {error}. Copy it again, or train again.") from None
     tasks = [*(["classifies"] if spec.classes else []), *(["segments"] if spec.mask_classes else [])]
     sections = {
-        "": f"A network that {' and '.join(tasks)} images of leaves, made with mnsa.\n\n{network_table(spec, weights_digest(model))}",
+        "": f"A network that {' and '.join(tasks)} images of leaves, made with mnsa.\n\n"
+        f"{network_table(spec, weights_digest(model))}",
         "Data": _data_section(run),
         "Scores": score_table(run),
         "Limits": _LIMITS_TEXT,

@@ -35,7 +35,7 @@ def to_image_tensor(image: ImageInput) -> Tensor:
         _require_shape("tensor", tuple(image.shape), str(image.dtype).removeprefix("torch."), channels_last=False)
         return image.detach().cpu()
     raise DataError(
-        f"The image is a {type(image).__name__}; expected a path, a PIL image, a NumPy array uint8 (H, W, 3) or a tensor "
+        f"The image is a {type(image).__name__}; expected a path, a PIL image, an array uint8 (H, W, 3) or a tensor "
         "uint8 (3, H, W)."
     )
 

@@ -238,7 +238,7 @@ def pooling_forward(network: Network) -> TileForward:
 
 
 def logits_forward(engine: Engine) -> TileForward:
-    """Make a forward pass for tiles of an exported network, which has no features: the class output is (1, K) logits."""
+    """Make a forward pass for tiles of an exported network, without features: the class output is (1, K) logits."""
     return lambda images, _: engine(images)
 
 

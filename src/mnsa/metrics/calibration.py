@@ -27,7 +27,7 @@ class ReliabilityBin(NamedTuple):
 
 
 class Threshold(NamedTuple):
-    """A confidence; accepted: images with at least this confidence; correct: how many of them are predicted correctly."""
+    """A confidence. accepted: images with at least this confidence; correct: those of them predicted correctly."""
 
     value: float
     accepted: int

@@ -1,19 +1,19 @@
 """The files that `mnsa evaluate` writes into a run folder.
 
 evaluation.json                  an entry per evaluated split (`evaluation_key`): {KEY: ENTRY, ...}
-predictions/KEY/images.csv       a row per image of the split, in the order of the manifest (`image_row`); with --traits also
-                                 those of the true mask (`true_...`) and of the predicted mask (`predicted_...`)
-predictions/KEY/pictures/        NUMBER_PANEL.jpg: panels of the image in row NUMBER, counted from 0; of the worst and the
-                                 best images only
+predictions/KEY/images.csv       a row per image of the split, in the order of the manifest (`image_row`); with --traits
+                                 also the traits of the true (`true_...`) and the predicted mask (`predicted_...`)
+predictions/KEY/pictures/        NUMBER_PANEL.jpg: panels of the image in row NUMBER, counted from 0; of the worst and
+                                 the best images only
 
 An ENTRY of evaluation.json (`mnsa.metrics.scores.Evaluation`):
 
 dataset, images, calibrated      name of the data set; number of images; whether probabilities were calibrated
-sizes                            {TASK: {"images": N, "unit": "images" | "groups", "count": C}}, TASK `classification` or
-                                 `segmentation`: scores of the task are of N images; 95 % intervals draw C images or
-                                 groups
-scores                           a list of records, one a line: name, value (null: nothing to score), interval ([low, high] or
-                                 null), unit of the value ("fraction" | "images"), group (TASK), label for people,
+sizes                            {TASK: {"images": N, "unit": "images" | "groups", "count": C}}, where TASK is
+                                 `classification` or `segmentation`: scores of the task are of N images; 95 %
+                                 intervals draw C images or groups
+scores                           a list of records, one a line: name, value (null: nothing to score), interval ([low, high]
+                                 or null), unit of the value ("fraction" | "images"), group (TASK), label for people,
                                  mask_class (only where the score is of one), headline
 classes, confusion               class names; images per true class (row) and predicted class (column)
 reliability                      bins of the reliability diagram: low, high, images, confidence, accuracy

@@ -85,7 +85,7 @@ class ConvBlock(nn.ModuleList):
 
 
 def side_logits(outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Compute from Z_1..Z_5, for levels l = 2..5, the channel mean of Z_l at the size of level l - 1: (B, 1, h, w) each.
+    """Compute from Z_1..Z_5 the channel mean of Z_l at the size of level l - 1, for l = 2..5: (B, 1, h, w) each.
 
     Source: method section 1, deep supervision.
     """

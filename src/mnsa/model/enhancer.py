@@ -156,7 +156,7 @@ class Enhancer(nn.Module):
 
 
 def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
-    """Compute `branch(features)` with little memory: few images at once, and nothing inside saved for the backward pass.
+    """Compute `branch(features)` with little memory: few images at once, nothing inside saved for the backward pass.
 
     The sampling positions and the outputs of the taps are the largest maps of the network, and fast to recompute.
     """

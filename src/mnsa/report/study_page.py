@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file with its figures, the selected trial, and the best other trials with their costs."""
+"""The report of a study: one HTML file with figures, the selected trial, and the best other trials with their costs."""
 
 import io
 from collections.abc import Mapping, Sequence

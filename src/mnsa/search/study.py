@@ -132,7 +132,8 @@ def read_study_settings(folder: StudyFolder) -> StudySettings:
                 raise TypeError(f"{name} is {getattr(settings, name)!r}")
     except (OSError, ValueError, TypeError) as error:
         raise StudyError(
-            f"{folder.path} is no study: study.toml can't be read ({error!r}). Expected a folder of `mnsa search --out`."
+            f"{folder.path} is no study: study.toml can't be read ({error!r}). "
+            "Expected a folder of `mnsa search --out`."
         ) from None
     return settings
 
@@ -157,7 +158,8 @@ def require_compatible(study: optuna.Study, config: Config, manifest: Manifest, 
     if data["digest"] != manifest.digest():
         raise StudyError(
             f"The study {name!r} in {where} uses another data set ({data['name']}, {data['digest'][:12]}; here "
-            f"{manifest.name}, {manifest.digest()[:12]}). Choose another --out, which names the study, or another --storage."
+            f"{manifest.name}, {manifest.digest()[:12]}). "
+            "Choose another --out, which names the study, or another --storage."
         )
     stored = parse_config(tomllib.loads(attrs[CONFIG_ATTR]), source=f"study {name}")
     if stored != config:
@@ -182,7 +184,7 @@ def _require_reachable_limit(config: Config, manifest: Manifest, space: SearchSp
     max_macs = parse_rule(rule)
     if max_macs is not None and max_macs < min(costs):
         raise StudyError(
-            f"--select {rule} excludes every network: the smallest network of the space has {min(costs) / 1e9:.4g} GMACs "
+            f"--select {rule} excludes every network: the smallest of the space has {min(costs) / 1e9:.4g} GMACs "
             f"for one image of {config.data.size[0]} x {config.data.size[1]} px."
         )
 

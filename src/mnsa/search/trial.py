@@ -213,7 +213,7 @@ class PeakMemory:
 
 
 def measure_latency_ms(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> float:
-    """Measure the median time of one image (1, 3, H, W) through the network, in milliseconds, on the training device."""
+    """Measure the median time of one image (1, 3, H, W) through the network, in ms, on the training device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     untrained = config.model_copy(update={"pretrained": "none"})  # the time does not depend on the weights
     network = build_network(untrained, classes, mask_classes).eval().to(device)

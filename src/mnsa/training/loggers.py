@@ -69,7 +69,8 @@ def require_loggers(config: Config) -> None:
     for name in config.train.loggers:
         if missing := [module for module in _LOGGER_PACKAGES[name] if find_spec(module) is None]:
             raise ConfigError(
-                f"train.loggers names {name}, which is not installed ({', '.join(missing)}): pip install 'mnsa[{name}]'."
+                f"train.loggers names {name}, which is not installed ({', '.join(missing)}): "
+                f"pip install 'mnsa[{name}]'."
             )
 
 

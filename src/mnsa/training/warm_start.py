@@ -62,7 +62,8 @@ def load_matching_parts(network: Network, weights: StateDict, source: str) -> st
             new.append(prefixes[0])
     if "backbone" in new:
         raise ModelError(
-            f"{source} has no weights of the backbone {network.backbone.timm_name}. Set model.backbone to the one it has."
+            f"{source} has no weights of the backbone {network.backbone.timm_name}. "
+            "Set model.backbone to the one it has."
         )
     return f"Loaded from {source}: {', '.join(loaded)}" + (f"; new: {', '.join(new)}" if new else "")
 

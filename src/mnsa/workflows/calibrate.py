@@ -52,7 +52,7 @@ def _labeled_validation_rows(manifest: Manifest) -> Manifest:
     if len(rows) < MIN_IMAGES:
         raise DataError(
             f"{manifest.name} has {len(rows)} labeled images with split `{_SPLIT}`; fewer than {MIN_IMAGES} "
-            "are too few to calibrate. Move more images to validation (mnsa split), or give another data set with --data."
+            "are too few to calibrate. Move more images to validation (mnsa split), or give other data with --data."
         )
     return replace(manifest, rows=rows, mask_classes=())
 

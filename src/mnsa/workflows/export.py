@@ -147,7 +147,7 @@ class AgreementCounter:
         return prediction
 
     def agreement(self) -> dict[str, Any]:
-        """Return `labels`, [equal, all] or None without classes, and `mask_iou`, the mean over mask classes that occur."""
+        """Return `labels`, [equal, all] or None, and `mask_iou`, the mean over mask classes that occur."""
         labels = [self.same_labels, self.images] if self.eager.classes else None
         mean = None if self.counts is None else functional.nanmean(functional.iou(self.counts))
         return {"labels": labels, "mask_iou": 1.0 if mean is not None and np.isnan(mean) else mean}

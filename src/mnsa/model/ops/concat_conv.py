@@ -235,7 +235,7 @@ def _weights_per_tap(weight: Tensor, maps: Sequence[Tensor]) -> list[list[Tensor
 
 
 def _tap_windows(features: Tensor, dilation: int) -> list[tuple[Window, Window]]:
-    """Return (target, source) for the nine taps, row by row: output window, and window of the map that the tap reads."""
+    """Return (target, source) for the nine taps, row by row: output window, and the window that the tap reads."""
     height, width = features.shape[2:]
     steps = (-dilation, 0, dilation)
     return [

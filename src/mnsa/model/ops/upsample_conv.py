@@ -36,7 +36,7 @@ def should_project_first(coarse: Tensor, size: Sequence[int]) -> bool:
 
 
 def upsample_conv2d(coarse: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize coarse (B, C, h, w) to `size` (H, W) and convolve it with weight (O, C, 3, 3), padding 1 -> (B, O, H, W)."""
+    """Resize coarse (B, C, h, w) to `size` (H, W) and convolve it by weight (O, C, 3, 3), padding 1: (B, O, H, W)."""
     (batch, channels, h, w), out_channels, (height, width) = coarse.shape, weight.shape[0], size
     pixels = coarse.permute(0, 2, 3, 1).reshape(-1, channels)
     matrix = weight.permute(0, 2, 3, 1).reshape(-1, channels)  # (9 O, C): no copy in channels-last memory
@@ -53,7 +53,7 @@ def upsample_conv2d_reference(coarse: Tensor, weight: Tensor, size: Sequence[int
 
 
 def upsample_matrix(side: int, target: int, like: Tensor) -> Tensor:
-    """Build the matrix (target, 3 side) that upsamples a row of `side` pixels for each of three taps; taps vary fastest.
+    """Build the matrix (target, 3 side) that upsamples a row of `side` pixels for three taps; taps vary fastest.
 
     Tap t of output pixel p reads the upsampled pixel p + t - 1; beyond the border it reads zero. like: dtype and
     device.
