@@ -12,8 +12,8 @@ dataset, images, calibrated      name of the data set; number of images; whether
 sizes                            {TASK: {"images": N, "unit": "images" | "groups", "count": C}}, where TASK is
                                  `classification` or `segmentation`: scores of the task are of N images; 95 %
                                  intervals draw C images or groups
-scores                           a list of records, one a line: name, value (null: nothing to score), interval ([low, high]
-                                 or null), unit of the value ("fraction" | "images"), group (TASK), label for people,
+scores                           records, one a line: name, value (null: nothing to score), interval ([low, high] or
+                                 null), unit of the value ("fraction" | "images"), group (TASK), label for people,
                                  mask_class (only where the score is of one), headline
 classes, confusion               class names; images per true class (row) and predicted class (column)
 reliability                      bins of the reliability diagram: low, high, images, confidence, accuracy

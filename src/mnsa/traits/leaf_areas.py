@@ -14,7 +14,10 @@ _SMOOTHING_WINDOW = 5  # points of the contour, half a pixel to one pixel apart,
 
 
 def measure_areoles(veins: np.ndarray, reference_area: np.ndarray) -> AreoleTraits:
-    """Measure the 4-connected regions of `reference_area` between the veins, as veins are 8-connected. Both bool (H, W)."""
+    """Measure the 4-connected regions of `reference_area` between the veins, as veins are 8-connected.
+
+    Both bool (H, W).
+    """
     labels, count = label(reference_area & ~veins)
     # pixels outside of the image count as outside of the reference area
     at_border = binary_dilation(~reference_area, border_value=1) & reference_area

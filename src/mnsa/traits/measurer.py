@@ -34,7 +34,7 @@ class Roles(NamedTuple):
     lesion: tuple[int, ...]
 
     def select_pixels(self, mask: np.ndarray, role: str) -> np.ndarray | None:
-        """Select the pixels of a role in a mask of class indices (H, W): bool (H, W), or None when no class has the role.
+        """Select the pixels of a role in a mask (H, W) of class indices: bool (H, W), or None without such a class.
 
         Veins and lesions are part of the leaf.
         """

@@ -1,4 +1,7 @@
-"""Measure masks in separate processes while the network runs. This module does not import torch: processes start fast."""
+"""Measure masks in separate processes while the network runs.
+
+This module does not import torch: processes start fast.
+"""
 
 import os
 import signal

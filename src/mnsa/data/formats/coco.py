@@ -55,10 +55,11 @@ class _AnnotationFile:
 
 
 def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Import a JSON file, or a folder with one JSON file per split, into the new folder `out`. An error leaves no folder.
+    """Import a JSON file, or a folder with one JSON file per split, into the new folder `out`.
 
-    images: folder that the file names are relative to. Annotations are drawn in the file's order, later ones over
-    earlier ones. An image without annotations gets an empty mask. Raises: DataError with the file and the annotation.
+    An error leaves no folder. images: folder that the file names are relative to. Annotations are drawn in the file's
+    order, later ones over earlier ones. An image without annotations gets an empty mask. Raises: DataError with the
+    file and the annotation.
     """
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     if not paths:
@@ -80,7 +81,10 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
 
 
 def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder. Category ids are pixel values; other ids count from 1 over all files."""
+    """Write a data set into an existing folder.
+
+    Category ids are pixel values; other ids count from 1 over all files.
+    """
     (folder / "images").mkdir()
     (folder / "annotations").mkdir()
     images: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -83,7 +83,7 @@ class _MaskMatcher:
         self.unmatched = {(path.parent, path.stem): path for path in _list_images(masks)}
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
-        """Remove and return the mask of an image: the same stem, or the stem with a suffix that is not another image's."""
+        """Remove and return the mask of an image: its stem, or its stem with a suffix that is not another image's."""
         keys = [(image.parent, image.stem), *((image.parent, image.stem + ending) for ending in MASK_SUFFIXES)]
         keys_found = [key for key in keys if key in self.unmatched and (key == keys[0] or key not in self._images)]
         if len(keys_found) > 1:

@@ -87,7 +87,10 @@ def require_nnunet_compatible(manifest: Manifest, out: Path) -> None:
 
 
 def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
-    """Write a data set into an existing folder: images as 8-bit RGB. Rows without a split go to imagesTr, in no fold."""
+    """Write a data set into an existing folder: images as 8-bit RGB.
+
+    Rows without a split go to imagesTr, in no fold.
+    """
     folds: dict[str, list[str]] = {"train": [], "val": []}
     for row, stem in entries:
         part = _FOLDER_SUFFIX[row.split]

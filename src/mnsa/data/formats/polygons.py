@@ -32,7 +32,10 @@ _TOLERANCE_PX = 1.0  # annotation tools round coordinates to values outside of t
 
 
 class Region(NamedTuple):
-    """A connected region. value: class index. top, left: corner of the bounding box. inside: bool (h, w), in the box."""
+    """A connected region.
+
+    value: class index. top, left: corner of the bounding box. inside: bool (h, w), in the box.
+    """
 
     value: int
     top: int
@@ -125,7 +128,10 @@ def _bridge_holes(rings: Sequence[_Ring]) -> _Bridges:
 
 
 def _join_rings(rings: Sequence[_Ring], bridges: _Bridges) -> list[_Pair]:
-    """Join all rings to one list of corners: each hole is inserted at its bridge. No recursion: there may be thousands."""
+    """Join all rings to one list of corners: each hole is inserted at its bridge.
+
+    No recursion: there may be thousands.
+    """
     corners: list[_Pair] = []
     stack = [_ring_corners_and_holes(rings, bridges, 0)]
     while stack:
@@ -166,7 +172,7 @@ def _validate_corners(corners: np.ndarray, height: int, width: int) -> np.ndarra
 
 
 def _crossings(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the first pixels whose centers are right of an edge: rows and columns, about `_CROSSINGS_PER_CHUNK` at a time."""
+    """Yield the first pixels right of an edge: rows and columns, about `_CROSSINGS_PER_CHUNK` at a time."""
     ends = np.roll(points, -1, axis=0)
     down = points[:, 1] <= ends[:, 1]
     upper, lower = np.where(down[:, None], points, ends), np.where(down[:, None], ends, points)

@@ -23,7 +23,10 @@ MAX_MASK_CLASSES = 254  # pixels are bytes, and 255 is the class of masks with o
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of a data set. images: entries by the image's name in the format. location: used in error messages."""
+    """The sidecar of a data set.
+
+    images: entries by the image's name in the format. location: used in error messages.
+    """
 
     location: str
     name: str
@@ -32,7 +35,10 @@ class Sidecar:
     images: Mapping[str, Mapping[str, Any]]
 
     def complete_row(self, name: str, row: Row) -> Row:
-        """Add the label, group, scale and other columns of the image `name` to a row. Raises: DataError for a wrong type."""
+        """Add the label, group, scale and other columns of the image `name` to a row.
+
+        Raises: DataError for a wrong type.
+        """
         location = f"{self.location}, {name}"
         entry = self.images.get(name, {})
         extra = require_mapping(entry.get("extra", {}), location)

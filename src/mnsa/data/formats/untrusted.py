@@ -39,7 +39,10 @@ def read_json_list(path: Path) -> list[Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping of plain values. Raises: DataError with the file, also for aliases, which can grow without limit."""
+    """Read a YAML mapping of plain values.
+
+    Raises: DataError with the file, also for aliases, which can grow without limit.
+    """
     text = read_text(path, MAX_YAML_BYTES)
     try:
         _check_events(text, path)

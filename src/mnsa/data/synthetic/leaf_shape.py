@@ -126,7 +126,10 @@ class Pose:
         return np.stack([column, row], axis=1)
 
     def to_leaf(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Convert columns and rows from the image frame to x and y of the leaf frame. All arrays have the same shape."""
+        """Convert columns and rows from the image frame to x and y of the leaf frame.
+
+        All arrays have the same shape.
+        """
         column, row = (columns - self.center[0]) / self.length, (rows - self.center[1]) / self.length
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         along, across = sin * column - cos * row, cos * column + sin * row

@@ -1,4 +1,4 @@
-"""Draw the major veins: the midrib, and secondary veins that join in loops before the margin (brochidodromous venation).
+"""Draw the major veins: the midrib, and secondary veins that join in loops (brochidodromous venation).
 
 Coordinates are in the leaf frame of `leaf_shape`; radii are in leaf lengths too.
 R secondary veins of one side; fraction: position across the blade, 0 at the midrib and 1 at the margin.
@@ -59,7 +59,10 @@ def place_secondaries(parameters: LeafParameters, rng: np.random.Generator) -> t
 
 
 def draw_secondaries(secondaries: SecondaryVeins, outline: LeafOutline, rng: np.random.Generator) -> list[Vein]:
-    """Draw the secondary veins of one side. An arch joins each one to the next one towards the tip, or to the midrib."""
+    """Draw the secondary veins of one side.
+
+    An arch joins each one to the next one towards the tip, or to the midrib.
+    """
     turn = ARCH_START + rng.uniform(-0.05, 0.05, len(secondaries.starts))
     meet = rng.uniform(0.12, 0.3, len(secondaries.starts))
     veins: list[Vein] = []

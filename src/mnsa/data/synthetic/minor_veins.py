@@ -32,7 +32,10 @@ MAX_SEGMENT_LENGTH = 1.0 / 128.0  # in leaf lengths
 
 
 class Seeds(NamedTuple):
-    """Voronoi seeds. points: (N, 2). owner: (N,) vein index, INNER_SEED or MARGIN_SEED. flank: (N,) side of the vein, +1 or -1."""
+    """Voronoi seeds.
+
+    points: (N, 2). owner: (N,) vein index, INNER_SEED or MARGIN_SEED. flank: (N,) side of the vein, +1 or -1.
+    """
 
     points: np.ndarray
     owner: np.ndarray
