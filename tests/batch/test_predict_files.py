@@ -13,7 +13,7 @@ from PIL import Image
 from mnsa.batch import pipeline
 from mnsa.batch.batching import Shard
 from mnsa.batch.predict_files import PredictionInterruptedError, PredictionSummary, find_images, predict_files
-from mnsa.batch.prediction_images import write_mask_and_overlay
+from mnsa.batch.prediction_folder import write_mask_and_overlay
 from mnsa.config import DataConfig
 from mnsa.data.decode import read_mask
 from mnsa.errors import RunError

@@ -6,10 +6,11 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 
 from mnsa.errors import StudyError
-from mnsa.search.selection import pareto_front, parse_rule, select_trial
+from mnsa.search.results import MIN_TRIALS_FOR_IMPORTANCE, make_study_record, pareto_front, parse_rule, select_trial
 from mnsa.study_folder import TrialRecord
 
 
@@ -22,6 +23,7 @@ def numbers(trials):
 
 
 CURVE = [trial(0, 0.30, 1.0), trial(1, 0.60, 1.5), trial(2, 0.65, 3.0), trial(3, 0.66, 6.0), trial(4, 0.50, 2.0)]
+
 SCORES = st.lists(st.tuples(st.integers(0, 8), st.integers(1, 8)), min_size=1, max_size=12)
 
 
@@ -81,3 +83,44 @@ def test_error_without_a_complete_trial_has_the_reasons():
 def test_invalid_rule_is_refused(rule):
     with pytest.raises(StudyError, match="expected best, knee, or under=GMACS"):
         parse_rule(rule)
+
+
+@pytest.fixture
+def told(new_study):
+    """A study that was told what its first trials scored, by a function of their points."""
+
+    def tell(trials, score, *, objectives=("iou",)):
+        study = new_study(trials=1, search={"objectives": objectives, "pruner": "none"})
+        distributions = {name: CategoricalDistribution(values) for name, values in study.space.choices.items()}
+        for index, point in enumerate(study.plan.points[:trials]):
+            values = [score(point), *(1e9 for _ in objectives[1:])]
+            trial = create_trial(
+                params=dict(point), distributions=distributions, values=values, user_attrs={"index": index}
+            )
+            study.optuna.add_trial(trial)
+        return study
+
+    return tell
+
+
+@pytest.mark.parametrize("objectives", [("iou",), ("iou", "macs")])
+def test_decisive_parameter_is_the_most_important(told, objectives):
+    study = told(100, lambda point: 0.3 + point["deform3"] + point["atrous2"] / 100, objectives=objectives)
+    shares = make_study_record(study).importances
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=shares.get) == "deform3"
+    assert shares["deform3"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("trials", "score"), [(MIN_TRIALS_FOR_IMPORTANCE - 1, lambda point: point["deform3"]), (20, lambda point: 0.5)]
+)
+def test_importances_are_empty_for_few_or_equal_trials(told, trials, score):
+    assert make_study_record(told(trials, score)).importances == {}
+
+
+def test_record_has_the_state_of_the_study(told):
+    record = make_study_record(told(3, lambda point: point["deform3"]))
+    assert (record.name, record.sampler, record.pruner, record.budget) == ("study", "tpe", "none", 1)
+    assert (record.cost, record.size, record.selected, record.selection_rule) == ("macs", (64, 64), None, "best")
+    assert [trial.iou for trial in record.trials] == [trial.point["deform3"] for trial in record.trials]

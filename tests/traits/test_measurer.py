@@ -10,7 +10,7 @@ from PIL import Image
 from mnsa.errors import ConfigError, DataError
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.traits.measurer import find_roles_or_none
-from mnsa.traits.region_props import convex_hull
+from mnsa.traits.regions import convex_hull
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,74 @@
-"""Leaves whose traits are known in closed form, at any rotation, and scikit-image's word for the rest."""
+"""Shapes of many regions at once agree with scikit-image, one by one."""
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, label
 from scipy.special import ellipe
-from skimage.measure import label, regionprops
+from skimage.measure import label as label_8_connected
+from skimage.measure import regionprops
+from skimage.morphology import convex_hull_image
 
-from mnsa.traits.leaf_areas import measure_areoles, measure_leaf
+from mnsa.traits import regions
+from mnsa.traits.regions import convex_hull, measure_areoles, measure_leaf
+
+
+@pytest.fixture(scope="module")
+def labeled():
+    labels, count = label(gaussian_filter(np.random.default_rng(4).standard_normal((90, 120)), 2.5) > 0.02)
+    return labels, count, regionprops(labels)
+
+
+def test_areas_equal_those_of_scikit_image(labeled):
+    labels, count, expected = labeled
+    assert regions.areas(labels, count).tolist() == [region.area for region in expected]
+
+
+def test_perimeters_are_within_the_stated_error(draw):
+    shapes = [draw.line(100, 40, degrees) for degrees in range(0, 91, 5)]
+    found = [regions.perimeters(shape.astype(np.int32), 1)[0] for shape in shapes]
+    np.testing.assert_allclose(found, 2 * (100 + 40), rtol=0.03)
+    assert regions.perimeters(draw.disk(30).astype(np.int32), 1)[0] == pytest.approx(2 * np.pi * 30, rel=0.01)
+    ring = draw.ring(60, 10).astype(np.int32)
+    assert regions.perimeters(ring, 1)[0] == pytest.approx(2 * np.pi * (65 + 55), rel=0.01)  # the hole's, too
+
+
+def test_a_perimeter_does_not_depend_on_other_regions(labeled):
+    labels, count, expected = labeled
+    alone = [regions.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]
+    np.testing.assert_allclose(regions.perimeters(labels, count), alone)
+
+
+def test_elongations_equal_those_of_scikit_image(labeled):
+    labels, count, expected = labeled
+    large = [region for region in expected if region.area > 100]
+    ratios = [region.axis_major_length / region.axis_minor_length for region in large]
+    found = regions.elongations(labels, count)[[region.label - 1 for region in large]]
+    np.testing.assert_allclose(found, ratios, rtol=0.02)  # scikit-image's pixels are points, ours are squares
+
+
+def test_no_regions_give_empty_arrays():
+    nothing = np.zeros((5, 6), dtype=np.int32)
+    for measure in (regions.areas, regions.perimeters, regions.elongations):
+        assert measure(nothing, 0).shape == (0,)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3, 10, 60])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_hull_of_scattered_pixels_equals_that_of_scikit_image(pixels, seed):
+    mask = np.zeros((40, 55), dtype=bool)
+    mask.flat[np.random.default_rng(seed).choice(mask.size, pixels, replace=False)] = True
+    np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 45, 90])
+def test_the_hull_of_lines_and_ellipses_equals_that_of_scikit_image(draw, degrees):
+    for mask in (draw.line(150, 1, degrees), draw.ellipse(150, 60, degrees), draw.grid(3, 40, 2, degrees)):
+        np.testing.assert_array_equal(convex_hull(mask), convex_hull_image(mask))
+
+
+def test_an_empty_mask_has_an_empty_hull():
+    assert not convex_hull(np.zeros((4, 5), dtype=bool)).any()
+
 
 DEGREES = range(0, 91, 5)
 
@@ -50,7 +113,7 @@ def test_a_hole_lowers_the_solidity(draw):
 
 def test_solidity_equals_that_of_scikit_image(draw):
     lobed = draw.line(160, 30, 20) | draw.line(160, 30, 100)
-    assert measure_leaf(lobed).solidity == pytest.approx(regionprops(label(lobed))[0].solidity, rel=0.01)
+    assert measure_leaf(lobed).solidity == pytest.approx(regionprops(label_8_connected(lobed))[0].solidity, rel=0.01)
 
 
 def test_the_area_is_of_all_pieces_and_the_shape_of_the_largest(draw):

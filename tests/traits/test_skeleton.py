@@ -6,8 +6,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, label
 from skimage.morphology import skeletonize
 
-from mnsa.traits.polyline import Polylines
-from mnsa.traits.skeleton import trace_skeleton
+from mnsa.traits.skeleton import Polylines, trace_skeleton
 
 SQUARE = np.ones((3, 3))
 

@@ -28,9 +28,14 @@ from mnsa.batch.batching import (
     make_reader,
     predict_batches,
 )
-from mnsa.batch.image_files import unique_names
-from mnsa.batch.prediction_folder import PredictionFolder, ResultsLog, find_finished
-from mnsa.batch.prediction_images import write_explanation, write_mask_and_overlay
+from mnsa.batch.prediction_folder import (
+    PredictionFolder,
+    ResultsLog,
+    find_finished,
+    write_explanation,
+    write_mask_and_overlay,
+)
+from mnsa.data.paths import unique_names
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.traits.process_pool import Measure, measurement_pool

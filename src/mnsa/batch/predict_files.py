@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mnsa.batch.batching import Shard
-from mnsa.batch.image_files import find_images, unique_names
 from mnsa.batch.pipeline import Progress, predict_all
 from mnsa.batch.prediction_folder import (
     PredictionFolder,
@@ -19,9 +18,11 @@ from mnsa.batch.prediction_folder import (
     merge_rows,
     open_prediction_folder,
     read_prediction_table,
+    sheet_indices,
+    write_overview_sheet,
     write_prediction_table,
 )
-from mnsa.batch.prediction_images import sheet_indices, write_overview_sheet
+from mnsa.data.paths import find_images, unique_names
 from mnsa.errors import MnsaError, RunError
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer

@@ -32,9 +32,8 @@ def serve(
     """
     require_extra("fastapi", "serve")
     from mnsa.inference.predictor import load
-    from mnsa.serving.server import run_server
     from mnsa.serving.upload import MEGAPIXEL, MIB, RequestLimits
-    from mnsa.serving.web_app import create_app
+    from mnsa.serving.web_app import create_app, run_server
     from mnsa.traits.measurer import find_roles_or_none
 
     limits = RequestLimits(max_mb * MIB, max_megapixels * MEGAPIXEL, max_images, queue_size, timeout_s=timeout)

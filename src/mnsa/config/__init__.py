@@ -1,15 +1,7 @@
 """Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
 from mnsa.config.load import dump_config, load_config, parse_config
-from mnsa.config.schema import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    StageConfig,
-    TrainConfig,
-)
+from mnsa.config.schema import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, StageConfig, TrainConfig
 from mnsa.config.search_config import SearchConfig
 
 __all__ = [

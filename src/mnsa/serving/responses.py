@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.batch.image_files import unique_names
+from mnsa.data.paths import unique_names
 from mnsa.inference.prediction_table import PredictionTable
 from mnsa.visualize.overlay import write_overlay
 from mnsa.visualize.palette import mask_palette

@@ -22,14 +22,7 @@ from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import PredictionTable, area_fractions, mask_values, predicted_class, top_classes
 from mnsa.inference.predictor import Predictor
 from mnsa.serving.request_queue import RequestQueue, ServerMetrics
-from mnsa.serving.responses import (
-    FileEntry,
-    encode_attention,
-    encode_mask,
-    encode_overlay,
-    encode_preview,
-    to_base64,
-)
+from mnsa.serving.responses import FileEntry, encode_attention, encode_mask, encode_overlay, encode_preview, to_base64
 from mnsa.serving.schemas import (
     AttentionResult,
     ClassProbability,

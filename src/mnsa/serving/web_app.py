@@ -1,39 +1,36 @@
-"""The web app: the page, the REST API and its error responses. Nothing is written to disk."""
+"""The web app: the page, the REST API, its error responses, and the uvicorn server. Nothing is written to disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.templating import Jinja2Templates
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 import mnsa
+from mnsa.errors import RunError
 from mnsa.inference.prediction_table import PredictionTable
 from mnsa.inference.predictor import Predictor
-from mnsa.serving import openapi
+from mnsa.serving import schemas
 from mnsa.serving.middleware import SecurityMiddleware
 from mnsa.serving.request_queue import METRICS_MEDIA_TYPE
 from mnsa.serving.responses import CSV_FILE, ZIP_FILE, FileEntry, csv_file, zip_file
-from mnsa.serving.schemas import (
-    JSON_TYPE,
-    ExportQuery,
-    ExportRequest,
-    ModelInfo,
-    PredictQuery,
-    PredictResponse,
-)
+from mnsa.serving.schemas import JSON_TYPE, ExportQuery, ExportRequest, ModelInfo, PredictQuery, PredictResponse
 from mnsa.serving.service import PredictionService
 from mnsa.serving.upload import RequestBody, RequestLimits, read_json_body, read_uploads
 from mnsa.traits import Roles
 
 T = TypeVar("T")
-
 _STATIC_FOLDER, _TEMPLATE_FOLDER = (Path(__file__).parent / name for name in ("static", "templates"))
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FILE_FORMATS = {  # function, file name, media type
@@ -42,6 +39,8 @@ _FILE_FORMATS = {  # function, file name, media type
 }
 _MAX_SHOWN_ERRORS = 5
 _CLIENT_CLOSED_REQUEST = 499  # status in the metrics for a client that disconnected
+_MAX_CONNECTIONS = 1000  # uvicorn answers 503 to more
+_SHUTDOWN_TIMEOUT_S = 10  # for running requests
 
 
 def create_app(
@@ -87,8 +86,8 @@ def _api_routes(service: PredictionService) -> APIRouter:
     @router.post(
         "/v1/predict",
         response_model=PredictResponse,
-        responses={200: openapi.PREDICT_RESPONSE, **openapi.UPLOAD_ERRORS},
-        openapi_extra=openapi.PREDICT_REQUEST,
+        responses={200: schemas.PREDICT_RESPONSE, **schemas.UPLOAD_ERRORS},
+        openapi_extra=schemas.PREDICT_REQUEST,
         tags=["prediction"],
     )
     async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
@@ -105,8 +104,8 @@ def _api_routes(service: PredictionService) -> APIRouter:
     @router.post(
         "/v1/export",
         response_class=Response,
-        responses={200: openapi.EXPORT_RESPONSE, **openapi.UPLOAD_ERRORS},
-        openapi_extra=openapi.EXPORT_REQUEST,
+        responses={200: schemas.EXPORT_RESPONSE, **schemas.UPLOAD_ERRORS},
+        openapi_extra=schemas.EXPORT_REQUEST,
         tags=["prediction"],
     )
     async def export(request: Request, query: Annotated[ExportQuery, Query()]) -> Response:
@@ -121,19 +120,19 @@ def _api_routes(service: PredictionService) -> APIRouter:
             entries = await _while_connected(request, work, service.limits)
             return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
 
-    @router.get("/v1/model", responses=openapi.COMMON_ERRORS, tags=["prediction"])
+    @router.get("/v1/model", responses=schemas.COMMON_ERRORS, tags=["prediction"])
     async def model() -> ModelInfo:
         """Describe the network: classes, mask classes with their colors, traits, and the limits of a request."""
         return service.model_info()
 
-    @router.get("/healthz", responses=openapi.COMMON_ERRORS, tags=["operation"])
+    @router.get("/healthz", responses=schemas.COMMON_ERRORS, tags=["operation"])
     async def healthz() -> dict[str, str]:
         """Check that the server responds."""
         return {"status": "ok"}
 
     @router.get(
         "/metrics",
-        responses={200: openapi.METRICS_RESPONSE, **openapi.COMMON_ERRORS},
+        responses={200: schemas.METRICS_RESPONSE, **schemas.COMMON_ERRORS},
         response_class=PlainTextResponse,
         tags=["operation"],
     )
@@ -232,3 +231,30 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 async def _on_internal_error(_: Request, __: Exception) -> JSONResponse:
     """Hide the error from the client. The traceback goes to the server's log."""
     return JSONResponse({"detail": "Internal error. The server's log has the details."}, 500)
+
+
+def run_server(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]) -> None:
+    """Serve an app until SIGTERM or Ctrl-C. Port 0 takes a free port. `on_start` gets the URL when the port is open.
+
+    Raises: RunError when the port can't be opened.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"Can't listen on {host} port {port}: {reason}. Choose another --host or --port.") from None
+    with listener:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        )
+        url_host = f"[{host}]" if family == socket.AF_INET6 else host
+        on_start(f"http://{url_host}:{listener.getsockname()[1]}")
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after a clean shutdown
+            signal.signal(number, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mnsa.errors import ConfigError, DataError
-from mnsa.traits.leaf_areas import measure_areoles, measure_leaf, measure_lesions
 from mnsa.traits.records import AreoleTraits, MaskTraits, VeinTraits, column_names, to_columns, validate_scale
-from mnsa.traits.region_props import convex_hull
+from mnsa.traits.regions import convex_hull, measure_areoles, measure_leaf, measure_lesions
 from mnsa.traits.veins import measure_veins
 
 DEFAULT_MASK_CLASS = "foreground"  # also the class of 0/1 and 0/255 masks in `mnsa import`

@@ -6,9 +6,8 @@ V nodes; E edges; P vertices of all edges.
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from mnsa.traits.polyline import distance_to_edge, normalize_vectors
 from mnsa.traits.records import Distribution, VeinTraits, summarize
-from mnsa.traits.skeleton import Centerlines, find_centerlines
+from mnsa.traits.skeleton import Centerlines, distance_to_edge, find_centerlines, normalize_vectors
 
 _PROBE_PX = 1.5  # beyond the end of a vein, to find whether the leaf or image ends there
 

@@ -1,20 +1,46 @@
-"""Small drawings that compare a prediction with the ground truth, for a web page.
+"""Small drawings: panels that compare a prediction with the ground truth, and a grid of images with captions.
 
 H, W image size; h, w panel size, in pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from mnsa.visualize.heatmap import draw_heatmap, normalize_by_max, normalize_min_max
-from mnsa.visualize.overlay import draw_mask_outlines
+from mnsa.visualize.overlay import draw_heatmap, draw_mask_outlines, normalize_by_max, normalize_min_max
 from mnsa.visualize.palette import CORRECT_COLOR, FALSE_POSITIVE_COLOR, MISSED_COLOR, WRONG_CLASS_COLOR
+
+_MARGIN_PX, _CAPTION_PX = 8, 20
+
+
+def write_image_grid(
+    tiles: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, tile_px: tuple[int, int]
+) -> None:
+    """Write images with captions as a grid, row by row.
+
+    tiles: (caption, image uint8 (H, W, 3)). tile_px: (height, width); larger images are shrunk to fit.
+    """
+    height, width = tile_px
+    step_x, step_y = width + _MARGIN_PX, height + _CAPTION_PX + _MARGIN_PX
+    rows = -(-len(tiles) // columns)
+    grid = Image.new("RGB", (columns * step_x + _MARGIN_PX, rows * step_y + _MARGIN_PX), "white")
+    draw, font = ImageDraw.Draw(grid), ImageFont.load_default(size=13)
+    for index, (caption, pixels) in enumerate(tiles):
+        tile = Image.fromarray(pixels)
+        tile.thumbnail((width, height))
+        x, y = _MARGIN_PX + index % columns * step_x, _MARGIN_PX + index // columns * step_y
+        grid.paste(tile, (x + (width - tile.width) // 2, y + height - tile.height))
+        draw.text((x + width / 2, y + height + _CAPTION_PX / 2), caption, "black", font, anchor="mm")
+    grid.save(path)
+
 
 PANEL_PX = 400  # the longer side
 
+
 _QUALITY = 80
+
 
 _IMAGE_BRIGHTNESS = 0.35  # of the image below the difference
 

@@ -9,7 +9,7 @@ from mnsa.data.findings import Finding
 from mnsa.data.rows import Row
 from mnsa.data.validation.consistency import exact_duplicate_findings, near_duplicate_findings, shared_mask_findings
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
-from mnsa.data.validation.perceptual_hash import HASH_LENGTH
+from mnsa.data.validation.near_duplicates import HASH_LENGTH
 
 
 def make_image(content: str, hash_seed: int = 0) -> ImageInfo:

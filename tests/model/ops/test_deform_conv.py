@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from mnsa.model.ops.deform_conv import (
-    DeformConv2d,
-    OffsetPredictor,
-    PointwiseConv2d,
-    deform_conv2d_reference,
-)
+from mnsa.model.ops.deform_conv import DeformConv2d, OffsetPredictor, PointwiseConv2d, deform_conv2d_reference
 from mnsa.model.ops.deform_conv import deform_conv2d as fast_deform_conv2d
 
 TOLERANCE = 1e-10

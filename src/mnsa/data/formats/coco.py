@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnsa.data.decode import resolve_inside
-from mnsa.data.formats import rle
+from mnsa.data.formats import mask_encoding
 from mnsa.data.formats.common import (
     SPLIT_ALIASES,
     DatasetBuilder,
@@ -24,8 +24,14 @@ from mnsa.data.formats.common import (
     validate_image_name,
     write_json,
 )
-from mnsa.data.formats.polygons import InvalidPolygonError, Region, find_regions, paint_polygons
-from mnsa.data.formats.rle import compress_rle, encode_region
+from mnsa.data.formats.mask_encoding import (
+    InvalidPolygonError,
+    Region,
+    compress_rle,
+    encode_region,
+    find_regions,
+    paint_polygons,
+)
 from mnsa.data.formats.sidecar import (
     BACKGROUND,
     SIDECAR_KEY,
@@ -224,12 +230,12 @@ def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
         if isinstance(shape, list) and shape:
             paint_polygons(mask, [_parse_polygon(numbers) for numbers in shape], value)
         elif isinstance(shape, dict):
-            rle.paint_rle(mask, _parse_rle(shape, mask), value)
+            mask_encoding.paint_rle(mask, _parse_rle(shape, mask), value)
         else:
             raise InvalidPolygonError(
                 f"has the segmentation {shorten(shape)}; expected polygons or run lengths; boxes are no masks"
             )
-    except (InvalidPolygonError, rle.InvalidRleError) as error:
+    except (InvalidPolygonError, mask_encoding.InvalidRleError) as error:
         raise DataError(f"{location} {error}. Correct or remove the annotation.") from None
 
 
@@ -244,14 +250,14 @@ def _parse_polygon(numbers: object) -> np.ndarray:
 
 def _parse_rle(shape: Record, mask: np.ndarray) -> list[int]:
     if shape.get("size") != list(mask.shape):
-        raise rle.InvalidRleError(
+        raise mask_encoding.InvalidRleError(
             f"has run lengths of the size {shorten(shape.get('size'))}; the image's is {list(mask.shape)}"
         )
     counts = shape.get("counts")
     if isinstance(counts, str):
-        return rle.parse_compressed_rle(counts, mask.size)
+        return mask_encoding.parse_compressed_rle(counts, mask.size)
     if not isinstance(counts, list):
-        raise rle.InvalidRleError(f"has run lengths {shorten(counts)}; expected a list or COCO's text")
+        raise mask_encoding.InvalidRleError(f"has run lengths {shorten(counts)}; expected a list or COCO's text")
     return counts
 
 

@@ -1,8 +1,12 @@
-"""Convert masks to polygons and back. The outline of a region follows the pixels' edges, so nothing is lost.
+"""Masks as other tools store them: COCO's run-length encoding (RLE), and polygons. Nothing is lost either way.
 
-Coordinates: x runs right and y runs down from the image's corner; pixel (row, column) covers [column, column + 1) x
-[row, row + 1). A pixel is inside when a ray from its center crosses the outline an odd number of times. A pixel whose
-center is on the outline is inside if the outline is its left border.
+RLE: run lengths down the columns, background first. The runs are a list of numbers or compressed text. Compressed text
+has five bits per character (code 48 and up), the lowest bits first. Bit 32 means that more characters follow; bit 16 of
+the last character is the sign. From the fourth run on, the difference to the run two positions before is stored.
+Source: the mask functions of pycocotools, which define this format.
+Polygons: the outline of a region follows the pixels' edges. x runs right and y runs down from the image's corner; pixel
+(row, column) covers [column, column + 1) x [row, row + 1). A pixel is inside when a ray from its center crosses the
+outline an odd number of times. A pixel whose center is on the outline is inside if the outline is its left border.
 Holes: a region becomes one polygon. A horizontal line, a bridge, connects each hole to the ring around it. The outline
 follows the bridge in both directions, so the bridge changes no pixel.
 H, W image size in pixels.
@@ -16,19 +20,19 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+_FIRST, _MORE, _SIGN = 48, 32, 16
+_MAX_CHARACTERS = 7  # characters of one number: 35 bits, more than any image has pixels
 _Pair = tuple[int, int]  # x, y: a corner, or a step of one pixel
-
 _Ring = list[_Pair]  # corners, the leftmost first
-
 _Bridges = Mapping[_Pair, list[_Pair]]  # (ring, index of the edge in it) -> (y, hole)
-
 _RIGHT_TURN: Mapping[_Pair, _Pair] = {(1, 0): (0, 1), (0, 1): (-1, 0), (-1, 0): (0, -1), (0, -1): (1, 0)}
-
 _MAX_CROSSINGS = 100_000_000  # of pixel rows and edges: enough for an outline around every pixel of a large scan
-
 _CROSSINGS_PER_CHUNK = 1_000_000
-
 _TOLERANCE_PX = 1.0  # annotation tools round coordinates to values outside of the image
+
+
+class InvalidRleError(ValueError):
+    """Runs do not fit the mask's size. The message continues a sentence that starts with the location."""
 
 
 class Region(NamedTuple):
@@ -51,14 +55,77 @@ def find_regions(mask: np.ndarray) -> Iterator[Region]:
             yield Region(value, box[0].start, box[1].start, numbered[box] == number)
 
 
+class InvalidPolygonError(ValueError):
+    """Coordinates are not a polygon in the image. The message continues a sentence that starts with the location."""
+
+
+def encode_region(region: Region, height: int, width: int) -> list[int]:
+    """Compute the run lengths of a region in an image of (height, width)."""
+    columns = np.pad(region.inside.T, ((0, 0), (1, 1))).astype(np.int8)
+    column, row = np.nonzero(np.diff(columns, axis=1))  # begin, end, begin, end, ... down each column
+    edges = (column + region.left) * height + row + region.top
+    begins, ends = edges[::2], edges[1::2]
+    separate = begins[1:] != ends[:-1]  # a run that reaches the bottom continues at the top of the next column
+    begins, ends = begins[np.r_[True, separate]], ends[np.r_[separate, True]]
+    changes = np.column_stack((begins, ends)).ravel()
+    runs = np.diff(changes, prepend=0).tolist()
+    rest = int(height * width - changes[-1])
+    return [*runs, rest] if rest else runs
+
+
+def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
+    """Set the pixels of runs in a mask (H, W). Raises: InvalidRleError unless they add up to H * W."""
+    if len(runs) > mask.size + 1:
+        raise InvalidRleError(f"has {len(runs):,} runs; an image of {mask.size:,} pixels has at most {mask.size + 1:,}")
+    if not all(isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= mask.size for run in runs):
+        raise InvalidRleError("has runs that are no pixel counts; expected whole numbers from 0 to the image's pixels")
+    if sum(runs) != mask.size:
+        raise InvalidRleError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
+    ends, lengths = np.cumsum(runs, dtype=np.int64)[1::2], np.array(runs[1::2], np.int64)
+    index = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)  # index down the columns
+    mask[index % len(mask), index // len(mask)] = value
+
+
+def compress_rle(runs: Sequence[int]) -> str:
+    """Convert runs to COCO's compressed text."""
+    characters = []
+    for index, run in enumerate(runs):
+        left = run - runs[index - 2] if index > 2 else run
+        while True:
+            bits, left = left & 31, left >> 5
+            ends = left == (-1 if bits & _SIGN else 0)
+            characters.append(chr(_FIRST + bits + (0 if ends else _MORE)))
+            if ends:
+                break
+    return "".join(characters)
+
+
+def parse_compressed_rle(text: str, pixels: int) -> list[int]:
+    """Parse COCO's compressed text. pixels: of the image. Raises: InvalidRleError."""
+    runs: list[int] = []
+    value = length = 0
+    for character in text:
+        code = ord(character) - _FIRST
+        if not 0 <= code < 2 * _MORE or length == _MAX_CHARACTERS:
+            raise InvalidRleError(f"has compressed runs that can't be read (at {character!r})")
+        value |= (code & 31) << 5 * length
+        length += 1
+        if code & _MORE:
+            continue
+        value -= (1 << 5 * length) if code & _SIGN else 0
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if not 0 <= runs[-1] <= pixels:
+            raise InvalidRleError(f"has a compressed run of {runs[-1]:,} pixels; the image has {pixels:,}")
+        value = length = 0
+    if length:
+        raise InvalidRleError("has compressed runs that end too early")
+    return runs
+
+
 def trace_outline(region: Region) -> np.ndarray:
     """Trace the outline of a region: integers (N, 2), x and y in the image."""
     rings = sorted(_trace_rings(region.inside))  # the outer ring starts furthest left, so it comes first
     return np.add(_join_rings(rings, _bridge_holes(rings)), (region.left, region.top))
-
-
-class InvalidPolygonError(ValueError):
-    """Coordinates are not a polygon in the image. The message continues a sentence that starts with the location."""
 
 
 def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:

@@ -21,7 +21,7 @@ from mnsa.data.formats.common import (
     validate_image_name,
     write_json,
 )
-from mnsa.data.formats.polygons import InvalidPolygonError, find_regions, paint_polygons, trace_outline
+from mnsa.data.formats.mask_encoding import InvalidPolygonError, find_regions, paint_polygons, trace_outline
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
 from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, validate_path

@@ -19,7 +19,7 @@ from mnsa.data.decode import (
     to_upright_rgb,
 )
 from mnsa.data.findings import Finding, OnFinding
-from mnsa.data.validation.perceptual_hash import perceptual_hash
+from mnsa.data.validation.near_duplicates import perceptual_hash
 from mnsa.io import sha256_file
 
 _EXIF_ORIENTATION = 0x0112  # EXIF: 1 upright, 2 to 4 keep the size, 5 to 8 swap width and height

@@ -9,8 +9,18 @@ from pycocotools import mask as coco_tools
 from skimage.draw import polygon2mask
 from skimage.measure import label
 
-from mnsa.data.formats.polygons import InvalidPolygonError, Region, find_regions, paint_polygons, trace_outline
-from mnsa.data.formats.rle import InvalidRleError, compress_rle, encode_region, paint_rle, parse_compressed_rle
+from mnsa.data.formats.mask_encoding import (
+    InvalidPolygonError,
+    InvalidRleError,
+    Region,
+    compress_rle,
+    encode_region,
+    find_regions,
+    paint_polygons,
+    paint_rle,
+    parse_compressed_rle,
+    trace_outline,
+)
 
 # pycocotools 2.0.11 with numpy 2.4: what its own decode does to arrays
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
