@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mnsa.config import dump_config
+from mnsa.config import Config, dump_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.inference.predictor import load
@@ -14,6 +17,7 @@ from mnsa.model.network import build_network
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import (
     ModelSpec,
+    RunFolder,
     create_run_folder,
     dataset_provenance,
     open_run_folder,
@@ -24,7 +28,9 @@ from mnsa.run_folder import (
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ()])
 @pytest.mark.parametrize("mask_classes", [("vein",), ("background", "leaf", "vein"), ()])
-def test_saved_network_gives_exactly_the_same_outputs(make_config, tmp_path, classes, mask_classes):
+def test_saved_network_gives_exactly_the_same_outputs(
+    make_config: Callable[..., Config], tmp_path: Path, classes: tuple[str, ...], mask_classes: tuple[str, ...]
+) -> None:
     if not classes and not mask_classes:
         pytest.skip("no network without a task")
     config = make_config()
@@ -41,7 +47,7 @@ def test_saved_network_gives_exactly_the_same_outputs(make_config, tmp_path, cla
             assert (ours is None and theirs is None) or torch.equal(ours, theirs)
 
 
-def test_model_folder_has_weights_config_and_card_and_no_pickle(finished):
+def test_model_folder_has_weights_config_and_card_and_no_pickle(finished: RunFolder) -> None:
     files = {path.name: path.read_bytes() for path in finished.model_folder.iterdir()}
     assert set(files) == {"model.safetensors", "config.json", "README.md"}
     header = int.from_bytes(files["model.safetensors"][:8], "little")
@@ -49,7 +55,9 @@ def test_model_folder_has_weights_config_and_card_and_no_pickle(finished):
     json.loads(files["config.json"])
 
 
-def test_saving_again_replaces_the_network_and_leaves_no_temporary_files(own_run, finished):
+def test_saving_again_replaces_the_network_and_leaves_no_temporary_files(
+    own_run: RunFolder, finished: RunFolder
+) -> None:
     network, card = load_network(own_run.path)
     torch.nn.init.ones_(network.class_head.classifier.bias)
     save_network(own_run.model_folder, network, card)
@@ -59,7 +67,7 @@ def test_saving_again_replaces_the_network_and_leaves_no_temporary_files(own_run
     }
 
 
-def test_run_folder_and_model_folder_can_be_loaded(finished, tmp_path):
+def test_run_folder_and_model_folder_can_be_loaded(finished: RunFolder, tmp_path: Path) -> None:
     alone = shutil.copytree(finished.model_folder, tmp_path / "sent by mail")
     state, alone_state = (load_network(path)[0].state_dict() for path in (finished.path, alone))
     assert all(torch.equal(state[name], alone_state[name]) for name in state)
@@ -69,7 +77,9 @@ def test_run_folder_and_model_folder_can_be_loaded(finished, tmp_path):
     assert predictor.transform(torch.zeros(3, 70, 90, dtype=torch.uint8))[0].shape == (3, 64, 64)
 
 
-def test_config_and_provenance_can_be_read(finished, dataset, make_config):
+def test_config_and_provenance_can_be_read(
+    finished: RunFolder, dataset: Path, make_config: Callable[..., Config]
+) -> None:
     assert dump_config(read_run_config(open_run_folder(finished.path))) == dump_config(make_config())
     assert read_run_dataset(finished) == (dataset, read_manifest(dataset).digest())
     provenance = json.loads(finished.provenance_file.read_text())
@@ -78,14 +88,14 @@ def test_config_and_provenance_can_be_read(finished, dataset, make_config):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_missing_model_file_is_named_with_the_command_to_resume(own_run, name):
+def test_missing_model_file_is_named_with_the_command_to_resume(own_run: RunFolder, name: str) -> None:
     (own_run.model_folder / name).unlink()
     with pytest.raises(RunError, match=rf"model/{name} is missing.*mnsa train --resume"):
         load_network(own_run.path)
 
 
 @pytest.mark.parametrize("name", ["config.toml", "provenance.json"])
-def test_folder_without_config_or_provenance_is_no_run(own_run, name):
+def test_folder_without_config_or_provenance_is_no_run(own_run: RunFolder, name: str) -> None:
     (own_run.path / name).unlink()
     with pytest.raises(RunError, match=f"is no run folder: {name} is missing"):
         open_run_folder(own_run.path)
@@ -105,7 +115,7 @@ def test_folder_without_config_or_provenance_is_no_run(own_run, name):
         ("config.json", lambda data: data.replace(b"test_efficientnet", b"no_such_backbone")),
     ],
 )
-def test_damaged_model_is_refused(own_run, name, damage):
+def test_damaged_model_is_refused(own_run: RunFolder, name: str, damage: Callable[..., Any]) -> None:
     file = own_run.model_folder / name
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(RunError, match="is damaged"):
@@ -113,20 +123,22 @@ def test_damaged_model_is_refused(own_run, name, damage):
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
-def test_damaged_provenance_is_refused(own_run, text):
+def test_damaged_provenance_is_refused(own_run: RunFolder, text: str) -> None:
     own_run.provenance_file.write_text(text)
     with pytest.raises(RunError, match=r"provenance\.json can't be read"):
         read_run_dataset(own_run)
 
 
-def test_existing_folder_is_not_used_for_a_new_run(own_run, make_config, dataset):
+def test_existing_folder_is_not_used_for_a_new_run(
+    own_run: RunFolder, make_config: Callable[..., Config], dataset: Path
+) -> None:
     before = {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=r"exists and was not changed.*--resume"):
         create_run_folder(own_run.path, make_config(), dataset_provenance(read_manifest(dataset), dataset))
     assert {path: path.read_bytes() for path in own_run.path.rglob("*") if path.is_file()} == before
 
 
-def test_unwritable_run_folder_is_refused(tmp_path, make_config, dataset):
+def test_unwritable_run_folder_is_refused(tmp_path: Path, make_config: Callable[..., Config], dataset: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written: .*Choose another --out"):
         create_run_folder(tmp_path / "file" / "run", make_config(), dataset_provenance(read_manifest(dataset), dataset))

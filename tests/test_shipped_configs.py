@@ -1,11 +1,12 @@
 """The configs that come with the project: each names its command, can be built and trained, and varies what it says."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mnsa.config import load_config
+from mnsa.config import Config, load_config
 from mnsa.model.network import build_network
 from mnsa.search.space import build_search_space
 from mnsa.training.stages import set_trainable_parts
@@ -32,11 +33,11 @@ VARIANTS = {
 }
 
 
-def named(path):
+def named(path: Path) -> str:
     return str(path.relative_to(CONFIGS))
 
 
-def flat(config):
+def flat(config: Config) -> dict[str, Any]:
     """section.key -> value, the stages as sections of their own."""
     tree = config.model_dump()
     stages = tree.pop("stages")
@@ -46,7 +47,7 @@ def flat(config):
 
 
 @pytest.mark.parametrize("path", ALL, ids=named)
-def test_every_config_is_valid_and_opens_with_its_command(path):
+def test_every_config_is_valid_and_opens_with_its_command(path: Path) -> None:
     load_config(path)
     first_line = path.read_text(encoding="utf-8").splitlines()[0]
     verb = "search" if path.stem.startswith("search") else "train"
@@ -54,13 +55,13 @@ def test_every_config_is_valid_and_opens_with_its_command(path):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("search*.toml")), ids=named)
-def test_every_search_config_describes_the_papers_space(path):
+def test_every_search_config_describes_the_papers_space(path: Path) -> None:
     assert build_search_space(load_config(path)).num_points == 243
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ALL, ids=named)
-def test_every_config_can_be_built_and_its_stages_opened(path):
+def test_every_config_can_be_built_and_its_stages_opened(path: Path) -> None:
     config = load_config(path)
     with torch.device("meta"):
         network = build_network(config.model.model_copy(update={"pretrained": "none"}), classes=200, mask_classes=1)
@@ -70,6 +71,6 @@ def test_every_config_can_be_built_and_its_stages_opened(path):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_differs_from_the_papers_config_in_what_it_is_named_after_alone(name):
+def test_a_variant_differs_from_the_papers_config_in_what_it_is_named_after_alone(name: str) -> None:
     paper, variant = flat(load_config(CONFIGS / "paper.toml")), flat(load_config(CONFIGS / "paper" / f"{name}.toml"))
     assert {key: value for key, value in variant.items() if value != paper[key]} == VARIANTS[name]

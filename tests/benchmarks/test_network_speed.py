@@ -7,6 +7,7 @@ import torch
 
 from arithmetic import share_of_rate, step_macs
 from enhancer_speed import PlainEnhancer
+from mnsa.config import Config
 from mnsa.model.cost import network_cost
 from mnsa.model.enhancer import BranchWidths, Enhancer
 from mnsa.model.network import build_network
@@ -18,21 +19,21 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def config():
+def config() -> Config:
     return config_named("paper.toml", "model.backbone=resnet18")
 
 
-def test_a_share_of_the_matrix_rate_compares_adjacent_turns():
+def test_a_share_of_the_matrix_rate_compares_adjacent_turns() -> None:
     assert share_of_rate(10, [1.0, 2.0, 1.0], 100, [2.0, 4.0, 2.0]) == 0.2
 
 
-def test_a_row_takes_each_side_against_its_own_number_format():
+def test_a_row_takes_each_side_against_its_own_number_format() -> None:
     times = {"upstream": [8.0], "mnsa, bfloat16": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
     row = row_of("step", "mnsa, bfloat16", times, macs=10, batch=2, matrix=40)
     assert (row.ratio.median, row.share, row.upstream_share) == (4.0, 20 / 2 / 80, 20 / 8 / 40)
 
 
-def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config):
+def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config: Config) -> None:
     forward = network_cost(config.model, 2, 1, (64, 64)).macs
     frozen = config_named("paper.toml", "model.backbone=resnet18", 'stages.segmentation.trainable=["decoder"]')
     steps = {
@@ -42,7 +43,7 @@ def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config):
     assert forward < steps["decoder"] < steps["both"] < 3 * forward
 
 
-def test_the_table_has_a_line_per_row_and_names_what_was_switched_on():
+def test_the_table_has_a_line_per_row_and_names_what_was_switched_on() -> None:
     times = {"upstream": [8.0], "mnsa, float32": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
     row = row_of("forward", "mnsa, float32", times, macs=10, batch=2, matrix=40)
     options = argparse.Namespace(backbone="resnet18", size=64, batch=2, repeats=1, tf32=True, compile=False)
@@ -52,7 +53,7 @@ def test_the_table_has_a_line_per_row_and_names_what_was_switched_on():
     assert "torch.compile" not in report
 
 
-def test_a_benchmarked_step_is_the_stage_s_own(config):
+def test_a_benchmarked_step_is_the_stage_s_own(config: Config) -> None:
     small = config.model.model_copy(update={"backbone": "test_efficientnet"})
     torch.manual_seed(0)
     network = build_network(small, 2, 1)
@@ -65,14 +66,14 @@ def test_a_benchmarked_step_is_the_stage_s_own(config):
     assert stage_of(config, "segmentation").lr == steps.optimizer.param_groups[0]["lr"]
 
 
-def test_a_random_batch_has_every_mask_class_and_valid_labels():
+def test_a_random_batch_has_every_mask_class_and_valid_labels() -> None:
     batch = random_batch(4, (64, 64), classes=3, mask_classes=3, device=CPU)
     assert set(batch.masks.unique().tolist()) == {0, 1, 2}
     assert batch.labels.max() < 3
     assert 0.03 < (batch.masks > 0).float().mean() < 0.07
 
 
-def test_the_plain_enhancer_has_the_shapes_of_the_deformable_one():
+def test_the_plain_enhancer_has_the_shapes_of_the_deformable_one() -> None:
     channels, widths = (8, 16, 16, 16, 32), BranchWidths.from_ratios((1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 8))
     deformable = Enhancer(channels, widths, 0.25, 4)
     plain = PlainEnhancer(channels, widths, deformable.skip_channels)

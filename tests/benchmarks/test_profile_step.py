@@ -22,12 +22,12 @@ EVENTS = [
 ]
 
 
-def test_time_goes_to_the_innermost_part_and_backward_to_the_part_of_its_operator():
+def test_time_goes_to_the_innermost_part_and_backward_to_the_part_of_its_operator() -> None:
     costs = costs_by_part(EVENTS)
     assert costs == {STEP: Cost(30, 1), "decoder": Cost(40, 10), "decoder.bridge": Cost(30, 60)}
 
 
-def test_the_table_sums_modules_and_sorts_parts_by_cost():
+def test_the_table_sums_modules_and_sorts_parts_by_cost() -> None:
     options = argparse.Namespace(backbone="resnet18", size=64, batch=2, precision="float32", repeats=1)
     costs = {"decoder": Cost(10, 0), "decoder.bridge": Cost(30, 40), "backbone": Cost(20, 0), "mask_head": Cost(0, 0)}
     lines = markdown(costs, options).splitlines()[4:]

@@ -1,13 +1,18 @@
 """The upstream way's stand-in flips, pads and crops as its description says."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from upstream_loading import HeldImages
 
 
-def test_a_small_image_is_padded_right_and_bottom_and_its_mask_goes_along(tmp_path, monkeypatch):
+def test_a_small_image_is_padded_right_and_bottom_and_its_mask_goes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "i.png")
     Image.fromarray(pixels[..., 0]).save(tmp_path / "m.png")
@@ -21,7 +26,7 @@ def test_a_small_image_is_padded_right_and_bottom_and_its_mask_goes_along(tmp_pa
         assert image[:, 20:].abs().sum() == image[:, :, 30:].abs().sum() == 0
 
 
-def test_a_large_image_is_cropped(tmp_path):
+def test_a_large_image_is_cropped(tmp_path: Path) -> None:
     Image.new("RGB", (90, 70), "white").save(tmp_path / "i.png")
     Image.new("L", (90, 70), "white").save(tmp_path / "m.png")
     image, mask, _ = HeldImages([(tmp_path / "i.png", tmp_path / "m.png", 0)], size=40)[0]

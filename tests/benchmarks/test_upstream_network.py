@@ -12,14 +12,14 @@ from upstream_network import UpstreamNetwork, second_stage
 TINY = "test_efficientnet"  # timm's own test network
 
 
-def test_it_has_the_parameters_of_the_released_network():
+def test_it_has_the_parameters_of_the_released_network() -> None:
     with torch.device("meta"):
         network = UpstreamNetwork("densenet161", classes=200)
     assert sum(p.numel() for p in network.parameters()) == 451_995_427
 
 
 @torch.inference_mode()
-def test_it_answers_as_mnsa_does_with_the_same_weights():
+def test_it_answers_as_mnsa_does_with_the_same_weights() -> None:
     torch.manual_seed(0)
     theirs = UpstreamNetwork("resnet18", classes=7).eval()
     found = convert_upstream(theirs.checkpoint())
@@ -34,14 +34,14 @@ def test_it_answers_as_mnsa_does_with_the_same_weights():
         torch.testing.assert_close(side, output.mean(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
 
 
-def test_a_forward_runs_the_backbone_twice():
+def test_a_forward_runs_the_backbone_twice() -> None:
     network, calls = UpstreamNetwork(TINY, classes=2).eval(), []
     network.features.register_forward_hook(lambda *_: calls.append(1))
     network(torch.randn(1, 3, 32, 32))
     assert len(calls) == 2
 
 
-def test_its_second_stage_moves_enhancer_and_decoder_alone():
+def test_its_second_stage_moves_enhancer_and_decoder_alone() -> None:
     torch.manual_seed(0)
     trainee = second_stage(UpstreamNetwork(TINY, classes=2))
     before = {key: value.clone() for key, value in trainee.network.state_dict().items()}
@@ -55,7 +55,7 @@ def test_its_second_stage_moves_enhancer_and_decoder_alone():
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_it_computes_what_the_released_code_computes():
+def test_it_computes_what_the_released_code_computes() -> None:
     if not PARITY.is_dir():
         pytest.skip(f"the upstream code's numbers are not at {PARITY}")
     with torch.device("meta"):

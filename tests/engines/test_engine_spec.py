@@ -14,11 +14,11 @@ SPEC = ExportSpec(
 )  # fmt: skip
 
 
-def test_a_parsed_spec_equals_the_written_one():
+def test_a_parsed_spec_equals_the_written_one() -> None:
     assert ExportSpec.from_json(SPEC.to_json()) == SPEC
 
 
-def test_a_spec_contains_the_shapes():
+def test_a_spec_contains_the_shapes() -> None:
     tree = json.loads(SPEC.to_json())
     assert tree["shapes"] == {
         "images": ["B", "3", "H", "W"],
@@ -29,12 +29,12 @@ def test_a_spec_contains_the_shapes():
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"engine": "onnx"}'])
-def test_other_text_is_an_error(text):
+def test_other_text_is_an_error(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         ExportSpec.from_json(text)
 
 
-def test_an_unsupported_precision_is_an_error():
+def test_an_unsupported_precision_is_an_error() -> None:
     for engine, precisions in ENGINE_PRECISIONS.items():
         for precision in precisions:
             require_precision(engine, precision)
@@ -42,7 +42,7 @@ def test_an_unsupported_precision_is_an_error():
         require_precision("onnx", "bfloat16")
 
 
-def test_the_error_for_a_missing_package_has_its_install_command(monkeypatch):
+def test_the_error_for_a_missing_package_has_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnsa.engines.spec.find_spec", lambda name: None)
     require_engine("torch", to="write")
     with pytest.raises(ModelError, match=r"openvino needs openvino: pip install 'mnsa\[export\]'"):

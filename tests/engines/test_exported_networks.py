@@ -1,6 +1,8 @@
 """Exported networks equal the eager one, at other sizes and batches than the exporter's example."""
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from mnsa.engines.onnx_engine import open_onnx, set_metadata, write_onnx
 from mnsa.engines.openvino_engine import open_openvino, write_openvino
 from mnsa.engines.torch_engine import export_program, open_torch, output_names, write_torch
 from mnsa.errors import ModelError
+from mnsa.model.network import Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
 
 SIZES = [(1, 64, 64), (3, 33, 71), (2, 97, 130), (1, 51, 96)]  # batch, height, width
@@ -27,7 +30,7 @@ KINDS = {
 SPEC = '{"precision": "float32"}'
 
 
-def export(network, folder):
+def export(network: Network, folder: Path) -> tuple[tuple[str, ...], dict[str, Callable[..., Sequence[np.ndarray]]]]:
     """Export a network for all three engines. Returns: names of the outputs, and the functions that run them."""
     fused, names = deepcopy(network), output_names(network)
     fuse_batch_norms(fused)
@@ -43,7 +46,9 @@ def export(network, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_engine_has_the_outputs_of_the_eager_network_at_any_size(make_network, tmp_path, kind):
+def test_every_engine_has_the_outputs_of_the_eager_network_at_any_size(
+    make_network: Callable[..., Network], tmp_path: Path, kind: str
+) -> None:
     network = make_network(**KINDS[kind])
     names, engines = export(network, tmp_path)
     for size in SIZES:
@@ -56,7 +61,7 @@ def test_every_engine_has_the_outputs_of_the_eager_network_at_any_size(make_netw
                 np.testing.assert_allclose(found, expected[name].numpy(), atol=1e-4, rtol=1e-4)
 
 
-def test_trees_cannot_be_exported(make_network):
+def test_trees_cannot_be_exported(make_network: Callable[..., Network]) -> None:
     network = make_network()
     network.class_head.classifier = nn.Identity()
     with pytest.raises(ModelError, match="Boosted trees are no tensor program"):

@@ -1,6 +1,8 @@
 """ONNX files with weights inside and in a second file, as for very large networks; quantization."""
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +23,7 @@ from mnsa.engines.onnx_engine import (
 
 
 @pytest.fixture
-def onnx_files(tmp_path):
+def onnx_files(tmp_path: Path) -> tuple[Path, Path]:
     """Two convolutions, once in one file and once with the weights in a second file."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 3, padding=1)).eval()
@@ -37,7 +39,7 @@ def onnx_files(tmp_path):
     return small, large
 
 
-def test_setting_the_spec_does_not_copy_the_weights_into_the_file(onnx_files):
+def test_setting_the_spec_does_not_copy_the_weights_into_the_file(onnx_files: tuple[Path, Path]) -> None:
     small, large = onnx_files
     before = large.stat().st_size
     for path in onnx_files:
@@ -49,7 +51,7 @@ def test_setting_the_spec_does_not_copy_the_weights_into_the_file(onnx_files):
     np.testing.assert_array_equal(run(images)[0], other(images)[0])
 
 
-def test_int8_is_equal_for_both_files_and_leaves_no_old_weights(onnx_files):
+def test_int8_is_equal_for_both_files_and_leaves_no_old_weights(onnx_files: tuple[Path, Path]) -> None:
     images = np.random.default_rng(0).random((1, 3, 20, 30), dtype=np.float32)
     outputs = []
     for path in onnx_files:
@@ -62,13 +64,13 @@ def test_int8_is_equal_for_both_files_and_leaves_no_old_weights(onnx_files):
     assert {file.name for file in large.parent.iterdir()} <= {"model.onnx", "model.onnx.data"}
 
 
-def test_each_convolution_has_its_own_quantization_nodes(tmp_path):
+def test_each_convolution_has_its_own_quantization_nodes(tmp_path: Path) -> None:
     class Shared(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1)
 
-        def forward(self, images):
+        def forward(self, images: Any) -> torch.Tensor:
             return torch.cat((self.one(images), self.other(images), images.square()), dim=1)
 
     path = tmp_path / "model.onnx"
@@ -84,7 +86,7 @@ def test_each_convolution_has_its_own_quantization_nodes(tmp_path):
         assert read[node.input[0]] == 1
 
 
-def test_depthwise_convolutions_stay_float32(tmp_path):
+def test_depthwise_convolutions_stay_float32(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, path = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4)).eval(), tmp_path / "model.onnx"
     write_onnx(torch.export.export(network, (torch.rand(1, 3, 8, 8),)), path, ["mask_logits"])
@@ -96,7 +98,7 @@ def test_depthwise_convolutions_stay_float32(tmp_path):
     assert depthwise.input[1] == "1.weight"
 
 
-def test_activation_ranges_are_the_mean_of_the_percentiles_of_each_image(onnx_files):
+def test_activation_ranges_are_the_mean_of_the_percentiles_of_each_image(onnx_files: tuple[Path, Path]) -> None:
     path, _ = onnx_files
     images = [np.random.default_rng(seed).random((1, 3, 60, 60), dtype=np.float32) * (seed + 1) for seed in range(2)]
     ranges = activation_ranges(path, images)
@@ -107,7 +109,7 @@ def test_activation_ranges_are_the_mean_of_the_percentiles_of_each_image(onnx_fi
     assert {file.name for file in path.parent.iterdir()} == {"model.onnx"}
 
 
-def test_an_extreme_value_does_not_make_the_steps_coarser(onnx_files):
+def test_an_extreme_value_does_not_make_the_steps_coarser(onnx_files: tuple[Path, Path]) -> None:
     path, _ = onnx_files
     image = np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32)
     expected, extreme = open_onnx(path)[0](image)[0], image.copy()
@@ -117,7 +119,7 @@ def test_an_extreme_value_does_not_make_the_steps_coarser(onnx_files):
     assert np.abs(open_onnx(path)[0](image)[0] - expected).mean() < 0.1 * expected.std()
 
 
-def test_the_weights_are_removed_with_the_file(onnx_files):
+def test_the_weights_are_removed_with_the_file(onnx_files: tuple[Path, Path]) -> None:
     for path in onnx_files:
         remove_onnx(path)
         assert not list(path.parent.iterdir())

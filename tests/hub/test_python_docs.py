@@ -3,10 +3,20 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from mnsa.run_folder import RunFolder
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 
 
-def test_five_lines_load_predict_and_measure(finished, dataset, tmp_path, monkeypatch, capsys):
+def test_five_lines_load_predict_and_measure(
+    finished: RunFolder,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 5
     (tmp_path / "runs").mkdir()

@@ -135,7 +135,7 @@ def test_a_model_for_one_image_size_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (3, 1, 2), (1, 2, 1)])
-def test_constant_same_padding_equals_that_of_timm(kernel, stride, dilation) -> None:
+def test_constant_same_padding_equals_that_of_timm(kernel: int, stride: int, dilation: int) -> None:
     conv = Conv2dSame(3, 4, kernel, stride=stride, dilation=dilation)
     features = torch.randn(2, 3, 12, 32)
     torch.testing.assert_close(SamePaddedConv2d(conv)(features), conv(features), rtol=0, atol=0)

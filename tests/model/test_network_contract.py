@@ -6,7 +6,7 @@ from copy import deepcopy
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ BACKBONES = [
 ATTENTIONS = ["none", "mean", "mean_max"]
 DECODERS = ["enhanced", "unet", "unet3plus"]
 SIZES = [(32, 33), (70, 45), (41, 64)]
-STEP = {"epochs": 1, "batch_size": 2, "optimizer": "sgd", "lr": 0.1}
+STEP: dict[str, Any] = {"epochs": 1, "batch_size": 2, "optimizer": "sgd", "lr": 0.1}
 
 
 class Kind(NamedTuple):

@@ -33,7 +33,7 @@ def answers(network: Network, images: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classification_only", [True, False], ids=["classification", "both tasks"])
-def test_the_paper_network_has_the_outputs_of_the_upstream_code(classification_only) -> None:
+def test_the_paper_network_has_the_outputs_of_the_upstream_code(classification_only: bool) -> None:
     if not PARITY.is_dir():
         pytest.skip(f"the upstream code's numbers are not at {PARITY}")
     with torch.inference_mode():

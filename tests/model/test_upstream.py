@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
-from mnsa.model.network import build_network
+from mnsa.model.network import Network, build_network
 from mnsa.model.upstream import convert_upstream, is_upstream
 from upstream_names import mganet_state, upstream_state
 
@@ -16,19 +17,25 @@ SHAPES = Path(__file__).parents[2].parent / "shared" / "parity" / "state_dict_sh
 WIDTHS = (1 / 8, 1 / 16, 1 / 4, 1 / 8, 1 / 16)
 
 
-def network_of(backbone="resnet18", attention="mean_max", classes=7, mask_classes=1, **given):
-    config = {"widths": WIDTHS, "skip_ratio": 0.125, "offset_channels": 4, **given}
+def network_of(
+    backbone: str = "resnet18",
+    attention: Literal["none", "mean", "mean_max"] = "mean_max",
+    classes: Any = 7,
+    mask_classes: Any = 1,
+    **given: float,
+) -> tuple[ModelConfig, Network]:
+    config: dict[str, Any] = {"widths": WIDTHS, "skip_ratio": 0.125, "offset_channels": 4, **given}
     model = ModelConfig(preset="paper", backbone=backbone, pretrained="none", attention=attention, **config)
     return model, build_network(model, classes, mask_classes)
 
 
-def small_state(**given):
+def small_state(**given: Any) -> dict[str, torch.Tensor]:
     return upstream_state(network_of(mask_classes=0, **given)[1])
 
 
 @pytest.mark.parametrize("skip_ratio", [0.0, 0.125, 0.25, 0.5])
 @pytest.mark.parametrize("backbone", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow)])
-def test_backbone_classes_widths_and_skip_ratio_are_inferred_from_the_shapes(backbone, skip_ratio):
+def test_backbone_classes_widths_and_skip_ratio_are_inferred_from_the_shapes(backbone: str, skip_ratio: float) -> None:
     with torch.device("meta"):
         model, network = network_of(backbone, skip_ratio=skip_ratio)
     state = {key: torch.zeros(()).expand(value.shape) for key, value in upstream_state(network).items()}
@@ -38,7 +45,7 @@ def test_backbone_classes_widths_and_skip_ratio_are_inferred_from_the_shapes(bac
 
 
 @pytest.mark.parametrize("wrapping", ["", "module."])
-def test_every_tensor_is_converted_to_our_names(wrapping):
+def test_every_tensor_is_converted_to_our_names(wrapping: str) -> None:
     _, network = network_of(mask_classes=0)
     found = convert_upstream({wrapping + key: value for key, value in upstream_state(network).items()})
     ours = network.state_dict()
@@ -47,7 +54,7 @@ def test_every_tensor_is_converted_to_our_names(wrapping):
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "densenet121", "vgg19"])
-def test_mganet_is_converted_to_a_classifier(backbone):
+def test_mganet_is_converted_to_a_classifier(backbone: str) -> None:
     with torch.device("meta"):
         _, network = network_of(backbone, mask_classes=0)
     state = {key: torch.zeros(()).expand(value.shape) for key, value in mganet_state(network).items()}
@@ -55,7 +62,7 @@ def test_mganet_is_converted_to_a_classifier(backbone):
     assert (found.model.backbone, found.classes, found.mask_classes) == (backbone, 7, 0)
 
 
-def test_a_resnet_with_numbered_children_gives_the_same_result():
+def test_a_resnet_with_numbered_children_gives_the_same_result() -> None:
     _, network = network_of(mask_classes=0)
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     state = mganet_state(network)
@@ -65,14 +72,14 @@ def test_a_resnet_with_numbered_children_gives_the_same_result():
 
 
 @pytest.mark.parametrize("key", ["Encoders.5.layer4.1.bn2.bias", "features.classifier.bias"])
-def test_the_error_for_differing_copies_names_them(key):
+def test_the_error_for_differing_copies_names_them(key: str) -> None:
     state = small_state()
     state[key] = state[key] + 1
     with pytest.raises(ModelError, match=key.replace(".", r"\.")):
         convert_upstream(state)
 
 
-def test_the_error_names_every_key_that_does_not_fit():
+def test_the_error_names_every_key_that_does_not_fit() -> None:
     _, network = network_of()
     state = upstream_state(network)
     del state["center2.bias"]
@@ -86,14 +93,14 @@ def test_the_error_names_every_key_that_does_not_fit():
     assert "lost.weight is unknown" in said
 
 
-def test_the_error_for_an_unknown_backbone_compares_with_the_nearest_one():
+def test_the_error_for_an_unknown_backbone_compares_with_the_nearest_one() -> None:
     state = small_state()
     del state["features.layer4.1.bn2.bias"], state["Encoders.5.layer4.1.bn2.bias"]
     with pytest.raises(ModelError, match=r"resnet18, the nearest.*layer4\.1\.bn2\.bias is missing"):
         convert_upstream(state)
 
 
-def test_an_attention_without_weights_must_be_given():
+def test_an_attention_without_weights_must_be_given() -> None:
     state = small_state(attention="mean")
     with pytest.raises(ModelError, match="--attention"):
         convert_upstream(state)
@@ -102,13 +109,13 @@ def test_an_attention_without_weights_must_be_given():
         convert_upstream(small_state(), "none")
 
 
-def test_a_state_dict_of_this_project_is_not_upstream():
+def test_a_state_dict_of_this_project_is_not_upstream() -> None:
     _, network = network_of(mask_classes=0)
     assert is_upstream(upstream_state(network))
     assert not is_upstream(network.state_dict())
 
 
-def test_all_keys_and_shapes_of_the_upstream_network_are_converted():
+def test_all_keys_and_shapes_of_the_upstream_network_are_converted() -> None:
     if not SHAPES.is_file():
         pytest.skip(f"the upstream code's keys are not at {SHAPES}")
     shapes = json.loads(SHAPES.read_text())

@@ -1,14 +1,18 @@
 """What the search's tests share: configs of two stages, storages of every kind, and studies small enough to run."""
 
 import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from mnsa.config import Config
 from mnsa.model.cost import NetworkCost
 from mnsa.search.storage import open_storage
-from mnsa.search.study import create_study
+from mnsa.search.study import SearchStudy, create_study
 
 FIRST = {
     "name": "first",
@@ -20,20 +24,28 @@ SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer"
 
 
 @pytest.fixture(scope="session")
-def search_config(make_config):
+def search_config(make_config: Callable[..., Config]) -> Callable[..., Config]:
     """The small network in two stages; the keys of [search] that differ, and other sections."""
 
-    def make(*stages, search=None, **sections):
+    def make(*stages: Any, search: Any = None, **sections: Any) -> Config:
         return make_config(*(stages or (FIRST, SECOND)), search={"startup_trials": 2, **(search or {})}, **sections)
 
     return make
 
 
 @pytest.fixture
-def new_study(search_config, dataset, tmp_path):
+def new_study(search_config: Callable[..., Config], dataset: Path, tmp_path: Path) -> Callable[..., SearchStudy]:
     """Make a study in a new folder; it has trained nothing yet."""
 
-    def make(*stages, name="study", trials=3, storage=None, rule="best", data=dataset, **sections):
+    def make(
+        *stages: Any,
+        name: str = "study",
+        trials: Any = 3,
+        storage: Any = None,
+        rule: str = "best",
+        data: Path = dataset,
+        **sections: dict[str, Any],
+    ) -> SearchStudy:
         config = search_config(*stages, **sections)
         return create_study(config, data, tmp_path / name, trials=trials, storage=storage, rule=rule)
 
@@ -41,7 +53,7 @@ def new_study(search_config, dataset, tmp_path):
 
 
 @pytest.fixture
-def free_port():
+def free_port() -> Any:
     """A TCP port that nobody listens at."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -49,7 +61,7 @@ def free_port():
 
 
 @pytest.fixture
-def grpc_url(tmp_path, free_port):
+def grpc_url(tmp_path: Path, free_port: Any) -> Iterator[str]:
     """Optuna's gRPC proxy in front of an SQLite file, in a thread."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -63,7 +75,7 @@ def grpc_url(tmp_path, free_port):
 
 
 @pytest.fixture(params=["sqlite", "journal", "grpc"])
-def storage_url(request, tmp_path):
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """The URL of an empty storage, of each kind that needs no server of its own."""
     if request.param == "grpc":
         return request.getfixturevalue("grpc_url")
@@ -73,10 +85,11 @@ def storage_url(request, tmp_path):
 class FakeTraining:
     """Stands in for training: each call ends as the next of `endings` says, epochs' validation IoU or an exception."""
 
-    def __init__(self):
-        self.endings, self.configs = [], []
+    def __init__(self) -> None:
+        self.endings: list[Any] = []
+        self.configs: list[Any] = []
 
-    def __call__(self, config, manifest, dataset, out, *, callbacks=()):
+    def __call__(self, config: Any, manifest: Any, dataset: Path, out: Any, *, callbacks: Any = ()) -> None:
         self.configs.append(config)
         ending = self.endings.pop(0) if self.endings else [0.5]
         if isinstance(ending, BaseException):
@@ -91,7 +104,7 @@ class FakeTraining:
 
 
 @pytest.fixture
-def fake_training(monkeypatch):
+def fake_training(monkeypatch: pytest.MonkeyPatch) -> "FakeTraining":
     """Train nothing, neither shared stages nor trials; costs are made up too, wider is dearer."""
     fake = FakeTraining()
     monkeypatch.setattr(

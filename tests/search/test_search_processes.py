@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from mnsa.search.results import trial_records
-from mnsa.search.study import join_study
+from mnsa.search.study import SearchStudy, join_study
 from mnsa.search.trial_queue import WORKER_ATTR
 
 pytestmark = pytest.mark.slow
@@ -27,7 +29,7 @@ TRIALS = 7
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def postgres_programs():
+def postgres_programs() -> Path:
     """Where initdb and pg_ctl are, Debian's package included; None where there are none."""
     found = shutil.which("initdb")
     places = [Path(found).resolve()] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -35,7 +37,7 @@ def postgres_programs():
 
 
 @pytest.fixture
-def postgresql(free_port):
+def postgresql(free_port: Any) -> Iterator[str]:
     """The URL of a new PostgreSQL server on a port of its own."""
     programs = postgres_programs()
     if programs is None:
@@ -58,12 +60,12 @@ def postgresql(free_port):
             run_as(as_user, *server, "-m", "immediate", "stop")
 
 
-def run_as(user, *command):
+def run_as(user: list[str], *command: str | Path | object) -> None:
     subprocess.run([*user, *map(str, command)], check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=LIMIT_S)
 
 
 @pytest.fixture
-def url(request):
+def url(request: pytest.FixtureRequest) -> Any:
     """The storage that the test's parameter names; None: the study's own file."""
     if request.param == "postgresql":
         return request.getfixturevalue("postgresql")
@@ -71,11 +73,11 @@ def url(request):
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `mnsa search` in a process of its own; what is left of them is killed at the end."""
     with ExitStack() as running:
 
-        def popen(*arguments):
+        def popen(*arguments: str | Path) -> subprocess.Popen[str]:
             command = [*MNSA, "search", *map(str, arguments)]
             log = running.enter_context((tmp_path / f"{len(list(tmp_path.glob('*.err')))}.err").open("w"))
             process = subprocess.Popen(command, env=QUIET, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -86,7 +88,9 @@ def start(tmp_path):
         yield popen
 
 
-def wait_for(process, beginning):
+def wait_for(
+    process: Any, beginning: Literal["second 1/3", "first 2/4", "Waiting for another worker to train first"]
+) -> None:
     """Read what a process prints up to a line that begins so."""
     for line in process.stdout:
         if line.startswith(beginning):
@@ -95,7 +99,9 @@ def wait_for(process, beginning):
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-def test_three_workers_with_one_killed_complete_every_trial_once(url, start, new_study, tmp_path):
+def test_three_workers_with_one_killed_complete_every_trial_once(
+    url: str, start: Callable[..., subprocess.Popen[str]], new_study: Callable[..., SearchStudy], tmp_path: Path
+) -> None:
     shared, own = {**FIRST, "epochs": 1}, {**SECOND, "epochs": 3}
     search = {"heartbeat_s": 1.0, "pruner": "none"}
     folder = new_study(shared, own, trials=TRIALS, storage=url, search=search).folder.path
@@ -119,7 +125,9 @@ def test_three_workers_with_one_killed_complete_every_trial_once(url, start, new
     assert not [text for text in tmp_path.glob("*.err") if "Traceback" in text.read_text()]
 
 
-def test_next_worker_resumes_the_shared_stages_of_a_killed_one(start, new_study):
+def test_next_worker_resumes_the_shared_stages_of_a_killed_one(
+    start: Callable[..., subprocess.Popen[str]], new_study: Callable[..., SearchStudy]
+) -> None:
     folder = new_study({**FIRST, "epochs": 4}, {**SECOND, "epochs": 1}, trials=1).folder.path
     first = start("--join", folder)
     wait_for(first, "first 2/4")

@@ -1,10 +1,13 @@
 """The space is what the config says, and every point of it a network."""
 
 import random
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 
+from mnsa.config import Config
 from mnsa.errors import ConfigError
 from mnsa.model.cost import network_cost
 from mnsa.search.space import (
@@ -20,7 +23,7 @@ FIRST = {"name": "first", "tasks": ("classification",), "trainable": ("backbone"
 SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "backbone_lr": 0.002}
 
 
-def test_space_of_the_paper_has_243_points_and_the_grid_lists_each_once(make_config):
+def test_space_of_the_paper_has_243_points_and_the_grid_lists_each_once(make_config: Callable[..., Config]) -> None:
     config = make_config(search={"sampler": "grid"})
     space = build_search_space(config)
     points = grid_points(space, seed=1)
@@ -30,7 +33,7 @@ def test_space_of_the_paper_has_243_points_and_the_grid_lists_each_once(make_con
     )
 
 
-def test_seed_changes_only_the_order_of_the_grid(make_config):
+def test_seed_changes_only_the_order_of_the_grid(make_config: Callable[..., Config]) -> None:
     space = build_search_space(make_config())
     first, again, other = grid_points(space, 1), grid_points(space, 1), grid_points(space, 2)
     assert first == again != other
@@ -38,7 +41,9 @@ def test_seed_changes_only_the_order_of_the_grid(make_config):
 
 
 @pytest.mark.parametrize(("per_level", "choices"), [("no", 5), ("kinds", 15), ("branches", 25)])
-def test_ratios_apply_to_all_levels_or_per_level(make_config, per_level, choices):
+def test_ratios_apply_to_all_levels_or_per_level(
+    make_config: Callable[..., Config], per_level: str, choices: int
+) -> None:
     config = make_config(search={"per_level": per_level})
     space = build_search_space(config)
     assert len(space.widths) == choices
@@ -55,7 +60,7 @@ def test_ratios_apply_to_all_levels_or_per_level(make_config, per_level, choices
         assert widths[3][2] == point["level4_atrous2"]
 
 
-def test_point_changes_only_the_listed_values(make_config):
+def test_point_changes_only_the_listed_values(make_config: Callable[..., Config]) -> None:
     search = {
         "skip_ratios": (0.0, 0.5),
         "attentions": ("none", "mean_max"),
@@ -75,7 +80,7 @@ def test_point_changes_only_the_listed_values(make_config):
     assert found.model.model_dump(exclude=same) == config.model.model_dump(exclude=same)
 
 
-def test_learning_rate_applies_to_the_stages_of_the_trial(make_config):
+def test_learning_rate_applies_to_the_stages_of_the_trial(make_config: Callable[..., Config]) -> None:
     config = make_config(FIRST, SECOND, search={"lr": (1e-4, 1e-2)})
     shared, own = split_stages(config)
     assert [stage.name for stage in shared + own] == ["first", "second"]
@@ -84,7 +89,7 @@ def test_learning_rate_applies_to_the_stages_of_the_trial(make_config):
     assert (second.lr, second.backbone_lr) == (0.05, pytest.approx(0.01))
 
 
-def test_grid_leaves_out_networks_with_an_empty_level(make_config):
+def test_grid_leaves_out_networks_with_an_empty_level(make_config: Callable[..., Config]) -> None:
     config = make_config(search={"ratios": (0.0, 0.25), "sampler": "grid"})
     points = grid_points(build_search_space(config), seed=1)
     assert len(points) == 2**5 - 1
@@ -96,11 +101,13 @@ def test_grid_leaves_out_networks_with_an_empty_level(make_config):
     "search",
     [{"ratios": (0.0, 0.25)}, {"ratios": (0.125, 0.25), "decoder_widths": ((16,) * 5, (8,) * 5, (4, 4, 4, 4, 64))}],
 )
-def test_no_network_of_the_space_is_cheaper_than_the_cheapest_points(make_config, search):
+def test_no_network_of_the_space_is_cheaper_than_the_cheapest_points(
+    make_config: Callable[..., Config], search: dict[str, tuple[Any, ...]]
+) -> None:
     config = make_config(search={**search, "sampler": "grid"})
     space = build_search_space(config)
 
-    def macs(point):
+    def macs(point: Mapping[str, float | str]) -> int:
         return network_cost(apply_point(config, point).model, 3, 1, (32, 32)).macs
 
     least = min(macs(point) for point in cheapest_points(space))
@@ -116,12 +123,14 @@ def test_no_network_of_the_space_is_cheaper_than_the_cheapest_points(make_config
         ([{}], {"sampler": "grid", "per_level": "kinds"}, "14,348,907 points; at most 100,000"),
     ],
 )
-def test_config_without_anything_to_search_is_refused(make_config, stages, search, message):
+def test_config_without_anything_to_search_is_refused(
+    make_config: Callable[..., Config], stages: Any, search: Any, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         build_search_space(make_config(*stages, search=search))
 
 
-def test_decoder_without_widths_is_refused(make_config):
+def test_decoder_without_widths_is_refused(make_config: Callable[..., Config]) -> None:
     with pytest.raises(ConfigError, match=r"widths of the enhancer, but model\.decoder = 'unet' has none"):
         build_search_space(make_config({**SECOND, "trainable": ("decoder",)}, model={"decoder": "unet"}))
 
@@ -138,6 +147,8 @@ def test_decoder_without_widths_is_refused(make_config):
         ({"ratio": (0.1,)}, "unknown key 'search.ratio'; did you mean 'ratios'"),
     ],
 )
-def test_contradictory_search_section_is_refused(make_config, search, message):
+def test_contradictory_search_section_is_refused(
+    make_config: Callable[..., Config], search: dict[str, tuple[str | float, ...] | Sequence[Any]], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make_config(search=search)

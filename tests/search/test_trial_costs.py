@@ -12,7 +12,7 @@ MODEL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 /
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of the process where there is no GPU")
-def test_peak_memory_starts_anew_with_each_object():
+def test_peak_memory_starts_anew_with_each_object() -> None:
     first = PeakMemory()
     with mmap.mmap(-1, 256 << 20) as block:  # MiB that go back to the system, whatever the C library keeps
         for page in range(0, len(block), mmap.PAGESIZE):
@@ -22,6 +22,6 @@ def test_peak_memory_starts_anew_with_each_object():
     assert peak - second.mib() > 200
 
 
-def test_latency_is_positive_and_grows_with_the_image():
+def test_latency_is_positive_and_grows_with_the_image() -> None:
     small, large = (measure_latency_ms(MODEL, 3, 1, (side, side)) for side in (64, 512))
     assert 0 < small < large

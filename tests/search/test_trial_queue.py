@@ -2,10 +2,13 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.search.sampling import SamplingPlan
 from mnsa.search.storage import open_storage
@@ -26,34 +29,34 @@ DRAWN = SamplingPlan((), num_listed=0, max_trials=None)  # a sampler draws every
 class FixedLiveness(LivenessMonitor):
     """Declares the workers of the trials in `dead` dead."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.dead = set()
 
-    def death_reason(self, trial):
+    def death_reason(self, trial: FrozenTrial) -> str:
         return "process 7 on oak died" if trial.number in self.dead else ""
 
 
 @pytest.fixture
-def queue_of(storage_url, tmp_path):
+def queue_of(storage_url: Any, tmp_path: Path) -> Callable[..., TrialQueue]:
     """Another worker's queue of one and the same study."""
     optuna.create_study(study_name="s", storage=open_storage(storage_url)).set_user_attr(BUDGET_ATTR, 3)
 
-    def connect(plan=DRAWN):
+    def connect(plan: SamplingPlan = DRAWN) -> TrialQueue:
         study = optuna.load_study(study_name="s", storage=open_storage(storage_url))
         return TrialQueue(study, tmp_path / "queue.lock", FixedLiveness(), plan)
 
     return connect
 
 
-def trials_of(queue):
+def trials_of(queue: TrialQueue) -> list[FrozenTrial]:
     return queue._study.get_trials(deepcopy=False)
 
 
-def indices(queue, *states):
+def indices(queue: TrialQueue, *states: TrialState) -> list[Any]:
     return [trial.user_attrs[INDEX_ATTR] for trial in trials_of(queue) if not states or trial.state in states]
 
 
-def test_each_trial_of_the_budget_is_claimed_once(queue_of):
+def test_each_trial_of_the_budget_is_claimed_once(queue_of: Callable[..., TrialQueue]) -> None:
     first, second = queue_of(), queue_of()
     claimed = [queue.claim() for queue in (first, second, first)]
     assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
@@ -67,7 +70,7 @@ def test_each_trial_of_the_budget_is_claimed_once(queue_of):
     assert len(trials_of(first)) == 3
 
 
-def test_higher_budget_adds_trials_and_lower_one_nothing(queue_of):
+def test_higher_budget_adds_trials_and_lower_one_nothing(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of()
     queue.increase_budget(2)
     assert queue.budget == 3
@@ -77,7 +80,7 @@ def test_higher_budget_adds_trials_and_lower_one_nothing(queue_of):
     assert queue.claim().user_attrs[INDEX_ATTR] == 3
 
 
-def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of):
+def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of()
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     drawn = []
@@ -92,7 +95,7 @@ def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of):
     assert queue.count_unfinished() == 0
 
 
-def test_interrupted_trial_is_always_queued_again(queue_of):
+def test_interrupted_trial_is_always_queued_again(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of()
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     for _ in range(5):
@@ -103,7 +106,7 @@ def test_interrupted_trial_is_always_queued_again(queue_of):
     assert queue.claim() is not None
 
 
-def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_of):
+def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_of: Callable[..., TrialQueue]) -> None:
     alive, dead = queue_of(), queue_of()
     lost = dead.claim()
     alive._liveness.dead.add(lost.number)
@@ -113,7 +116,7 @@ def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_
     assert (frozen.state, frozen.user_attrs["reason"]) == (TrialState.FAIL, "process 7 on oak died")
 
 
-def test_result_of_a_worker_declared_dead_is_not_counted(queue_of):
+def test_result_of_a_worker_declared_dead_is_not_counted(queue_of: Callable[..., TrialQueue]) -> None:
     slow, other = queue_of(), queue_of()
     trial = slow.claim()
     other._liveness.dead.add(trial.number)
@@ -124,7 +127,7 @@ def test_result_of_a_worker_declared_dead_is_not_counted(queue_of):
     assert Counter(indices(other, TrialState.COMPLETE)) == {0: 1, 1: 1, 2: 1}
 
 
-def test_worker_that_dies_before_queueing_a_failed_trial_blocks_nothing(queue_of):
+def test_worker_that_dies_before_queueing_a_failed_trial_blocks_nothing(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of()
     trial = queue.claim()
     queue._study.tell(trial.number, state=TrialState.FAIL)  # and no more
@@ -132,11 +135,13 @@ def test_worker_that_dies_before_queueing_a_failed_trial_blocks_nothing(queue_of
     assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
 
 
-def test_next_worker_completes_a_partly_filled_queue(queue_of, monkeypatch):
+def test_next_worker_completes_a_partly_filled_queue(
+    queue_of: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = queue_of()
     enqueue = optuna.Study.enqueue_trial
 
-    def die_after_the_first(self, *args, **kwargs):
+    def die_after_the_first(self: Any, *args: Any, **kwargs: Any) -> None:
         enqueue(self, *args, **kwargs)
         raise KeyboardInterrupt
 
@@ -148,14 +153,14 @@ def test_next_worker_completes_a_partly_filled_queue(queue_of, monkeypatch):
     assert len(trials_of(queue)) == 3
 
 
-def test_listed_points_come_first_and_the_rest_is_sampled(queue_of):
+def test_listed_points_come_first_and_the_rest_is_sampled(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of(SamplingPlan([{"deform3": 0.2}], num_listed=1, max_trials=None))
     queue.claim(), queue.claim()
     given, drawn = [trial.system_attrs["fixed_params"] for trial in trials_of(queue)[:2]]
     assert (given, drawn) == ({"deform3": 0.2}, {})
 
 
-def test_grid_ends_after_its_last_point(queue_of):
+def test_grid_ends_after_its_last_point(queue_of: Callable[..., TrialQueue]) -> None:
     points = [{"deform3": ratio} for ratio in (0.1, 0.2)]
     queue = queue_of(SamplingPlan(points, num_listed=2, max_trials=2))
     assert queue.budget == 2
@@ -167,12 +172,12 @@ def test_grid_ends_after_its_last_point(queue_of):
     assert queue.claim() is None
 
 
-def test_six_parallel_workers_claim_twelve_trials_once_each(tmp_path):
+def test_six_parallel_workers_claim_twelve_trials_once_each(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/trials.db"
     optuna.create_study(study_name="s", storage=open_storage(url)).set_user_attr(BUDGET_ATTR, 12)
     taken, errors = [], []
 
-    def work():
+    def work() -> None:
         try:
             study = optuna.load_study(study_name="s", storage=open_storage(url))
             queue = TrialQueue(study, tmp_path / "queue.lock", FixedLiveness(), DRAWN)
@@ -193,14 +198,14 @@ def test_six_parallel_workers_claim_twelve_trials_once_each(tmp_path):
     assert sorted(taken) == list(range(12))
 
 
-def test_sqlite_gives_a_waiting_trial_to_one_process_without_the_lock_of_the_queue(tmp_path):
+def test_sqlite_gives_a_waiting_trial_to_one_process_without_the_lock_of_the_queue(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/trials.db"
     study = optuna.create_study(study_name="s", storage=open_storage(url))
     for _ in range(20):
         study.enqueue_trial({})
-    taken = []
+    taken: list[Any] = []
 
-    def take():
+    def take() -> None:
         own = optuna.load_study(study_name="s", storage=open_storage(url))
         taken.extend(own.ask().number for _ in range(5))
         own._storage.remove_session()

@@ -3,13 +3,16 @@
 import csv
 import json
 import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
 
-from mnsa.config import load_config
+from mnsa.config import Config, load_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import StudyError
 from mnsa.metrics.torch_metrics import ValidationScores
@@ -17,22 +20,28 @@ from mnsa.model.cost import network_cost
 from mnsa.model_folder import load_network
 from mnsa.search import worker
 from mnsa.search.results import trial_records, write_best
-from mnsa.search.study import create_study, join_study
+from mnsa.search.study import SearchStudy, create_study, join_study
 from mnsa.search.worker import SearchInterruptedError, run_worker
 from mnsa.study_folder import read_study_record
 from mnsa.training.fit import train
 from mnsa.training.module import StageModule
 
+if TYPE_CHECKING:
+    from search.conftest import FakeTraining
+
+
 TRIALS = 3
 
 
 @pytest.fixture(autouse=True)
-def _log_progress(caplog):
+def _log_progress(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="mnsa")
 
 
 @pytest.fixture(scope="module")
-def searched(search_config, dataset, tmp_path_factory):
+def searched(
+    search_config: Callable[..., Config], dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> SearchStudy:
     """A study that has ended, really trained, pruning nothing. For reading only."""
     config = search_config(search={"pruner": "none"})
     study = create_study(config, dataset, tmp_path_factory.mktemp("studies") / "leaves", trials=TRIALS)
@@ -42,20 +51,20 @@ def searched(search_config, dataset, tmp_path_factory):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait only briefly for other workers."""
     monkeypatch.setattr(worker, "POLL_S", 0.01)
 
 
-def states(study):
+def states(study: SearchStudy) -> list[str]:
     return [record.state for record in trial_records(study)]
 
 
-def rows_of(folder):
+def rows_of(folder: Path) -> list[dict[Any, Any]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
 
 
-def test_every_trial_has_its_curve_its_widths_and_its_costs(searched):
+def test_every_trial_has_its_curve_its_widths_and_its_costs(searched: SearchStudy) -> None:
     records = trial_records(searched)
     assert [(record.index, record.state) for record in records] == [(n, "complete") for n in range(TRIALS)]
     for record in records:
@@ -71,7 +80,7 @@ def test_every_trial_has_its_curve_its_widths_and_its_costs(searched):
         assert record.peak_memory_mib > 50
 
 
-def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searched):
+def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searched: SearchStudy) -> None:
     assert [row["stage"] for row in rows_of(searched.folder.shared_folder)] == ["first"]
     shared = load_network(searched.folder.shared_folder)[0].state_dict()
     for record in trial_records(searched):
@@ -84,7 +93,7 @@ def test_the_shared_stage_is_trained_once_and_every_trial_starts_from_it(searche
     assert all(torch.equal(value, shared[name]) for name, value in taken.items())
 
 
-def test_only_networks_on_the_pareto_front_and_no_checkpoints_are_kept(searched):
+def test_only_networks_on_the_pareto_front_and_no_checkpoints_are_kept(searched: SearchStudy) -> None:
     record = read_study_record(searched.folder)
     kept = {int(path.parent.name) for path in searched.folder.path.glob("trials/*/model")}
     assert kept == set(record.front)
@@ -92,7 +101,7 @@ def test_only_networks_on_the_pareto_front_and_no_checkpoints_are_kept(searched)
     assert searched.folder.shared_folder.joinpath("checkpoints").exists()
 
 
-def test_best_config_names_its_trial_and_can_be_trained(searched, dataset, tmp_path):
+def test_best_config_names_its_trial_and_can_be_trained(searched: SearchStudy, dataset: Path, tmp_path: Path) -> None:
     record = read_study_record(searched.folder)
     best = max(record.trials, key=lambda trial: trial.iou)
     comments = [line for line in searched.folder.best_file.read_text().splitlines() if line.startswith("#")]
@@ -107,7 +116,7 @@ def test_best_config_names_its_trial_and_can_be_trained(searched, dataset, tmp_p
     assert [row["stage"] for row in rows_of(run.path)] == ["first", "second", "second"]
 
 
-def test_another_selection_from_a_finished_study_trains_nothing(searched):
+def test_another_selection_from_a_finished_study_trains_nothing(searched: SearchStudy) -> None:
     joined = join_study(searched.folder.path)
     run_worker(joined)
     assert len(trial_records(joined)) == TRIALS
@@ -118,7 +127,9 @@ def test_another_selection_from_a_finished_study_trains_nothing(searched):
     assert write_best(joined, "best").trial.iou == max(record.iou for record in trial_records(joined))
 
 
-def test_missing_test_images_change_nothing(searched, search_config, own_dataset, tmp_path):
+def test_missing_test_images_change_nothing(
+    searched: SearchStudy, search_config: Callable[..., Config], own_dataset: Path, tmp_path: Path
+) -> None:
     for row in read_manifest(own_dataset).split("test").rows:
         (own_dataset / row.image).unlink()
         (own_dataset / row.mask).unlink()
@@ -129,7 +140,9 @@ def test_missing_test_images_change_nothing(searched, search_config, own_dataset
 
 
 @pytest.mark.parametrize("pruner", ["halving", "median"])
-def test_trial_is_pruned_during_training(new_study, monkeypatch, pruner):
+def test_trial_is_pruned_during_training(
+    new_study: Callable[..., SearchStudy], monkeypatch: pytest.MonkeyPatch, pruner: str
+) -> None:
     joint = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 2}
     study = new_study(joint, trials=2, search={"pruner": pruner, "startup_trials": 1, "grace_period": 1})
     scores = iter([0.5, 0.6, 0.1, 0.7])
@@ -143,14 +156,18 @@ def test_trial_is_pruned_during_training(new_study, monkeypatch, pruner):
     assert len(rows_of(study.folder.trial_folder(1))) == 1
 
 
-def test_trial_is_not_pruned_in_its_grace_period(new_study, fake_training):
+def test_trial_is_not_pruned_in_its_grace_period(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining"
+) -> None:
     study = new_study(trials=2, search={"grace_period": 2})
     fake_training.endings = [[0.5, 0.6, 0.7], [0.1, 0.1, 0.9]]
     run_worker(study)
     assert trial_records(study)[1].curve == pytest.approx((0.1, 0.1))
 
 
-def test_trial_out_of_memory_is_recorded_and_tried_again(new_study, fake_training, caplog):
+def test_trial_out_of_memory_is_recorded_and_tried_again(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", caplog: pytest.LogCaptureFixture
+) -> None:
     study = new_study(trials=1)
     fake_training.endings = [torch.OutOfMemoryError("CUDA out of memory.\nmuch more"), MemoryError(), [0.4]]
     run_worker(study)
@@ -162,7 +179,9 @@ def test_trial_out_of_memory_is_recorded_and_tried_again(new_study, fake_trainin
     assert "failed, will be tried again: OutOfMemoryError: CUDA out of memory." in caplog.text
 
 
-def test_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fake_training, caplog):
+def test_trial_that_fails_three_times_is_given_up_and_counts_once(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", caplog: pytest.LogCaptureFixture
+) -> None:
     study = new_study(trials=2)
     fake_training.endings = [ValueError("odd"), [0.4], ValueError("odd"), ValueError("odd")]
     run_worker(study)
@@ -172,7 +191,9 @@ def test_trial_that_fails_three_times_is_given_up_and_counts_once(new_study, fak
     assert write_best(study).trial.number == 1
 
 
-def test_nothing_is_selected_without_a_complete_trial(new_study, fake_training):
+def test_nothing_is_selected_without_a_complete_trial(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining"
+) -> None:
     study = new_study(trials=1)
     fake_training.endings = [ValueError("odd")] * 3
     run_worker(study)
@@ -181,7 +202,9 @@ def test_nothing_is_selected_without_a_complete_trial(new_study, fake_training):
     assert not study.folder.best_file.exists()
 
 
-def test_worker_stops_after_many_failures_with_the_reason(new_study, fake_training, monkeypatch):
+def test_worker_stops_after_many_failures_with_the_reason(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker, "MAX_CONSECUTIVE_FAILURES", 4)
     study = new_study(trials=40)
     fake_training.endings = [OSError("No space left on device")] * 99
@@ -190,7 +213,9 @@ def test_worker_stops_after_many_failures_with_the_reason(new_study, fake_traini
     assert states(study).count("failed") == 4
 
 
-def test_network_without_a_branch_is_not_trained(new_study, fake_training, monkeypatch):
+def test_network_without_a_branch_is_not_trained(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = new_study(trials=2, search={"ratios": (0.0, 0.25)})
     points = iter([dict.fromkeys(study.space.widths, 0.0), dict.fromkeys(study.space.widths, 0.25)])
     monkeypatch.setattr("mnsa.search.trial.suggest_point", lambda *_: next(points))
@@ -202,7 +227,9 @@ def test_network_without_a_branch_is_not_trained(new_study, fake_training, monke
 
 
 @pytest.mark.parametrize("cost", ["macs", "parameters", "latency"])
-def test_second_objective_is_the_cost_of_the_front(new_study, fake_training, cost):
+def test_second_objective_is_the_cost_of_the_front(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", cost: str
+) -> None:
     study = new_study(trials=3, search={"objectives": ("iou", cost), "pruner": "none"})
     fake_training.endings = [[0.4], [0.5], [0.6]]
     run_worker(study)
@@ -214,7 +241,12 @@ def test_second_objective_is_the_cost_of_the_front(new_study, fake_training, cos
     assert {trial.number for trial in study.optuna.best_trials} == set(found.study.front)
 
 
-def test_one_stage_for_both_tasks_has_no_shared_stages(new_study, monkeypatch, fake_training, caplog):
+def test_one_stage_for_both_tasks_has_no_shared_stages(
+    new_study: Callable[..., SearchStudy],
+    monkeypatch: pytest.MonkeyPatch,
+    fake_training: "FakeTraining",
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     from mnsa.search.trial import train_shared_stages
 
     monkeypatch.setattr(worker, "train_shared_stages", train_shared_stages)
@@ -225,7 +257,9 @@ def test_one_stage_for_both_tasks_has_no_shared_stages(new_study, monkeypatch, f
     assert not study.folder.shared_folder.exists()
 
 
-def test_log_has_score_cost_best_trial_and_time_left_of_each_trial(new_study, fake_training, caplog):
+def test_log_has_score_cost_best_trial_and_time_left_of_each_trial(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", caplog: pytest.LogCaptureFixture
+) -> None:
     study = new_study(trials=3, search={"pruner": "none"})
     fake_training.endings = [[0.4], [0.6, 0.5], [0.3]]
     run_worker(study)
@@ -236,7 +270,9 @@ def test_log_has_score_cost_best_trial_and_time_left_of_each_trial(new_study, fa
     assert lines[2].endswith("best 0.6000 (trial 1)  3 of 3 done")
 
 
-def test_ctrl_c_puts_the_running_trial_back(new_study, fake_training, impatient):
+def test_ctrl_c_puts_the_running_trial_back(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", impatient: None
+) -> None:
     study = new_study(trials=2)
     fake_training.endings = [[0.4], KeyboardInterrupt()]
     with pytest.raises(SearchInterruptedError, match=f"mnsa search --join {study.folder.path}") as interruption:
@@ -251,13 +287,15 @@ def test_ctrl_c_puts_the_running_trial_back(new_study, fake_training, impatient)
 
 
 @pytest.mark.slow
-def test_interrupted_shared_stages_are_resumed(new_study, monkeypatch, search_config):
+def test_interrupted_shared_stages_are_resumed(
+    new_study: Callable[..., SearchStudy], monkeypatch: pytest.MonkeyPatch, search_config: Callable[..., Config]
+) -> None:
     first = {"name": "first", "tasks": ("classification",), "trainable": ("backbone", "class_head"), "epochs": 2}
     second = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
     study, step = new_study(first, second, trials=1), StageModule.training_step
     handler = signal.getsignal(signal.SIGINT)
 
-    def interrupted_step(self, batch, index):
+    def interrupted_step(self: Any, batch: Any, index: Any) -> torch.Tensor:
         if self.current_epoch == 1:
             raise KeyboardInterrupt
         return step(self, batch, index)
@@ -273,13 +311,18 @@ def test_interrupted_shared_stages_are_resumed(new_study, monkeypatch, search_co
     assert states(study) == ["complete"]
 
 
-def test_late_result_of_a_failed_trial_is_not_counted(new_study, fake_training, monkeypatch, caplog):
+def test_late_result_of_a_failed_trial_is_not_counted(
+    new_study: Callable[..., SearchStudy],
+    fake_training: "FakeTraining",
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     study = new_study(trials=1)
 
     class Freeing(list):
         """Epochs in whose midst another worker frees the trial and runs it itself."""
 
-        def __iter__(self):
+        def __iter__(self) -> Iterator[float]:
             yield 0.9
             study.optuna.tell(0, state=TrialState.FAIL)
             yield 0.9
@@ -293,7 +336,7 @@ def test_late_result_of_a_failed_trial_is_not_counted(new_study, fake_training, 
     assert "not counted" in caplog.text
 
 
-def test_trials_file_can_be_read_without_optuna(searched):
+def test_trials_file_can_be_read_without_optuna(searched: SearchStudy) -> None:
     tree = json.loads(searched.folder.trials_file.read_text())
     assert [trial["state"] for trial in tree["trials"]] == ["complete"] * TRIALS
     assert tree["budget"] == TRIALS

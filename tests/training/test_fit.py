@@ -5,16 +5,22 @@ import logging
 import math
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mnsa.config import Config
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.network import build_network
+from mnsa.run_folder import RunFolder
+from mnsa.structures import Batch
 from mnsa.training import fit
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
@@ -24,16 +30,16 @@ SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer"
 
 
 @pytest.fixture
-def trained(dataset, make_config, tmp_path):
+def trained(dataset: Path, make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., RunFolder]:
     """Train into a new folder of this name."""
     return lambda name, *stages, **sections: train(make_config(*stages, **sections), dataset, tmp_path / name)
 
 
 @pytest.fixture
-def script_scores(monkeypatch):
+def script_scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the validation scores by these, epoch by epoch."""
 
-    def script(*scores):
+    def script(*scores: float) -> None:
         next_scores = iter(scores)
         monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(next_scores))})
 
@@ -41,13 +47,13 @@ def script_scores(monkeypatch):
 
 
 @pytest.fixture
-def interrupt(monkeypatch):
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Press Ctrl-C in the second step of the second epoch of a stage, once."""
     handler = signal.getsignal(signal.SIGINT)
     step = StageModule.training_step
 
-    def press(stage):
-        def interrupted_step(self, batch, index):
+    def press(stage: str) -> None:
+        def interrupted_step(self: Any, batch: Batch, index: Any) -> torch.Tensor:
             if (self.stage.name, self.current_epoch, index) == (stage, 1, 1):
                 monkeypatch.setattr(StageModule, "training_step", step)
                 raise KeyboardInterrupt
@@ -59,27 +65,27 @@ def interrupt(monkeypatch):
     signal.signal(signal.SIGINT, handler)  # Lightning ignores Ctrl-C while it shuts down
 
 
-def rows_of(run):
+def rows_of(run: RunFolder) -> list[dict[Any, Any]]:
     return list(csv.DictReader(run.metrics_file.read_text().splitlines()))
 
 
-def weights_of(run):
+def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_file(run.model_folder / "model.safetensors")
 
 
-def checkpoint(run, stage, name):
+def checkpoint(run: RunFolder, stage: str, name: str) -> Any:
     return torch.load(run.checkpoint_folder(stage) / f"{name}.ckpt", weights_only=True)
 
 
-def network_state(tree):
+def network_state(tree: Any) -> dict[Any, Any]:
     return {name.removeprefix("network."): value for name, value in tree.items() if name.startswith("network.")}
 
 
-def equal(some, others):
+def equal(some: Any, others: Any) -> Any:
     return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
 
 
-def test_a_joint_run_writes_a_row_per_epoch_with_every_loss_and_score(finished):
+def test_a_joint_run_writes_a_row_per_epoch_with_every_loss_and_score(finished: RunFolder) -> None:
     rows = rows_of(finished)
     assert [(row["stage"], row["epoch"]) for row in rows] == [("joint", "1"), ("joint", "2")]
     losses = ["loss", "loss_classification", "loss_dice", "loss_segmentation"]
@@ -89,7 +95,9 @@ def test_a_joint_run_writes_a_row_per_epoch_with_every_loss_and_score(finished):
         assert 0 <= float(row["val_score"]) <= 1
 
 
-def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_frozen_parts(trained):
+def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_frozen_parts(
+    trained: Callable[..., RunFolder],
+) -> None:
     run = trained("run", FIRST, SECOND)
     assert [row["stage"] for row in rows_of(run)] == ["first", "first", "second", "second"]
     before, after = (network_state(checkpoint(run, name, "best")["state_dict"]) for name in ("first", "second"))
@@ -98,7 +106,9 @@ def test_the_second_stage_starts_from_the_best_weights_of_the_first_and_keeps_fr
     assert equal(weights_of(run), after)
 
 
-def test_the_saved_network_is_that_of_the_best_validation_epoch(trained, script_scores):
+def test_the_saved_network_is_that_of_the_best_validation_epoch(
+    trained: Callable[..., RunFolder], script_scores: Callable[..., None]
+) -> None:
     script_scores(0.2, 0.9, 0.1)
     run = trained("run", {"epochs": 3})
     best, last = (checkpoint(run, "joint", name) for name in ("best", "last"))
@@ -107,13 +117,15 @@ def test_the_saved_network_is_that_of_the_best_validation_epoch(trained, script_
     assert not equal(weights_of(run), network_state(last["state_dict"]))
 
 
-def test_patience_stops_a_stage_that_no_longer_improves(trained, script_scores):
+def test_patience_stops_a_stage_that_no_longer_improves(
+    trained: Callable[..., RunFolder], script_scores: Callable[..., None]
+) -> None:
     script_scores(0.3, 0.5, 0.4, 0.5, 0.9)
     run = trained("run", {"epochs": 9, "patience": 2})
     assert [row["val_score"] for row in rows_of(run)] == ["0.3", "0.5", "0.4", "0.5"]
 
 
-def test_the_moving_average_of_the_weights_is_validated_and_saved(trained):
+def test_the_moving_average_of_the_weights_is_validated_and_saved(trained: Callable[..., RunFolder]) -> None:
     run = trained("run", train={"ema_decay": 0.9})
     best = checkpoint(run, "joint", "best")
     averaged, current = (network_state(best[key]) for key in ("state_dict", "current_model_state"))
@@ -121,18 +133,20 @@ def test_the_moving_average_of_the_weights_is_validated_and_saved(trained):
     assert not equal(averaged, current)
 
 
-def test_the_seed_determines_the_network(trained, finished):
+def test_the_seed_determines_the_network(trained: Callable[..., RunFolder], finished: RunFolder) -> None:
     again, other = trained("again"), trained("other", train={"seed": 2})
     assert again.metrics_file.read_text() == finished.metrics_file.read_text()
     assert equal(weights_of(again), weights_of(finished))
     assert not equal(weights_of(other), weights_of(finished))
 
 
-def test_the_number_of_workers_does_not_change_the_network(trained, finished):
+def test_the_number_of_workers_does_not_change_the_network(
+    trained: Callable[..., RunFolder], finished: RunFolder
+) -> None:
     assert equal(weights_of(trained("run", train={"workers": 1})), weights_of(finished))
 
 
-def test_bfloat16_trains(trained, finished):
+def test_bfloat16_trains(trained: Callable[..., RunFolder], finished: RunFolder) -> None:
     run = trained("run", train={"precision": "bfloat16"})
     losses = [float(row["loss"]) for row in rows_of(run)]
     assert all(math.isfinite(loss) for loss in losses)
@@ -140,7 +154,9 @@ def test_bfloat16_trains(trained, finished):
     assert all(value.dtype in (torch.float32, torch.int64) for value in weights_of(run).values())
 
 
-def test_a_gradient_clipped_to_almost_zero_changes_no_weight(trained, make_config):
+def test_a_gradient_clipped_to_almost_zero_changes_no_weight(
+    trained: Callable[..., RunFolder], make_config: Callable[..., Config]
+) -> None:
     stage = {"optimizer": "sgd", "weight_decay": 0.0, "epochs": 1}
     config = make_config()
     torch.manual_seed(config.train.seed)
@@ -154,7 +170,9 @@ def test_a_gradient_clipped_to_almost_zero_changes_no_weight(trained, make_confi
     assert max(changes.values()) > 1e-3
 
 
-def test_balanced_class_weights_change_the_loss_of_a_rare_class(own_dataset, make_config, tmp_path):
+def test_balanced_class_weights_change_the_loss_of_a_rare_class(
+    own_dataset: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     manifest = read_manifest(own_dataset)
     rare = [row for row in manifest.split("train").rows if row.label == manifest.classes[0]][1:]
     write_manifest(replace(manifest, rows=tuple(row for row in manifest.rows if row not in rare)), tmp_path / "rare")
@@ -167,7 +185,9 @@ def test_balanced_class_weights_change_the_loss_of_a_rare_class(own_dataset, mak
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])
-def test_a_resumed_run_equals_an_uninterrupted_one(trained, interrupt, stage):
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    trained: Callable[..., RunFolder], interrupt: Callable[..., None], stage: str
+) -> None:
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
     options = {"train": {"ema_decay": 0.9}, "augment": {"random_erasing": 0.5, "vertical_flip": 0.5}}
     whole = trained("whole", *stages, **options)
@@ -181,14 +201,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trained, interrupt, stage):
     assert equal(weights_of(resumed), weights_of(whole))
 
 
-def test_resuming_a_finished_run_changes_nothing(own_run, finished):
+def test_resuming_a_finished_run_changes_nothing(own_run: RunFolder, finished: RunFolder) -> None:
     resume(own_run.path)
     assert own_run.metrics_file.read_text() == finished.metrics_file.read_text()
     assert equal(weights_of(own_run), weights_of(finished))
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_the_progress_bar_can_be_switched_on_and_off(dataset, make_config, tmp_path, capfd, progress):
+def test_the_progress_bar_can_be_switched_on_and_off(
+    dataset: Path, make_config: Callable[..., Config], tmp_path: Path, capfd: pytest.CaptureFixture[str], progress: bool
+) -> None:
     train(make_config({"epochs": 1}), dataset, tmp_path / "run", progress=progress)
     printed = "".join(capfd.readouterr())
     assert ("Epoch 0" in printed) == progress
@@ -197,7 +219,9 @@ def test_the_progress_bar_can_be_switched_on_and_off(dataset, make_config, tmp_p
 
 
 @pytest.mark.parametrize(("terminal", "notebook"), [(False, False), (True, False), (False, True)])
-def test_the_default_is_a_progress_bar_on_a_terminal_and_in_a_notebook(monkeypatch, terminal, notebook):
+def test_the_default_is_a_progress_bar_on_a_terminal_and_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, notebook: bool
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     if notebook:
@@ -207,7 +231,7 @@ def test_the_default_is_a_progress_bar_on_a_terminal_and_in_a_notebook(monkeypat
     assert not fit._shows_progress_bar(False)
 
 
-def test_lightnings_messages_are_hidden_only_during_training():
+def test_lightnings_messages_are_hidden_only_during_training() -> None:
     lightning_logger = logging.getLogger("lightning.pytorch")
     level = lightning_logger.level
     with fit.quiet_lightning():

@@ -4,12 +4,17 @@ import csv
 import logging
 import os
 import struct
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from mlflow.entities import Run
 
+from mnsa.config import Config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, RunError
 from mnsa.run_folder import RunFolder
@@ -20,11 +25,11 @@ from mnsa.training.preflight import require_trainable
 
 
 @pytest.fixture
-def record(tmp_path):
+def record(tmp_path: Path) -> Callable[..., Any]:
     """End an epoch (counted from 0) of a stage, and return the rows of metrics.csv."""
     file = tmp_path / "metrics.csv"
 
-    def end(stage, epoch, *, first_process=True, **scores):
+    def end(stage: str, epoch: int, *, first_process: Any = True, **scores: float) -> list[dict[Any, Any]]:
         metrics = {name: torch.tensor(value) for name, value in scores.items()}
         trainer = SimpleNamespace(
             is_global_zero=first_process, current_epoch=epoch, max_epochs=9, callback_metrics=metrics
@@ -35,7 +40,7 @@ def record(tmp_path):
     return end
 
 
-def test_each_epoch_is_a_row_counted_from_one(record):
+def test_each_epoch_is_a_row_counted_from_one(record: Any) -> None:
     record("joint", 0, loss=2.0, val_score=0.25)
     rows = record("joint", 1, loss=1.0, val_score=0.5)
     assert [(row["stage"], row["epoch"], row["loss"], row["val_score"]) for row in rows] == [
@@ -44,32 +49,34 @@ def test_each_epoch_is_a_row_counted_from_one(record):
     ]
 
 
-def test_a_repeated_epoch_replaces_its_row_and_the_later_rows(record):
+def test_a_repeated_epoch_replaces_its_row_and_the_later_rows(record: Any) -> None:
     for epoch in range(3):
         record("joint", epoch, loss=float(epoch))
     rows = record("joint", 1, loss=7.0)
     assert [(row["epoch"], row["loss"]) for row in rows] == [("1", "0"), ("2", "7")]
 
 
-def test_rows_of_all_stages_have_the_columns_of_all_stages(record):
+def test_rows_of_all_stages_have_the_columns_of_all_stages(record: Any) -> None:
     record("first", 0, loss=1.0, val_accuracy=0.5)
     first, second = record("second", 0, loss=2.0, val_iou=0.25)
     assert list(first) == ["stage", "epoch", "loss", "val_accuracy", "val_iou"]
     assert (first["val_iou"], second["val_accuracy"], second["val_iou"]) == ("", "", "0.25")
 
 
-def test_only_the_first_process_writes(record):
+def test_only_the_first_process_writes(record: Any) -> None:
     assert record("joint", 0, first_process=False, loss=1.0) == []
 
 
-def test_each_epoch_is_one_log_message_and_nothing_is_printed(record, caplog, capsys):
+def test_each_epoch_is_one_log_message_and_nothing_is_printed(
+    record: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(logging.INFO, logger="mnsa")
     record("joint", 2, loss=0.5, loss_dice=0.25, val_score=0.125)
     assert caplog.messages == ["joint 3/9  loss 0.5  val_score 0.125"]
     assert capsys.readouterr().out == ""
 
 
-def test_a_stage_name_with_a_comma_is_quoted(record):
+def test_a_stage_name_with_a_comma_is_quoted(record: Any) -> None:
     record("head, then body", 0, loss=1.0)
     assert [row["stage"] for row in record("head, then body", 1, loss=1.0)] == ["head, then body"] * 2
 
@@ -82,16 +89,16 @@ needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb isn't
 
 
 @pytest.fixture(autouse=True)
-def no_servers(monkeypatch):
+def no_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
         monkeypatch.delenv(name)
 
 
-def losses_in_table(run):
+def losses_in_table(run: RunFolder) -> list[float]:
     return [float(row["loss"]) for row in csv.DictReader(run.metrics_file.read_text().splitlines())]
 
 
-def mlflow_runs(run):
+def mlflow_runs(run: RunFolder) -> list[tuple[Run, list[float]]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{run.logs_folder / 'mlflow.db'}")
@@ -103,17 +110,19 @@ def mlflow_runs(run):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_logger_that_is_not_installed_is_an_error(dataset, make_config, monkeypatch, name):
+def test_a_logger_that_is_not_installed_is_an_error(
+    dataset: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda module: None if module == name else find_spec(module))
     with pytest.raises(ConfigError, match=rf"names {name}.*pip install 'mnsa\[{name}\]'"):
         require_trainable(make_config(train={"loggers": (name,)}), read_manifest(dataset))
 
 
-def test_without_loggers_in_the_config_there_is_no_log_folder(finished):
+def test_without_loggers_in_the_config_there_is_no_log_folder(finished: RunFolder) -> None:
     assert not finished.logs_folder.exists()
 
 
-def test_tensorboard_has_every_epoch(dataset, make_config, tmp_path):
+def test_tensorboard_has_every_epoch(dataset: Path, make_config: Callable[..., Config], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(make_config(train={"loggers": ("tensorboard",)}), dataset, tmp_path / "run")
@@ -124,7 +133,9 @@ def test_tensorboard_has_every_epoch(dataset, make_config, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_mlflow_has_the_config_and_every_epoch_of_every_stage(dataset, make_config, tmp_path):
+def test_mlflow_has_the_config_and_every_epoch_of_every_stage(
+    dataset: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
     stages = [{"name": "first", "epochs": 2, "lr": 0.02}, {"name": "second", "epochs": 1}]
     run = train(make_config(*stages, train={"loggers": ("mlflow",)}), dataset, tmp_path / "run")
     (first, losses), (second, more) = mlflow_runs(run)
@@ -136,7 +147,7 @@ def test_mlflow_has_the_config_and_every_epoch_of_every_stage(dataset, make_conf
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_a_resumed_stage_continues_its_mlflow_run(make_config, tmp_path):
+def test_a_resumed_stage_continues_its_mlflow_run(make_config: Callable[..., Config], tmp_path: Path) -> None:
     run, config = RunFolder(tmp_path), make_config(train={"loggers": ("mlflow",)})
     for step, (loss, ending) in enumerate([(3.0, "failed"), (2.0, "success")]):
         with open_loggers(run, config, "joint", first_process=True) as (logger,):
@@ -147,7 +158,9 @@ def test_a_resumed_stage_continues_its_mlflow_run(make_config, tmp_path):
 
 
 @pytest.mark.filterwarnings(SQLALCHEMY)
-def test_a_server_that_cannot_be_reached_is_an_error(make_config, tmp_path, monkeypatch):
+def test_a_server_that_cannot_be_reached_is_an_error(
+    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at.all")
     run = RunFolder(tmp_path)
     config = make_config(train={"loggers": ("mlflow",)})
@@ -158,7 +171,7 @@ def test_a_server_that_cannot_be_reached_is_an_error(make_config, tmp_path, monk
         pass
 
 
-def wandb_records(file):
+def wandb_records(file: Path) -> Iterator[Any]:
     """Read the records of a .wandb file: LevelDB's log format, blocks of 32 KiB, pieces with 7 bytes of header."""
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -177,7 +190,9 @@ def wandb_records(file):
 
 @pytest.mark.slow
 @needs_wandb
-def test_wandb_stays_offline_and_in_the_run_folder(dataset, make_config, tmp_path, monkeypatch):
+def test_wandb_stays_offline_and_in_the_run_folder(
+    dataset: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     run = train(make_config(train={"loggers": ("wandb",)}), dataset, tmp_path / "run")
     (file,) = (run.logs_folder / "wandb").glob("offline-run-*/*.wandb")

@@ -1,6 +1,9 @@
 """Losses, scores, gradients and schedules of a stage; random numbers depend on seed, epoch and process alone."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lightning
 import pytest
@@ -11,25 +14,26 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 from torchmetrics.classification import BinaryJaccardIndex, MulticlassAccuracy
 
+from mnsa.config import Config
 from mnsa.model.network import build_network
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training import losses
 from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimizer, _lr_factor
 
 
-def draw(seed, epoch, process=0):
+def draw(seed: int, epoch: int, process: Any = 0) -> list[Any]:
     torch.rand(epoch + 1)  # an earlier epoch has used the generator
     EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
     return torch.rand(3).tolist()
 
 
-def test_an_epoch_has_the_same_random_numbers_after_any_history():
+def test_an_epoch_has_the_same_random_numbers_after_any_history() -> None:
     draws = [draw(1, 0), draw(1, 1), draw(1, 2)]
     assert draw(1, 1) == draws[1]
     assert draw(1, 0) == draws[0]
 
 
-def test_another_seed_epoch_or_process_has_other_random_numbers():
+def test_another_seed_epoch_or_process_has_other_random_numbers() -> None:
     draws = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1, 0, process=1)]
     assert len(set(map(tuple, draws))) == 4
 
@@ -42,15 +46,17 @@ UNLABELED = torch.full((4,), NO_LABEL)
 
 
 @pytest.fixture
-def batch():
+def batch() -> Batch:
     generator = torch.Generator().manual_seed(2)
     images = torch.randn(4, 3, 64, 64, generator=generator)
     return Batch(images, torch.randint(0, 2, (4, 64, 64), generator=generator), torch.tensor([0, 1, 2, 0]))
 
 
 @pytest.fixture
-def make_module(make_config, monkeypatch):
-    def make(stage=(), mask_classes=1, weights=None, **sections):
+def make_module(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Callable[..., StageModule]:
+    def make(
+        stage: tuple[()] | dict[str, Any] = (), mask_classes: Any = 1, weights: Any = None, **sections: dict[str, Any]
+    ) -> StageModule:
         torch.manual_seed(3)
         config = make_config(dict(stage), **sections)
         network = build_network(config.model, 3, mask_classes)
@@ -63,7 +69,7 @@ def make_module(make_config, monkeypatch):
     return make
 
 
-def gradient_norms(module, batch):
+def gradient_norms(module: StageModule, batch: Batch) -> dict[str, Any]:
     """Compute the norm of each part's gradient after one step."""
     loss = module.training_step(batch, 0)
     assert loss.isfinite()
@@ -72,33 +78,39 @@ def gradient_norms(module, batch):
     return {name: sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for name, part in parts}
 
 
-def test_images_without_a_mask_train_only_the_classifier(make_module, batch):
+def test_images_without_a_mask_train_only_the_classifier(make_module: Callable[..., StageModule], batch: Batch) -> None:
     norms = gradient_norms(make_module(), Batch(batch.images, UNKNOWN, batch.labels))
     assert norms["class_head"] > 0
     assert norms["backbone"] > 0
     assert norms["enhancer"] == norms["decoder"] == 0
 
 
-def test_images_without_a_label_train_only_the_decoder(make_module, batch):
+def test_images_without_a_label_train_only_the_decoder(make_module: Callable[..., StageModule], batch: Batch) -> None:
     norms = gradient_norms(make_module(), Batch(batch.images, batch.masks, UNLABELED))
     assert norms["decoder"] > 0
     assert norms["enhancer"] > 0
     assert norms["class_head"] == norms["attention"] == 0
 
 
-def test_a_batch_without_labels_and_masks_has_zero_gradients(make_module, batch):
+def test_a_batch_without_labels_and_masks_has_zero_gradients(
+    make_module: Callable[..., StageModule], batch: Batch
+) -> None:
     norms = gradient_norms(make_module(loss={"mask_guidance": 0.1}), Batch(batch.images, UNKNOWN, UNLABELED))
     assert set(norms.values()) == {0}
 
 
-def test_mask_guidance_trains_the_attention_of_unlabeled_images(make_module, batch):
+def test_mask_guidance_trains_the_attention_of_unlabeled_images(
+    make_module: Callable[..., StageModule], batch: Batch
+) -> None:
     stage = {"tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
     module = make_module(stage, loss={"mask_guidance": 0.1})
     assert gradient_norms(module, Batch(batch.images, batch.masks, UNLABELED))["attention"] > 0
 
 
 @pytest.mark.parametrize("mask_classes", [1, 2])
-def test_the_loss_is_the_weighted_sum_of_the_losses_of_pytorch(make_module, batch, mask_classes):
+def test_the_loss_is_the_weighted_sum_of_the_losses_of_pytorch(
+    make_module: Callable[..., StageModule], batch: Batch, mask_classes: int
+) -> None:
     loss = {"classification": 2.0, "segmentation": 3.0, "dice": 0.0, "label_smoothing": 0.1}
     class_weights = torch.tensor([0.5, 1.0, 1.5])
     module = make_module(mask_classes=mask_classes, loss=loss, weights=class_weights, model={"dropout": 0.0})
@@ -114,7 +126,9 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_of_pytorch(make_module, batc
 
 @pytest.mark.parametrize("mask_classes", [1, 3])
 @pytest.mark.parametrize("mask_resolution", ["half", "full"])
-def test_deep_supervision_weights_the_output_and_the_sides(make_module, batch, mask_classes, mask_resolution):
+def test_deep_supervision_weights_the_output_and_the_sides(
+    make_module: Callable[..., StageModule], batch: Batch, mask_classes: int, mask_resolution: str
+) -> None:
     model = {"mask_resolution": mask_resolution}
     module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
     logits, sides = module.network.segment_with_side_logits(module.network.features(batch.images), batch.images)
@@ -125,7 +139,7 @@ def test_deep_supervision_weights_the_output_and_the_sides(make_module, batch, m
     torch.testing.assert_close(module.training_step(batch, 0), expected)
 
 
-def test_deep_supervision_decodes_once(make_module, batch):
+def test_deep_supervision_decodes_once(make_module: Callable[..., StageModule], batch: Batch) -> None:
     module = make_module(STAGE_2, loss={"deep_supervision": True})
     runs = []
     module.network.decoder.register_forward_hook(lambda *_: runs.append(1))
@@ -134,7 +148,9 @@ def test_deep_supervision_decodes_once(make_module, batch):
 
 
 @pytest.mark.parametrize("attention", ["mean", "mean_max"])
-def test_mask_guidance_adds_its_weight_times_the_mse(make_module, batch, attention):
+def test_mask_guidance_adds_its_weight_times_the_mse(
+    make_module: Callable[..., StageModule], batch: Batch, attention: str
+) -> None:
     stage = {"tasks": ("classification",), "trainable": ("backbone", "attention", "class_head")}
     modules = [
         make_module(stage, model={"attention": attention, "dropout": 0.0}, loss={"mask_guidance": w}) for w in (0, 0.1)
@@ -150,7 +166,9 @@ def test_mask_guidance_adds_its_weight_times_the_mse(make_module, batch, attenti
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_validation_scores_equal_torchmetrics(make_module, batch, tmp_path, monkeypatch):
+def test_validation_scores_equal_torchmetrics(
+    make_module: Callable[..., StageModule], batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = make_module(model={"mask_resolution": "half"})
     monkeypatch.undo()
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
@@ -163,11 +181,13 @@ def test_validation_scores_equal_torchmetrics(make_module, batch, tmp_path, monk
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*in eval mode at the start")
-def test_gradients_are_freed_after_the_optimizer_step(make_module, batch, tmp_path, monkeypatch):
+def test_gradients_are_freed_after_the_optimizer_step(
+    make_module: Callable[..., StageModule], batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = make_module()
     monkeypatch.undo()
     before = [p.detach().clone() for p in module.network.parameters()]
-    held = []
+    held: list[Any] = []
     watch = LambdaCallback(on_train_batch_end=lambda *_: held.extend(p.grad for p in module.network.parameters()))
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path, max_steps=1,
@@ -180,7 +200,7 @@ def test_gradients_are_freed_after_the_optimizer_step(make_module, batch, tmp_pa
     assert any((p != old).any() for p, old in zip(module.network.parameters(), before, strict=True))
 
 
-def test_the_cosine_schedule_equals_that_of_pytorch():
+def test_the_cosine_schedule_equals_that_of_pytorch() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     theirs = CosineAnnealingLR(optimizer, T_max=10)
     for step in range(10):
@@ -189,13 +209,15 @@ def test_the_cosine_schedule_equals_that_of_pytorch():
         theirs.step()
 
 
-def test_the_schedule_begins_after_a_linear_warm_up():
+def test_the_schedule_begins_after_a_linear_warm_up() -> None:
     assert [_lr_factor(step, 8, 4, "constant") for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert _lr_factor(4, 8, 4, "cosine") == 1
     assert _lr_factor(6, 8, 4, "cosine") == pytest.approx(0.5)
 
 
-def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_have_none(make_module):
+def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_have_none(
+    make_module: Callable[..., StageModule],
+) -> None:
     module = make_module(
         {"optimizer": "sgd", "lr": 0.1, "backbone_lr": 0.01, "trainable": ("backbone_deep", "decoder")}
     )
@@ -207,7 +229,7 @@ def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_have_none(make_
         assert given.get(id(parameter)) == (expected if parameter.requires_grad else None)
 
 
-def test_padding_does_not_change_the_loss(make_module, batch):
+def test_padding_does_not_change_the_loss(make_module: Callable[..., StageModule], batch: Batch) -> None:
     module = make_module().eval()  # the statistics of a batch would include the padding
     odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels)
     losses_of_odd = module.training_step(odd, 0)

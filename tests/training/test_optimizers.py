@@ -5,6 +5,7 @@ import subprocess
 import sys
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def fit(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int = 3
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_steps_equal_those_of_torch_in_contiguous_memory(theirs, ours, more):
+def test_steps_equal_those_of_torch_in_contiguous_memory(theirs: Any, ours: Any, more: Any) -> None:
     expected, found = layers().double(), channels_last().double()
     fit(expected, theirs(expected.parameters(), **OPTIONS, **more))
     fit(found, ours(found.parameters(), **OPTIONS))
@@ -78,7 +79,7 @@ def test_steps_equal_those_of_torch_in_contiguous_memory(theirs, ours, more):
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_weights_gradients_and_moments_keep_shape_and_memory_format(theirs, ours, more):
+def test_weights_gradients_and_moments_keep_shape_and_memory_format(theirs: Any, ours: Any, more: Any) -> None:
     network = channels_last()
     optimizer = ours(network.parameters(), **OPTIONS)
     fit(network, optimizer)
@@ -91,7 +92,7 @@ def test_weights_gradients_and_moments_keep_shape_and_memory_format(theirs, ours
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_a_step_copies_no_weight(theirs, ours, more):
+def test_a_step_copies_no_weight(theirs: Any, ours: Any, more: Any) -> None:
     network = channels_last()
     optimizer = ours(network.parameters(), **OPTIONS)
     fit(network, optimizer)
@@ -102,7 +103,7 @@ def test_a_step_copies_no_weight(theirs, ours, more):
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
-def test_the_optimizer_state_can_be_saved_and_loaded(theirs, ours, more):
+def test_the_optimizer_state_can_be_saved_and_loaded(theirs: Any, ours: Any, more: Any) -> None:
     network, again = channels_last(), channels_last()
     optimizer, resumed = ours(network.parameters(), **OPTIONS), ours(again.parameters(), **OPTIONS)
     fit(network, optimizer, steps=2)
@@ -113,7 +114,7 @@ def test_the_optimizer_state_can_be_saved_and_loaded(theirs, ours, more):
     assert all(torch.equal(*pair) for pair in zip(network.parameters(), again.parameters(), strict=True))
 
 
-def test_weights_have_their_shape_after_a_failed_step():
+def test_weights_have_their_shape_after_a_failed_step() -> None:
     network = channels_last()
     optimizer = ChannelsLastSGD(network.parameters(), lr=0.001, fused=True)
     network(torch.zeros(1, 3, 6, 6)).sum().backward()

@@ -1,26 +1,30 @@
 """Configs and data sets that don't fit together are an error before any image is opened."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mnsa.data.manifest import read_manifest
+from mnsa.config import Config
+from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import ConfigError, DataError
 from mnsa.training.preflight import require_trainable
 
 
 @pytest.fixture
-def manifest(dataset):
+def manifest(dataset: Path) -> Manifest:
     return read_manifest(dataset)
 
 
-def without(manifest, split, column):
+def without(manifest: Any, split: str, column: str) -> Any:
     """Return the manifest with a column emptied in one split."""
     rows = (replace(row, **{column: ""}) if row.split == split else row for row in manifest.rows)
     return replace(manifest, rows=tuple(rows))
 
 
-def test_a_config_that_fits_the_data_is_accepted(make_config, manifest):
+def test_a_config_that_fits_the_data_is_accepted(make_config: Callable[..., Config], manifest: Manifest) -> None:
     require_trainable(make_config(), manifest)
 
 
@@ -33,22 +37,26 @@ def test_a_config_that_fits_the_data_is_accepted(make_config, manifest):
         ("train", "label", "3 of them have no training image"),
     ],
 )
-def test_a_task_needs_labels_or_masks_in_train_and_val(make_config, manifest, split, column, reason):
+def test_a_task_needs_labels_or_masks_in_train_and_val(
+    make_config: Callable[..., Config], manifest: Manifest, split: str, column: str, reason: str
+) -> None:
     with pytest.raises(DataError, match=reason):
         require_trainable(make_config(), without(manifest, split, column))
 
 
-def test_a_task_without_a_stage_needs_no_labels(make_config, manifest):
+def test_a_task_without_a_stage_needs_no_labels(make_config: Callable[..., Config], manifest: Manifest) -> None:
     stage = {"tasks": ("segmentation",), "trainable": ("backbone", "enhancer", "decoder")}
     require_trainable(make_config(stage), without(without(manifest, "train", "label"), "val", "label"))
 
 
-def test_model_classes_must_equal_the_number_in_the_data(make_config, manifest):
+def test_model_classes_must_equal_the_number_in_the_data(
+    make_config: Callable[..., Config], manifest: Manifest
+) -> None:
     require_trainable(make_config(model={"classes": 3}), manifest)
     with pytest.raises(DataError, match="expects 200 classes"):
         require_trainable(make_config(model={"classes": 200}), manifest)
 
 
-def test_a_batch_of_one_image_is_an_error(make_config, manifest):
+def test_a_batch_of_one_image_is_an_error(make_config: Callable[..., Config], manifest: Manifest) -> None:
     with pytest.raises(ConfigError, match="batch_size = 1"):
         require_trainable(make_config({"batch_size": 1}), manifest)

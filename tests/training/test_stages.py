@@ -1,12 +1,16 @@
 """Lightning trains exactly the parts of a stage; all other tensors stay equal bit for bit."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import lightning
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from mnsa.config import Config
 from mnsa.errors import ConfigError
-from mnsa.model.network import build_network
+from mnsa.model.network import Network, build_network
 from mnsa.structures import Batch
 from mnsa.training.module import StageModule
 from mnsa.training.stages import set_train_modes, set_trainable_parts
@@ -19,16 +23,16 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @pytest.fixture
-def network(make_config):
+def network(make_config: Callable[..., Config]) -> Network:
     torch.manual_seed(4)
     return build_network(make_config().model, 3, 1)
 
 
 @pytest.fixture
-def changed(network, make_config, tmp_path):
+def changed(network: Network, make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., set[str]]:
     """Train a stage for two short epochs with validation, and return the names of the changed tensors."""
 
-    def fit(**stage):
+    def fit(**stage: str | tuple[str, ...]) -> set[str]:
         config = make_config(stage)
         module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
         trainer = lightning.Trainer(
@@ -44,11 +48,11 @@ def changed(network, make_config, tmp_path):
     return fit
 
 
-def parts_of(names):
+def parts_of(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_all_parts_of_a_joint_stage_are_trained(network, changed):
+def test_all_parts_of_a_joint_stage_are_trained(network: Network, changed: Callable[..., set[str]]) -> None:
     names = changed()
     assert names >= {name for name, _ in network.named_parameters() if name.endswith("weight")}
     assert parts_of(names) == {"backbone", "attention", "class_head", "enhancer", "decoder", "mask_head"}
@@ -62,18 +66,22 @@ def test_all_parts_of_a_joint_stage_are_trained(network, changed):
         ("segmentation", ("decoder",), {"decoder", "mask_head"}),
     ],
 )
-def test_frozen_parts_and_their_statistics_stay_equal_bit_for_bit(changed, task, trainable, parts):
+def test_frozen_parts_and_their_statistics_stay_equal_bit_for_bit(
+    changed: Callable[..., set[str]], task: str, trainable: tuple[str, ...], parts: set[str]
+) -> None:
     assert parts_of(changed(tasks=(task,), trainable=trainable)) == parts
 
 
-def test_frozen_bn_train_updates_the_statistics_of_a_frozen_backbone(changed):
+def test_frozen_bn_train_updates_the_statistics_of_a_frozen_backbone(changed: Callable[..., set[str]]) -> None:
     names = changed(tasks=("classification",), trainable=("class_head",), frozen_bn="train")
     in_backbone = {name for name in names if name.startswith("backbone.")}
     assert {name.rsplit(".", 1)[1] for name in in_backbone} == set(STATISTICS)
 
 
 @pytest.mark.parametrize("statistics", ["eval", "train"])
-def test_backbone_deep_does_not_train_the_shallow_modules(network, changed, statistics):
+def test_backbone_deep_does_not_train_the_shallow_modules(
+    network: Network, changed: Callable[..., set[str]], statistics: str
+) -> None:
     shallow = {id(t) for module in network.backbone.shallow_modules() for t in module.parameters()}
     frozen = {name for name, tensor in network.named_parameters() if id(tensor) in shallow}
     names = changed(trainable=("backbone_deep", "class_head"), frozen_bn=statistics)
@@ -84,12 +92,12 @@ def test_backbone_deep_does_not_train_the_shallow_modules(network, changed, stat
     assert bool(shallow_statistics) == (statistics == "train")
 
 
-def test_a_second_stage_unfreezes_parts_that_the_first_has_frozen(changed):
+def test_a_second_stage_unfreezes_parts_that_the_first_has_frozen(changed: Callable[..., set[str]]) -> None:
     assert "decoder" not in parts_of(changed(tasks=("classification",), trainable=("class_head",)))
     assert parts_of(changed(tasks=("segmentation",), trainable=("decoder",))) == {"decoder", "mask_head"}
 
 
-def test_frozen_parts_stay_in_eval_mode_after_train(network, make_config):
+def test_frozen_parts_stay_in_eval_mode_after_train(network: Network, make_config: Callable[..., Config]) -> None:
     config = make_config({"tasks": ("classification",), "trainable": ("class_head",)})
     module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
     module.eval()
@@ -98,7 +106,7 @@ def test_frozen_parts_stay_in_eval_mode_after_train(network, make_config):
     assert not any(part.training for part in network.backbone.modules())
 
 
-def test_a_missing_part_is_an_error_that_names_the_parts_of_the_network(make_config):
+def test_a_missing_part_is_an_error_that_names_the_parts_of_the_network(make_config: Callable[..., Config]) -> None:
     classifier = build_network(make_config().model, 3, 0)
     stage = make_config().stages[0]
     for use in (set_trainable_parts, set_train_modes):

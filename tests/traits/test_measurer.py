@@ -1,5 +1,9 @@
 """Mask classes get roles by their usual names or by given names; nothing else is inferred."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,17 +27,17 @@ from mnsa.traits.regions import convex_hull
         (["background", "Leaf", "Veins"], Roles(vein=(2,), leaf=(1,), lesion=())),
     ],
 )
-def test_usual_names_have_their_roles(classes, roles):
+def test_usual_names_have_their_roles(classes: list[str], roles: Roles) -> None:
     assert find_roles(classes) == roles
 
 
-def test_given_names_replace_only_the_usual_names_of_their_role():
+def test_given_names_replace_only_the_usual_names_of_their_role() -> None:
     classes = ["background", "leaf", "rust", "miner", "lesion", "nerve"]
     roles = find_roles(classes, vein=["nerve"], lesion=["rust", "miner"])
     assert roles == Roles(vein=(5,), leaf=(1,), lesion=(2, 3))
 
 
-def test_a_given_role_replaces_the_usual_role_of_a_name():
+def test_a_given_role_replaces_the_usual_role_of_a_name() -> None:
     assert find_roles(["background", "vein", "leaf"], lesion=["vein"]) == Roles(vein=(), leaf=(2,), lesion=(1,))
 
 
@@ -46,13 +50,13 @@ def test_a_given_role_replaces_the_usual_role_of_a_name():
         (["background", "leaf"], {"vein": ["leaf"], "leaf": ["leaf"]}, ["can't have two roles"]),
     ],
 )
-def test_ambiguous_or_unknown_roles_are_errors(classes, given, words):
+def test_ambiguous_or_unknown_roles_are_errors(classes: Any, given: Any, words: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         find_roles(classes, **given)
     assert [word for word in words if word not in str(error.value)] == []
 
 
-def test_veins_and_lesions_belong_to_the_leaf():
+def test_veins_and_lesions_belong_to_the_leaf() -> None:
     mask = np.array([[0, 1, 2, 3]], dtype=np.uint8)
     roles = Roles(vein=(3,), leaf=(1,), lesion=(2,))
     assert roles.select_pixels(mask, "leaf").tolist() == [[False, True, True, True]]
@@ -60,7 +64,7 @@ def test_veins_and_lesions_belong_to_the_leaf():
     assert Roles(vein=(3,), leaf=(), lesion=()).select_pixels(mask, "leaf") is None
 
 
-def test_mask_classes_without_usual_names_have_no_roles():
+def test_mask_classes_without_usual_names_have_no_roles() -> None:
     assert find_roles_or_none(["stem", "pot"]) is None
     assert find_roles_or_none(["stem", "pot"], vein=["stem"]) == find_roles(["stem", "pot"], vein=["stem"])
     assert find_roles_or_none(["vein"]) == find_roles(["vein"])
@@ -71,7 +75,7 @@ def test_mask_classes_without_usual_names_have_no_roles():
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
 
-def test_lesions_are_counted_and_measured():
+def test_lesions_are_counted_and_measured() -> None:
     mask = np.ones((40, 50), dtype=np.uint8)
     mask[:, :10] = 0
     mask[5:7, 20:25] = mask[7, 25] = 2  # 8-connected: one
@@ -83,14 +87,14 @@ def test_lesions_are_counted_and_measured():
     assert TraitMeasurer(Roles(vein=(), leaf=(), lesion=(2,))).measure(mask).lesion.count == 2
 
 
-def test_parts_without_a_class_are_none(draw):
+def test_parts_without_a_class_are_none(draw: SimpleNamespace) -> None:
     traits = TraitMeasurer(VEINS).measure(draw.line(100, 3, 0).astype(np.uint8))
     assert traits.leaf is None
     assert traits.lesion is None
     assert (traits.vein.free_ending_count, traits.areole.count) == (2, 0)
 
 
-def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw):
+def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw: SimpleNamespace) -> None:
     veins = draw.grid(4, 40, 2, 30)
     hull, image = (
         TraitMeasurer(VEINS, reference_area=reference_area).measure(veins.astype(np.uint8)).vein
@@ -103,7 +107,7 @@ def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw):
     assert hull.density_px_per_px2 == pytest.approx(hull.length_px / hull.reference_area_px2)
 
 
-def test_a_separate_leaf_mask_is_the_reference_area(draw):
+def test_a_separate_leaf_mask_is_the_reference_area(draw: SimpleNamespace) -> None:
     leaf, veins = draw.disk(70), draw.grid(4, 40, 2, 0)
     measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=(2,)), separate_leaf_mask=True)
     mask = veins.astype(np.uint8)
@@ -116,14 +120,14 @@ def test_a_separate_leaf_mask_is_the_reference_area(draw):
     assert measurer.columns[0] == "leaf_area_px2"
 
 
-def test_a_leaf_mask_of_another_size_is_an_error(draw):
+def test_a_leaf_mask_of_another_size_is_an_error(draw: SimpleNamespace) -> None:
     with pytest.raises(DataError, match="20 x 10 pixels; expected 241 x 241"):
         TraitMeasurer(VEINS, separate_leaf_mask=True).measure(
             draw.disk(9).astype(np.uint8), np.ones((10, 20), dtype=np.uint8)
         )
 
 
-def test_a_mask_from_a_1_bit_image_is_measured(draw, tmp_path):
+def test_a_mask_from_a_1_bit_image_is_measured(draw: SimpleNamespace, tmp_path: Path) -> None:
     veins = draw.grid(4, 40, 3, 15)
     Image.fromarray(veins).save(tmp_path / "veins.png")
     with Image.open(tmp_path / "veins.png") as image:
@@ -138,7 +142,7 @@ def test_a_mask_from_a_1_bit_image_is_measured(draw, tmp_path):
     st.sampled_from(["hull", "image"]),
     st.booleans(),
 )
-def test_any_mask_can_be_measured(mask, reference_area, has_leaf):
+def test_any_mask_can_be_measured(mask: np.ndarray, reference_area: Literal["hull", "image"], has_leaf: bool) -> None:
     measurer = TraitMeasurer(
         Roles(vein=(2,), leaf=(1,) if has_leaf else (), lesion=(3,)), reference_area=reference_area
     )

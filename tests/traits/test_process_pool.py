@@ -29,20 +29,20 @@ if __name__ == "__main__":
 """
 
 
-def cross(size):
+def cross(size: int) -> np.ndarray:
     mask = np.zeros((size, size), np.uint8)
     mask[size // 2 - 1 : size // 2 + 2] = mask[:, size // 2 - 1 : size // 2 + 2] = 1
     return mask
 
 
-def test_few_images_are_measured_without_a_pool():
+def test_few_images_are_measured_without_a_pool() -> None:
     with measurement_pool(MEASURER, images=3, processes=2) as measure:
         assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         assert measure == MEASURER.measure_row
 
 
 @pytest.mark.slow
-def test_a_pool_measures_the_same_and_a_killed_process_is_an_error():
+def test_a_pool_measures_the_same_and_a_killed_process_is_an_error() -> None:
     with measurement_pool(MEASURER, images=100, processes=1) as measure:
         assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         (child,) = multiprocessing.active_children()
@@ -52,7 +52,7 @@ def test_a_pool_measures_the_same_and_a_killed_process_is_an_error():
 
 
 @pytest.mark.slow
-def test_processes_end_when_their_parent_is_killed(tmp_path):
+def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "begin.py"
     script.write_text(BEGIN)
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)

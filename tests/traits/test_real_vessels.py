@@ -7,6 +7,7 @@ import pytest
 
 from mnsa.data.decode import read_mask
 from mnsa.traits import Roles, TraitMeasurer
+from mnsa.traits.records import VeinTraits
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "chase_db1"
 pytestmark = [
@@ -16,7 +17,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def observers():
+def observers() -> list[list[VeinTraits]]:
     """The vein traits of both observers' masks, image by image."""
     measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=()), reference_area="image")
     names = sorted(path.name for path in (FOLDER / "masks").iterdir())[::4]
@@ -26,13 +27,13 @@ def observers():
     ]
 
 
-def test_length_times_width_is_the_area_of_the_vessels(observers):
+def test_length_times_width_is_the_area_of_the_vessels(observers: list[list[VeinTraits]]) -> None:
     for traits in (*observers[0], *observers[1]):
         area = traits.area_fraction * traits.reference_area_px2
         assert traits.length_px * traits.width_px.mean == pytest.approx(area, rel=0.05)
 
 
-def test_traits_of_both_observers_are_similar(observers):
+def test_traits_of_both_observers_are_similar(observers: list[list[VeinTraits]]) -> None:
     lengths = np.array([[traits.length_px for traits in one] for one in observers])
     np.testing.assert_allclose(lengths[1].mean(), lengths[0].mean(), rtol=0.2)
     for traits in (*observers[0], *observers[1]):

@@ -1,17 +1,19 @@
 """A skeleton's graph has the nodes, edges and lengths that networkx finds, and as many loops as the mask has holes."""
 
+from typing import Any
+
 import networkx as nx
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 from skimage.morphology import skeletonize
 
-from mnsa.traits.skeleton import Polylines, trace_skeleton
+from mnsa.traits.skeleton import Polylines, SkeletonGraph, trace_skeleton
 
 SQUARE = np.ones((3, 3))
 
 
-def pixel_graph(skeleton):
+def pixel_graph(skeleton: Any) -> Any:
     """Neighbouring pixels linked, without the diagonals that a side step bridges; pixel by pixel."""
     graph, pixels = nx.Graph(), set(map(tuple, np.argwhere(skeleton).tolist()))
     graph.add_nodes_from(pixels)
@@ -26,17 +28,17 @@ def pixel_graph(skeleton):
     return graph
 
 
-def blobs(seed, side=80):
+def blobs(seed: int, side: Any = 80) -> Any:
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal((side, side)), 2.0)
     return np.abs(noise) < 0.5 * noise.std()
 
 
-def traced_length(graph):
+def traced_length(graph: SkeletonGraph) -> Any:
     return Polylines(graph.pixels[graph.vertices].astype(float), graph.starts).lengths.sum()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_nodes_and_edges_equal_those_of_networkx(seed):
+def test_nodes_and_edges_equal_those_of_networkx(seed: int) -> None:
     skeleton = skeletonize(blobs(seed), method="lee").astype(bool)
     theirs, ours = pixel_graph(skeleton), trace_skeleton(skeleton)
     junctions = theirs.subgraph([pixel for pixel, degree in theirs.degree if degree > 2])
@@ -55,7 +57,7 @@ def test_nodes_and_edges_equal_those_of_networkx(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_hole_of_the_mask_is_a_loop_of_the_graph(seed):
+def test_every_hole_of_the_mask_is_a_loop_of_the_graph(seed: int) -> None:
     mask = np.pad(blobs(seed), 1)
     holes = label(~mask)[1] - 1
     graph = trace_skeleton(skeletonize(mask, method="lee").astype(bool))
@@ -63,7 +65,7 @@ def test_every_hole_of_the_mask_is_a_loop_of_the_graph(seed):
     assert len(graph.ends) - len(graph.nodes) + label(mask, SQUARE)[1] == holes
 
 
-def test_an_edge_lists_its_pixels_in_order():
+def test_an_edge_lists_its_pixels_in_order() -> None:
     path = np.array([(2, 1), (2, 2), (3, 3), (4, 3), (5, 4), (5, 5), (4, 6)])
     skeleton = np.zeros((8, 8), dtype=bool)
     skeleton[tuple(path.T)] = True
@@ -73,7 +75,7 @@ def test_an_edge_lists_its_pixels_in_order():
     assert graph.degree.tolist() == [1, 1]
 
 
-def test_a_ring_is_one_edge_that_ends_where_it_begins():
+def test_a_ring_is_one_edge_that_ends_where_it_begins() -> None:
     ring = np.array([(1, 2), (2, 3), (3, 2), (2, 1)])
     skeleton = np.zeros((5, 5), dtype=bool)
     skeleton[tuple(ring.T)] = True
@@ -85,7 +87,7 @@ def test_a_ring_is_one_edge_that_ends_where_it_begins():
 
 
 @pytest.mark.parametrize("pixels", [0, 1])
-def test_an_empty_mask_and_a_single_pixel_have_no_edge(pixels):
+def test_an_empty_mask_and_a_single_pixel_have_no_edge(pixels: int) -> None:
     skeleton = np.zeros((4, 5), dtype=bool)
     skeleton.flat[7 : 7 + pixels] = True
     graph = trace_skeleton(skeleton)

@@ -2,6 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +13,12 @@ import xgboost
 
 from mnsa.errors import ModelError, RunError
 from mnsa.trees.boosted_trees import BoostedTrees, TreesSpec, load_trees, require_trees_extra, save_trees
+from mnsa.trees.tune import LabeledFeatures, TuningResult
 
 
-def test_the_softmax_of_their_logits_is_xgboosts_own_probability(tuned, draw):
+def test_the_softmax_of_their_logits_is_xgboosts_own_probability(
+    tuned: TuningResult, draw: Callable[..., LabeledFeatures]
+) -> None:
     features = draw(3).features
     class_logits = BoostedTrees(tuned.booster)(torch.from_numpy(features))
     assert (class_logits.shape, class_logits.dtype) == ((60, 4), torch.float32)
@@ -20,13 +26,13 @@ def test_the_softmax_of_their_logits_is_xgboosts_own_probability(tuned, draw):
     np.testing.assert_allclose(class_logits.softmax(1).numpy(), expected, atol=1e-6)
 
 
-def test_an_image_is_answered_alone_as_among_others(tuned, draw):
+def test_an_image_is_answered_alone_as_among_others(tuned: TuningResult, draw: Callable[..., LabeledFeatures]) -> None:
     trees, features = BoostedTrees(tuned.booster), torch.from_numpy(draw(3).features)
     assert torch.equal(trees(features)[7:8], trees(features[7:8]))
 
 
 @pytest.mark.parametrize("library", ["xgboost", "optuna"])
-def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch, library):
+def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     require_trees_extra()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ModelError, match=rf"need {library}, .*pip install 'mnsa\[trees\]'"):
@@ -37,7 +43,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 @pytest.fixture
-def saved(tuned, tmp_path):
+def saved(tuned: TuningResult, tmp_path: Path) -> tuple[Path, TreesSpec]:
     """The folder of saved trees, and their card."""
     card = TreesSpec(
         classes=NAMES, features=12, dataset="leaves", dataset_digest="0", images={"train": 60, "val": 32},
@@ -49,14 +55,16 @@ def saved(tuned, tmp_path):
     return folder, save_trees(folder, tuned.booster, card)
 
 
-def test_loaded_trees_answer_the_same_bit_for_bit(saved, tuned, draw):
+def test_loaded_trees_answer_the_same_bit_for_bit(
+    saved: tuple[Path, TreesSpec], tuned: TuningResult, draw: Callable[..., LabeledFeatures]
+) -> None:
     folder, _ = saved
     features = torch.from_numpy(draw(3).features)
     loaded = load_trees(folder.parent, NAMES, 12, threads=1)
     assert torch.equal(loaded(features), BoostedTrees(tuned.booster)(features))
 
 
-def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
+def test_the_folder_holds_trees_and_card_and_no_pickle(saved: tuple[Path, TreesSpec]) -> None:
     folder, card = saved
     assert {path.name for path in folder.iterdir()} == {"model.ubj", "trees.json"}
     assert (folder / "model.ubj").read_bytes().startswith(b"{L")  # UBJSON: an object, then the length of its first key
@@ -75,14 +83,14 @@ def test_the_folder_holds_trees_and_card_and_no_pickle(saved):
         ("trees.json", lambda data: data.replace(b'"features"', b'"feathers"')),
     ],
 )
-def test_damaged_trees_are_refused(saved, name, damage):
+def test_damaged_trees_are_refused(saved: tuple[Path, TreesSpec], name: str, damage: Callable[..., Any]) -> None:
     file = saved[0] / name
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(RunError, match=r"trees is damaged: .*Remove it and fit new trees: mnsa fit-trees"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)
 
 
-def test_a_file_that_xgboost_cannot_read_is_refused(saved):
+def test_a_file_that_xgboost_cannot_read_is_refused(saved: tuple[Path, TreesSpec]) -> None:
     """As one of a later XGBoost would be: the digest is right, the text is not."""
     folder, card = saved
     (folder / "model.ubj").write_bytes(b"{}")
@@ -93,24 +101,26 @@ def test_a_file_that_xgboost_cannot_read_is_refused(saved):
 
 
 @pytest.mark.parametrize("name", ["model.ubj", "trees.json"])
-def test_a_missing_file_is_named(saved, name):
+def test_a_missing_file_is_named(saved: tuple[Path, TreesSpec], name: str) -> None:
     (saved[0] / name).unlink()
     with pytest.raises(RunError, match=rf"is damaged: .*{name}"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)
 
 
 @pytest.mark.parametrize(("classes", "features"), [(NAMES[::-1], 12), (NAMES, 13)])
-def test_the_trees_of_another_network_are_refused(saved, classes, features):
+def test_the_trees_of_another_network_are_refused(
+    saved: tuple[Path, TreesSpec], classes: tuple[str, str, str, str], features: int
+) -> None:
     with pytest.raises(RunError, match="belongs to another network"):
         load_trees(saved[0].parent, classes, features, threads=1)
 
 
-def test_a_run_without_trees_names_the_command_that_fits_them(tmp_path):
+def test_a_run_without_trees_names_the_command_that_fits_them(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"has no trees. Fit them: mnsa fit-trees {tmp_path}"):
         load_trees(tmp_path, NAMES, 12, threads=1)
 
 
-def test_trees_without_the_extra_name_it(saved, monkeypatch):
+def test_trees_without_the_extra_name_it(saved: tuple[Path, TreesSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"need xgboost and optuna, .*mnsa\[trees\]"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)

@@ -1,7 +1,10 @@
 """Trees learn from what the class head reads of training images; validation chooses them; test is not touched."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +13,17 @@ import torch
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
-from mnsa.inference.predictor import load
+from mnsa.inference.predictor import Predictor, load
 from mnsa.model_folder import load_network, save_network
-from mnsa.run_folder import ModelSpec
+from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.fit_trees import extract_features, fit_trees
 
 
 @pytest.fixture
-def change(dataset, tmp_path):
+def change(dataset: Path, tmp_path: Path) -> Callable[..., Path]:
     """The data set with the rows that `keep` returns; None leaves a row out."""
 
-    def write(keep):
+    def write(keep: Any) -> Path:
         manifest = read_manifest(dataset)
         rows = tuple(row for row in map(keep, manifest.rows) if row)
         write_manifest(replace(manifest, rows=rows), tmp_path / "changed")
@@ -29,7 +32,7 @@ def change(dataset, tmp_path):
     return write
 
 
-def test_the_features_are_what_reaches_the_classifier(predictor, dataset):
+def test_the_features_are_what_reaches_the_classifier(predictor: Predictor, dataset: Path) -> None:
     manifest = read_manifest(dataset).split("train")
     seen = []
     hook = predictor.network.class_head.classifier.register_forward_hook(
@@ -45,7 +48,9 @@ def test_the_features_are_what_reaches_the_classifier(predictor, dataset):
     np.testing.assert_allclose(pooled.class_logits.softmax(1).numpy(), probs, atol=1e-6)
 
 
-def test_the_card_says_how_they_were_grown_and_what_each_head_scores(fitted_trees, predictor, dataset):
+def test_the_card_says_how_they_were_grown_and_what_each_head_scores(
+    fitted_trees: RunFolder, predictor: Predictor, dataset: Path
+) -> None:
     card = json.loads((fitted_trees.trees_folder / "trees.json").read_text())
     assert card["classes"] == ["cultivar_01", "cultivar_02", "cultivar_03"]
     assert card["features"] == predictor.network.backbone.channels[-1]
@@ -63,13 +68,13 @@ def test_the_card_says_how_they_were_grown_and_what_each_head_scores(fitted_tree
     assert card["validation"].keys() == {"network", "trees"}
 
 
-def test_the_same_seed_fits_the_same_trees(own_run, fitted_trees):
+def test_the_same_seed_fits_the_same_trees(own_run: RunFolder, fitted_trees: RunFolder) -> None:
     fit_trees(own_run.path, trials=2)
     for name in ("model.ubj", "trees.json"):
         assert (own_run.trees_folder / name).read_bytes() == (fitted_trees.trees_folder / name).read_bytes()
 
 
-def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, fitted_trees):
+def test_neither_test_rows_nor_masks_are_opened(own_run: RunFolder, own_dataset: Path, fitted_trees: RunFolder) -> None:
     for row in read_manifest(own_dataset).rows:
         (own_dataset / row.mask).unlink()
         if row.split == "test":
@@ -78,10 +83,10 @@ def test_neither_test_rows_nor_masks_are_opened(own_run, own_dataset, fitted_tre
     assert (own_run.trees_folder / "model.ubj").read_bytes() == (fitted_trees.trees_folder / "model.ubj").read_bytes()
 
 
-def test_rows_without_a_label_are_left_out(own_run, change):
+def test_rows_without_a_label_are_left_out(own_run: RunFolder, change: Callable[..., Path]) -> None:
     first = {"train": 0, "val": 0}
 
-    def keep(row):
+    def keep(row: Any) -> Any:
         if row.split in first and not first[row.split]:
             first[row.split] = 1
             return replace(row, label="")
@@ -90,7 +95,7 @@ def test_rows_without_a_label_are_left_out(own_run, change):
     assert fit_trees(own_run.path, trials=1, dataset=change(keep)).images == {"train": 11, "val": 2}
 
 
-def test_a_class_without_a_training_image_is_named(own_run, change):
+def test_a_class_without_a_training_image_is_named(own_run: RunFolder, change: Callable[..., Path]) -> None:
     other = change(lambda row: None if row.split == "train" and row.label == "cultivar_02" else row)
     card = fit_trees(own_run.path, trials=1, dataset=other)
     assert card.unseen_classes == ("cultivar_02",)
@@ -109,30 +114,32 @@ def test_a_class_without_a_training_image_is_named(own_run, change):
         (lambda row: row if row.label == "cultivar_01" else None, "every training row is cultivar_01"),
     ],
 )
-def test_data_that_trees_cannot_learn_from_are_refused(own_run, change, keep, words):
+def test_data_that_trees_cannot_learn_from_are_refused(
+    own_run: RunFolder, change: Callable[..., Path], keep: Callable[..., Any], words: str
+) -> None:
     with pytest.raises(DataError, match=words):
         fit_trees(own_run.path, trials=1, dataset=change(keep))
     assert not own_run.trees_folder.exists()
 
 
-def test_other_classes_are_refused(own_run, dataset, tmp_path):
+def test_other_classes_are_refused(own_run: RunFolder, dataset: Path, tmp_path: Path) -> None:
     manifest = read_manifest(dataset)
     write_manifest(replace(manifest, classes=manifest.classes[::-1]), tmp_path / "other")
     with pytest.raises(DataError, match="same classes in the same order"):
         fit_trees(own_run.path, dataset=tmp_path / "other")
 
 
-def test_trees_that_exist_are_left_as_they_are(own_run):
+def test_trees_that_exist_are_left_as_they_are(own_run: RunFolder) -> None:
     own_run.trees_folder.mkdir()
     with pytest.raises(RunError, match=r"trees exists and was not changed\. Remove it"):
         fit_trees(own_run.path)
     assert not list(own_run.trees_folder.iterdir())
 
 
-def test_an_interrupted_fit_leaves_nothing(own_run):
+def test_an_interrupted_fit_leaves_nothing(own_run: RunFolder) -> None:
     before = set(own_run.path.iterdir())
 
-    def stop(trial, log_loss):
+    def stop(trial: Any, log_loss: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -140,7 +147,7 @@ def test_an_interrupted_fit_leaves_nothing(own_run):
     assert set(own_run.path.iterdir()) == before
 
 
-def test_a_run_without_a_class_head_is_refused(own_run):
+def test_a_run_without_a_class_head_is_refused(own_run: RunFolder) -> None:
     from mnsa.model.network import build_network
 
     card = load_network(own_run.path)[1]

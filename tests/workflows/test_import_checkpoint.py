@@ -2,39 +2,47 @@
 
 import json
 import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 import mnsa as package
 from mnsa.config import ModelConfig
-from mnsa.model.network import build_network
+from mnsa.model.network import Network, build_network
 from mnsa.run_folder import open_run_folder, read_run_config
 from upstream_names import mganet_state, upstream_state
+
+if TYPE_CHECKING:
+    from conftest import Finished
 
 
 class Malice:
     """Pickles as a call."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return print, ("this must not be run",)
 
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> Network:
     torch.manual_seed(0)
     config = ModelConfig(preset="paper", backbone="resnet18", pretrained="none", widths=(1 / 16,) * 5)
     return build_network(config, classes=3, mask_classes=1).eval()
 
 
 @pytest.fixture
-def checkpoint(network, tmp_path):
+def checkpoint(network: Network, tmp_path: Path) -> Path:
     file = tmp_path / "best.pth"
     torch.save({"net": {f"module.{k}": v for k, v in upstream_state(network).items()}, "epoch": 3, "acc": 0.5}, file)
     return file
 
 
-def test_the_imported_network_answers_as_the_released_one(mnsa, network, checkpoint, tmp_path):
+def test_the_imported_network_answers_as_the_released_one(
+    mnsa: "Callable[..., Finished]", network: Network, checkpoint: Path, tmp_path: Path
+) -> None:
     imported = mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
     assert imported.code == 0, imported.err
     predictor = package.load(tmp_path / "run")
@@ -46,7 +54,9 @@ def test_the_imported_network_answers_as_the_released_one(mnsa, network, checkpo
     assert (predictor.classes, predictor.mask_classes) == (("1", "2", "3"), ("vein",))
 
 
-def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(mnsa, checkpoint, tmp_path):
+def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(
+    mnsa: "Callable[..., Finished]", checkpoint: Path, tmp_path: Path
+) -> None:
     mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
     run = open_run_folder(tmp_path / "run")
     assert json.loads(run.provenance_file.read_text())["checkpoint"] == str(checkpoint)
@@ -56,7 +66,7 @@ def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(mnsa, checkpoi
     assert "--data" in scored.err
 
 
-def test_mganet_becomes_a_classifier(mnsa, network, tmp_path):
+def test_mganet_becomes_a_classifier(mnsa: "Callable[..., Finished]", network: Network, tmp_path: Path) -> None:
     classifier = {k: v for k, v in network.state_dict().items() if k.startswith(("backbone", "attention", "class"))}
     bare = build_network(ModelConfig(preset="paper", backbone="resnet18", pretrained="none"), 3, 0)
     bare.load_state_dict(classifier)
@@ -66,7 +76,9 @@ def test_mganet_becomes_a_classifier(mnsa, network, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", pickle.dumps(Malice()), pickle.dumps({"net": Malice()})])
-def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(mnsa, tmp_path, content):
+def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(
+    mnsa: "Callable[..., Finished]", tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "bad.pth").write_bytes(content)
     refused = mnsa("import-checkpoint", tmp_path / "bad.pth", "--out", tmp_path / "run")
     assert refused.code == 2
@@ -75,14 +87,14 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_not_run(mnsa, tmp_path, con
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_of_something_else_is_refused_by_name(mnsa, tmp_path):
+def test_a_checkpoint_of_something_else_is_refused_by_name(mnsa: "Callable[..., Finished]", tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pth")
     refused = mnsa("import-checkpoint", tmp_path / "other.pth", "--out", tmp_path / "run")
     assert refused.code == 2
     assert "other.pth" in refused.err
 
 
-def test_an_existing_folder_is_left_alone(mnsa, checkpoint, tmp_path):
+def test_an_existing_folder_is_left_alone(mnsa: "Callable[..., Finished]", checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     refused = mnsa("import-checkpoint", checkpoint, "--out", tmp_path / "run")
     assert refused.code == 2

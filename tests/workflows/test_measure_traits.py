@@ -1,6 +1,8 @@
 """Traits of many masks: a row each, none lost to a broken neighbour, true to what was drawn."""
 
 import csv
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from mnsa.workflows.measure_traits import measure_files
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
 
-def table_of(path):
+def table_of(path: Path) -> list[dict[Any, Any]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
-def test_drawn_leaves_measure_as_they_were_drawn(dataset, tmp_path):
+def test_drawn_leaves_measure_as_they_were_drawn(dataset: Path, tmp_path: Path) -> None:
     measurer = TraitMeasurer(VEINS, separate_leaf_mask=True)
     masks = find_images([str(dataset / "vein_masks")])
     done = measure_files(measurer, masks, tmp_path / "t.csv", mask_classes=1, leaf_masks=dataset / "leaf_masks")
@@ -32,7 +34,7 @@ def test_drawn_leaves_measure_as_they_were_drawn(dataset, tmp_path):
         assert row["vein_reference"] == "leaf"
 
 
-def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset, tmp_path):
+def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset: Path, tmp_path: Path) -> None:
     good = sorted((dataset / "vein_masks").iterdir())[0]
     grey, empty = tmp_path / "grey.png", tmp_path / "empty.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(grey)
@@ -47,7 +49,7 @@ def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset
     assert rows[1]["error"] == ""
 
 
-def test_a_leaf_mask_that_is_missing_or_of_another_size_is_a_reason(dataset, tmp_path):
+def test_a_leaf_mask_that_is_missing_or_of_another_size_is_a_reason(dataset: Path, tmp_path: Path) -> None:
     first, second, *_ = find_images([str(dataset / "vein_masks")])
     leaves = tmp_path / "leaves"
     leaves.mkdir()
@@ -59,7 +61,7 @@ def test_a_leaf_mask_that_is_missing_or_of_another_size_is_a_reason(dataset, tmp
     assert "10 x 20 pixels; expected 64 x 64" in reasons[1]
 
 
-def test_a_table_that_exists_is_left_as_it_is(dataset, tmp_path):
+def test_a_table_that_exists_is_left_as_it_is(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "traits.csv"
     out.write_text("mine")
     with pytest.raises(RunError, match="exists and was not changed"):
@@ -67,7 +69,7 @@ def test_a_table_that_exists_is_left_as_it_is(dataset, tmp_path):
     assert out.read_text() == "mine"
 
 
-def test_a_table_that_cannot_be_written_is_an_error(dataset, tmp_path):
+def test_a_table_that_cannot_be_written_is_an_error(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written.*Choose another --out"):
         measure_files(TraitMeasurer(VEINS), [], tmp_path / "file" / "traits.csv", mask_classes=1)

@@ -1,4 +1,4 @@
-"""The schemas of the REST API, and the parts of openapi.json that FastAPI can't derive from them: examples and errors."""
+"""The schemas of the REST API, and what FastAPI can't derive from them for openapi.json: examples and errors."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal

@@ -2,6 +2,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_dropped_class_is_left_out(table: Path) -> None:
         ({"image": "file", "label": "cultivar", "drop_labels": ["c"]}, "no class 'c' to drop; its classes are a, b"),
     ],
 )
-def test_options_that_do_not_fit_the_table_are_errors(table: Path, options: dict[str, object], reason: str) -> None:
+def test_options_that_do_not_fit_the_table_are_errors(table: Path, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
         import_csv(table, **options)
     assert str(table) in str(caught.value)

@@ -1,7 +1,9 @@
 import logging
 import pickle
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from mnsa.data.formats.mganet import import_mganet
 from mnsa.data.manifest import Manifest, read_manifest, write_manifest
 from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
+
+if TYPE_CHECKING:
+    from conftest import Finished
 
 
 @pytest.fixture
@@ -175,7 +180,9 @@ def test_missing_labels_are_an_error(soybean: Path) -> None:
         import_mganet(soybean)
 
 
-def test_a_malicious_labels_file_ends_the_command_before_anything_is_written(mnsa, soybean: Path, tmp_path: Path):
+def test_a_malicious_labels_file_ends_the_command_before_anything_is_written(
+    mnsa: "Callable[..., Finished]", soybean: Path, tmp_path: Path
+) -> None:
     (soybean / "labels.pkl").write_bytes(b"cos\nmkdir\n(S'%s'\ntR." % str(tmp_path / "ran").encode())
     ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set")
     assert ended.code == 2
@@ -183,7 +190,7 @@ def test_a_malicious_labels_file_ends_the_command_before_anything_is_written(mns
     assert list(tmp_path.iterdir()) == [soybean]
 
 
-def test_the_command_writes_a_data_set(mnsa, soybean: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_data_set(mnsa: "Callable[..., Finished]", soybean: Path, tmp_path: Path) -> None:
     ended = mnsa("import", "mganet", soybean, "--out", tmp_path / "set", "--val-fraction", "0.5", "--seed", 3)
     assert (ended.code, ended.out) == (0, f"18 images, 3 classes, 1 mask classes: {tmp_path / 'set'}\n")
     assert read_manifest(tmp_path / "set") == import_mganet(soybean, val_fraction=0.5, seed=3)

@@ -7,7 +7,9 @@ import io
 import pickle
 import struct
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +38,11 @@ protocols = st.sampled_from(PROTOCOLS)
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory):
+def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[int | str, int]]:
     """Write a pickle and read its labels."""
     path = tmp_path_factory.mktemp("labels") / "labels.pkl"
 
-    def run(program):
+    def run(program: bytes) -> dict[int | str, int]:
         path.write_bytes(program)
         return read_pickled_labels(path)
 
@@ -48,7 +50,11 @@ def read(tmp_path_factory):
 
 
 @given(tables, protocols)
-def test_pickled_labels_are_read_as_plain_integers_and_text(read, table, protocol):
+def test_pickled_labels_are_read_as_plain_integers_and_text(
+    read: Callable[..., dict[int | str, int]],
+    table: dict[str | int | np.integer[Any], int | np.integer[Any]],
+    protocol: int,
+) -> None:
     labels = read(pickle.dumps(table, protocol))
     assert labels == table
     assert {type(key) for key in labels} <= {int, str}
@@ -56,7 +62,7 @@ def test_pickled_labels_are_read_as_plain_integers_and_text(read, table, protoco
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_thousands_of_labels_are_read(read, protocol):
+def test_thousands_of_labels_are_read(read: Callable[..., dict[int | str, int]], protocol: int) -> None:
     table = {np.int64(n): np.int64(n % 200 + 1) for n in range(3000)}
     assert read(pickle.dumps(table, protocol)) == table
     assert read(pickle.dumps({}, protocol)) == {}
@@ -75,13 +81,15 @@ def scalar(module: bytes, code: bytes, order: bytes, data: bytes) -> bytes:
     [(b"i4", b">", b"\0\0\x03\xe8"), (b"i4", b"<", b"\xe8\x03\0\0"), (b"u8", b">", b"\xff" * 8), (b"i1", b"|", b"\7")],
 )
 @pytest.mark.filterwarnings("ignore:numpy.core.multiarray:DeprecationWarning")
-def test_integers_of_old_pythons_and_other_byte_orders_are_read_as_in_numpy(read, module, code, order, data):
+def test_integers_of_old_pythons_and_other_byte_orders_are_read_as_in_numpy(
+    read: Callable[..., dict[int | str, int]], module: bytes, code: bytes, order: bytes, data: bytes
+) -> None:
     program = b"\x80\x02}U\x05a.jpg" + scalar(module, code, order, data) + b"s."
     assert read(program) == pickle.loads(program, encoding="latin1")
 
 
 @pytest.fixture
-def in_empty_folder(tmp_path, monkeypatch):
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Stay in a folder of its own; the extension registry, which EXT1 reads, holds os.mkdir meanwhile."""
     monkeypatch.chdir(tmp_path)
     copyreg.add_extension("os", "mkdir", 0x63)
@@ -91,14 +99,16 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in ARMED if name not in {"a name with dots", "a registered class"}])
 @pytest.mark.filterwarnings("ignore:numpy.core.multiarray:DeprecationWarning")
-def test_the_malicious_pickles_of_these_tests_work_when_they_are_unpickled(in_empty_folder, name):
+def test_the_malicious_pickles_of_these_tests_work_when_they_are_unpickled(in_empty_folder: Path, name: str) -> None:
     with contextlib.suppress(Exception):  # some fail, after the harm is done
         pickle.loads(ARMED[name][0])
     assert Path("ran").is_dir()
 
 
 @pytest.mark.parametrize("name", ARMED)
-def test_a_malicious_pickle_is_rejected_with_its_reason_and_not_executed(read, in_empty_folder, name):
+def test_a_malicious_pickle_is_rejected_with_its_reason_and_not_executed(
+    read: Callable[..., dict[int | str, int]], in_empty_folder: Path, name: str
+) -> None:
     program, reason = ARMED[name]
     with pytest.raises(DataError, match=rf"labels\.pkl .*{reason}.*no code in it was run"):
         read(program)
@@ -161,14 +171,18 @@ INVALID = {
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_other_values_than_a_dict_of_labels_are_rejected_with_their_content(read, name):
+def test_other_values_than_a_dict_of_labels_are_rejected_with_their_content(
+    read: Callable[..., dict[int | str, int]], name: str
+) -> None:
     program, reason = INVALID[name]
     with pytest.raises(DataError, match=rf"labels\.pkl .*{reason}.*Expected a pickled dict"):
         read(program)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_truncated_file_is_rejected_wherever_it_ends(read, protocol):
+def test_a_truncated_file_is_rejected_wherever_it_ends(
+    read: Callable[..., dict[int | str, int]], protocol: int
+) -> None:
     program = pickle.dumps({1: np.int64(3), "b.jpg": 4}, protocol)
     for end in range(len(program)):
         with pytest.raises(DataError):
@@ -176,7 +190,12 @@ def test_a_truncated_file_is_rejected_wherever_it_ends(read, protocol):
 
 
 @given(tables, protocols, st.data())
-def test_a_damaged_file_is_read_or_rejected(read, table, protocol, data):
+def test_a_damaged_file_is_read_or_rejected(
+    read: Callable[..., dict[int | str, int]],
+    table: dict[str | int | np.integer[Any], int | np.integer[Any]],
+    protocol: int,
+    data: st.DataObject,
+) -> None:
     program = bytearray(pickle.dumps(table, protocol))
     for place, byte in data.draw(
         st.dictionaries(st.integers(0, len(program) - 1), st.integers(0, 255), max_size=4)
@@ -190,19 +209,19 @@ def test_a_damaged_file_is_read_or_rejected(read, table, protocol, data):
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_rejected(read, program):
+def test_any_bytes_are_read_or_rejected(read: Callable[..., dict[int | str, int]], program: bytes) -> None:
     with contextlib.suppress(DataError):
         assert isinstance(read(program), dict)
 
 
-def test_a_file_that_is_too_large_is_not_opened(tmp_path):
+def test_a_file_that_is_too_large_is_not_opened(tmp_path: Path) -> None:
     with (tmp_path / "labels.pkl").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(DataError, match=r"has 4,194,305 bytes; at most 4,194,304 are read"):
         read_pickled_labels(tmp_path / "labels.pkl")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"There is no file .*labels\.pkl"):
         read_pickled_labels(tmp_path / "labels.pkl")
     with pytest.raises(DataError, match="can't be read"):
@@ -214,7 +233,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     [b"}" * 50_000, b"(" * 50_000, b"}" + b"\x94" * 50_000, b"N" + b"N\x86" * 25_000, b"}r\xff\xff\xff\x7f" * 9000],
     ids=["dicts", "marks", "memo", "depth", "far memo"],
 )
-def test_a_small_file_can_not_fill_the_memory(read, program):
+def test_a_small_file_can_not_fill_the_memory(read: Callable[..., dict[int | str, int]], program: bytes) -> None:
     tracemalloc.start()
     with contextlib.suppress(DataError):
         read(program + b".")

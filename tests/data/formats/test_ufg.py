@@ -1,6 +1,8 @@
 import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +11,9 @@ from mnsa.data.formats.ufg import import_ufg
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.data.validation.validate import find_errors
 from mnsa.errors import DataError
+
+if TYPE_CHECKING:
+    from conftest import Finished
 
 
 @pytest.fixture
@@ -159,7 +164,7 @@ def test_empty_lists_are_an_error(cotton: Path) -> None:
         import_ufg(cotton)
 
 
-def test_the_command_writes_a_data_set(mnsa, cotton: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_data_set(mnsa: "Callable[..., Finished]", cotton: Path, tmp_path: Path) -> None:
     ended = mnsa("import", "ufg", cotton, "--out", tmp_path / "set", "--val-fraction", "0.5", "--seed", 3)
     assert (ended.code, ended.out) == (0, f"12 images, 3 classes, 0 mask classes: {tmp_path / 'set'}\n")
     assert read_manifest(tmp_path / "set") == import_ufg(cotton, val_fraction=0.5, seed=3)

@@ -1,5 +1,7 @@
 """Fusing BatchNorms changes no output."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from mnsa.model.ops.fuse_bn import conv_norm_reference, find_conv_norm_pairs, fu
 BACKBONES = ["tf_efficientnet_lite0", "resnet18", "mobilenet_v3_large", "densenet121", "vgg19", "convnext_atto"]
 
 
-def make_network(backbone: str, **model: object) -> Network:
+def make_network(backbone: str, **model: Any) -> Network:
     torch.manual_seed(0)
     built = build_network(ModelConfig(backbone=backbone, pretrained="none", **model), classes=3, mask_classes=2)
     for module in built.modules():
