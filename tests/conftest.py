@@ -82,7 +82,7 @@ def make_config() -> Callable[..., Config]:
     """A config of the small network; sections and stages are given as the keys that differ."""
 
     def make(*stages: dict[str, object], **sections: dict[str, object]) -> Config:
-        tree = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {*SECTIONS, *sections}}
+        tree = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {*SECTIONS, *sections}}  # type: ignore[dict-item]
         return parse_config({**tree, "stages": [{**STAGE, **stage} for stage in stages or ({},)]}, source="test")
 
     return make

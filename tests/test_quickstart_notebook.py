@@ -15,14 +15,14 @@ MAX_BYTES = 300_000
 
 @pytest.fixture(scope="module")
 def stored() -> NotebookNode:
-    notebook: NotebookNode = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook: NotebookNode = nbformat.read(NOTEBOOK, as_version=4)
     return notebook
 
 
 @pytest.fixture(scope="module")
 def executed(stored: NotebookNode, tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """The notebook, executed from its first cell to its last, in its own folder."""
-    notebook: NotebookNode = nbformat.from_dict(stored)  # type: ignore[no-untyped-call]
+    notebook: NotebookNode = nbformat.from_dict(stored)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
             patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))

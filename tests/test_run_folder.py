@@ -59,9 +59,9 @@ def test_saving_again_replaces_the_network_and_leaves_no_temporary_files(
     own_run: RunFolder, finished: RunFolder
 ) -> None:
     network, card = load_network(own_run.path)
-    torch.nn.init.ones_(network.class_head.classifier.bias)
+    torch.nn.init.ones_(network.class_head.classifier.bias)  # type: ignore[arg-type]
     save_network(own_run.model_folder, network, card)
-    assert torch.equal(load_network(own_run.path)[0].class_head.classifier.bias, torch.ones(3))
+    assert torch.equal(load_network(own_run.path)[0].class_head.classifier.bias, torch.ones(3))  # type: ignore[arg-type]
     assert {path.name for path in own_run.model_folder.iterdir()} == {
         path.name for path in finished.model_folder.iterdir()
     }

@@ -105,7 +105,7 @@ def test_a_predictor_without_gradients_is_an_error(fitted_trees: RunFolder, fini
     with pytest.raises(ModelError, match="boosted trees have none"):
         load(fitted_trees.path, head="trees", explain=True)
     with pytest.raises(ModelError, match="no gradients"):
-        Predictor(*load_network(finished.path), engine=lambda images: None, explain=True)  # type: ignore[arg-type, return-value]
+        Predictor(*load_network(finished.path), engine=lambda images: None, explain=True)
 
 
 def test_the_command_has_the_option_explain(

@@ -23,5 +23,5 @@ def test_a_difference_is_in_standard_deviations_of_eager() -> None:
 
 def test_every_engine_but_eager_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("engines.rivals", lambda *_: iter([("other", off_by_one)]))
-    lines = measure(answer, torch.randn(1, 3, 8, 8), tmp_path, repeats=2).splitlines()
+    lines = measure(answer, torch.randn(1, 3, 8, 8), tmp_path, repeats=2).splitlines()  # type: ignore[arg-type]
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| other"]

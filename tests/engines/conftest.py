@@ -17,7 +17,7 @@ def make_network(make_config: Callable[..., object]) -> Callable[..., Network]:
 
     def make(classes: int = 3, mask_classes: int = 2, **model: object) -> Network:
         torch.manual_seed(4)
-        network = build_network(make_config(DECODER_ONLY, model=model).model, classes, mask_classes).eval()
+        network = build_network(make_config(DECODER_ONLY, model=model).model, classes, mask_classes).eval()  # type: ignore[attr-defined]
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, std=0.1)

@@ -17,7 +17,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, finished: RunFolder, tmp_path: Path) ->
         gives = finished.model_folder
 
         def __init__(self) -> None:
-            self.asked = []
+            self.asked: list[Any] = []
 
         def snapshot(self, name: str, **options: Any) -> str:
             self.asked.append((name, options))

@@ -48,7 +48,7 @@ def test_the_levels_of_a_densenet_are_those_of_the_method() -> None:
 
 
 def _plain_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)  # type: ignore[arg-type]
 
 
 def frozen_names(name: str) -> set[str]:

@@ -65,7 +65,7 @@ def test_a_wider_atrous_branch_adds_its_own_convolution_and_inputs_of_the_decode
         more = widths_difference(wide, narrow, level, c)
         bridge = SMALL.bridge_channels if level == 5 else 0
         skip = 1  # channels of the skip bridge, a 1x1 convolution
-        expected += pixels(level) * more * (9 * (c + out[level - 1] + bridge) + skip)
+        expected += pixels(level) * more * (9 * (c + out[level - 1] + bridge) + skip)  # type: ignore[operator]
     changes = [{"widths": w.ratios, "skip_ratio": 0.0} for w in (wide, narrow)]
     wider, narrower = (cost(**change).macs for change in changes)
     assert wider - narrower == expected

@@ -58,11 +58,11 @@ def test_details_are_the_concatenated_branches_in_their_order() -> None:
     assert tuple(enhancer.branches) == BRANCHES
     assert details.shape == (2, 15, 9, 7)
     atrous3 = enhancer.branches["atrous3"]
-    by_hand = F.conv2d(F.pad(features, (3, 3, 3, 3)), atrous3.weight, atrous3.bias, dilation=3)
+    by_hand = F.conv2d(F.pad(features, (3, 3, 3, 3)), atrous3.weight, atrous3.bias, dilation=3)  # type: ignore[arg-type]
     torch.testing.assert_close(details[:, 6:10], by_hand)
     context = enhancer.branches["context"].conv
     mean_max = torch.stack((features.mean(dim=1), features.max(dim=1).values), dim=1)
-    torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))
+    torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))  # type: ignore[arg-type, union-attr]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
@@ -114,6 +114,6 @@ def test_training_saves_only_features_and_weights_of_the_deformable_branches() -
     features = torch.randn(2, 4, 12, 10)
     enhancer = AdaptiveFeatureEnhancer(4, (4, 4, 0, 0, 0), offset_channels=16)
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):  # type: ignore[func-returns-value]
         enhancer(features)
     assert max(kept, default=0) <= max(features.numel(), *(w.numel() for w in enhancer.parameters()))

@@ -47,7 +47,7 @@ def test_the_class_head_is_a_linear_map_of_the_mean(activation: nn.Module, recti
     features = torch.randn(2, 6, 4, 5)
     pooled = (features.clamp(min=0) if rectified else features).flatten(2).mean(-1)
     torch.testing.assert_close(head.pool(features), pooled)
-    torch.testing.assert_close(head(features), pooled @ head.classifier.weight.T + head.classifier.bias)
+    torch.testing.assert_close(head(features), pooled @ head.classifier.weight.T + head.classifier.bias)  # type: ignore[operator]
 
 
 def test_dropout_is_applied_in_training_only() -> None:

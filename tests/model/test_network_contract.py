@@ -52,8 +52,8 @@ class Kind(NamedTuple):
         return ModelConfig(
             backbone=self.backbone,
             pretrained="none",
-            attention=self.attention,
-            decoder=self.decoder,
+            attention=self.attention,  # type: ignore[arg-type]
+            decoder=self.decoder,  # type: ignore[arg-type]
             mask_resolution="half" if self.attention == "none" else "full",
             widths=(0.01,) * 5,
             offset_channels=4,
@@ -87,7 +87,7 @@ def _backbones_are_built_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return request.param
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def changed_by(stage: StageConfig, kind: Kind, network: Network) -> set[str]:
     guidance = 0.0 if kind.attention == "none" else 0.1
     loss = LossConfig(mask_guidance=guidance, deep_supervision=True)
     module = StageModule(network, stage, loss, mask_classes=2, class_weights=None).train()
-    module.log = lambda *_, **__: None  # without a trainer, logging fails
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]  # without a trainer, logging fails
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batch = Batch(torch.randn(2, 3, 32, 64), torch.randint(0, 2, (2, 32, 64)), torch.tensor([0, 2]))
     network.zero_grad()
@@ -141,7 +141,7 @@ def in_parts(names: set[str]) -> set[str]:
 
 def test_stage_1_updates_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
     trainable = ("backbone_deep", "attention", "class_head")
-    stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)
+    stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)  # type: ignore[arg-type]
     changed = changed_by(stage, kind, network)
     shallow = {id(p) for module in network.backbone.shallow_modules() for p in module.parameters()}
     parameters = dict(network.named_parameters())
@@ -162,7 +162,7 @@ def statistics_of(network: Network, shallow: set[int]) -> Iterator[str]:
 
 def test_stage_2_changes_only_the_decoder(kind: Kind, network: Network) -> None:
     trainable = [part for part in ("enhancer", "decoder") if part in network.parts()]
-    stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)
+    stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)  # type: ignore[arg-type]
     changed = changed_by(stage, kind, network)
     assert in_parts(changed) == {"decoder", "mask_head"} | ({"enhancer"} if kind.decoder == "enhanced" else set())
 

@@ -64,13 +64,13 @@ def test_only_the_sliced_channels_of_the_widest_weights_get_gradients(pyramid: F
     alone.load_state_dict(slice_weights(widest, alone))
     for enhancer in (SlicedEnhancer(widest, BranchWidths.from_ratios(ratios)), alone):
         sum((details.square().sum() + skip.square().sum()) for details, skip in enhancer(pyramid)).backward()
-    assert alone.levels[3].branches["deform3"].conv.weight.grad.abs().sum() > 0
+    assert alone.levels[3].branches["deform3"].conv.weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
     rows = torch.arange(3)  # deform3 of level 4: 24 / 8 channels of 24 / 4
-    wide, slim = (e.levels[3].branches["deform3"].conv.weight.grad for e in (widest, alone))
+    wide, slim = (e.levels[3].branches["deform3"].conv.weight.grad for e in (widest, alone))  # type: ignore[index, union-attr]
     torch.testing.assert_close(wide[rows], slim)
     assert wide[3:].abs().sum() == 0
-    assert widest.levels[3].branches["deform5"].conv.weight.grad is None
-    torch.testing.assert_close(*(e.levels[3].branches["deform3"].offsets[0].weight.grad for e in (widest, alone)))
+    assert widest.levels[3].branches["deform5"].conv.weight.grad is None  # type: ignore[index, union-attr]
+    torch.testing.assert_close(*(e.levels[3].branches["deform3"].offsets[0].weight.grad for e in (widest, alone)))  # type: ignore[index, union-attr]
     assert list(SlicedEnhancer(widest, BranchWidths.from_ratios(ratios)).parameters()) == []
 
 

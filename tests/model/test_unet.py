@@ -48,7 +48,7 @@ def test_the_bridge_is_two_convolutions_of_the_deepest_level() -> None:
     decoder(maps)
     first, second = decoder.bridge
     assert [type(m) for m in decoder.bridge] == [ConcatConv2d, ConcatConv2d]
-    bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)
+    bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)  # type: ignore[arg-type]
     torch.testing.assert_close(seen[0], torch.cat((maps.level5, bridge), dim=1))
 
 

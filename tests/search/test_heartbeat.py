@@ -31,7 +31,7 @@ def study() -> optuna.Study:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that tests turn."""
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(trial_queue.time, "monotonic", lambda: now.s)
+    monkeypatch.setattr(trial_queue.time, "monotonic", lambda: now.s)  # type: ignore[attr-defined]
     return now
 
 

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 
 from mnsa.errors import StudyError
@@ -100,11 +100,16 @@ def told(new_study: Callable[..., SearchStudy]) -> Callable[..., SearchStudy]:
 
     def tell(trials: int, score: Any, *, objectives: tuple[str, ...] = ("iou",)) -> SearchStudy:
         study = new_study(trials=1, search={"objectives": objectives, "pruner": "none"})
-        distributions = {name: CategoricalDistribution(values) for name, values in study.space.choices.items()}
+        distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(values) for name, values in study.space.choices.items()
+        }
         for index, point in enumerate(study.plan.points[:trials]):
             values = [score(point), *(1e9 for _ in objectives[1:])]
             trial = create_trial(
-                params=dict(point), distributions=distributions, values=values, user_attrs={"index": index}
+                params=dict(point),
+                distributions=distributions,
+                values=values,
+                user_attrs={"index": index},
             )
             study.optuna.add_trial(trial)
         return study

@@ -57,7 +57,7 @@ def test_ratios_apply_to_all_levels_or_per_level(
             deform, atrous, context = (point[f"level{level}_{kind}"] for kind in ("deform", "atrous", "context"))
             assert row == (deform, deform, atrous, atrous, context)
     else:
-        assert widths[3][2] == point["level4_atrous2"]
+        assert widths[3][2] == point["level4_atrous2"]  # type: ignore[index]
 
 
 def test_point_changes_only_the_listed_values(make_config: Callable[..., Config]) -> None:
@@ -72,10 +72,10 @@ def test_point_changes_only_the_listed_values(make_config: Callable[..., Config]
     assert space.others["decoder_channels"] == ("8-8-8-8-8", "paper", "4-8-16-16-32")
     widths = dict.fromkeys(space.widths, 0.25)
     point = {**widths, "skip_ratio": 0.5, "attention": "none", "decoder_channels": "4-8-16-16-32", "lr": 0.003}
-    found = apply_point(config, point)
+    found = apply_point(config, point)  # type: ignore[arg-type]
     assert found.model.decoder_channels == (4, 8, 16, 16, 32)
     assert (found.model.skip_ratio, found.model.attention, found.stages[0].lr) == (0.5, "none", 0.003)
-    assert apply_point(config, {**point, "decoder_channels": "paper"}).model.decoder_channels == "paper"
+    assert apply_point(config, {**point, "decoder_channels": "paper"}).model.decoder_channels == "paper"  # type: ignore[dict-item]
     same = {"widths", "skip_ratio", "attention", "decoder_channels"}
     assert found.model.model_dump(exclude=same) == config.model.model_dump(exclude=same)
 
@@ -111,7 +111,7 @@ def test_no_network_of_the_space_is_cheaper_than_the_cheapest_points(
         return network_cost(apply_point(config, point).model, 3, 1, (32, 32)).macs
 
     least = min(macs(point) for point in cheapest_points(space))
-    narrowest = sorted(grid_points(space, seed=1), key=lambda point: sum(point[name] for name in space.widths))
+    narrowest = sorted(grid_points(space, seed=1), key=lambda point: sum(point[name] for name in space.widths))  # type: ignore[misc]
     assert least == min(macs(point) for point in narrowest[:6])
 
 

@@ -30,7 +30,7 @@ class FixedLiveness(LivenessMonitor):
     """Declares the workers of the trials in `dead` dead."""
 
     def __init__(self) -> None:
-        self.dead = set()
+        self.dead: set[int] = set()
 
     def death_reason(self, trial: FrozenTrial) -> str:
         return "process 7 on oak died" if trial.number in self.dead else ""
@@ -109,7 +109,7 @@ def test_interrupted_trial_is_always_queued_again(queue_of: Callable[..., TrialQ
 def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_of: Callable[..., TrialQueue]) -> None:
     alive, dead = queue_of(), queue_of()
     lost = dead.claim()
-    alive._liveness.dead.add(lost.number)
+    alive._liveness.dead.add(lost.number)  # type: ignore[attr-defined]
     claimed = [alive.claim() for _ in range(3)]
     assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
     frozen = trials_of(alive)[lost.number]
@@ -119,7 +119,7 @@ def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_
 def test_result_of_a_worker_declared_dead_is_not_counted(queue_of: Callable[..., TrialQueue]) -> None:
     slow, other = queue_of(), queue_of()
     trial = slow.claim()
-    other._liveness.dead.add(trial.number)
+    other._liveness.dead.add(trial.number)  # type: ignore[attr-defined]
     again = [other.claim() for _ in range(3)]
     assert slow.finish(trial, TrialState.COMPLETE, [0.9]).state == TrialState.FAIL
     for own in again:

@@ -319,7 +319,7 @@ def test_late_result_of_a_failed_trial_is_not_counted(
 ) -> None:
     study = new_study(trials=1)
 
-    class Freeing(list):
+    class Freeing(list[Any]):
         """Epochs in whose midst another worker frees the trial and runs it itself."""
 
         def __iter__(self) -> Iterator[float]:

@@ -34,7 +34,7 @@ def record(tmp_path: Path) -> Callable[..., Any]:
         trainer = SimpleNamespace(
             is_global_zero=first_process, current_epoch=epoch, max_epochs=9, callback_metrics=metrics
         )
-        CSVMetricsLogger(file, stage).on_train_epoch_end(trainer, None)
+        CSVMetricsLogger(file, stage).on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
         return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
     return end

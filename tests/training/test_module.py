@@ -23,7 +23,7 @@ from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimize
 
 def draw(seed: int, epoch: int, process: Any = 0) -> list[Any]:
     torch.rand(epoch + 1)  # an earlier epoch has used the generator
-    EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
+    EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)  # type: ignore[arg-type]
     return torch.rand(3).tolist()
 
 
@@ -133,7 +133,7 @@ def test_deep_supervision_weights_the_output_and_the_sides(
     module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
     logits, sides = module.network.segment_with_side_logits(module.network.features(batch.images), batch.images)
     assert [side.shape[-1] for side in sides] == [32, 16, 8, 4]
-    targets, valid = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)
+    targets, valid = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)  # type: ignore[arg-type]
     output = 2 * losses.pixel_loss(logits, targets, valid) + losses.dice_loss(logits, targets, valid)
     expected = 0.95 * output + 2 * 0.1 * losses.side_loss(sides, batch.masks)
     torch.testing.assert_close(module.training_step(batch, 0), expected)
@@ -172,7 +172,7 @@ def test_validation_scores_equal_torchmetrics(
     module = make_module(model={"mask_resolution": "half"})
     monkeypatch.undo()
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
-    (scores,) = trainer.validate(module, DataLoader([batch, batch], batch_size=None), verbose=False)
+    (scores,) = trainer.validate(module, DataLoader([batch, batch], batch_size=None), verbose=False)  # type: ignore[arg-type]
     outputs = module.network.eval()(batch.images)
     right = MulticlassAccuracy(3, average="micro")(outputs.class_logits, batch.labels)
     iou = BinaryJaccardIndex()((outputs.mask_logits[:, 0] > 0).int(), batch.masks)
@@ -193,7 +193,7 @@ def test_gradients_are_freed_after_the_optimizer_step(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path, max_steps=1,
         callbacks=[watch], limit_val_batches=0, enable_checkpointing=False,
     )  # fmt: skip
-    loader = DataLoader([batch], batch_size=None)
+    loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
     trainer.fit(module, loader, loader)
     assert held
     assert all(gradient is None for gradient in held)

@@ -57,16 +57,16 @@ def channels_last() -> nn.Sequential:
 
 def fit(network: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
     """Train as Lightning does: the gradients are computed inside `step`."""
-    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(network[0].weight.dtype)
+    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)).to(network[0].weight.dtype)  # type: ignore[arg-type]
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = network(images).square().sum()
         loss.backward()
-        return loss
+        return loss  # type: ignore[no-any-return]
 
     for _ in range(steps):
-        assert optimizer.step(closure) > 0
+        assert optimizer.step(closure) > 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("theirs", "ours", "more"), PAIRS)
@@ -118,7 +118,7 @@ def test_weights_have_their_shape_after_a_failed_step() -> None:
     network = channels_last()
     optimizer = ChannelsLastSGD(network.parameters(), lr=0.001, fused=True)
     network(torch.zeros(1, 3, 6, 6)).sum().backward()
-    network[0].weight.grad = network[0].weight.grad.to_sparse()
+    network[0].weight.grad = network[0].weight.grad.to_sparse()  # type: ignore[operator]
     with pytest.raises(RuntimeError):
         optimizer.step()
     assert network[0].weight.shape == (4, 3, 3, 3)

@@ -41,7 +41,7 @@ def changed(network: Network, make_config: Callable[..., Config], tmp_path: Path
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         masks, labels = torch.randint(0, 2, (4, 64, 64)), torch.tensor([0, 1, 2, 0])
-        loader = DataLoader([Batch(torch.randn(4, 3, 64, 64), masks, labels)] * 2, batch_size=None)
+        loader = DataLoader([Batch(torch.randn(4, 3, 64, 64), masks, labels)] * 2, batch_size=None)  # type: ignore[arg-type, var-annotated]
         trainer.fit(module, loader, loader)
         return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
 

@@ -69,10 +69,10 @@ def test_a_head_for_other_classes_keeps_its_new_weights(
 ) -> None:
     weights = read_init_weights(finished.path, "mean_max")
     network = build_network(make_config().model, len(read_manifest(dataset).classes) + 1, 0)
-    head = network.class_head.classifier.weight.clone()
+    head = network.class_head.classifier.weight.clone()  # type: ignore[operator]
     message = load_matching_parts(network, weights, "a run")
     assert message == "Loaded from a run: backbone, attention; new: class_head"
-    assert torch.equal(network.class_head.classifier.weight, head)
+    assert torch.equal(network.class_head.classifier.weight, head)  # type: ignore[arg-type]
 
 
 def test_another_backbone_is_an_error(finished: RunFolder) -> None:

@@ -48,7 +48,7 @@ def annotation(**changes: Any) -> list[dict[str, Any]]:
 
 
 def runs(counts: object, size: object = (8, 10)) -> list[dict[str, Any]]:
-    return annotation(segmentation={"size": list(size), "counts": counts})
+    return annotation(segmentation={"size": list(size), "counts": counts})  # type: ignore[call-overload]
 
 
 def masks_of(manifest: Manifest) -> list[np.ndarray]:

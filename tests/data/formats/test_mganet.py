@@ -3,7 +3,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def soybean(tmp_path: Path) -> Path:
     return make_mganet(tmp_path, classes=3, per_class=6, size_px=32)
 
 
-def relabel(folder: Path, labels: dict) -> None:
+def relabel(folder: Path, labels: dict[Any, Any]) -> None:
     (folder / "labels.pkl").write_bytes(pickle.dumps(labels))
 
 
@@ -159,7 +159,7 @@ def test_a_missing_mask_is_an_error(soybean: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, {2: 1, "5.tif": 1}])
-def test_labels_with_mixed_keys_or_without_keys_are_rejected(soybean: Path, labels: dict) -> None:
+def test_labels_with_mixed_keys_or_without_keys_are_rejected(soybean: Path, labels: dict[Any, Any]) -> None:
     relabel(soybean, labels)
     with pytest.raises(DataError, match=rf"labels\.pkl holds {len(labels)} labels; expected one or more, by numbers"):
         import_mganet(soybean)

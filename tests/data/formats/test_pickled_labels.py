@@ -29,7 +29,7 @@ def numpy_integers(least: int) -> st.SearchStrategy[np.integer]:
         limits = np.iinfo(kind)
         return st.integers(max(least, int(limits.min)), int(limits.max)).map(kind)
 
-    return st.sampled_from(INTEGERS).flatmap(drawn)
+    return st.sampled_from(INTEGERS).flatmap(drawn)  # type: ignore[arg-type]
 
 
 keys = st.text(max_size=300) | st.integers(-(2**63), 2**64 - 1) | numpy_integers(-(2**63))
@@ -118,7 +118,7 @@ def test_a_malicious_pickle_is_rejected_with_its_reason_and_not_executed(
 def with_persistent_id() -> bytes:
     stream = io.BytesIO()
     pickler = pickle.Pickler(stream)
-    pickler.persistent_id = lambda value: "somewhere else" if value == 5 else None
+    pickler.persistent_id = lambda value: "somewhere else" if value == 5 else None  # type: ignore[method-assign]
     pickler.dump({1: 5})
     return stream.getvalue()
 

@@ -93,7 +93,7 @@ class Shared(nn.Module):
 class Twice(Shared):
     """A convolution that is used twice."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         return self.norm(self.conv(images)), self.conv(images + 1)
 
 

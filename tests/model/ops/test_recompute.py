@@ -58,7 +58,7 @@ def test_a_convolution_does_not_save_the_activated_map_and_recomputes_it() -> No
     activated = batch_norm_relu(make_features(), make_norm())
     with without_saving([activated]):
         convolved = F.conv2d(activated, make_kernel())
-    saved = convolved.grad_fn._saved_input  # type: ignore[union-attr]
+    saved = convolved.grad_fn._saved_input  # type: ignore[attr-defined]
     assert saved.data_ptr() != activated.data_ptr()
     torch.testing.assert_close(saved, activated.detach())
 
@@ -68,7 +68,7 @@ def test_a_resized_map_is_recomputed_from_the_map_before_the_norm() -> None:
     larger = resize_recomputed(activated, (12, 15))
     with without_saving([larger]):
         convolved = F.conv2d(larger, make_kernel())
-    saved = convolved.grad_fn._saved_input  # type: ignore[union-attr]
+    saved = convolved.grad_fn._saved_input  # type: ignore[attr-defined]
     assert saved.data_ptr() != larger.data_ptr()
     torch.testing.assert_close(saved, resize(activated, (12, 15)).detach())
 
@@ -141,7 +141,7 @@ def test_other_maps_are_saved_as_usual() -> None:
     given = make_features()
     with without_saving([given]):
         convolved = F.conv2d(given, make_kernel())
-    assert convolved.grad_fn._saved_input.data_ptr() == given.data_ptr()  # type: ignore[union-attr]
+    assert convolved.grad_fn._saved_input.data_ptr() == given.data_ptr()  # type: ignore[attr-defined]
 
 
 def test_only_a_plain_norm_in_training_is_recomputed() -> None:
