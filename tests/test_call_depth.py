@@ -17,6 +17,9 @@ from mnsa.data.manifest import read_manifest
 from mnsa.run_folder import RunFolder
 from mnsa.training.fit import train_validated
 
+pytestmark = pytest.mark.slow
+
+
 MAX_FILES_OF_AN_EPOCH = 25
 MAX_FILES_OF_A_PREDICTION = 12
 

@@ -8,6 +8,9 @@ import torch
 import peak_memory
 from peak_memory import Peak, in_child, middle, most_held, rises
 
+pytestmark = pytest.mark.slow
+
+
 SCRIPT = f"""
 import json, sys, torch
 sys.path.insert(0, {str(Path(peak_memory.__file__).parent)!r})

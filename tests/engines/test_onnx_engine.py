@@ -21,6 +21,8 @@ from mnsa.engines.onnx_engine import (
     write_onnx,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def onnx_files(tmp_path: Path) -> tuple[Path, Path]:

@@ -11,6 +11,9 @@ from mnsa.model.cost import NetworkCost, network_cost
 from mnsa.model.enhancer import BranchWidths
 from mnsa.model.network import Network, build_network
 
+pytestmark = pytest.mark.slow
+
+
 SMALL = ModelConfig(backbone="test_efficientnet", pretrained="none", widths=(1 / 8,) * 5, decoder_channels=(8,) * 5)
 SIZE = (64, 96)
 

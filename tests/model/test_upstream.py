@@ -13,6 +13,9 @@ from mnsa.model.network import Network, build_network
 from mnsa.model.upstream import convert_upstream, is_upstream
 from upstream_names import mganet_state, upstream_state
 
+pytestmark = pytest.mark.slow
+
+
 SHAPES = Path(__file__).parents[2].parent / "shared" / "parity" / "state_dict_shapes.json"
 WIDTHS = (1 / 8, 1 / 16, 1 / 4, 1 / 8, 1 / 16)
 

@@ -3,7 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from mnsa.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
+
 
 CODE = """
 import sys

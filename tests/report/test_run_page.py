@@ -21,6 +21,9 @@ from mnsa.report.trait_agreement import compute_agreement, read_trait_pairs
 from mnsa.run_folder import RunFolder
 from mnsa.workflows.evaluate import evaluate_run
 
+pytestmark = pytest.mark.slow
+
+
 SCORE_COLUMNS = ("split", "score", "value", "95 % interval", "interval over", "images")
 SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Config", "Provenance"]
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mnsa.report.study_page import plot_history, plot_importances, plot_study, render_study_page, write_study_report
-from mnsa.search.results import pareto_front
+from mnsa.search.selection import pareto_front
 from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, TrialStatus, read_study_record, write_study_record
 
 CHOICES = ("deform3", "deform5", "atrous2", "atrous3", "context")

@@ -97,6 +97,7 @@ def test_grid_leaves_out_networks_with_an_empty_level(make_config: Callable[...,
     assert levels_without_branch(dict.fromkeys(build_search_space(config).widths, 0.0)) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [{"ratios": (0.0, 0.25)}, {"ratios": (0.125, 0.25), "decoder_widths": ((16,) * 5, (8,) * 5, (4, 4, 4, 4, 64))}],

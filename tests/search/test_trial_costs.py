@@ -22,6 +22,7 @@ def test_peak_memory_starts_anew_with_each_object() -> None:
     assert peak - second.mib() > 200
 
 
+@pytest.mark.slow
 def test_latency_is_positive_and_grows_with_the_image() -> None:
     small, large = (measure_latency_ms(MODEL, 3, 1, (side, side)) for side in (64, 512))
     assert 0 < small < large

@@ -139,6 +139,7 @@ def test_missing_test_images_change_nothing(
     assert (same.point, same.curve) == (first.point, first.curve)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["halving", "median"])
 def test_trial_is_pruned_during_training(
     new_study: Callable[..., SearchStudy], monkeypatch: pytest.MonkeyPatch, pruner: str

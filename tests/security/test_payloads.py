@@ -77,6 +77,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
+@pytest.mark.slow
 def test_invalid_images_need_little_memory(tmp_path: Path) -> None:
     folder = tmp_path.resolve() / "images"
     folder.mkdir()
@@ -85,6 +86,7 @@ def test_invalid_images_need_little_memory(tmp_path: Path) -> None:
     assert run_with_memory_limit(600, INSPECT_ALL, folder).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_zip_file_with_very_many_members_needs_little_memory(sandbox: Sandbox) -> None:
     file_payloads.write_zip_with_many_members(sandbox)
     code = "import sys; from mnsa.cli import main; sys.argv[0] = 'mnsa'; main()"

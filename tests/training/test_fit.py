@@ -184,6 +184,7 @@ def test_balanced_class_weights_change_the_loss_of_a_rare_class(
     assert math.isfinite(float(balanced[-1]["loss"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     trained: Callable[..., RunFolder], interrupt: Callable[..., None], stage: str

@@ -22,8 +22,8 @@ from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, StudyError, output_errors
 from mnsa.io import lock, new_folder, read_toml
 from mnsa.model.cost import network_cost
-from mnsa.search.results import parse_rule
 from mnsa.search.sampling import SamplingPlan, make_pruner, make_sampling_plan
+from mnsa.search.selection import parse_rule
 from mnsa.search.space import SearchSpace, apply_point, build_search_space, cheapest_points
 from mnsa.search.storage import absolute_url, open_storage, sqlite_url, strip_password
 from mnsa.search.trial_queue import BUDGET_ATTR, LivenessMonitor, TrialQueue
@@ -184,7 +184,8 @@ def _require_reachable_limit(config: Config, manifest: Manifest, space: SearchSp
     max_macs = parse_rule(rule)
     if max_macs is not None and max_macs < min(costs):
         raise StudyError(
-            f"--select {rule} excludes every network: the smallest of the space has {min(costs) / 1e9:.4g} GMACs "
+            f"--select {rule} excludes every network: "
+            f"the smallest network of the space has {min(costs) / 1e9:.4g} GMACs "
             f"for one image of {config.data.size[0]} x {config.data.size[1]} px."
         )
 

@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnsa.errors import MnsaError, StudyError
 from mnsa.io import lock
-from mnsa.search.results import make_trial_record, pareto_front, trial_records
+from mnsa.search.results import make_trial_record, trial_records
 from mnsa.search.sampling import make_sampler
+from mnsa.search.selection import pareto_front
 from mnsa.search.storage import storage_errors, with_retries
 from mnsa.search.study import SearchStudy
 from mnsa.search.trial import TrialOutcome, TrialRunner, train_shared_stages

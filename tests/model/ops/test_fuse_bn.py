@@ -11,6 +11,9 @@ from mnsa.config import ModelConfig
 from mnsa.model.network import Network, build_network
 from mnsa.model.ops.fuse_bn import conv_norm_reference, find_conv_norm_pairs, fuse_batch_norms, fused_weights
 
+pytestmark = pytest.mark.slow
+
+
 BACKBONES = ["tf_efficientnet_lite0", "resnet18", "mobilenet_v3_large", "densenet121", "vgg19", "convnext_atto"]
 
 
