@@ -5,7 +5,7 @@ Scans are too large for that: each is read, predicted and written before the nex
 
 Why not torch's DataLoader: it reads a number of batches ahead, not a number of bytes, and nobody knows the size of an
 image before it is decoded. With two workers and batches of 4, DataLoader would hold 8 scans, which are 2.4 GB at 100
-megapixels. For photos it is as fast (`benchmarks/predict_loading.py`: 4.2 images per second both ways), but it starts
+megapixels. For photos it is as fast (`benchmarks/predict_loading.py`), but it starts
 two more processes. So there is one mechanism for photos and scans.
 """
 
