@@ -126,7 +126,7 @@ def open_regular_file(path: Path, *, max_bytes: int) -> BinaryIO:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a NUL in its name
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    status = os.fstat(number)  # of the file that is open, which nobody can exchange any more
+    status = os.fstat(number)  # of the open file, which can't be exchanged any more
     if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
         return os.fdopen(number, "rb")
     os.close(number)

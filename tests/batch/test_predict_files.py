@@ -171,7 +171,7 @@ def test_a_second_call_predicts_only_the_images_that_an_interrupted_one_left(
     predict_files(predictor, images, tmp_path / "whole", batch_size=4)
     with monkeypatch.context() as patch:
         stop_after(patch, 2, KeyboardInterrupt())
-        with pytest.raises(PredictionInterruptedError, match="the same command goes on") as stopped:
+        with pytest.raises(PredictionInterruptedError, match="Run the same command again") as stopped:
             predict_files(predictor, images, tmp_path / "predictions", batch_size=4)
     assert stopped.value.exit_code == 130
     assert len(list((tmp_path / "predictions" / "masks").iterdir())) == 8
@@ -241,7 +241,7 @@ def test_a_full_disk_is_an_error_and_finished_images_are_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "write_mask_and_overlay", full)
-        with pytest.raises(RunError, match=r"can't be written: No space left on device.*the same command goes on"):
+        with pytest.raises(RunError, match=r"can't be written: No space left on device.*run the same command again"):
             predict_files(predictor, images, out, batch_size=4)
     assert predict_files(predictor, images, out, batch_size=4).done == 18
 

@@ -1,4 +1,4 @@
-"""The queue: the budget is kept to the trial, whoever dies, on every kind of storage."""
+"""The queue runs exactly the budgeted trials, also when workers die, on every kind of storage."""
 
 import threading
 from collections import Counter

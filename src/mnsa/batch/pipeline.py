@@ -3,10 +3,9 @@
 Memory holds at most two batches that were read ahead, the batch in the network, and the batch that is being written.
 Scans are too large for that: each is read, predicted and written before the next.
 
-Why not torch's DataLoader: it reads a number of batches ahead, not a number of bytes, and nobody knows the size of an
-image before it is decoded. With two workers and batches of 4, DataLoader would hold 8 scans, which are 2.4 GB at 100
-megapixels. For photos it is as fast (`benchmarks/predict_loading.py`), but it starts
-two more processes. So there is one mechanism for photos and scans.
+Why not torch's DataLoader: it reads a number of batches ahead, not a number of bytes. The size of an image is unknown
+before it is decoded. With two workers and batches of 4, DataLoader would hold 8 scans, which are 2.4 GB at 100
+megapixels. `benchmarks/predict_loading.py` compares both on photos. So there is one mechanism for photos and scans.
 """
 
 from collections import deque

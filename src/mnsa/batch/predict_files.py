@@ -84,12 +84,12 @@ def predict_files(
             _write_table_when_complete(predictor, images, folder, measurer)
     except KeyboardInterrupt:
         raise PredictionInterruptedError(
-            f"Interrupted. What is finished is in {out}; the same command goes on from there."
+            f"Interrupted. The finished images are in {out}. Run the same command again to continue."
         ) from None
     except OSError as error:
         raise RunError(
-            f"{out} can't be written: {error.strerror or error}. What is finished stays; mend that, and the same "
-            "command goes on from there."
+            f"{out} can't be written: {error.strerror or error}. The finished images stay. Solve the "
+            "problem, then run the same command again to continue."
         ) from None
     return _summarize(folder, len(images), new)
 

@@ -169,7 +169,7 @@ def completion_lock(folder: PredictionFolder) -> Iterator[None]:
     path = folder.path / ".predictions.lock"
     with lock(path):
         yield
-    if folder.table.exists():  # whoever still waits for the lock finds the table and does nothing
+    if folder.table.exists():  # a process that still waits for the lock finds the table and does nothing
         with suppress(OSError):
             path.unlink()
 
