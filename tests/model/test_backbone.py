@@ -8,6 +8,7 @@ from torch import nn
 
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, SamePaddedConv2d
+from narrowing import some
 
 ALL_NAMES = [
     "densenet161",
@@ -48,7 +49,8 @@ def test_the_levels_of_a_densenet_are_those_of_the_method() -> None:
 
 
 def _plain_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)  # type: ignore[arg-type]
+    assert isinstance(norm, nn.BatchNorm2d)
+    return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
 
 def frozen_names(name: str) -> set[str]:
@@ -116,7 +118,7 @@ def test_an_added_stem_is_not_in_the_shallow_part() -> None:
 
 def test_the_normalization_is_that_of_timm() -> None:
     assert Backbone("tf_efficientnet_lite0").mean == (0.5, 0.5, 0.5)
-    assert Backbone("resnet18").std == timm.get_pretrained_cfg("resnet18").std
+    assert Backbone("resnet18").std == some(timm.get_pretrained_cfg("resnet18")).std
 
 
 def test_the_error_for_an_unknown_name_suggests_similar_names() -> None:

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from mnsa.errors import ModelError
 from mnsa.model import enhancer as enhancing
-from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, BranchWidths, Enhancer
+from mnsa.model.enhancer import BRANCHES, AdaptiveFeatureEnhancer, BranchWidths, ContextBranch, Enhancer
+from mnsa.model.ops.concat_conv import ConcatConv2d
 from mnsa.structures import FeaturePyramid
+from narrowing import instance_of
 
 PAPER = (1 / 8, 1 / 16, 1 / 4, 1 / 4, 1 / 8)
 
@@ -57,12 +59,12 @@ def test_details_are_the_concatenated_branches_in_their_order() -> None:
     details = enhancer(features)
     assert tuple(enhancer.branches) == BRANCHES
     assert details.shape == (2, 15, 9, 7)
-    atrous3 = enhancer.branches["atrous3"]
-    by_hand = F.conv2d(F.pad(features, (3, 3, 3, 3)), atrous3.weight, atrous3.bias, dilation=3)  # type: ignore[arg-type]
+    atrous3 = instance_of(ConcatConv2d, enhancer.branches["atrous3"])
+    by_hand = F.conv2d(F.pad(features, (3, 3, 3, 3)), atrous3.weight, atrous3.bias, dilation=3)
     torch.testing.assert_close(details[:, 6:10], by_hand)
-    context = enhancer.branches["context"].conv
+    context = instance_of(ContextBranch, enhancer.branches["context"]).conv
     mean_max = torch.stack((features.mean(dim=1), features.max(dim=1).values), dim=1)
-    torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))  # type: ignore[arg-type, union-attr]
+    torch.testing.assert_close(details[:, 10:], F.conv2d(mean_max, context.weight, context.bias))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
@@ -114,6 +116,11 @@ def test_training_saves_only_features_and_weights_of_the_deformable_branches() -
     features = torch.randn(2, 4, 12, 10)
     enhancer = AdaptiveFeatureEnhancer(4, (4, 4, 0, 0, 0), offset_channels=16)
     kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):  # type: ignore[func-returns-value]
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        kept.append(saved.numel())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         enhancer(features)
     assert max(kept, default=0) <= max(features.numel(), *(w.numel() for w in enhancer.parameters()))

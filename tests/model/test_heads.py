@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from mnsa.model import heads
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, SpatialAttention, mask_from_logits
+from narrowing import instance_of
 
 
 def test_mean_max_attention_is_the_formula_of_the_method() -> None:
@@ -47,7 +48,8 @@ def test_the_class_head_is_a_linear_map_of_the_mean(activation: nn.Module, recti
     features = torch.randn(2, 6, 4, 5)
     pooled = (features.clamp(min=0) if rectified else features).flatten(2).mean(-1)
     torch.testing.assert_close(head.pool(features), pooled)
-    torch.testing.assert_close(head(features), pooled @ head.classifier.weight.T + head.classifier.bias)  # type: ignore[operator]
+    linear = instance_of(nn.Linear, head.classifier)
+    torch.testing.assert_close(head(features), pooled @ linear.weight.T + linear.bias)
 
 
 def test_dropout_is_applied_in_training_only() -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
 from mnsa.model.network import Network, build_network, pad_to_stride
+from narrowing import some
 
 TINY = ModelConfig(
     backbone="resnet18",
@@ -63,8 +64,8 @@ def test_building_a_network_changes_no_batchnorm_statistics() -> None:
     for module in build_network(TINY, classes=3, mask_classes=1).modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.num_batches_tracked == 0
-            assert module.running_mean.abs().max() == 0
-            assert (module.running_var == 1).all()
+            assert some(module.running_mean).abs().max() == 0
+            assert (some(module.running_var) == 1).all()
 
 
 def test_a_half_resolution_head_is_resized_to_the_image() -> None:
@@ -80,7 +81,7 @@ def test_the_decoder_reads_features_without_attention() -> None:
     network = build_network(TINY, classes=3, mask_classes=1).eval()
     images = torch.randn(1, 3, 64, 64)
     before = network(images)
-    nn.init.constant_(network.attention.score.weight, 5.0)
+    nn.init.constant_(some(some(network.attention).score).weight, 5.0)
     after = network(images)
     assert torch.equal(before.mask_logits, after.mask_logits)
     assert not torch.equal(before.class_logits, after.class_logits)
@@ -113,7 +114,8 @@ def test_every_parameter_belongs_to_exactly_one_part() -> None:
 )
 def test_the_class_head_depends_on_the_backbone_family(backbone: str, relu: bool, dropout: float) -> None:
     with torch.device("meta"):
-        head = build_network(TINY.model_copy(update={"backbone": backbone}), classes=3, mask_classes=0).class_head
+        network = build_network(TINY.model_copy(update={"backbone": backbone}), classes=3, mask_classes=0)
+    head = some(network.class_head)
     assert isinstance(head.activation, nn.ReLU) is relu
     assert head.dropout.p == dropout
 

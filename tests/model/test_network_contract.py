@@ -6,21 +6,25 @@ from copy import deepcopy
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnsa.config import DataConfig, LossConfig, ModelConfig, StageConfig
+from mnsa.config.section import NetworkPart
 from mnsa.model import network as network_module
 from mnsa.model.backbone import Backbone
+from mnsa.model.heads import AttentionKind
 from mnsa.model.network import Network, build_network
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import ModelSpec
 from mnsa.structures import Batch, NetworkOutputs
 from mnsa.training.module import StageModule, _build_optimizer
+from narrowing import some
 
+DecoderKind = Literal["enhanced", "unet", "unet3plus"]
 BACKBONES = [
     "densenet161",
     "densenet121",
@@ -33,9 +37,10 @@ BACKBONES = [
     "tf_efficientnet_lite0",
     "convnext_atto",  # four levels of its own
 ]
-ATTENTIONS = ["none", "mean", "mean_max"]
-DECODERS = ["enhanced", "unet", "unet3plus"]
+ATTENTIONS: list[AttentionKind] = ["none", "mean", "mean_max"]
+DECODERS: list[DecoderKind] = ["enhanced", "unet", "unet3plus"]
 SIZES = [(32, 33), (70, 45), (41, 64)]
+Parts = tuple[NetworkPart, ...]
 STEP: dict[str, Any] = {"epochs": 1, "batch_size": 2, "optimizer": "sgd", "lr": 0.1}
 
 
@@ -43,8 +48,8 @@ class Kind(NamedTuple):
     """One network to test."""
 
     backbone: str
-    attention: str
-    decoder: str
+    attention: AttentionKind
+    decoder: DecoderKind
 
     @property
     def config(self) -> ModelConfig:
@@ -52,8 +57,8 @@ class Kind(NamedTuple):
         return ModelConfig(
             backbone=self.backbone,
             pretrained="none",
-            attention=self.attention,  # type: ignore[arg-type]
-            decoder=self.decoder,  # type: ignore[arg-type]
+            attention=self.attention,
+            decoder=self.decoder,
             mask_resolution="half" if self.attention == "none" else "full",
             widths=(0.01,) * 5,
             offset_channels=4,
@@ -87,7 +92,8 @@ def _backbones_are_built_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return request.param  # type: ignore[no-any-return]
+    chosen: Kind = request.param
+    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,7 @@ def test_every_parameter_gets_a_gradient(network: Network) -> None:
         if not parameter.any():  # zero offsets and residual branches would block the gradients of layers before them
             torch.nn.init.normal_(parameter, std=0.1)
     outputs: NetworkOutputs = network(torch.randn(2, 3, 70, 45))
-    (outputs.class_logits.square().mean() + outputs.mask_logits.square().mean()).backward()
+    (some(outputs.class_logits).square().mean() + some(outputs.mask_logits).square().mean()).backward()
     idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     # A BatchNorm cancels a bias right before it: that gradient is zero, up to rounding.
     assert [name for name in idle if not name.endswith(".bias")] == []
@@ -140,8 +146,8 @@ def in_parts(names: set[str]) -> set[str]:
 
 
 def test_stage_1_updates_frozen_statistics_but_no_frozen_weight(kind: Kind, network: Network) -> None:
-    trainable = ("backbone_deep", "attention", "class_head")
-    stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)  # type: ignore[arg-type]
+    trainable: Parts = ("backbone_deep", "attention", "class_head")
+    stage = StageConfig(name="first", tasks=("classification",), trainable=trainable, frozen_bn="train", **STEP)
     changed = changed_by(stage, kind, network)
     shallow = {id(p) for module in network.backbone.shallow_modules() for p in module.parameters()}
     parameters = dict(network.named_parameters())
@@ -161,8 +167,9 @@ def statistics_of(network: Network, shallow: set[int]) -> Iterator[str]:
 
 
 def test_stage_2_changes_only_the_decoder(kind: Kind, network: Network) -> None:
-    trainable = [part for part in ("enhancer", "decoder") if part in network.parts()]
-    stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)  # type: ignore[arg-type]
+    decoding: Parts = ("enhancer", "decoder")
+    trainable = tuple(part for part in decoding if part in network.parts())
+    stage = StageConfig(name="second", tasks=("segmentation",), trainable=trainable, **STEP)
     changed = changed_by(stage, kind, network)
     assert in_parts(changed) == {"decoder", "mask_head"} | ({"enhancer"} if kind.decoder == "enhanced" else set())
 

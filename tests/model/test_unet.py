@@ -9,6 +9,7 @@ from mnsa.model.enhancer import EnhancedFeatures
 from mnsa.model.ops.concat_conv import ConcatConv2d
 from mnsa.model.unet import UNet3PlusDecoder, UNetDecoder, resize_to_level
 from mnsa.structures import FeaturePyramid
+from narrowing import instance_of
 
 SIZES = [(17, 11), (9, 6), (5, 3), (3, 2), (2, 1)]  # of an image of 33 x 21 px
 
@@ -46,9 +47,9 @@ def test_the_bridge_is_two_convolutions_of_the_deepest_level() -> None:
     seen: list[torch.Tensor] = []
     decoder.levels[4].register_forward_pre_hook(lambda _, given: seen.append(torch.cat(given, dim=1)))
     decoder(maps)
-    first, second = decoder.bridge
     assert [type(m) for m in decoder.bridge] == [ConcatConv2d, ConcatConv2d]
-    bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)  # type: ignore[arg-type]
+    first, second = (instance_of(ConcatConv2d, conv) for conv in decoder.bridge)
+    bridge = F.conv2d(F.conv2d(maps.level5, first.weight, first.bias, padding=1), second.weight, second.bias, padding=1)
     torch.testing.assert_close(seen[0], torch.cat((maps.level5, bridge), dim=1))
 
 

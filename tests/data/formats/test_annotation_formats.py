@@ -1,7 +1,7 @@
 """COCO, YOLO, nnU-Net and mask folders: valid files are imported, invalid files are rejected."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def annotation(**changes: Any) -> list[dict[str, Any]]:
     return [{"id": 5, "image_id": 7, "category_id": 4, "segmentation": [SQUARE], **changes}]
 
 
-def runs(counts: object, size: object = (8, 10)) -> list[dict[str, Any]]:
-    return annotation(segmentation={"size": list(size), "counts": counts})  # type: ignore[call-overload]
+def runs(counts: object, size: Iterable[object] = (8, 10)) -> list[dict[str, Any]]:
+    return annotation(segmentation={"size": list(size), "counts": counts})
 
 
 def masks_of(manifest: Manifest) -> list[np.ndarray]:

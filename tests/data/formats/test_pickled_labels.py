@@ -21,7 +21,9 @@ from mnsa.data.formats.pickled_labels import MAX_BYTES, read_pickled_labels
 from mnsa.errors import DataError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.longlong)
+INTEGERS: tuple[type[np.integer], ...] = (
+    np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.longlong
+)  # fmt: skip
 
 
 def numpy_integers(least: int) -> st.SearchStrategy[np.integer]:
@@ -29,7 +31,7 @@ def numpy_integers(least: int) -> st.SearchStrategy[np.integer]:
         limits = np.iinfo(kind)
         return st.integers(max(least, int(limits.min)), int(limits.max)).map(kind)
 
-    return st.sampled_from(INTEGERS).flatmap(drawn)  # type: ignore[arg-type]
+    return st.sampled_from(INTEGERS).flatmap(drawn)
 
 
 keys = st.text(max_size=300) | st.integers(-(2**63), 2**64 - 1) | numpy_integers(-(2**63))
@@ -115,11 +117,16 @@ def test_a_malicious_pickle_is_rejected_with_its_reason_and_not_executed(
     assert list(in_empty_folder.iterdir()) == []
 
 
+class PicklerOfReferences(pickle.Pickler):
+    """Leaves one value elsewhere."""
+
+    def persistent_id(self, value: object) -> str | None:
+        return "somewhere else" if value == 5 else None
+
+
 def with_persistent_id() -> bytes:
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream)
-    pickler.persistent_id = lambda value: "somewhere else" if value == 5 else None  # type: ignore[method-assign]
-    pickler.dump({1: 5})
+    PicklerOfReferences(stream).dump({1: 5})
     return stream.getvalue()
 
 

@@ -52,9 +52,9 @@ def test_the_pixels_of_one_leaf_do_not_change() -> None:
 
 def test_image_and_masks_have_the_given_size_and_type() -> None:
     leaf = leaf_of(0, 0, 0, 100)
-    assert (leaf.image.shape, leaf.image.dtype) == ((100, 100, 3), np.uint8)
+    assert (leaf.image.shape, leaf.image.dtype) == ((100, 100, 3), np.dtype(np.uint8))
     for mask in (leaf.vein_mask, leaf.leaf_mask):
-        assert (mask.shape, mask.dtype) == ((100, 100), np.uint8)
+        assert (mask.shape, mask.dtype) == ((100, 100), np.dtype(np.uint8))
         assert set(np.unique(mask)) == {0, 255}
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mnsa.model.ops.concat_conv import ConcatConv2d, SplitKernel, concat_conv2d_reference
+from narrowing import some
 
 CHANNELS = (3, 5, 2)
 
@@ -44,7 +45,7 @@ def test_values_and_gradients_equal_the_reference(
     dilation: int, size: tuple[int, int], memory_format: torch.memory_format
 ) -> None:
     module, maps = make_conv(dilation, memory_format), make_maps(size)
-    given = [*maps, module.weight, module.bias]
+    given = [*maps, module.weight, some(module.bias)]
     ours, theirs = module(*maps), reference(module, maps)
     upstream = torch.randn_like(theirs)
     torch.testing.assert_close(ours, theirs)
@@ -82,7 +83,7 @@ def test_bfloat16_differs_only_by_its_rounding(size: tuple[int, int], memory_for
         make_conv(memory_format=memory_format).float(),
         [m.detach().float().requires_grad_() for m in make_maps(size)],
     )
-    given = [*maps, module.weight, module.bias]
+    given = [*maps, module.weight, some(module.bias)]
     rounded, expected = run_in_bfloat16(module, maps), reference(module, maps)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), expected, atol=0.05, rtol=0.05)

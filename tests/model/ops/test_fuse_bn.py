@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mnsa.config import ModelConfig
 from mnsa.model.network import Network, build_network
 from mnsa.model.ops.fuse_bn import conv_norm_reference, find_conv_norm_pairs, fuse_batch_norms, fused_weights
+from narrowing import some
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +23,9 @@ def make_network(backbone: str, **model: Any) -> Network:
     built = build_network(ModelConfig(backbone=backbone, pretrained="none", **model), classes=3, mask_classes=2)
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):  # as after training: no norm is the identity
-            for values in (module.running_mean, module.bias):
+            for values in (some(module.running_mean), module.bias):
                 nn.init.normal_(values, std=0.1)
-            for values in (module.running_var, module.weight):
+            for values in (some(module.running_var), module.weight):
                 nn.init.uniform_(values, 0.5, 2)
     return built.eval()
 
@@ -88,7 +89,7 @@ class Shared(nn.Module):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         convolved = self.conv(images)
         return (convolved + self.norm(convolved),)
 
@@ -96,7 +97,7 @@ class Shared(nn.Module):
 class Twice(Shared):
     """A convolution that is used twice."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.norm(self.conv(images)), self.conv(images + 1)
 
 

@@ -1,6 +1,7 @@
 """Recomputed maps equal those of the reference, which saves them; nothing is saved twice."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -54,11 +55,18 @@ def test_values_gradients_and_running_statistics_equal_the_reference(memory_form
     torch.testing.assert_close(*states)
 
 
+def saved_input(convolved: Tensor) -> Tensor:
+    """The input that a convolution has saved for the backward pass."""
+    node: Any = convolved.grad_fn
+    saved: Tensor = node._saved_input
+    return saved
+
+
 def test_a_convolution_does_not_save_the_activated_map_and_recomputes_it() -> None:
     activated = batch_norm_relu(make_features(), make_norm())
     with without_saving([activated]):
         convolved = F.conv2d(activated, make_kernel())
-    saved = convolved.grad_fn._saved_input  # type: ignore[attr-defined]
+    saved = saved_input(convolved)
     assert saved.data_ptr() != activated.data_ptr()
     torch.testing.assert_close(saved, activated.detach())
 
@@ -68,7 +76,7 @@ def test_a_resized_map_is_recomputed_from_the_map_before_the_norm() -> None:
     larger = resize_recomputed(activated, (12, 15))
     with without_saving([larger]):
         convolved = F.conv2d(larger, make_kernel())
-    saved = convolved.grad_fn._saved_input  # type: ignore[attr-defined]
+    saved = saved_input(convolved)
     assert saved.data_ptr() != larger.data_ptr()
     torch.testing.assert_close(saved, resize(activated, (12, 15)).detach())
 
@@ -141,7 +149,7 @@ def test_other_maps_are_saved_as_usual() -> None:
     given = make_features()
     with without_saving([given]):
         convolved = F.conv2d(given, make_kernel())
-    assert convolved.grad_fn._saved_input.data_ptr() == given.data_ptr()  # type: ignore[attr-defined]
+    assert saved_input(convolved).data_ptr() == given.data_ptr()
 
 
 def test_only_a_plain_norm_in_training_is_recomputed() -> None:

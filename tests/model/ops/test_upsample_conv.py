@@ -11,6 +11,7 @@ from mnsa.model.ops.upsample_conv import (
     upsample_conv2d_reference,
     upsample_matrix,
 )
+from narrowing import some
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 SIZES = [((4, 3), (8, 6)), ((3, 5), (5, 9)), ((1, 1), (2, 2)), ((2, 1), (3, 2))]
@@ -67,7 +68,7 @@ def test_a_coarse_map_is_concatenated_as_if_it_were_resized(channels: int, high:
     ours = conv(features, coarse=coarse)
     theirs = concat_conv2d_reference([features], conv.weight, conv.bias, coarse=coarse)
     torch.testing.assert_close(ours, theirs)
-    given = (coarse, conv.weight, conv.bias)
+    given = (coarse, conv.weight, some(conv.bias))
     upstream = torch.randn_like(theirs)
     gradients = [torch.autograd.grad(result, given, upstream) for result in (ours, theirs)]
     for gradient, expected in zip(*gradients, strict=True):
