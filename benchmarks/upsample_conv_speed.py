@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mnsa.model.enhancer import BranchWidths
 from mnsa.model.ops.concat_conv import ConcatConv2d
-from mnsa.model.ops.memory_format import set_memory_format
 from mnsa.model.ops.upsample_conv import resize, should_project_first
+from mnsa.model.weights import set_memory_format
 from timing import MIN_REPEATS, Range, machine_facts, speed_up, take_turns
 from upstream_network import WIDTHS
 

@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from mnsa.engines.spec import INPUT_NAME, METADATA_KEY, RunFunction
 from mnsa.errors import ModelError
 from mnsa.model.network import Network
-from mnsa.model.ops.memory_format import set_memory_format
+from mnsa.model.weights import set_memory_format
 from mnsa.structures import NetworkOutputs
 
 _EXAMPLE_SHAPE = (2, 3, 76, 107)  # no multiples of 32, one odd side, no batch of 1: no size looks constant

@@ -12,12 +12,10 @@ from torch.nn import functional as F
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone
-from mnsa.model.decoder import EnhancedDecoder, side_logits
+from mnsa.model.decoder import EnhancedDecoder, UNet3PlusDecoder, UNetDecoder, side_logits
 from mnsa.model.enhancer import BranchWidths, Enhancer
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead, SpatialAttention
-from mnsa.model.ops.memory_format import set_memory_format
-from mnsa.model.unet import UNet3PlusDecoder, UNetDecoder
-from mnsa.model.weights import load_pretrained
+from mnsa.model.weights import load_pretrained, set_memory_format
 from mnsa.structures import FeaturePyramid, NetworkOutputs
 
 STRIDE_PX = 32  # of level 5

@@ -1,4 +1,4 @@
-"""Pretrained weights for a backbone: from timm's hub, from an installed package, or from a file."""
+"""Weights of a network: pretrained ones (timm, an installed package, a file), and the memory format of its kernels."""
 
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -7,7 +7,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, flat_name
@@ -89,6 +89,22 @@ def read_state_dict(path: Path) -> StateDict:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} contains a {type(state).__name__} that is no state dict. Save `model.state_dict()`.")
     return state
+
+
+def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Store every kernel (O, C, k, k) of a network in this memory format, in place.
+
+    `Module.to(memory_format=...)` skips 1x1 and depthwise kernels, because they are valid in both formats. Their
+    strides still tell one format, and the convolution's output follows the strides.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.clone(memory_format=memory_format)
+
+
+def set_memory_format_reference(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """`set_memory_format` in plain PyTorch: the same values, but 1x1 and depthwise kernels keep their strides."""
+    network.to(memory_format=memory_format)
 
 
 def _timm_weights(timm_name: str) -> StateDict:
