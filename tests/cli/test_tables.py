@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mnsa.cli.tables import export_table, head_table, score_tables
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
+from narrowing import some
 
 IMAGES = SampleSize(24, "images", 24)
 CLASSES = tuple(
@@ -103,7 +104,7 @@ def test_two_heads_have_a_row_each() -> None:
 
 
 def test_an_export_has_the_headline_scores_of_both_networks() -> None:
-    exported = [replace(score, value=score.value / 2) for score in CLASSES]
+    exported = [replace(score, value=some(score.value) / 2) for score in CLASSES]
     scores = {"eager": [one.to_dict() for one in CLASSES], "exported": [one.to_dict() for one in exported]}
     comparison = {
         "differences": {"random": {"mask_logits": 0.00012}},

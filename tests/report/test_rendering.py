@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from mnsa.report import rendering
 from mnsa.report.rendering import add_legend_above, data_uri, inline_svg, new_axes, render
+from narrowing import some
 
 
 def draw() -> Any:
@@ -34,7 +35,7 @@ def test_letters_stay_text_in_the_text_color_of_the_page(svg: str) -> None:
 
 def test_a_figure_is_the_same_each_time_and_its_ids_are_unique(svg: str) -> None:
     assert svg == inline_svg("first", draw)
-    ids = {element.get("id") for element in ET.fromstring(svg.replace("xlink:", "")).iter() if element.get("id")}
+    ids = {name for element in ET.fromstring(svg.replace("xlink:", "")).iter() if (name := element.get("id"))}
     assert ids
     assert all(name.startswith("first-") for name in ids)
     for reference in svg.split("url(#")[1:]:
@@ -55,7 +56,7 @@ def render_text(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     def from_text(body: Any, **context: Any) -> Any:
         environment = rendering._environment()
         template = DictLoader({"test.html": f"{BASE}{body}{{% endblock %}}"})
-        environment.loader = ChoiceLoader([template, environment.loader])
+        environment.loader = ChoiceLoader([template, some(environment.loader)])
         monkeypatch.setattr(rendering, "_environment", lambda: environment)
         return render("test.html", title="A & <b>", **context)
 

@@ -11,7 +11,6 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from mnsa.search import trial_queue
 from mnsa.search.trial_queue import (
     HEARTBEAT_ATTR,
     WORKER_ATTR,
@@ -31,7 +30,7 @@ def study() -> optuna.Study:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that tests turn."""
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(trial_queue.time, "monotonic", lambda: now.s)  # type: ignore[attr-defined]
+    monkeypatch.setattr("mnsa.search.trial_queue.time.monotonic", lambda: now.s)
     return now
 
 

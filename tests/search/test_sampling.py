@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from mnsa.config import Config, SearchConfig
@@ -80,7 +80,7 @@ def test_space_with_a_learning_rate_has_no_last_point(
     settings = {"sampler": sampler, "startup_trials": 3, "lr": (1e-4, 1e-2)}
     points = points_of(6, **settings)
     assert distinct(points) == 6
-    assert all(1e-4 <= point["lr"] <= 1e-2 for point in points)  # type: ignore[operator]
+    assert all(1e-4 <= float(point["lr"]) <= 1e-2 for point in points)
     assert points == points_of(6, **settings)
     assert points != points_of(6, **settings, seed=2)
 
@@ -99,10 +99,12 @@ def test_tpe_takes_the_next_listed_point_if_it_samples_no_new_one(make_config: C
     config = make_config(search={"ratios": (0.125, 0.25), "startup_trials": 1})
     space = build_search_space(config)
     plan, study = make_sampling_plan(space, config.search), optuna.create_study(direction="maximize")
-    distributions = {name: CategoricalDistribution(values) for name, values in space.choices.items()}
+    distributions: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(values) for name, values in space.choices.items()
+    }
     *tried, last = grid_points(space, config.search.seed)
     for point in random.Random(1).sample(tried, len(tried)):
-        study.add_trial(create_trial(params=dict(point), distributions=distributions, value=0.5))  # type: ignore[arg-type]
+        study.add_trial(create_trial(params=dict(point), distributions=distributions, value=0.5))
     study.sampler = make_sampler(config.search, plan, 31)
     assert suggest_point(space, study.ask()) == last
 

@@ -29,7 +29,7 @@ TRIALS = 7
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def postgres_programs() -> Path:
+def postgres_programs() -> Path | None:
     """Where initdb and pg_ctl are, Debian's package included; None where there are none."""
     found = shutil.which("initdb")
     places = [Path(found).resolve()] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

@@ -85,7 +85,7 @@ def test_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch)
 
 def test_failed_query_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[Any] = []
-    monkeypatch.setattr(storage.time, "sleep", pauses.append)  # type: ignore[attr-defined]
+    monkeypatch.setattr("mnsa.search.storage.time.sleep", pauses.append)
     answers = iter([StorageInternalError(), StorageInternalError(), 7])
 
     def ask() -> object:
@@ -99,7 +99,7 @@ def test_failed_query_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_query_is_given_up_after_the_last_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.time, "sleep", lambda _: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr("mnsa.search.storage.time.sleep", lambda _: None)
 
     def ask() -> None:
         raise StorageInternalError("gone")

@@ -22,6 +22,7 @@ from mnsa.search.trial_queue import (
     set_trial_attr,
     worker_identity,
 )
+from narrowing import instance_of, some
 
 DRAWN = SamplingPlan((), num_listed=0, max_trials=None)  # a sampler draws every point
 
@@ -56,9 +57,18 @@ def indices(queue: TrialQueue, *states: TrialState) -> list[Any]:
     return [trial.user_attrs[INDEX_ATTR] for trial in trials_of(queue) if not states or trial.state in states]
 
 
+def claim(queue: TrialQueue) -> optuna.Trial:
+    """Claim a trial from a queue that has one waiting."""
+    return some(queue.claim())
+
+
+def declare_dead(queue: TrialQueue, trial: optuna.Trial) -> None:
+    instance_of(FixedLiveness, queue._liveness).dead.add(trial.number)
+
+
 def test_each_trial_of_the_budget_is_claimed_once(queue_of: Callable[..., TrialQueue]) -> None:
     first, second = queue_of(), queue_of()
-    claimed = [queue.claim() for queue in (first, second, first)]
+    claimed = [claim(queue) for queue in (first, second, first)]
     assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
     assert all(trial.user_attrs[WORKER_ATTR] == worker_identity() for trial in trials_of(first))
     assert first.claim() is second.claim() is None
@@ -75,9 +85,9 @@ def test_higher_budget_adds_trials_and_lower_one_nothing(queue_of: Callable[...,
     queue.increase_budget(2)
     assert queue.budget == 3
     for _ in range(3):
-        queue.finish(queue.claim(), TrialState.COMPLETE, [0.5])
+        queue.finish(claim(queue), TrialState.COMPLETE, [0.5])
     queue.increase_budget(4)
-    assert queue.claim().user_attrs[INDEX_ATTR] == 3
+    assert claim(queue).user_attrs[INDEX_ATTR] == 3
 
 
 def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of: Callable[..., TrialQueue]) -> None:
@@ -85,7 +95,7 @@ def test_failed_trial_is_tried_twice_more_with_the_same_point(queue_of: Callable
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     drawn = []
     for attempt in range(3):
-        trial = queue.claim()
+        trial = claim(queue)
         drawn.append(trial.suggest_categorical("deform3", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]))
         assert (trial.number, trial.user_attrs[INDEX_ATTR]) == (attempt, 0)
         assert queue.count_unfinished() == 1
@@ -99,7 +109,7 @@ def test_interrupted_trial_is_always_queued_again(queue_of: Callable[..., TrialQ
     queue = queue_of()
     queue._study.set_user_attr(BUDGET_ATTR, 1)
     for _ in range(5):
-        trial = queue.claim()
+        trial = claim(queue)
         set_trial_attr(queue._study, trial, INTERRUPTED_ATTR, True)
         queue.finish(trial, TrialState.FAIL)
     assert queue.count_unfinished() == 1
@@ -108,9 +118,9 @@ def test_interrupted_trial_is_always_queued_again(queue_of: Callable[..., TrialQ
 
 def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_of: Callable[..., TrialQueue]) -> None:
     alive, dead = queue_of(), queue_of()
-    lost = dead.claim()
-    alive._liveness.dead.add(lost.number)  # type: ignore[attr-defined]
-    claimed = [alive.claim() for _ in range(3)]
+    lost = claim(dead)
+    declare_dead(alive, lost)
+    claimed = [claim(alive) for _ in range(3)]
     assert sorted(trial.user_attrs[INDEX_ATTR] for trial in claimed) == [0, 1, 2]
     frozen = trials_of(alive)[lost.number]
     assert (frozen.state, frozen.user_attrs["reason"]) == (TrialState.FAIL, "process 7 on oak died")
@@ -118,9 +128,9 @@ def test_trial_of_a_dead_worker_fails_with_the_reason_and_is_queued_again(queue_
 
 def test_result_of_a_worker_declared_dead_is_not_counted(queue_of: Callable[..., TrialQueue]) -> None:
     slow, other = queue_of(), queue_of()
-    trial = slow.claim()
-    other._liveness.dead.add(trial.number)  # type: ignore[attr-defined]
-    again = [other.claim() for _ in range(3)]
+    trial = claim(slow)
+    declare_dead(other, trial)
+    again = [claim(other) for _ in range(3)]
     assert slow.finish(trial, TrialState.COMPLETE, [0.9]).state == TrialState.FAIL
     for own in again:
         other.finish(own, TrialState.COMPLETE, [0.5])
@@ -129,10 +139,10 @@ def test_result_of_a_worker_declared_dead_is_not_counted(queue_of: Callable[...,
 
 def test_worker_that_dies_before_queueing_a_failed_trial_blocks_nothing(queue_of: Callable[..., TrialQueue]) -> None:
     queue = queue_of()
-    trial = queue.claim()
+    trial = claim(queue)
     queue._study.tell(trial.number, state=TrialState.FAIL)  # and no more
     assert INDEX_ATTR in trial.user_attrs
-    assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
+    assert sorted(claim(queue_of()).user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
 
 
 def test_next_worker_completes_a_partly_filled_queue(
@@ -149,7 +159,7 @@ def test_next_worker_completes_a_partly_filled_queue(
     with pytest.raises(KeyboardInterrupt):
         queue.claim()
     monkeypatch.undo()
-    assert sorted(queue_of().claim().user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
+    assert sorted(claim(queue_of()).user_attrs[INDEX_ATTR] for _ in range(3)) == [0, 1, 2]
     assert len(trials_of(queue)) == 3
 
 
@@ -164,9 +174,9 @@ def test_grid_ends_after_its_last_point(queue_of: Callable[..., TrialQueue]) -> 
     points = [{"deform3": ratio} for ratio in (0.1, 0.2)]
     queue = queue_of(SamplingPlan(points, num_listed=2, max_trials=2))
     assert queue.budget == 2
-    first = queue.claim()
+    first = claim(queue)
     queue.finish(first, TrialState.FAIL)  # before it drew anything
-    drawn = [(trial := queue.claim()).suggest_categorical("deform3", [0.1, 0.2]) for _ in range(2)]
+    drawn = [(trial := claim(queue)).suggest_categorical("deform3", [0.1, 0.2]) for _ in range(2)]
     assert sorted(drawn) == [0.1, 0.2]
     assert trial.user_attrs[INDEX_ATTR] == 0
     assert queue.claim() is None
