@@ -44,6 +44,17 @@ def test_every_epoch_has_every_row_once_in_another_order() -> None:
     assert {index.epoch for index in sampler} == {1}
 
 
+def test_repeats_take_every_row_several_times_with_different_augmentation() -> None:
+    indices = list(EpochSampler(10, seed=1, order="shuffled", repeats=3))
+    assert sorted(index.row for index in indices) == sorted(3 * list(range(10)))
+    assert len(set(indices)) == len({sample_seed(1, index) for index in indices}) == 30
+
+
+def test_the_first_repeat_has_the_augmentation_of_an_epoch_without_repeats() -> None:
+    expected = int(np.random.SeedSequence((7, 3, 5)).generate_state(1, np.uint64)[0])
+    assert sample_seed(7, SampleIndex(3, 5)) == sample_seed(7, SampleIndex(3, 5, 0)) == expected
+
+
 def test_the_order_depends_only_on_seed_and_epoch() -> None:
     torch.manual_seed(1)
     first = rows_in_epoch(EpochSampler(50, seed=1, order="shuffled"))
@@ -159,6 +170,18 @@ def test_a_smaller_last_training_batch_is_dropped(leaves: Manifest) -> None:
     nine = replace(leaves, rows=leaves.rows[1:])
     assert [len(batch.labels) for batch in make_data_module(nine).train_dataloader()] == [4, 4]
     assert [len(batch.labels) for batch in make_data_module(nine, batch_size=16).train_dataloader()] == [9]
+
+
+def test_an_epoch_takes_several_different_crops_of_each_training_image(leaves: Manifest, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(tmp_path / "noise.png")
+    row = Row(image="noise.png", label="a", split="train")
+    one = replace(leaves, root=tmp_path, rows=(row, replace(row, split="val")))
+    data = DataConfig(size=(32, 32), resize_mode="crop", crops_per_image=4)
+    module = LeafDataModule(one, data, AugmentConfig(), mean=ZERO, std=ONE, batch_size=4, workers=0, seed=1)
+    (crops,) = [batch.images for batch in module.train_dataloader()]
+    assert len({crop.numpy().tobytes() for crop in crops}) == 4
+    assert len(list(module.val_dataloader())) == 1
 
 
 def test_validation_has_all_rows_in_order(leaves: Manifest) -> None:

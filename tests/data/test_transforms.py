@@ -158,6 +158,19 @@ def test_color_jitter_does_not_change_the_mask() -> None:
     assert torch.equal(mask, source_mask.long())
 
 
+def test_a_change_of_hue_keeps_brightness_order_and_gray_pixels() -> None:
+    torch.manual_seed(3)
+    source = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    source[0, :, :16] = 200  # red beside gray
+    source[:, :, 16:] = 90
+    augment = AugmentConfig(hue=0.5, horizontal_flip=0)
+    image, mask = make_train_transform(DataConfig(size=(32, 32)), augment)(source, source[0] // 200)
+    assert torch.allclose(image[:, :, 16:], source[:, :, 16:] / 255, atol=0.01)
+    assert not torch.allclose(image[:, :, :16], source[:, :, :16] / 255, atol=0.1)
+    assert image[:, :, :16].amax(0).allclose(torch.tensor(200 / 255), atol=0.01)  # value of the HSV color
+    assert torch.equal(mask, (source[0] // 200).long())
+
+
 def test_rotations_by_90_degrees_need_a_square_input() -> None:
     with pytest.raises(ConfigError, match=r"rot90 needs square inputs, but data.size is \(64, 96\)"):
         make_train_transform(DataConfig(size=(64, 96)), AugmentConfig(rot90=0.5))

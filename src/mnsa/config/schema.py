@@ -63,6 +63,17 @@ class DataConfig(Section):
         description="`resize`: resize every image to `size`. `crop`: keep the scale. Training then takes random crops "
         "of `size` and pads small images with black; prediction sees the whole image.",
     )
+    crops_per_image: Count = Field(
+        default=1,
+        description='Random crops of each training image in an epoch. More than 1 needs `resize_mode = "crop"`: then '
+        "few large images make many steps, and validation of whole images takes a smaller part of the time.",
+    )
+
+    @model_validator(mode="after")
+    def _check_crops(self) -> Self:
+        if self.crops_per_image > 1 and self.resize_mode != "crop":
+            raise ValueError("data.crops_per_image above 1 needs data.resize_mode = 'crop'")
+        return self
 
 
 class AugmentConfig(Section):
@@ -81,6 +92,11 @@ class AugmentConfig(Section):
     )
     color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="Largest relative change of brightness, contrast and saturation."
+    )
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.0,
+        description="Largest change of hue, as a part of the color circle; 0.5: any hue. For structures whose color "
+        "says nothing.",
     )
     random_erasing: Probability = Field(
         default=0.0,

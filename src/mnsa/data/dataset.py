@@ -23,10 +23,14 @@ from mnsa.structures import Batch, Sample
 
 
 class SampleIndex(NamedTuple):
-    """Index of an image in an epoch. It is sent to the worker process, so every worker knows the epoch."""
+    """Index of an image in an epoch. It is sent to the worker process, so every worker knows the epoch.
+
+    repeat: 0 for the first time that the epoch takes the row, 1 for the second.
+    """
 
     epoch: int
     row: int
+    repeat: int = 0
 
 
 class DatasetItem(NamedTuple):
@@ -38,14 +42,18 @@ class DatasetItem(NamedTuple):
 
 
 class EpochSampler(Sampler[SampleIndex]):
-    """Yields the index of every row once per epoch. With distributed training, each process gets a part of the rows.
+    """Yields the index of every row per epoch. With distributed training, each process gets a part of the rows.
 
-    size: number of rows. order: `shuffled`: in another order each epoch; all processes get equally many rows, and the
-    few rows left over change from epoch to epoch. `sequential`: in order; every row is in exactly one process.
+    size: number of rows. repeats: how many times an epoch takes each row. order: `shuffled`: in another order each
+    epoch; all processes get equally many rows, and the few rows left over change from epoch to epoch. `sequential`: in
+    order; every row is in exactly one process.
     """
 
-    def __init__(self, size: int, *, seed: int, order: Literal["shuffled", "sequential"]) -> None:
+    def __init__(
+        self, size: int, *, seed: int, order: Literal["shuffled", "sequential"], repeats: int = 1
+    ) -> None:  # fmt: skip
         self.size = size
+        self.repeats = repeats
         self.seed = seed
         self.order = order
         self.epoch = 0
@@ -55,17 +63,18 @@ class EpochSampler(Sampler[SampleIndex]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._row_indices())
+        return len(self._order())
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        return (SampleIndex(self.epoch, int(row)) for row in self._row_indices())
+        return (SampleIndex(self.epoch, int(n % self.size), int(n // self.size)) for n in self._order())
 
-    def _row_indices(self) -> np.ndarray:
-        rank, world_size = _rank_and_world_size()
+    def _order(self) -> np.ndarray:
+        """The process's part of 0 .. size * repeats - 1, in its order."""
+        (rank, world_size), count = _rank_and_world_size(), self.size * self.repeats
         if self.order == "sequential":
-            return np.arange(rank, self.size, world_size)
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        return order[rank : self.size - self.size % world_size : world_size]
+            return np.arange(rank, count, world_size)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(count)
+        return order[rank : count - count % world_size : world_size]
 
 
 class LeafDataset(Dataset[DatasetItem]):
@@ -118,12 +127,14 @@ class LeafDataModule(LightningDataModule):
         self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache)
         self.val_set = LeafDataset(manifest.split("val"), val, seed=seed, cache=cache)
         self.batch_size = batch_size
+        self.repeats = data.crops_per_image
         self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[DatasetItem]:
         """Shuffled batches. A smaller last batch is dropped, because BatchNorm needs more than one image."""
-        sampler = EpochSampler(len(self.train_set), seed=self.train_set.seed, order="shuffled")
+        size, seed = len(self.train_set), self.train_set.seed
+        sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=self.repeats)
         return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[DatasetItem]:
@@ -163,7 +174,7 @@ def collate_batch(items: Sequence[DatasetItem]) -> Batch:
 
 
 def sample_seed(seed: int, index: SampleIndex) -> int:
-    """Combine seed, epoch and row to the 64-bit seed of one image's augmentation."""
+    """Combine seed, epoch, row and repeat to the 64-bit seed of one image's augmentation."""
     return int(np.random.SeedSequence((seed, *index)).generate_state(1, np.uint64)[0])
 
 

@@ -131,8 +131,10 @@ def _geometric_transforms(augment: AugmentConfig) -> list[v2.Transform]:
 
 
 def _color_transforms(augment: AugmentConfig) -> list[v2.Transform]:
-    strength = augment.color_jitter
-    return [v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength)] if strength else []
+    strength, hue = augment.color_jitter, augment.hue
+    if not (strength or hue):
+        return []
+    return [v2.ColorJitter(brightness=strength, contrast=strength, saturation=strength, hue=hue)]
 
 
 def _normalize(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
