@@ -5,7 +5,7 @@ B batch; H, W image size in pixels; h, w network input size; K classes; M mask c
 
 from __future__ import annotations  # torch is only in annotations, so that importing this module doesn't load it
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,16 +36,22 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A training batch: images (B, 3, h, w) float, normalized; masks (B, h, w) int64; labels (B,) int64."""
+    """A training batch: images (B, 3, h, w) float, normalized; masks (B, h, w) int64; labels (B,) int64.
+
+    centerlines: bool (B, h, w), the centerlines of the thin mask classes; None when no loss needs them. The class of a
+    centerline is that of the mask.
+    """
 
     images: Tensor
     masks: Tensor
     labels: Tensor
+    centerlines: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`. Lightning calls this."""
         images, masks, labels = (t.to(device, non_blocking=True) for t in (self.images, self.masks, self.labels))
-        return replace(self, images=images, masks=masks, labels=labels)
+        lines = None if self.centerlines is None else self.centerlines.to(device, non_blocking=True)
+        return Batch(images, masks, labels, lines)
 
 
 class FeaturePyramid(NamedTuple):

@@ -50,6 +50,10 @@ def minimal(**sections: object) -> dict[str, object]:
             minimal(model={"attention": "none"}, loss={"mask_guidance": 0.1}),
             "loss.mask_guidance trains the attention, but model.attention is 'none'; choose 'mean' or 'mean_max'",
         ),
+        *(
+            (minimal(loss={term: 0.5, "segmentation": 0, "dice": 0}), "set loss.segmentation or loss.dice above 0")
+            for term in ("cldice", "skeleton_recall", "centerline")
+        ),
     ],
 )
 def test_an_invalid_config_is_refused_with_the_name_of_its_key(tree: dict[str, object], message: str) -> None:
@@ -80,6 +84,13 @@ def test_a_decoder_without_enhancer_can_be_trained() -> None:
 def test_mask_guidance_works_with_both_kinds_of_attention(attention: str) -> None:
     tree = minimal(model={"attention": attention}, loss={"mask_guidance": 0.1})
     assert parse_config(tree, source="test").loss.mask_guidance == 0.1
+
+
+@pytest.mark.parametrize("company", ["segmentation", "dice"])
+def test_losses_of_thin_structures_work_beside_one_loss_of_the_whole_mask(company: str) -> None:
+    tree = minimal(loss={"cldice": 0.5, "segmentation": 0, "dice": 0, company: 1})
+    assert parse_config(tree, source="test").loss.needs_centerlines
+    assert not parse_config(minimal(), source="test").loss.needs_centerlines
 
 
 def test_overrides_change_sections_and_named_stages() -> None:

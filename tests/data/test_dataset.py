@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from PIL import Image
+from skimage.morphology import skeletonize
 from torch import Tensor
 
 from mnsa.config import AugmentConfig, DataConfig
@@ -20,6 +21,7 @@ from mnsa.data.dataset import (
     LeafDataset,
     SampleIndex,
     class_weights,
+    find_centerlines,
     read_sample,
     sample_seed,
     seed_cpu_generator,
@@ -103,7 +105,7 @@ STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3,
 def make_data_module(
     manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4,
     resize_mode: Literal["resize", "crop"] = "resize",
-    cache: DecodedCache | None = None,
+    cache: DecodedCache | None = None, thin_classes: tuple[int, ...] = (),
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)
     return LeafDataModule(
@@ -116,6 +118,7 @@ def make_data_module(
         workers=workers,
         seed=seed,
         cache=cache,
+        thin_classes=thin_classes,
     )
 
 
@@ -164,6 +167,29 @@ def test_a_batch_has_images_masks_and_labels(leaves: Manifest) -> None:
     assert (batch.images.dtype, batch.masks.dtype, batch.labels.dtype) == (torch.float32, torch.int64, torch.int64)
     without_mask = (batch.masks == IGNORE_INDEX).all(dim=(1, 2))
     assert torch.equal(without_mask, batch.labels == 0)  # only images of class b have a mask
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_batches_have_the_centerlines_of_the_augmented_masks(leaves: Manifest, workers: int) -> None:
+    loaders = make_data_module(leaves, thin_classes=(1,), workers=workers)
+    for batch in loaders.train_dataloader():
+        expected = [skeletonize((mask == 1).numpy(), method="lee") > 0 for mask in batch.masks]
+        assert batch.centerlines.any()
+        assert np.array_equal(batch.centerlines.numpy(), np.stack(expected))
+        assert not batch.centerlines[batch.masks == IGNORE_INDEX].any()
+        assert torch.equal(batch.to("cpu").centerlines, batch.centerlines)
+    assert next(iter(loaders.val_dataloader())).centerlines is None
+    assert next(iter(make_data_module(leaves).train_dataloader())).centerlines is None
+
+
+def test_every_class_is_thinned_alone() -> None:
+    mask = torch.zeros(20, 30, dtype=torch.long)
+    mask[4:7], mask[7:12], mask[15] = 1, 2, IGNORE_INDEX  # two bands that touch
+    first, second = (find_centerlines(mask, (value,)) for value in (1, 2))
+    assert first.nonzero()[:, 0].unique().tolist() == [5]
+    assert second.nonzero()[:, 0].unique().tolist() == [9]
+    assert torch.equal(find_centerlines(mask, (1, 2)), first | second)
+    assert not find_centerlines(torch.full((20, 30), IGNORE_INDEX), (1, 2)).any()
 
 
 def test_a_smaller_last_training_batch_is_dropped(leaves: Manifest) -> None:

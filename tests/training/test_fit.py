@@ -146,6 +146,13 @@ def test_the_number_of_workers_does_not_change_the_network(
     assert equal(weights_of(trained("run", train={"workers": 1})), weights_of(finished))
 
 
+def test_losses_for_thin_structures_train_and_are_written_per_epoch(trained: Callable[..., RunFolder]) -> None:
+    terms = ("cldice", "skeleton_recall", "centerline")
+    rows = rows_of(trained("thin", {"epochs": 1}, loss=dict.fromkeys(terms, 0.5), augment={"rotation_deg": 30}))
+    assert all(0 < float(row[f"loss_{term}"]) < 2 for row in rows for term in terms)
+    assert float(rows[0]["loss"]) > 0
+
+
 def test_bfloat16_trains(trained: Callable[..., RunFolder], finished: RunFolder) -> None:
     run = trained("run", train={"precision": "bfloat16"})
     losses = [float(row["loss"]) for row in rows_of(run)]

@@ -1,6 +1,7 @@
 """Losses, scores, gradients and schedules of a stage; random numbers depend on seed, epoch and process alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import BinaryJaccardIndex, MulticlassAccuracy
 
 from mnsa.config import Config
+from mnsa.data.dataset import find_centerlines
 from mnsa.model.network import build_network
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training import losses
@@ -147,6 +149,28 @@ def test_deep_supervision_decodes_once(make_module: Callable[..., StageModule], 
     assert runs == [1]
 
 
+@pytest.mark.parametrize("mask_classes", [1, 3])
+@pytest.mark.parametrize("mask_resolution", ["half", "full"])
+def test_the_losses_for_thin_structures_are_added_with_their_weights(
+    make_module: Callable[..., StageModule], batch: Batch, mask_classes: int, mask_resolution: str
+) -> None:
+    lines = torch.stack([find_centerlines(mask, (1,)) for mask in batch.masks])
+    batch = replace(batch, centerlines=lines)
+    weights = {"cldice": 2.0, "skeleton_recall": 3.0, "centerline": 5.0, "cldice_iterations": 3}
+    model = {"mask_resolution": mask_resolution}
+    plain, thin = (make_module(STAGE_2, mask_classes, model=model, loss=loss) for loss in ({}, weights))
+    logits = thin.network.segment(thin.network.features(batch.images), batch.images)
+    probs = losses.mask_probs(logits)[:, :1] if mask_classes == 1 else losses.mask_probs(logits)[:, 1:2]
+    targets, valid = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)  # type: ignore[arg-type]
+    truth = losses.thin_targets(batch, (1,))
+    expected = (
+        2 * losses.cldice_loss(probs, truth, valid, 3)
+        + 3 * losses.skeleton_recall_loss(probs, truth, valid)
+        + 5 * losses.centerline_loss(logits, targets, valid, truth)
+    )
+    torch.testing.assert_close(thin.training_step(batch, 0) - plain.training_step(batch, 0), expected)
+
+
 @pytest.mark.parametrize("attention", ["mean", "mean_max"])
 def test_mask_guidance_adds_its_weight_times_the_mse(
     make_module: Callable[..., StageModule], batch: Batch, attention: str
@@ -230,11 +254,15 @@ def test_the_backbone_has_its_own_learning_rate_and_frozen_parts_have_none(
 
 
 def test_padding_does_not_change_the_loss(make_module: Callable[..., StageModule], batch: Batch) -> None:
-    module = make_module().eval()  # the statistics of a batch would include the padding
-    odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels)
+    module = make_module(
+        loss={"cldice": 1.0, "skeleton_recall": 1.0, "centerline": 1.0}
+    ).eval()  # the statistics of a batch would include the padding
+    lines = batch.masks[:, :60, :50] == 1
+    odd = Batch(batch.images[..., :60, :50], batch.masks[:, :60, :50], batch.labels, lines)
     losses_of_odd = module.training_step(odd, 0)
     masks = torch.full_like(batch.masks, IGNORE_INDEX)
     masks[:, :60, :50] = odd.masks
     images = torch.zeros_like(batch.images)
     images[..., :60, :50] = odd.images
-    torch.testing.assert_close(losses_of_odd, module.training_step(Batch(images, masks, batch.labels), 0))
+    padded = Batch(images, masks, batch.labels, masks == 1)
+    torch.testing.assert_close(losses_of_odd, module.training_step(padded, 0))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mnsa.config import Config
+from mnsa.config import Config, LossConfig
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import ConfigError, DataError
-from mnsa.training.preflight import require_trainable
+from mnsa.training.preflight import require_trainable, thin_class_values
 
 
 @pytest.fixture
@@ -60,3 +60,27 @@ def test_model_classes_must_equal_the_number_in_the_data(
 def test_a_batch_of_one_image_is_an_error(make_config: Callable[..., Config], manifest: Manifest) -> None:
     with pytest.raises(ConfigError, match="batch_size = 1"):
         require_trainable(make_config({"batch_size": 1}), manifest)
+
+
+@pytest.mark.parametrize(
+    ("mask_classes", "thin", "values"),
+    [
+        (("vein",), (), (1,)),
+        (("vein",), ("vein",), (1,)),
+        (("background", "vein", "lesion"), (), (1, 2)),
+        (("background", "vein", "lesion"), ("lesion", "vein", "lesion"), (1, 2)),
+        (("background", "vein", "lesion"), ("lesion",), (2,)),
+    ],
+)
+def test_thin_classes_are_named_and_by_default_all_but_the_background(
+    mask_classes: tuple[str, ...], thin: tuple[str, ...], values: tuple[int, ...]
+) -> None:
+    assert thin_class_values(LossConfig(thin_classes=thin), mask_classes) == values
+
+
+def test_a_thin_class_that_the_data_set_does_not_have_is_an_error(
+    make_config: Callable[..., Config], manifest: Manifest
+) -> None:
+    config = make_config(loss={"thin_classes": ("vien",)})
+    with pytest.raises(ConfigError, match=r"loss\.thin_classes has 'vien'.* Use one or several of: vein\."):
+        require_trainable(config, manifest)

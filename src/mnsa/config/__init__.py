@@ -1,7 +1,8 @@
 """Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
 from mnsa.config.load import dump_config, load_config, parse_config
-from mnsa.config.schema import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, StageConfig, TrainConfig
+from mnsa.config.loss_config import LossConfig
+from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, StageConfig, TrainConfig
 from mnsa.config.search_config import SearchConfig
 
 __all__ = [

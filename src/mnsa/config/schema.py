@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mnsa.config.loss_config import LossConfig
 from mnsa.config.search_config import SearchConfig
 from mnsa.config.section import (
     Attention,
@@ -176,27 +177,6 @@ class ModelConfig(Section):
         if not isinstance(values, dict):
             return values
         return {**PRESETS.get(values.get("preset", "small"), {}), **values}
-
-
-class LossConfig(Section):
-    """The loss: a weighted sum of the terms that belong to the stage's tasks."""
-
-    classification: NonNegative = Field(default=1.0, description="Weight of the cross-entropy of the labels.")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Label smoothing.")
-    class_weights: Literal["none", "balanced"] = Field(
-        default="none",
-        description="`balanced`: weight classes by their inverse frequency in the training split (mean 1).",
-    )
-    segmentation: NonNegative = Field(default=1.0, description="Weight of the pixel-wise cross-entropy of the masks.")
-    dice: NonNegative = Field(default=1.0, description="Weight of the soft Dice loss of the masks.")
-    mask_guidance: NonNegative = Field(
-        default=0.0, description="Weight of the squared error between attention map and mask. MGANet uses 0.1. 0: off."
-    )
-    deep_supervision: bool = Field(
-        default=False,
-        description="Decoder levels 2 to 5 get a mask loss too: 0.1 / 2^level of the cross-entropy's weight. The "
-        "output keeps 0.95 of it.",
-    )
 
 
 class StageConfig(Section):

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from skimage.morphology import skeletonize
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -34,11 +35,12 @@ class SampleIndex(NamedTuple):
 
 
 class DatasetItem(NamedTuple):
-    """One network input: image float32 (3, h, w), mask int64 (h, w), label."""
+    """One network input: image float32 (3, h, w), mask int64 (h, w), label, and centerlines bool (h, w) or None."""
 
     image: Tensor
     mask: Tensor
     label: int
+    centerlines: Tensor | None = None
 
 
 class EpochSampler(Sampler[SampleIndex]):
@@ -80,12 +82,14 @@ class EpochSampler(Sampler[SampleIndex]):
 class LeafDataset(Dataset[DatasetItem]):
     """The images of a manifest, transformed. The random augmentation of an index depends on seed, epoch and row only.
 
+    thin_classes: mask values whose centerlines an item has; empty: none are computed.
     Raises: DataError when a row has neither label nor mask.
     """
 
     def __init__(
-        self, manifest: Manifest, transform: Transform, *, seed: int, cache: DecodedCache | None = None
-    ) -> None:
+        self, manifest: Manifest, transform: Transform, *, seed: int, cache: DecodedCache | None = None,
+        thin_classes: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         for row in manifest.rows:
             if not row.label and not row.mask:
                 raise DataError(
@@ -95,6 +99,7 @@ class LeafDataset(Dataset[DatasetItem]):
         self.transform = transform
         self.seed = seed
         self.cache = cache
+        self.thin_classes = thin_classes
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
@@ -104,27 +109,29 @@ class LeafDataset(Dataset[DatasetItem]):
         with torch.random.fork_rng(devices=[]):
             seed_cpu_generator(sample_seed(self.seed, index))
             image, mask = self.transform(sample.image, sample.mask)
-        return DatasetItem(image, mask, sample.label)
+        centerlines = find_centerlines(mask, self.thin_classes) if self.thin_classes else None
+        return DatasetItem(image, mask, sample.label, centerlines)
 
 
 class LeafDataModule(LightningDataModule):
     """The data loaders of training and validation. It has no access to the test rows.
 
-    mean, std: per channel, for pixel values in 0..1. batch_size: per process.
+    mean, std: per channel, for pixel values in 0..1. batch_size: per process. thin_classes: mask values whose
+    centerlines a training batch has.
     Raises: DataError when there are no training or no validation rows.
     """
 
     def __init__(
         self, manifest: Manifest, data: DataConfig, augment: AugmentConfig, *,
         mean: Sequence[float], std: Sequence[float], batch_size: int, workers: int, seed: int,
-        cache: DecodedCache | None = None,
+        cache: DecodedCache | None = None, thin_classes: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         for split in ("train", "val"):
             if not manifest.split(split).rows:
                 raise DataError(f"{manifest.name} has no row with split `{split}`. Assign some in manifest.csv.")
         train, val = train_transform(data, augment, mean, std), eval_transform(data, mean, std)
-        self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache)
+        self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache, thin_classes=thin_classes)
         self.val_set = LeafDataset(manifest.split("val"), val, seed=seed, cache=cache)
         self.batch_size = batch_size
         self.repeats = data.crops_per_image
@@ -168,9 +175,25 @@ def read_sample(manifest: Manifest, row: Row, *, cache: DecodedCache | None = No
 
 
 def collate_batch(items: Sequence[DatasetItem]) -> Batch:
-    """Stack items of equal size: images float32 (B, 3, h, w), masks int64 (B, h, w), labels int64 (B,)."""
-    images, masks, labels = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(labels))
+    """Stack items of equal size: images float32 (B, 3, h, w), masks int64 (B, h, w), labels int64 (B,).
+
+    Centerlines bool (B, h, w) if the items have them.
+    """
+    images, masks, labels, lines = zip(*items, strict=True)
+    centerlines = None if lines[0] is None else torch.stack(lines)
+    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(labels), centerlines)
+
+
+def find_centerlines(mask: Tensor, classes: Sequence[int]) -> Tensor:
+    """Find the centerlines of these classes in a mask (H, W), each class alone: bool (H, W).
+
+    It is done after augmentation, because a rotated or scaled centerline has gaps. Lee's thinning keeps the topology.
+    """
+    values, centerlines = mask.numpy(), np.zeros(mask.shape, dtype=bool)
+    for value in classes:
+        if (structure := values == value).any():
+            centerlines |= skeletonize(structure, method="lee").astype(bool)
+    return torch.from_numpy(centerlines)
 
 
 def sample_seed(seed: int, index: SampleIndex) -> int:

@@ -43,7 +43,7 @@ from mnsa.run_folder import (
 )
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule
-from mnsa.training.preflight import require_trainable
+from mnsa.training.preflight import require_trainable, thin_class_values
 from mnsa.training.stages import set_trainable_parts
 from mnsa.training.warm_start import has_class_head, has_mask_head, load_matching_parts, read_init_weights
 
@@ -161,6 +161,7 @@ class _Training:
             config.loss,
             mask_classes=max(1, len(self.manifest.mask_classes)),
             class_weights=class_weights(self.manifest) if config.loss.class_weights == "balanced" else None,
+            thin_classes=thin_class_values(config.loss, self.manifest.mask_classes),
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network)
         last = self.run.checkpoint_folder(stage.name) / "last.ckpt"
@@ -253,12 +254,14 @@ def _build_network(config: Config, manifest: Manifest) -> Network:
 
 
 def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
-    train = config.train
+    train, loss = config.train, config.loss
+    needs_centerlines = loss.needs_centerlines and "segmentation" in stage.tasks
     return LeafDataModule(
         manifest, config.data, config.augment, mean=network.backbone.mean, std=network.backbone.std,
         batch_size=stage.batch_size, seed=train.seed,
         workers=min(train.workers, os.cpu_count() or 1),  # the batches don't depend on the number of workers
         cache=DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None,
+        thin_classes=thin_class_values(loss, manifest.mask_classes) if needs_centerlines else (),
     )  # fmt: skip
 
 

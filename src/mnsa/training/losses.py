@@ -5,12 +5,14 @@ mask add nothing to a loss.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnsa.structures import IGNORE_INDEX, NO_LABEL
+from mnsa.model.ops.soft_skeleton import box, cross, soft_skeleton
+from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 
 # Deep supervision: weights of the losses of the output and of `side_loss`. Source: method section 1.
 OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
@@ -44,11 +46,7 @@ def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tup
 
 def pixel_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """Compute the mean cross-entropy over valid pixels: binary for one mask class, softmax for several."""
-    if logits.shape[1] == 1:
-        per_pixel = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    else:
-        per_pixel = -(targets * logits.log_softmax(1)).sum(1, keepdim=True)
-    return (per_pixel * valid).sum() / valid.sum().clamp(min=1.0)
+    return (_cross_entropy(logits, targets) * valid).sum() / valid.sum().clamp(min=1.0)
 
 
 def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
@@ -56,12 +54,71 @@ def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 
     Source: F. Milletari et al., "V-Net", 3DV 2016, with sums instead of squares in the denominator.
     """
-    probs = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)) * valid
+    probs = mask_probs(logits) * valid
     targets = targets * valid
     overlap, total = (probs * targets).sum((0, 2, 3)), (probs + targets).sum((0, 2, 3))
     present = (targets.sum((0, 2, 3)) > 0).to(probs)
     losses = 1 - 2 * overlap / total.clamp(min=1e-6)
     return (losses * present).sum() / present.sum().clamp(min=1.0)
+
+
+def mask_probs(logits: Tensor) -> Tensor:
+    """Compute the probabilities (B, M, h, w) of mask logits: sigmoid for one mask class, softmax for several."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+class ThinTargets(NamedTuple):
+    """The true masks of T thin classes and their centerlines: uint8 (B, T, H, W), 0 or 1, at the size of the masks."""
+
+    masks: Tensor
+    centerlines: Tensor
+
+
+def thin_targets(batch: Batch, classes: Sequence[int]) -> ThinTargets:
+    """Take the masks and centerlines of some classes, given by their mask values, from a batch with centerlines."""
+    if batch.centerlines is None:
+        raise ValueError("the batch has no centerlines")
+    masks = torch.stack([batch.masks == value for value in classes], dim=1)
+    return ThinTargets(masks.byte(), (masks & batch.centerlines[:, None]).byte())
+
+
+def cldice_loss(probs: Tensor, thin: ThinTargets, valid: Tensor, iterations: int) -> Tensor:
+    """Compute 1 - soft clDice of probs (B, T, h, w) over the batch, averaged over the classes with a centerline in it.
+
+    The harmonic mean of two parts: of the predicted skeleton in the true mask, and of the true skeleton in the
+    predicted mask. The true skeleton is not a soft one: the thinned mask is connected and one pixel wide, and it costs
+    nothing here. iterations: of the predicted soft skeleton. Source: S. Shit et al., CVPR 2021, with its smoothing of
+    one pixel.
+    """
+    skeletons = soft_skeleton(probs, iterations) * valid
+    truth = F.adaptive_avg_pool2d(thin.masks.float(), (probs.shape[-2], probs.shape[-1]))
+    precision = ((skeletons * truth).sum((0, 2, 3)) + 1) / (skeletons.sum((0, 2, 3)) + 1)
+    recall, present = _recall(probs, _pool_max(thin.centerlines, probs) * valid)
+    losses = 1 - 2 * precision * recall / (precision + recall)
+    return (losses * present).sum() / present.sum().clamp(min=1.0)
+
+
+def skeleton_recall_loss(probs: Tensor, thin: ThinTargets, valid: Tensor) -> Tensor:
+    """Compute 1 - the mean of probs (B, T, h, w) within 2 px of the true centerlines, inside the true mask.
+
+    Over the batch, averaged over the classes with a centerline in it. Source: Y. Kirchhoff et al., "Skeleton Recall
+    Loss for Connectivity Conserving and Resource Efficient Segmentation of Thin Tubular Structures", ECCV 2024.
+    """
+    tubes = cross(torch.maximum, cross(torch.maximum, thin.centerlines)) * thin.masks
+    recall, present = _recall(probs, _pool_max(tubes, probs) * valid)
+    return ((1 - recall) * present).sum() / present.sum().clamp(min=1.0)
+
+
+def centerline_loss(logits: Tensor, targets: Tensor, valid: Tensor, thin: ThinTargets) -> Tensor:
+    """Compute the cross-entropy of the pixels where one pixel joins or parts lines, divided by all valid pixels.
+
+    These are the pixels at most 1 px from a centerline, and the gaps of at most 2 px between lines, which a closing of
+    3 x 3 px fills. `pixel_loss` + w * this loss weights them by 1 + w. Arguments: as `pixel_loss`.
+    """
+    lines, masks = thin.centerlines.amax(1, keepdim=True), thin.masks.amax(1, keepdim=True)
+    gaps = box(torch.minimum, box(torch.maximum, masks)) - masks
+    critical = _pool_max(torch.maximum(box(torch.maximum, lines), gaps), logits)
+    return (_cross_entropy(logits, targets) * critical * valid).sum() / valid.sum().clamp(min=1.0)
 
 
 def side_loss(side_logits: Sequence[Tensor], masks: Tensor) -> Tensor:
@@ -95,6 +152,24 @@ def _foreground_targets(masks: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Compute `mask_targets` with every class but 0 as one class, at the size of `like` (B, 1, h, w)."""
     foreground = masks.where(masks == IGNORE_INDEX, (masks > 0).to(masks))
     return mask_targets(foreground, (like.shape[-2], like.shape[-1]), 1)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross-entropy of every pixel, (B, 1, h, w)."""
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return -(targets * logits.log_softmax(1)).sum(1, keepdim=True)
+
+
+def _recall(probs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the weighted mean of probs (B, T, h, w), (T,), and whether a class has any weight, 0 or 1, (T,)."""
+    total = weights.sum((0, 2, 3))
+    return (probs * weights).sum((0, 2, 3)) / total.clamp(min=1e-6), (total > 0).to(probs)
+
+
+def _pool_max(maps: Tensor, like: Tensor) -> Tensor:
+    """Resize maps (B, T, H, W) of 0 and 1 to the size of `like` (B, M, h, w): 1 where any pixel is 1; float."""
+    return F.adaptive_max_pool2d(maps.float(), like.shape[-2:]) if maps.shape[-2:] != like.shape[-2:] else maps.float()
 
 
 def weighted_sum(terms: dict[str, tuple[float, Tensor]]) -> Tensor:

@@ -1,7 +1,7 @@
 """A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every epoch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -51,17 +51,22 @@ class StageOutputs(NamedTuple):
 
 
 class StageModule(lightning.LightningModule):
-    """Train the stage's `trainable` parts on its tasks. class_weights: (K,), for the cross-entropy."""
+    """Train the stage's `trainable` parts on its tasks.
+
+    class_weights: (K,), for the cross-entropy. thin_classes: mask values of the classes with centerlines.
+    """
 
     def __init__(
-        self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int, class_weights: Tensor | None
-    ) -> None:
+        self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
+        class_weights: Tensor | None, thin_classes: Sequence[int] = (1,),
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
         self.stage = stage
         self.loss = loss
         self.mask_classes = mask_classes
         self.class_weights = class_weights
+        self.thin_classes = thin_classes
         self.scores = ValidationScores(mask_classes)
         set_trainable_parts(network, stage)
 
@@ -158,12 +163,35 @@ class StageModule(lightning.LightningModule):
             if loss.deep_supervision:
                 sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
+            if loss.needs_centerlines:
+                thin = losses.thin_targets(batch, self.thin_classes)
+                terms |= self._thin_terms(logits, targets, valid, thin, weight)
+        return terms
+
+    def _thin_terms(
+        self, logits: Tensor, targets: Tensor, valid: Tensor, thin: losses.ThinTargets, weight: float
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return the terms for thin structures. weight: of all losses of the output."""
+        loss, terms = self.loss, {}
+        channels = [value if self.mask_classes > 1 else 0 for value in self.thin_classes]
+        probs = torch.stack([losses.mask_probs(logits)[:, channel] for channel in channels], dim=1)
+        if loss.cldice > 0:
+            cldice = losses.cldice_loss(probs, thin, valid, loss.cldice_iterations)
+            terms["cldice"] = (weight * loss.cldice, cldice)
+        if loss.skeleton_recall > 0:
+            recall = losses.skeleton_recall_loss(probs, thin, valid)
+            terms["skeleton_recall"] = (weight * loss.skeleton_recall, recall)
+        if loss.centerline > 0:
+            entropy = losses.centerline_loss(logits, targets, valid, thin)
+            terms["centerline"] = (weight * loss.centerline, entropy)
         return terms
 
 
 def _pad_batch(batch: Batch) -> Batch:
     """Pad images and masks to sides that are multiples of 32. The padding is ignored in the losses."""
-    return replace(batch, images=pad_to_stride(batch.images), masks=pad_to_stride(batch.masks, IGNORE_INDEX))
+    images, masks = pad_to_stride(batch.images), pad_to_stride(batch.masks, IGNORE_INDEX)
+    lines = None if batch.centerlines is None else pad_to_stride(batch.centerlines)
+    return replace(batch, images=images, masks=masks, centerlines=lines)
 
 
 def _build_optimizer(network: Network, stage: StageConfig) -> Optimizer:

@@ -1,6 +1,8 @@
 """Checks before training: report at once what would fail, or give a useless network, hours later."""
 
-from mnsa.config import Config
+from collections.abc import Sequence
+
+from mnsa.config import Config, LossConfig
 from mnsa.data.manifest import Manifest
 from mnsa.errors import ConfigError, DataError
 from mnsa.training.loggers import require_loggers
@@ -12,6 +14,7 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
         _require_labels(config, manifest)
     if "segmentation" in config.tasks:
         _require_masks(manifest)
+        thin_class_values(config.loss, manifest.mask_classes)
     if config.loss.mask_guidance > 0 and not any(row.mask for row in manifest.split("train").rows):
         raise DataError(
             f"loss.mask_guidance needs masks, but {manifest.name} has none in split `train`. "
@@ -20,6 +23,20 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
     if any(stage.batch_size == 1 for stage in config.stages):
         raise ConfigError("A stage has batch_size = 1, but BatchNorm needs several images. Use 2 or more.")
     require_loggers(config)
+
+
+def thin_class_values(loss: LossConfig, mask_classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the mask values of `loss.thin_classes`: all but the background if it is empty. One class has value 1.
+
+    Raises: ConfigError for a name that is no mask class.
+    """
+    values = {name: value for value, name in enumerate(mask_classes, start=len(mask_classes) == 1)}
+    if unknown := [name for name in loss.thin_classes if name not in values]:
+        raise ConfigError(
+            f"loss.thin_classes has {unknown[0]!r}, which is no mask class of the data set. "
+            f"Use one or several of: {', '.join(mask_classes)}."
+        )
+    return tuple(sorted({values[name] for name in loss.thin_classes})) or tuple(range(1, max(2, len(mask_classes))))
 
 
 def _require_labels(config: Config, manifest: Manifest) -> None:
