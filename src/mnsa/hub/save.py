@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from mnsa.errors import RunError, output_errors
-from mnsa.hub.download import CARD_FILE, MODEL_FILES, hub_errors
 from mnsa.hub.model_card import render_model_card
+from mnsa.hub.repository import CARD_FILE, MODEL_FILES, hub_errors
 from mnsa.io import new_folder
 from mnsa.run_folder import RunFolder
 

@@ -13,7 +13,7 @@ from mnsa.errors import RunError
 from mnsa.io import atomic_write_text
 from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
 from mnsa.report.calibration_plots import reliability_figures, uncalibrated_splits
-from mnsa.report.class_scores import ConfusionSection, MaskTable, confusion_section, mask_table
+from mnsa.report.classification import ConfusionSection, MaskTable, confusion_section, mask_table
 from mnsa.report.gallery import DIFFERENCE_LEGEND, Gallery, galleries
 from mnsa.report.rendering import (
     BLUE,

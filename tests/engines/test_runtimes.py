@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mnsa.engines.onnx_engine import (
+from mnsa.engines.runtimes import (
     activation_ranges,
     external_data_path,
     open_onnx,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional import classification as theirs
 
-from mnsa.report.class_scores import (
+from mnsa.report.classification import (
     MAX_COUNTED_CLASSES,
     MAX_NAMED_CLASSES,
     class_scores,

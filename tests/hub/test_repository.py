@@ -11,7 +11,7 @@ from huggingface_hub import errors
 
 import mnsa
 from mnsa.errors import RunError
-from mnsa.hub.download import find_model_folder, hub_name
+from mnsa.hub.repository import find_model_folder, hub_name
 from mnsa.inference.predictor import Predictor
 from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder
