@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnsa.engines.openvino_engine import open_openvino, write_openvino
-from mnsa.engines.runtimes import open_onnx, set_metadata, write_onnx
+from mnsa.engines.runtimes import open_onnx, open_openvino, set_metadata, write_onnx, write_openvino
 from mnsa.engines.torch_engine import export_program, open_torch, output_names, write_torch
 from mnsa.errors import ModelError
 from mnsa.model.network import Network

@@ -1,8 +1,8 @@
-"""ONNX files with weights inside and in a second file, as for very large networks; quantization."""
+"""ONNX files with weights inside and in a second file; quantization; the precision that OpenVINO computes in."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from mnsa.engines.runtimes import (
+    _precision_hint,
     activation_ranges,
     external_data_path,
     open_onnx,
@@ -125,3 +126,11 @@ def test_the_weights_are_removed_with_the_file(onnx_files: tuple[Path, Path]) ->
     for path in onnx_files:
         remove_onnx(path)
         assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("float32", "f32"), ("bfloat16", "bf16"), ("int8", "bf16")])
+def test_lower_precisions_use_bfloat16_if_the_processor_has_it(
+    precision: Literal["float32", "bfloat16", "int8"], hint: str
+) -> None:
+    assert _precision_hint(precision, ["FP32", "BF16", "INT8"]) == hint
+    assert _precision_hint(precision, ["FP32", "INT8"]) == "f32"

@@ -12,7 +12,7 @@ import yaml
 
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
-from mnsa.hub.save import save_model
+from mnsa.hub.repository import save_model
 from mnsa.metrics.evaluation_files import save_evaluation
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
 from mnsa.model_folder import escape_markdown

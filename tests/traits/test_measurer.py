@@ -1,5 +1,11 @@
-"""Mask classes get roles by their usual names or by given names; nothing else is inferred."""
+"""Mask classes get roles by usual or given names. Processes measure as this one does, and end with it."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -11,10 +17,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from mnsa.errors import ConfigError, DataError
+from mnsa.errors import ConfigError, DataError, RunError
 from mnsa.traits import Roles, TraitMeasurer, find_roles
-from mnsa.traits.measurer import find_roles_or_none
+from mnsa.traits.measurer import find_roles_or_none, measurement_pool
 from mnsa.traits.regions import convex_hull
+
+VEINS = Roles(vein=(1,), leaf=(), lesion=())
+
+MEASURER = TraitMeasurer(find_roles(["vein"]), px_per_mm=4.0)
+BEGIN = """
+import os, numpy as np
+from multiprocessing import active_children
+from mnsa.traits.measurer import measurement_pool
+from mnsa.traits import TraitMeasurer, find_roles
+if __name__ == "__main__":
+    with measurement_pool(TraitMeasurer(find_roles(["vein"])), images=100, processes=1) as measure:
+        measure(np.zeros((9, 9), np.uint8))
+        print(*(child.pid for child in active_children()), flush=True)
+        os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.mark.parametrize(
@@ -70,9 +91,6 @@ def test_mask_classes_without_usual_names_have_no_roles() -> None:
     assert find_roles_or_none(["vein"]) == find_roles(["vein"])
     with pytest.raises(ConfigError, match="no mask class"):
         find_roles_or_none(["stem"], vein=["twig"])
-
-
-VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
 
 def test_lesions_are_counted_and_measured() -> None:
@@ -151,3 +169,40 @@ def test_any_mask_can_be_measured(mask: np.ndarray, reference_area: Literal["hul
     assert 0 <= traits.vein.length_px <= 3 * (mask == 2).sum()
     assert traits.vein.branch_count >= 0
     assert not (traits.vein.width_px.p05 > traits.vein.width_px.p95)
+
+
+def cross(size: int) -> np.ndarray:
+    mask = np.zeros((size, size), np.uint8)
+    mask[size // 2 - 1 : size // 2 + 2] = mask[:, size // 2 - 1 : size // 2 + 2] = 1
+    return mask
+
+
+def test_few_images_are_measured_without_a_pool() -> None:
+    with measurement_pool(MEASURER, images=3, processes=2) as measure:
+        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
+        assert measure == MEASURER.measure_row
+
+
+@pytest.mark.slow
+def test_a_pool_measures_the_same_and_a_killed_process_is_an_error() -> None:
+    with measurement_pool(MEASURER, images=100, processes=1) as measure:
+        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
+        (child,) = multiprocessing.active_children()
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match="was killed"):
+            measure(cross(40))
+
+
+@pytest.mark.slow
+def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "begin.py"
+    script.write_text(BEGIN)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (child,) = map(int, ended.stdout.split())
+    for _ in range(600):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it still runs")

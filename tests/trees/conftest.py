@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mnsa.trees.tune import LabeledFeatures, TuningResult, tune_trees
+from mnsa.trees.boosted_trees import LabeledFeatures, TuningResult, tune_trees
 
 CLASSES, FEATURES = 4, 12
 

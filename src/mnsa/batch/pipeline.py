@@ -37,7 +37,7 @@ from mnsa.batch.prediction_folder import (
 from mnsa.data.paths import unique_names
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
-from mnsa.traits.process_pool import Measure, measurement_pool
+from mnsa.traits.measurer import Measure, measurement_pool
 
 _N_THREADS = 2  # that read, and as many that write
 

@@ -19,8 +19,15 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from mnsa.engines.openvino_engine import open_openvino, write_openvino
-from mnsa.engines.runtimes import open_onnx, quantize_int8, remove_onnx, set_metadata, write_onnx
+from mnsa.engines.runtimes import (
+    open_onnx,
+    open_openvino,
+    quantize_int8,
+    remove_onnx,
+    set_metadata,
+    write_onnx,
+    write_openvino,
+)
 from mnsa.engines.spec import (
     ENGINE_FILES,
     MIN_SIDE_PX,

@@ -1,6 +1,7 @@
-"""Write a network as an ONNX file, and open and run it with ONNX Runtime.
+"""Write a network for ONNX Runtime and OpenVINO, quantize it to int8, and open and run the files.
 
-An ONNX file has at most 2 GB. torch writes the weights of a larger network to a second file, `external_data_path`.
+OpenVINO files (.xml and .bin) are converted from an ONNX file, which has at most 2 GB. torch writes the weights of a
+larger network to a second file, `external_data_path`.
 """
 
 import logging
@@ -12,11 +13,16 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from mnsa.engines.spec import INPUT_NAME, METADATA_KEY, RunFunction
+from mnsa.engines.spec import INPUT_NAME, METADATA_KEY, Precision, RunFunction
+from mnsa.io import parse_json
 
 OPSET = 20  # the first with a GridSample that OpenVINO and ONNX Runtime both support
 QUANTIZED_OPS = ("Conv", "Gemm")
 CALIBRATION_PERCENT = 99.9  # of the activations lie in the quantized range; more extreme ones would make steps coarse
+
+# OpenVINO chooses bfloat16 by default if the processor supports it, so float32 is set explicitly. The layers of an int8
+# network that are not quantized may use bfloat16, which is finer than int8.
+PRECISION_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 
 def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str]) -> None:
@@ -132,6 +138,44 @@ def activation_ranges(path: Path, images: Iterable[np.ndarray]) -> dict[str, np.
     return dict(zip((INPUT_NAME, *names), np.mean(ranges, axis=0).astype(np.float32), strict=True))
 
 
+def write_openvino(onnx_file: Path, path: Path, spec: str, precision: Precision) -> None:
+    """Convert an ONNX file.
+
+    A bfloat16 network stores its weights in float16: half the size of float32, finer than bfloat16.
+    """
+    import openvino
+
+    model = openvino.convert_model(onnx_file)
+    model.set_rt_info(spec, [METADATA_KEY])
+    openvino.save_model(model, path, compress_to_fp16=precision == "bfloat16")
+
+
+def open_openvino(path: Path) -> tuple[RunFunction, str]:
+    """Open a file on the CPU, in the precision of its spec.
+
+    Returns: the function that runs it, and its spec as text.
+    """
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    spec = model.get_rt_info([METADATA_KEY]).astype(str)
+    settings = {
+        "INFERENCE_PRECISION_HINT": _precision_hint(
+            parse_json(spec)["precision"], core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        ),
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(images: np.ndarray) -> Sequence[np.ndarray]:
+        outputs = compiled(images)
+        return [outputs[index] for index in range(len(compiled.outputs))]
+
+    return run, spec
+
+
 class _CalibrationReader:
     """Give images to ONNX Runtime one by one."""
 
@@ -150,3 +194,8 @@ def _grouped_convs(path: Path) -> list[str]:
 
     nodes = onnx.load(path, load_external_data=False).graph.node
     return [node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+
+
+def _precision_hint(precision: Precision, capabilities: Sequence[str]) -> str:
+    """Return the precision to compute in: float32 if the processor has no bfloat16."""
+    return PRECISION_HINTS[precision] if PRECISION_HINTS[precision].upper() in capabilities else "f32"

@@ -17,8 +17,7 @@ from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision
 from mnsa.errors import ModelError, RunError
-from mnsa.hub.repository import find_model_folder
-from mnsa.hub.save import push_model, save_model
+from mnsa.hub.repository import find_model_folder, push_model, save_model
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.inference.grad_cam import grad_cam, require_explainable
 from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor

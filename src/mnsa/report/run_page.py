@@ -12,8 +12,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mnsa.errors import RunError
 from mnsa.io import atomic_write_text
 from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
-from mnsa.report.calibration_plots import reliability_figures, uncalibrated_splits
-from mnsa.report.classification import ConfusionSection, MaskTable, confusion_section, mask_table
 from mnsa.report.gallery import DIFFERENCE_LEGEND, Gallery, galleries
 from mnsa.report.rendering import (
     BLUE,
@@ -29,6 +27,14 @@ from mnsa.report.rendering import (
     render,
 )
 from mnsa.report.run_record import RunRecord, SplitScores, read_run_record
+from mnsa.report.scores import (
+    ConfusionSection,
+    MaskTable,
+    confusion_section,
+    mask_table,
+    reliability_figures,
+    uncalibrated_splits,
+)
 from mnsa.report.trait_agreement import TraitSection, trait_section
 from mnsa.run_folder import RunFolder
 

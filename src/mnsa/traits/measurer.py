@@ -1,12 +1,23 @@
-"""Measure the traits of a mask, given the roles of its classes, the reference area and the scale."""
+"""Measure the traits of a mask, given the roles of its classes, the reference area and the scale.
 
-from collections.abc import Sequence
+A pool of processes measures while the network runs. This module imports no torch, so the processes start fast.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mnsa.errors import ConfigError, DataError
+from mnsa.errors import ConfigError, DataError, RunError
 from mnsa.traits.records import AreoleTraits, MaskTraits, VeinTraits, column_names, to_columns, validate_scale
 from mnsa.traits.regions import convex_hull, measure_areoles, measure_leaf, measure_lesions
 from mnsa.traits.veins import measure_veins
@@ -19,10 +30,13 @@ _USUAL_NAMES = {
     "lesion": ("symptom", "symptoms", "lesion", "lesions", "disease"),
 }
 
-
 _ALL_USUAL_NAMES = frozenset(name for names in _USUAL_NAMES.values() for name in names)
 
 ReferenceArea = Literal["hull", "image"]
+
+Measure = Callable[[np.ndarray], dict[str, str]]
+
+_FEW_IMAGES = 16  # measuring so few images takes less time than the start of a process
 
 
 class Roles(NamedTuple):
@@ -149,5 +163,45 @@ class TraitMeasurer:
         return measure_veins(veins, reference_area, name, leaf), measure_areoles(veins, reference_area)
 
 
+@contextmanager
+def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) -> Iterator[Measure]:
+    """Give a function like `TraitMeasurer.measure_row` that runs in a pool of processes; it is thread-safe.
+
+    Measuring is mostly Python code: in a thread it would block the network's thread. The processes end with their
+    parent process, even if it is killed. Raises: RunError when a process of the pool is killed.
+    """
+    if images <= _FEW_IMAGES:
+        yield measurer.measure_row
+        return
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_worker)
+
+    def measure(mask: np.ndarray) -> dict[str, str]:
+        try:
+            return pool.submit(measurer.measure_row, mask).result()
+        except BrokenProcessPool:
+            raise RunError(
+                "A process that measured traits was killed, most likely because memory ran out. "
+                "Finished results are kept; run the same command again to continue."
+            ) from None
+
+    try:
+        yield measure
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _format_size(mask: np.ndarray) -> str:
     return f"{mask.shape[1]} x {mask.shape[0]}"
+
+
+def _init_worker() -> None:
+    """Ignore Ctrl-C, as the parent process ends the pool; exit when the parent process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    os._exit(1)

@@ -20,8 +20,16 @@ from mnsa.inference.predictor import Predictor, load
 from mnsa.io import new_folder
 from mnsa.model.network import NO_CLASS_HEAD, pad_to_stride
 from mnsa.run_folder import open_run_folder, read_run_dataset
-from mnsa.trees.boosted_trees import BoostedTrees, TreesSpec, library_versions, require_trees_extra, save_trees
-from mnsa.trees.tune import LabeledFeatures, TuningResult, tune_trees
+from mnsa.trees.boosted_trees import (
+    BoostedTrees,
+    LabeledFeatures,
+    TreesSpec,
+    TuningResult,
+    library_versions,
+    require_trees_extra,
+    save_trees,
+    tune_trees,
+)
 from mnsa.workflows.evaluate import require_same_classes
 
 

@@ -1,9 +1,9 @@
-"""Scores per class: the confusion matrix, recall, precision and F1 of each class, and the table of mask classes.
+"""The scores of a run: confusion matrix, scores of each class and mask class, and reliability diagrams.
 
 K classes; in a confusion matrix rows are true classes and columns are predicted classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,9 +11,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mnsa.metrics.calibration import ReliabilityBin
 from mnsa.metrics.scores import Evaluation, format_interval, format_score
-from mnsa.report.rendering import BLUE, ORANGE, RED, inline_svg, new_axes
+from mnsa.report.rendering import BLUE, GRAY, ORANGE, RED, WIDTH_IN, add_legend_above, inline_svg, new_axes
+from mnsa.report.run_record import RunRecord, SplitScores
 
 MAX_NAMED_CLASSES = 40  # a matrix with more classes has no names
 
@@ -173,6 +176,62 @@ def mask_table(evaluation: Evaluation) -> MaskTable | None:
     return MaskTable(tuple(head), rows)
 
 
+def reliability_figures(run: RunRecord) -> Iterator[tuple[Markup, str]]:
+    """The diagrams of a run with their captions."""
+    calibration = run.calibration
+    for number, split in enumerate(run.evaluated):
+        entry = split.evaluation
+        if entry.reliability:
+            state = "calibrated" if entry.calibrated else "not calibrated"
+            error, images = format_score(entry.value("ece")), entry.sizes["classification"].images
+            threshold = calibration.threshold if calibration and entry.calibrated else None
+            caption = f"Split {split.title}, {state}: calibration error {error}, {images} images."
+            yield _reliability_svg(f"reliability-split{number}", entry.reliability, threshold), caption
+    for when, text in (("before", "before the temperature"), ("after", "after it, on the images it was fitted to")):
+        if calibration:
+            error = format_score(calibration.ece[when])
+            caption = f"Split {calibration.split}, {text}: calibration error {error}, {calibration.images} images."
+            threshold = calibration.threshold if when == "after" else None
+            yield _reliability_svg(f"reliability-{when}", calibration.reliability[when], threshold), caption
+
+
+def uncalibrated_splits(run: RunRecord) -> list[SplitScores]:
+    """The splits that were evaluated before the run was calibrated."""
+    if run.calibration is None:
+        return []
+    return [
+        split
+        for split in run.evaluated
+        if split.evaluation.reliability and not split.evaluation.calibrated and split.head == "network"
+    ]
+
+
+def plot_reliability(bars: Sequence[ReliabilityBin], *, threshold: float | None = None) -> Figure:
+    """Accuracy by confidence; below it the number of images in each bin."""
+    figure = Figure(figsize=(WIDTH_IN * 0.8, WIDTH_IN * 0.95), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    filled = [bar for bar in bars if bar.images and bar.accuracy is not None and bar.confidence is not None]
+    lefts, widths = [bar.low for bar in filled], [bar.high - bar.low for bar in filled]
+    upper.bar(lefts, [bar.accuracy or 0 for bar in filled], widths, align="edge", color=BLUE, alpha=0.75)
+    upper.plot([0, 1], [0, 1], color=GRAY, linewidth=1.2, linestyle="--", label="perfect calibration")
+    dots = [(bar.confidence, bar.accuracy) for bar in filled]
+    upper.plot(*zip(*dots, strict=True), "o", color=ORANGE, markersize=4, label="mean confidence")
+    lower.bar(lefts, [bar.images for bar in filled], widths, align="edge", color=GRAY)
+    if threshold is not None:
+        for axes in (upper, lower):
+            axes.axvline(threshold, color=ORANGE, linewidth=1.2, linestyle=":")
+        upper.plot([], [], color=ORANGE, linestyle=":", label="below: unknown")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    lower.set(ylabel="images", xlabel="confidence")
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+    for axis in (upper.yaxis, lower.xaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    add_legend_above(upper)
+    return figure
+
+
 def _class_row(one: ClassScore) -> tuple[str, ...]:
     scores = (format_score(value) for value in (one.recall, one.precision, one.f1))
     return one.name, str(one.images), str(one.predicted), *scores, one.confused_with
@@ -186,3 +245,7 @@ def _iou_sort_key(evaluation: Evaluation, mask_class: str) -> tuple[bool, float]
 
 def _fraction(part: int, whole: int) -> float | None:
     return float(part / whole) if whole else None
+
+
+def _reliability_svg(name: str, bars: Sequence[ReliabilityBin], threshold: float | None) -> Markup:
+    return inline_svg(name, lambda: plot_reliability(bars, threshold=threshold))
