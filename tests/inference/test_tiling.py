@@ -80,12 +80,12 @@ def test_an_image_is_cut_when_it_is_larger_than_a_few_tiles() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_blending_tiles_of_a_map_gives_the_map_back(size: tuple[int, int], channels: int) -> None:
     maps = torch.randint(0, 256, (channels, *size), generator=torch.Generator().manual_seed(1)).float()
-    blender = RowBlender(size, torch.float32, lambda rows: rows.sum(0))
+    blender = RowBlender(size, torch.float32, lambda rows: torch.stack([rows.sum(0), rows[0]]))
     for row in iter_tile_rows(Tiling(AXIS, TileAxis(192, 64)), size):
         for rows, columns, weights in row:
             cut = maps[:, rows.start : rows.stop, columns.start : columns.stop]
             blender.add(rows, columns, cut, weights)
-    torch.testing.assert_close(blender.close(), maps.sum(0))
+    torch.testing.assert_close(blender.close(), torch.stack([maps.sum(0), maps[0]]))
 
 
 def test_the_blender_holds_one_row_of_tiles_and_finishes_the_rows_above() -> None:
@@ -93,7 +93,7 @@ def test_the_blender_holds_one_row_of_tiles_and_finishes_the_rows_above() -> Non
 
     def finish(rows: Tensor) -> Tensor:
         finished.append(rows.shape)
-        return rows[0].round()
+        return rows[:1].round()
 
     blender = RowBlender((10_000, 200), torch.uint8, finish)
     tiling = Tiling(AXIS, AXIS)
@@ -110,7 +110,7 @@ def test_the_blender_holds_one_row_of_tiles_and_finishes_the_rows_above() -> Non
 
 
 def test_a_blender_without_tiles_has_no_result() -> None:
-    assert RowBlender((5, 5), torch.uint8, lambda rows: rows[0]).close() is None
+    assert RowBlender((5, 5), torch.uint8, lambda rows: rows).close() is None
 
 
 def test_a_span_in_cells_starts_at_the_images_own_cell() -> None:
@@ -157,7 +157,7 @@ def make_inputs(pixels: Tensor) -> Tensor:
 
 
 def predict(forward_tile: TileForward, image: Tensor, views: Sequence[View] = PLAIN) -> Any:
-    return predict_tiles(forward_tile, make_inputs, image, TILING, views)
+    return predict_tiles(forward_tile, make_inputs, image, TILING, views, lambda probs: probs.argmax(0)[None])
 
 
 @pytest.mark.parametrize("size", [(320, 416), (330, 401), (40, 500), (1_000, 33)])
@@ -170,13 +170,13 @@ def test_a_network_with_a_small_receptive_field_predicts_tiles_as_it_predicts_th
     torch.testing.assert_close(local.class_head.classifier(found.class_outputs), whole.class_logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.attention, whole.attention[0, 0].float(), atol=1e-5, rtol=0)
     # The one pixel at a tile's border that sees beyond it hardly counts there.
-    assert (found.mask != whole.mask_logits[0].argmax(0)).double().mean() < 1e-3
+    assert (found.mask_maps[0] != whole.mask_logits[0].argmax(0)).double().mean() < 1e-3
 
 
 def test_a_pixelwise_network_predicts_the_same_mask_in_tiles(random_image: Callable[..., Tensor]) -> None:
     image = random_image(333, 400)
     found = predict(logits_forward(lambda images: NetworkOutputs(None, images[:, :2], None)), image, ALL)
-    assert torch.equal(found.mask, make_inputs(image)[0, :2].argmax(0).to(torch.uint8))
+    assert torch.equal(found.mask_maps[0], make_inputs(image)[0, :2].argmax(0).to(torch.uint8))
     assert found.class_outputs is found.attention is None
 
 
@@ -188,7 +188,7 @@ def test_a_constant_network_predicts_its_constant(random_image: Callable[..., Te
         return NetworkOutputs(torch.tensor([[1.0, 2.0]]), mask_logits, None)
 
     found = predict(logits_forward(engine), random_image(300, 400), views)
-    assert found.mask.eq(1).all()
+    assert found.mask_maps.eq(1).all()
     torch.testing.assert_close(found.class_outputs, torch.tensor([[1.0, 2.0]]).expand(len(views), 2))
 
 

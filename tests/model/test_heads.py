@@ -103,4 +103,5 @@ def test_a_mask_resized_in_strips_equals_the_mask_resized_at_once(
     # In float64 no pixel is so near to the border between two classes that rounding decides.
     logits = torch.randn(classes, 64, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = mask_from_logits(F.interpolate(logits[None], size, mode="bilinear"))[0]
-    assert torch.equal(heads.resize_to_mask(logits, size), expected)
+    decided = heads.resize_and_decide(logits, size, lambda rows: mask_from_logits(rows[None]))
+    assert torch.equal(decided, expected[None])

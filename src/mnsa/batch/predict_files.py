@@ -95,9 +95,10 @@ def predict_files(
 
 
 def predictor_digest(predictor: Predictor) -> str:
-    """Hash everything that predictions depend on (SHA-256): weights, trees, transform, class names, calibration."""
+    """Hash everything that predictions depend on (SHA-256): weights, trees, transform, names, calibration, masks."""
     digest = hashlib.sha256(repr((predictor.classes, predictor.mask_classes)).encode())
     digest.update(repr((predictor.temperature, predictor.threshold)).encode())
+    digest.update(repr(predictor.mask_maker.postprocessing).encode())
     digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views)).encode())
     digest.update(repr(predictor.transform.joint).encode())
     digest.update(repr(predictor.transform.image_only).encode())

@@ -8,6 +8,7 @@ from mnsa.cli.shared import (
     HeadOption,
     LeafOption,
     LesionOption,
+    MaskThresholdOption,
     OtherDataOption,
     RunArgument,
     TtaOption,
@@ -23,6 +24,7 @@ def evaluate(
     data: OtherDataOption = None,
     head: HeadOption = "network",
     tta: TtaOption = None,
+    mask_threshold: MaskThresholdOption = None,
     iou_upstream: Annotated[
         bool, typer.Option("--iou-upstream", help="Add the IoU of the published code, which is too high.")
     ] = False,
@@ -46,8 +48,9 @@ def evaluate(
     roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
     views = tta or ()
     evaluation = evaluate_run(
-        run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles
-    )
-    for table in score_tables(evaluation, evaluation_key(split, head, views)):
+        run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles,
+        mask_threshold=mask_threshold,
+    )  # fmt: skip
+    for table in score_tables(evaluation, evaluation_key(split, head, views, mask_threshold=mask_threshold)):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}. Report: mnsa report {run}")

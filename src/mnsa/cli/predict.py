@@ -12,6 +12,7 @@ from mnsa.cli.shared import (
     HeadOption,
     LeafOption,
     LesionOption,
+    MaskThresholdOption,
     OutOption,
     PrecisionOption,
     PxPerMmOption,
@@ -46,6 +47,7 @@ def predict(
     ] = None,
     precision: PrecisionOption = "float32",
     tta: TtaOption = None,
+    mask_threshold: MaskThresholdOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
     ] = None,
@@ -68,7 +70,10 @@ def predict(
     from mnsa.inference.predictor import load
     from mnsa.traits import TraitMeasurer, find_roles
 
-    predictor = load(run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or ())
+    predictor = load(
+        run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or (),
+        mask_threshold=mask_threshold,
+    )  # fmt: skip
     measurer = None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())

@@ -43,6 +43,13 @@ TtaOption = Annotated[
     list[TtaName] | None,
     typer.Option("--tta", help="Test-time augmentation: average over flips, 90-degree rotations or scales. Repeat it."),
 ]
+MaskThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--mask-threshold",
+        help="Masks are the pixels above this probability, without the run's postprocessing. For one mask class.",
+    ),
+]
 MaskClassOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -84,6 +84,30 @@ def hub_errors(name: str) -> Iterator[None]:
         raise RunError(_unreachable_message(name, error)) from None
 
 
+class PretrainedMixin:
+    """Saves the network that an object was loaded with. source: its folder, or None."""
+
+    source: Path | None
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Copy the network's files on disk into a new folder with a model card, see `save_model`.
+
+        Boosted trees and exported networks are not copied. Raises: RunError, DataError.
+        """
+        return save_model(self._require_source(), Path(folder), license=license)
+
+    def push_to_hub(
+        self, name: str, *, license: str | None = None, private: bool | None = None, revision: str | None = None
+    ) -> str:
+        """Upload what `save_pretrained` saves to the hub as `owner/model`. Returns: its address. Raises: RunError."""
+        return push_model(self._require_source(), name, license=license, private=private, revision=revision)
+
+    def _require_source(self) -> Path:
+        if self.source is None:
+            raise RunError("This predictor was made of a network, not read from a folder. Save that: save_network.")
+        return self.source
+
+
 def save_model(source: Path, folder: Path, *, license: str | None = None) -> Path:
     """Copy the network of a run folder (or of a model folder) into a new folder, with its model card.
 

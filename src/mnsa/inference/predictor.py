@@ -16,11 +16,13 @@ from mnsa.data.decode import read_image, require_min_size
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision
-from mnsa.errors import ModelError, RunError
-from mnsa.hub.repository import find_model_folder, push_model, save_model
+from mnsa.errors import ModelError
+from mnsa.hub.repository import PretrainedMixin, find_model_folder
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.inference.grad_cam import grad_cam, require_explainable
 from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor
+from mnsa.inference.postprocessing import MaskMaker, Postprocessing
+from mnsa.inference.postprocessing_file import choose_postprocessing
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.prediction_table import PredictionTable, predicted_class
 from mnsa.inference.tiling import (
@@ -33,7 +35,6 @@ from mnsa.inference.tiling import (
     predict_tiles,
 )
 from mnsa.inference.tta import View, average_class_probs, build_views, predict_views
-from mnsa.model.heads import resize_to_mask
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.model.ops.fuse_bn import fuse_batch_norms
 from mnsa.model_folder import load_network
@@ -45,13 +46,14 @@ from mnsa.trees.boosted_trees import load_trees
 Head = Literal["network", "trees"]
 
 
-class Predictor:
+class Predictor(PretrainedMixin):
     """A trained network with its transform and the names of its classes.
 
     network: taken over; its BatchNorms are fused into the convolutions before them, which is faster. spec: config and
     names of the network. engine: computes the outputs in place of the network. calibration: temperature and threshold;
-    without it temperature is 1 and there is no threshold. source: the folder that the network was loaded from. explain:
-    predictions have a Grad-CAM of their class. tta: test-time augmentation, see `load`.
+    without it temperature is 1 and there is no threshold. postprocessing: how masks are made of their probabilities.
+    source: the folder that the network was loaded from. explain: predictions have a Grad-CAM of their class. tta:
+    test-time augmentation, see `load`.
     Raises: ModelError when `explain` is set and the network can't be explained (`can_explain`); ConfigError for `tta`.
     """
 
@@ -62,6 +64,7 @@ class Predictor:
         *,
         engine: Engine | None = None,
         calibration: Calibration | None = None,
+        postprocessing: Postprocessing | None = None,
         source: Path | None = None,
         explain: bool = False,
         tta: Iterable[str] = (),
@@ -79,6 +82,7 @@ class Predictor:
         self.threshold = calibration.threshold if calibration else None
         self.classes = spec.classes
         self.mask_classes = spec.mask_classes
+        self.mask_maker = MaskMaker(postprocessing or Postprocessing(), spec.mask_classes, spec.data)
         self.source = source
         self.transform = eval_transform(spec.data, mean=network.backbone.mean, std=network.backbone.std)
         height, width = spec.data.size
@@ -97,19 +101,6 @@ class Predictor:
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Predictor":
         """Load a run folder, its model/ folder, or a name on the hub, as `load` does. Raises: RunError."""
         return load(source, revision=revision)
-
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
-        """Copy the network's files on disk into a new folder with a model card, see `save_model`.
-
-        Boosted trees and exported networks are not copied. Raises: RunError, DataError.
-        """
-        return save_model(self._require_source(), Path(folder), license=license)
-
-    def push_to_hub(
-        self, name: str, *, license: str | None = None, private: bool | None = None, revision: str | None = None
-    ) -> str:
-        """Upload what `save_pretrained` saves to the hub as `owner/model`. Returns: its address. Raises: RunError."""
-        return push_model(self._require_source(), name, license=license, private=private, revision=revision)
 
     def __call__(self, images: Tensor) -> NetworkOutputs:
         """Compute the network's outputs for normalized images (B, 3, h, w)."""
@@ -169,7 +160,7 @@ class Predictor:
             self._make_prediction(
                 path,
                 class_probs=None if class_probs is None else class_probs[n],
-                mask=None if mask_logits is None else self._resize_mask(mask_logits[n], size),
+                mask_maps=None if mask_logits is None else self.mask_maker.decide_at_size(mask_logits[n], size),
                 attention=None if attention is None else attention[n, 0],
                 grad_cam=None if explained is None else explained[n],
             )
@@ -237,7 +228,9 @@ class Predictor:
             with torch.inference_mode():
                 class_logits = found.class_outputs if head is None else head.classifier(found.class_outputs)
                 class_probs = average_class_probs(class_logits, self.temperature)
-        return self._make_prediction(path, class_probs=class_probs, mask=found.mask, attention=found.attention)
+        return self._make_prediction(
+            path, class_probs=class_probs, mask_maps=found.mask_maps, attention=found.attention
+        )
 
     def _predict_tiles(self, image: Tensor, forward_tile: TileForward, views: Sequence[View]) -> TiledOutputs:
         def make_inputs(pixels: Tensor) -> Tensor:
@@ -245,36 +238,27 @@ class Predictor:
             return inputs.contiguous(memory_format=torch.channels_last)
 
         with torch.inference_mode():
-            return predict_tiles(forward_tile, make_inputs, image, self.tiling, views)
-
-    def _resize_mask(self, mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Classes uint8 (H, W) from logits (M, h, w): the padding is cut off, or the resizing undone."""
-        return resize_to_mask(mask_logits[:, : size[0], : size[1]] if self.keeps_scale else mask_logits, size)
+            return predict_tiles(forward_tile, make_inputs, image, self.tiling, views, self.mask_maker.decide_probs)
 
     def _make_prediction(
         self,
         path: str,
         *,
         class_probs: Tensor | None,
-        mask: Tensor | None,
+        mask_maps: Tensor | None,
         attention: Tensor | None,
         grad_cam: Tensor | None = None,
     ) -> NamedPrediction:
         return NamedPrediction(
             path,
             class_probs=None if class_probs is None else _to_numpy(class_probs),
-            mask=None if mask is None else _to_numpy(mask),
+            mask=None if mask_maps is None else self.mask_maker.finish(mask_maps),
             attention=None if attention is None else _to_numpy(attention),
             grad_cam=None if grad_cam is None else _to_numpy(grad_cam),
             classes=self.classes,
             mask_classes=self.mask_classes,
             threshold=self.threshold,
         )
-
-    def _require_source(self) -> Path:
-        if self.source is None:
-            raise RunError("This predictor was made of a network, not read from a folder. Save that: save_network.")
-        return self.source
 
 
 def load(
@@ -286,6 +270,7 @@ def load(
     revision: str | None = None,
     explain: bool = False,
     tta: Iterable[str] = (),
+    mask_threshold: float | None = None,
 ) -> Predictor:
     """Load the network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`).
 
@@ -297,8 +282,11 @@ def load(
     explain: predictions have a Grad-CAM of their class; it needs PyTorch and the network's own head, and images that
     are cut into tiles have none. tta: test-time augmentation, some of `flips`, `rot90`, `scales`. Class and mask
     probabilities are averaged over all views, so prediction takes as many times longer as there are views.
-    Raises: RunError when the folder is incomplete, has no trees or no such export, or when calibration.json belongs to
-    other weights; ModelError when one of them can't be used; ConfigError for an unknown augmentation.
+    mask_threshold: masks are the pixels above this probability, without the run's postprocessing (postprocessing.json,
+    see `Postprocessing`); for one mask class.
+    Raises: RunError when the folder is incomplete, has no trees or no such export, or when calibration.json or
+    postprocessing.json belongs to other weights; ModelError when one of them can't be used; ConfigError for an unknown
+    augmentation or a threshold that is none.
     """
     if engine is not None and head == "trees":
         raise ModelError("Boosted trees are no part of an exported network. Leave out --engine, or --head trees.")
@@ -306,15 +294,18 @@ def load(
         raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
     folder = find_model_folder(run, revision=revision)
     network, spec = load_network(folder)
+    postprocessing = choose_postprocessing(folder, spec.mask_classes, threshold=mask_threshold)
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")
         features = network.backbone.channels[-1]
         network.class_head.classifier = load_trees(folder, spec.classes, features, threads=torch.get_num_threads())
-        return Predictor(network, spec, source=folder, explain=explain, tta=tta)
     exported = None if engine is None else open_export(folder, engine, precision)
-    calibration = load_calibration(folder)
-    return Predictor(network, spec, engine=exported, calibration=calibration, source=folder, explain=explain, tta=tta)
+    calibration = None if head == "trees" else load_calibration(folder)
+    return Predictor(
+        network, spec, engine=exported, calibration=calibration, postprocessing=postprocessing, source=folder,
+        explain=explain, tta=tta,
+    )  # fmt: skip
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

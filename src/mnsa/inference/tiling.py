@@ -22,7 +22,6 @@ from mnsa.inference.tta import (
     ViewOutputs,
     attention_size,
     collect_views,
-    mask_probs_to_classes,
 )
 from mnsa.model.network import Network
 from mnsa.structures import NetworkOutputs
@@ -136,11 +135,12 @@ def iter_tile_rows(tiling: Tiling, size: tuple[int, int]) -> Iterator[list[Tile]
 class RowBlender:
     """Adds up the weighted maps of tiles and finishes rows that no later tile reaches; it holds one row of tiles.
 
-    finish: converts finished rows, (M, n, W) -> (n, W). dtype: of the result.
+    finish: converts finished rows, (M, n, W) -> (D, n, W). dtype: of the result.
     """
 
     def __init__(self, size: tuple[int, int], dtype: torch.dtype, finish: Callable[[Tensor], Tensor]) -> None:
-        self.result = torch.empty(size, dtype=dtype)
+        self.size, self.dtype = size, dtype
+        self.result: Tensor | None = None  # (D, H, W); D is known when the first rows are finished
         self._finish, self._top = finish, 0
         self._sum: Tensor | None = None
 
@@ -148,19 +148,22 @@ class RowBlender:
         """Add the map (M, h, w) of a tile with weights (h, w). Tiles come row by row."""
         self._advance(rows.start)
         if self._sum is None:  # no later row of tiles is taller than the first
-            self._sum = values.new_zeros(values.shape[0], rows.length, self.result.shape[1])
+            self._sum = values.new_zeros(values.shape[0], rows.length, self.size[1])
         self._sum[:, : rows.length, columns.start : columns.stop] += values * weights
 
     def close(self) -> Tensor | None:
-        """Finish the last rows. Returns: the whole map (H, W); None when nothing was added."""
-        self._advance(len(self.result))
-        return None if self._sum is None else self.result
+        """Finish the last rows. Returns: the whole maps (D, H, W); None when nothing was added."""
+        self._advance(self.size[0])
+        return self.result
 
     def _advance(self, top: int) -> None:
         done = top - self._top
         if done <= 0 or self._sum is None:
             return
-        self.result[self._top : top] = self._finish(self._sum[:, :done]).to(self.result)
+        finished = self._finish(self._sum[:, :done])
+        if self.result is None:
+            self.result = torch.empty((len(finished), *self.size), dtype=self.dtype)
+        self.result[:, self._top : top] = finished.to(self.result)
         rest = self._sum[:, done:].clone()
         self._sum[:, : rest.shape[1]] = rest
         self._sum[:, rest.shape[1] :] = 0
@@ -168,10 +171,13 @@ class RowBlender:
 
 
 class TiledOutputs(NamedTuple):
-    """The outputs for a whole image: class_outputs (V, E), one per view; mask uint8 (H, W); attention (H/32, W/32)."""
+    """The outputs for a whole image.
+
+    class_outputs: (V, E), one per view. mask_maps: uint8 (D, H, W), of which the mask is made. attention: (H/32, W/32).
+    """
 
     class_outputs: Tensor | None
-    mask: Tensor | None
+    mask_maps: Tensor | None
     attention: Tensor | None
 
 
@@ -181,14 +187,16 @@ def predict_tiles(
     image: Tensor,
     tiling: Tiling,
     views: Sequence[View],
+    decide: Callable[[Tensor], Tensor],
 ) -> TiledOutputs:
     """Predict an image uint8 (3, H, W) tile by tile, each tile in all views.
 
-    make_inputs: uint8 (3, h, w) -> the network's input (1, 3, h, w), on its device.
+    make_inputs: uint8 (3, h, w) -> the network's input (1, 3, h, w), on its device. decide: mask probabilities
+    (M, n, W) -> uint8 (D, n, W), each pixel by itself.
     """
     size = (image.shape[-2], image.shape[-1])
-    class_outputs, masks = RunningMean(), RowBlender(size, torch.uint8, mask_probs_to_classes)
-    attention = RowBlender(attention_size(size), torch.float32, lambda maps: maps[0])
+    class_outputs, masks = RunningMean(), RowBlender(size, torch.uint8, decide)
+    attention = RowBlender(attention_size(size), torch.float32, lambda maps: maps)
     for tile in chain.from_iterable(iter_tile_rows(tiling, size)):
         rows, columns, weights = tile
         inputs = make_inputs(image[:, rows.start : rows.stop, columns.start : columns.stop])
@@ -201,7 +209,8 @@ def predict_tiles(
             masks.add(rows, columns, found.mask_probs[0, :, : rows.length, : columns.length], weights[0, 0])
         if found.attention is not None:
             attention.add(rows.in_cells(), columns.in_cells(), found.attention[0], cell_weights)
-    return TiledOutputs(class_outputs.value, masks.close(), attention.close())
+    blended = attention.close()
+    return TiledOutputs(class_outputs.value, masks.close(), None if blended is None else blended[0])
 
 
 def _predict_tile(forward_tile: TileForward, inputs: Tensor, weights: Tensor, views: Sequence[View]) -> ViewOutputs:

@@ -151,11 +151,6 @@ def mask_probs_to_logits(mask_probs: Tensor) -> Tensor:
     return mask_probs.logit(eps=_EPSILON) if mask_probs.shape[1] == 1 else mask_probs.clamp_min(_EPSILON).log()
 
 
-def mask_probs_to_classes(mask_probs: Tensor) -> Tensor:
-    """The most probable class of each pixel: (M, h, w) -> (h, w); for M = 1 whether the probability is above 0.5."""
-    return mask_probs[0] > 0.5 if len(mask_probs) == 1 else mask_probs.argmax(0)
-
-
 def attention_size(size: tuple[int, int]) -> tuple[int, int]:
     """The (rows, columns) of the attention map of an input of size (h, w)."""
     return -(-size[0] // CELL_PX), -(-size[1] // CELL_PX)

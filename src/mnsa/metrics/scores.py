@@ -158,9 +158,10 @@ class Evaluation:
         )
 
 
-def evaluation_key(split: str, head: str, tta: Sequence[str] = ()) -> str:
+def evaluation_key(split: str, head: str, tta: Sequence[str] = (), *, mask_threshold: float | None = None) -> str:
     """The key of evaluation.json: `test` for the network's own scores, `test/trees` with trees, `test/flips+rot90`."""
-    return "/".join([split, *([] if head == "network" else [head]), *(["+".join(sorted(set(tta)))] if tta else [])])
+    views, masks = "+".join(sorted(set(tta))), "" if mask_threshold is None else f"mask threshold {mask_threshold:g}"
+    return "/".join(part for part in (split, "" if head == "network" else head, views, masks) if part)
 
 
 def format_score(value: float | None, unit: Unit = "fraction") -> str:

@@ -4,6 +4,7 @@ B batch; C channels; K classes; M mask classes; O_1 channels of the decoder's fi
 level; H, W image size in pixels.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -106,20 +107,23 @@ def mask_from_logits(mask_logits: Tensor) -> Tensor:
     return mask_logits.argmax(dim=1).to(torch.uint8)
 
 
-def resize_to_mask(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize logits (M, h, w) to (H, W), bilinearly, and take the classes: uint8 (H, W), on the CPU.
+def resize_and_decide(mask_logits: Tensor, size: tuple[int, int], decide: Callable[[Tensor], Tensor]) -> Tensor:
+    """Resize logits (M, h, w) to (H, W), bilinearly, and decide on each pixel: uint8 (D, H, W), on the CPU.
 
+    decide: makes D maps uint8 (D, n, W) of logits (M, n, W), each pixel by itself.
     The result equals that of resizing all at once; it is computed strip by strip to need less memory.
     """
     if mask_logits.shape[-2:] == size:
-        return mask_from_logits(mask_logits[None])[0].cpu()
+        return decide(mask_logits).cpu()
     height, width = size
-    mask = torch.empty(size, dtype=torch.uint8)
     step = max(1, _STRIP_PX // width)
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        mask[rows] = mask_from_logits(_resize_rows(mask_logits, size, rows)[None])[0].cpu()
-    return mask
+    strips = (slice(top, min(top + step, height)) for top in range(0, height, step))
+    first = decide(_resize_rows(mask_logits, size, next(strips))).cpu()
+    maps = torch.empty((len(first), *size), dtype=torch.uint8)
+    maps[:, : first.shape[1]] = first
+    for rows in strips:
+        maps[:, rows] = decide(_resize_rows(mask_logits, size, rows)).cpu()
+    return maps
 
 
 def _resize_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:

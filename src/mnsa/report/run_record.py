@@ -34,12 +34,12 @@ class SplitScores:
     @property
     def head(self) -> str:
         """The class head: `network` or `trees`."""
-        return self.key.partition("/")[2] or "network"
+        return "trees" if "trees" in self.key.split("/") else "network"
 
     @property
     def title(self) -> str:
-        """The split in words: `test`, or `test, classes by boosted trees`."""
-        return self.split if self.head == "network" else f"{self.split}, classes by boosted trees"
+        """The split in words: `test`, `test, classes by boosted trees`, or `test, flips`."""
+        return ", ".join("classes by boosted trees" if part == "trees" else part for part in self.key.split("/"))
 
     def command(self, run: "RunRecord", *options: str) -> str:
         """The command that evaluates the split again."""
