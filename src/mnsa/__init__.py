@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnsa.model.network import Network, build_network
     from mnsa.run_folder import RunFolder
     from mnsa.traits import TraitMeasurer, find_roles
-    from mnsa.visualize.overlay import draw_overlay
+    from mnsa.visualize.drawing import draw_overlay
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,7 @@ _MODULES = {
     "mnsa.model.network": ("Network", "build_network"),
     "mnsa.run_folder": ("RunFolder",),
     "mnsa.traits": ("TraitMeasurer", "find_roles"),
-    "mnsa.visualize.overlay": ("draw_overlay",),
+    "mnsa.visualize.drawing": ("draw_overlay",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -27,7 +27,7 @@ from mnsa.errors import MnsaError, RunError
 from mnsa.inference.prediction_table import PredictionTable, caption
 from mnsa.io import atomic_path, lock, new_folder, parse_json, read_json, write_json
 from mnsa.structures import Prediction
-from mnsa.visualize.overlay import draw_heatmap, normalize_by_max, normalize_min_max, write_overlay
+from mnsa.visualize.drawing import draw_heatmap, normalize_by_max, normalize_min_max, write_overlay
 from mnsa.visualize.palette import write_mask
 from mnsa.visualize.panels import write_image_grid
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mnsa.config.loss_config import LossConfig
-from mnsa.config.search_config import SearchConfig
 from mnsa.config.section import (
     Attention,
     Channels,
@@ -26,6 +25,7 @@ from mnsa.config.section import (
     Section,
     Task,
 )
+from mnsa.config.sections import SearchConfig
 
 _PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     {

@@ -16,7 +16,7 @@ from mnsa.data.decode import read_pixels
 from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import PredictionTable, area_fractions, predicted_class, top_classes
 from mnsa.structures import Prediction
-from mnsa.visualize.overlay import draw_overlay
+from mnsa.visualize.drawing import draw_overlay
 
 _THUMBNAIL_PX = 320
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnsa.data.paths import unique_names
 from mnsa.inference.prediction_table import PredictionTable
-from mnsa.visualize.overlay import write_overlay
+from mnsa.visualize.drawing import write_overlay
 from mnsa.visualize.palette import mask_palette
 
 MAX_PREVIEW_PX = 1280

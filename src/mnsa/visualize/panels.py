@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mnsa.visualize.overlay import draw_heatmap, draw_mask_outlines, normalize_by_max, normalize_min_max
+from mnsa.visualize.drawing import draw_heatmap, draw_mask_outlines, normalize_by_max, normalize_min_max
 from mnsa.visualize.palette import CORRECT_COLOR, FALSE_POSITIVE_COLOR, MISSED_COLOR, WRONG_CLASS_COLOR
 
 _MARGIN_PX, _CAPTION_PX = 8, 20

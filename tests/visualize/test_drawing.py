@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnsa.visualize.overlay import (
+from mnsa.visualize.drawing import (
     draw_heatmap,
     draw_large_overlay,
     draw_mask_outlines,
