@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mnsa.cli.output import score_tables
+from mnsa.cli.tables import score_tables
 from mnsa.hub.model_card import score_table
 from mnsa.metrics import scoring
 from mnsa.metrics.evaluation_files import read_evaluations

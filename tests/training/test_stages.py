@@ -1,25 +1,34 @@
 """Lightning trains exactly the parts of a stage; all other tensors stay equal bit for bit."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from mnsa.config import Config
-from mnsa.errors import ConfigError
+from mnsa.config import Config, ModelConfig
+from mnsa.data.manifest import read_manifest
+from mnsa.errors import ConfigError, MnsaError, ModelError
 from mnsa.model.network import Network, build_network
+from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
+from mnsa.training.fit import train
 from mnsa.training.module import StageModule
-from mnsa.training.stages import set_train_modes, set_trainable_parts
+from mnsa.training.stages import load_matching_parts, read_init_weights, set_train_modes, set_trainable_parts
+from upstream_names import upstream_state
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start"),
 ]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+SEGMENTATION = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 1}
 
 
 @pytest.fixture
@@ -112,3 +121,71 @@ def test_a_missing_part_is_an_error_that_names_the_parts_of_the_network(make_con
     for use in (set_trainable_parts, set_train_modes):
         with pytest.raises(ConfigError, match=r"'enhancer', which this network lacks\. It has backbone, attention"):
             use(classifier, stage)
+
+
+def equal_parts(state: dict[str, Any], other: Any, *prefixes: str) -> bool:
+    keys = [key for key in state if key.startswith(prefixes)]
+    return bool(keys) and all(torch.equal(state[key], other[key]) for key in keys)
+
+
+def test_a_segmentation_stage_keeps_the_class_head_of_the_initial_weights(
+    finished: RunFolder,
+    dataset: Path,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.INFO, logger="mnsa")
+    config = make_config(SEGMENTATION, train={"init_from": str(finished.path)})
+    run = train(config, dataset, tmp_path / "second")
+    before, after = (load_file(folder / "model.safetensors") for folder in (finished.model_folder, run.model_folder))
+    assert equal_parts(before, after, "backbone.", "attention.", "class_head.")
+    assert not equal_parts(before, after, "decoder.")
+    assert f"Loaded from {finished.path}: backbone, attention, class_head, enhancer, decoder" in caplog.messages
+    assert capsys.readouterr().out == ""
+
+
+def test_both_kinds_of_weights_files_can_be_read(
+    finished: RunFolder, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    state = load_file(finished.model_folder / "model.safetensors")
+    save_file(state, tmp_path / "ours.safetensors")
+    torch.save({"net": state}, tmp_path / "ours.pth")
+    assert (
+        read_init_weights(tmp_path / "ours.pth", "mean_max").keys()
+        == read_init_weights(tmp_path / "ours.safetensors", "mean_max").keys()
+    )
+
+
+def test_an_upstream_checkpoint_can_be_read(tmp_path: Path) -> None:
+    config = ModelConfig(preset="paper", backbone="resnet18", pretrained="none", attention="mean")
+    network, other = (build_network(config, 3, 0) for _ in range(2))
+    torch.save(upstream_state(network), tmp_path / "upstream.pth")
+    load_matching_parts(other, read_init_weights(tmp_path / "upstream.pth", "mean"), "upstream.pth")
+    assert equal_parts(network.state_dict(), other.state_dict(), "backbone.", "class_head.")
+
+
+def test_a_head_for_other_classes_keeps_its_new_weights(
+    finished: RunFolder, dataset: Path, make_config: Callable[..., Config]
+) -> None:
+    weights = read_init_weights(finished.path, "mean_max")
+    network = build_network(make_config().model, len(read_manifest(dataset).classes) + 1, 0)
+    head = network.class_head.classifier.weight.clone()  # type: ignore[operator]
+    message = load_matching_parts(network, weights, "a run")
+    assert message == "Loaded from a run: backbone, attention; new: class_head"
+    assert torch.equal(network.class_head.classifier.weight, head)  # type: ignore[arg-type]
+
+
+def test_another_backbone_is_an_error(finished: RunFolder) -> None:
+    network = build_network(ModelConfig(preset="paper", backbone="resnet18", pretrained="none"), 3, 0)
+    with pytest.raises(ModelError, match="no weights of the backbone resnet18"):
+        load_matching_parts(network, read_init_weights(finished.path, "mean_max"), "a run")
+
+
+def test_a_missing_weights_file_is_an_error_before_the_run_folder_is_created(
+    dataset: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(MnsaError, match=r"gone\.pth"):
+        train(make_config(train={"init_from": str(tmp_path / "gone.pth")}), dataset, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

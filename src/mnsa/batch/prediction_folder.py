@@ -27,9 +27,8 @@ from mnsa.errors import MnsaError, RunError
 from mnsa.inference.prediction_table import PredictionTable, caption
 from mnsa.io import atomic_path, lock, new_folder, parse_json, read_json, write_json
 from mnsa.structures import Prediction
-from mnsa.visualize.drawing import draw_heatmap, normalize_by_max, normalize_min_max, write_overlay
+from mnsa.visualize.drawing import draw_heatmap, normalize_by_max, normalize_min_max, write_image_grid, write_overlay
 from mnsa.visualize.palette import write_mask
-from mnsa.visualize.panels import write_image_grid
 
 EXPLANATION_PX = 1024  # a map has one cell per 32 px, so a larger drawing shows no more
 _QUALITY = 88

@@ -10,15 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mnsa.cli.progress import image_progress
-from mnsa.cli.shared import DatasetArgument, console
+from mnsa.cli.shared import DatasetArgument, console, image_progress
 from mnsa.errors import DataError
 from mnsa.io import write_json
 
 if TYPE_CHECKING:
     from mnsa.data.findings import Finding
-    from mnsa.data.validation.summary import Summary
-    from mnsa.data.validation.validate import ValidationReport
+    from mnsa.data.validation.validate import Summary, ValidationReport
 
 _MAX_SHOWN_PER_KIND, _MAX_SHOWN_CLASSES = 10, 30
 

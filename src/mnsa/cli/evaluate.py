@@ -41,7 +41,7 @@ def evaluate(
     """
     if not traits and (vein or leaf or lesion):
         raise ConfigError("--vein, --leaf and --lesion are options of trait measurement. Add --traits.")
-    from mnsa.cli.output import score_tables
+    from mnsa.cli.tables import score_tables
     from mnsa.metrics.scores import evaluation_key
     from mnsa.workflows.evaluate import evaluate_run
 

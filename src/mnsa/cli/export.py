@@ -30,7 +30,7 @@ def export(
     """
     require_precision(to, precision)
     require_engine(to, to="write")
-    from mnsa.cli.output import export_table
+    from mnsa.cli.tables import export_table
     from mnsa.workflows.export import export_run
 
     exported = export_run(run, to, precision=precision, out=out, dataset=data, agreement=agreement)

@@ -17,7 +17,7 @@ def fit_trees(
 
     Example: `mnsa fit-trees runs/first --trials 20`
     """
-    from mnsa.cli.output import head_table
+    from mnsa.cli.tables import head_table
     from mnsa.workflows.fit_trees import fit_trees as fit
 
     def show_trial(trial: int, log_loss: float) -> None:

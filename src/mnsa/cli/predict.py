@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnsa.cli.progress import image_progress
 from mnsa.cli.shared import (
     EngineName,
     HeadOption,
@@ -21,6 +20,7 @@ from mnsa.cli.shared import (
     TtaOption,
     VeinOption,
     console,
+    image_progress,
 )
 from mnsa.errors import ConfigError
 

@@ -3,7 +3,7 @@
 from mnsa.config.load import dump_config, load_config, parse_config
 from mnsa.config.loss_config import LossConfig
 from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, StageConfig, TrainConfig
-from mnsa.config.sections import SearchConfig
+from mnsa.config.search_config import SearchConfig
 
 __all__ = [
     "AugmentConfig",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mnsa.config.loss_config import LossConfig
+from mnsa.config.search_config import SearchConfig
 from mnsa.config.section import (
     Attention,
     Channels,
@@ -25,7 +26,6 @@ from mnsa.config.section import (
     Section,
     Task,
 )
-from mnsa.config.sections import SearchConfig
 
 _PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     {

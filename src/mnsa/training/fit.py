@@ -44,8 +44,13 @@ from mnsa.run_folder import (
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.preflight import require_trainable, thin_class_values
-from mnsa.training.stages import set_trainable_parts
-from mnsa.training.warm_start import has_class_head, has_mask_head, load_matching_parts, read_init_weights
+from mnsa.training.stages import (
+    has_class_head,
+    has_mask_head,
+    load_matching_parts,
+    read_init_weights,
+    set_trainable_parts,
+)
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",

@@ -37,7 +37,7 @@ from mnsa.model_folder import load_network
 from mnsa.run_folder import open_run_folder, read_run_dataset
 from mnsa.structures import NO_LABEL, Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
-from mnsa.visualize.panels import class_panels, mask_panels, write_panel
+from mnsa.visualize.drawing import class_panels, mask_panels, write_panel
 
 RoleNames = Mapping[str, Sequence[str]]  # `vein`, `leaf`, `lesion` -> names of mask classes, as `find_roles` takes them
 

@@ -13,8 +13,7 @@ from mnsa.data.decode import open_image, read_mask_indices, resolve_inside, to_u
 from mnsa.data.manifest import Manifest
 from mnsa.data.rows import SPLITS, Row
 from mnsa.errors import DataError
-from mnsa.visualize.drawing import draw_mask_outlines
-from mnsa.visualize.panels import write_image_grid
+from mnsa.visualize.drawing import draw_mask_outlines, write_image_grid
 
 _TILES, _COLUMNS = 48, 6
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mnsa.cli.progress import format_speed, image_progress
+from mnsa.cli.shared import format_speed, image_progress
 
 
 def test_speed_has_images_per_second_and_the_time_left() -> None:
@@ -17,7 +17,7 @@ def test_speed_has_images_per_second_and_the_time_left() -> None:
 
 def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> Any:
     clock = iter(range(0, 1000, 20))
-    monkeypatch.setattr("mnsa.cli.progress.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("mnsa.cli.shared.time.monotonic", lambda: float(next(clock)))
     text = io.StringIO()
     with image_progress(Console(file=text, force_terminal=terminal, width=100)) as show:
         for finished in (10, 20, 30, 40):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mnsa.cli.output import export_table, head_table, score_tables
+from mnsa.cli.tables import export_table, head_table, score_tables
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
 from narrowing import some
 
