@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mnsa.config import Config, LossConfig
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.errors import ConfigError, DataError
-from mnsa.training.preflight import require_trainable, thin_class_values
+from mnsa.training.preflight import require_trainable, thin_class_values, warn_about_wide_classes
 
 
 @pytest.fixture
@@ -84,3 +86,19 @@ def test_a_thin_class_that_the_data_set_does_not_have_is_an_error(
     config = make_config(loss={"thin_classes": ("vien",)})
     with pytest.raises(ConfigError, match=r"loss\.thin_classes has 'vien'.* Use one or several of: vein\."):
         require_trainable(config, manifest)
+
+
+@pytest.mark.parametrize(("width", "warns"), [(7, False), (30, True)])
+def test_a_thin_class_that_is_wide_is_warned_about(
+    make_config: Callable[..., Config], own_dataset: Path, caplog: pytest.LogCaptureFixture, width: int, warns: bool
+) -> None:
+    manifest = read_manifest(own_dataset)
+    values = np.zeros((64, 64), np.uint8)
+    values[:, 20 : 20 + width] = 255
+    for row in manifest.split("train").rows:
+        Image.fromarray(values).save(manifest.mask_path(row))
+    warn_about_wide_classes(make_config(), manifest)
+    assert not caplog.records
+    warn_about_wide_classes(make_config(loss={"cldice": 0.5, "cldice_iterations": 3}), manifest)
+    assert ("mask class 'vein' is more than 7 px wide" in caplog.text) == warns
+    assert len(caplog.records) == warns

@@ -43,7 +43,7 @@ from mnsa.run_folder import (
 )
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule
-from mnsa.training.preflight import require_trainable, thin_class_values
+from mnsa.training.preflight import require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.stages import (
     has_class_head,
     has_mask_head,
@@ -234,6 +234,7 @@ def _validate(config: Config, manifest: Manifest) -> None:
     require_trainable(config, manifest)
     if is_rank_zero():
         require_valid(manifest)  # opens every file once
+        warn_about_wide_classes(config, manifest)
 
 
 def _build_network(config: Config, manifest: Manifest) -> Network:

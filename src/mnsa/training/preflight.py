@@ -1,11 +1,22 @@
 """Checks before training: report at once what would fail, or give a useless network, hours later."""
 
+import logging
 from collections.abc import Sequence
 
+import torch
+
 from mnsa.config import Config, LossConfig
+from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest
+from mnsa.data.transforms import eval_transform
 from mnsa.errors import ConfigError, DataError
+from mnsa.model.ops.soft_skeleton import cross
 from mnsa.training.loggers import require_loggers
+
+_MASKS_LOOKED_AT = 8
+_WIDE_FRACTION = 0.25  # of a class's pixels; lines have next to none
+
+logger = logging.getLogger(__name__)
 
 
 def require_trainable(config: Config, manifest: Manifest) -> None:
@@ -37,6 +48,34 @@ def thin_class_values(loss: LossConfig, mask_classes: Sequence[str]) -> tuple[in
             f"Use one or several of: {', '.join(mask_classes)}."
         )
     return tuple(sorted({values[name] for name in loss.thin_classes})) or tuple(range(1, max(2, len(mask_classes))))
+
+
+def warn_about_wide_classes(config: Config, manifest: Manifest) -> None:
+    """Log a warning for each thin class that isn't thin, such as a leaf, in some training masks of the input's size.
+
+    Wide are pixels that are left after `cldice_iterations` + 1 erosions: the soft skeleton has no centerline for them.
+    """
+    loss, names = config.loss, manifest.mask_classes
+    if not loss.needs_centerlines or "segmentation" not in config.tasks:
+        return
+    rows = [row for row in manifest.split("train").rows if row.mask]
+    samples = [read_sample(manifest, row) for row in rows[:: -(-len(rows) // _MASKS_LOOKED_AT)]]
+    transform = eval_transform(config.data, (0.0,) * 3, (1.0,) * 3)
+    masks = [transform(sample.image, sample.mask)[1] for sample in samples]
+    for value in thin_class_values(loss, names):
+        structures = [(mask == value).byte() for mask in masks]
+        area, wide = sum(int(s.sum()) for s in structures), 0
+        for structure in structures:
+            eroded = structure
+            for _ in range(loss.cldice_iterations + 1):
+                eroded = cross(torch.minimum, eroded)
+            wide += int(eroded.sum())
+        if wide > _WIDE_FRACTION * area:
+            logger.warning(
+                f"loss.cldice, loss.skeleton_recall and loss.centerline are for lines, but much of mask class "
+                f"{names[value - (len(names) == 1)]!r} is more than {2 * loss.cldice_iterations + 1} px wide "
+                "(2 * loss.cldice_iterations + 1). Leave it out of loss.thin_classes, or raise cldice_iterations."
+            )
 
 
 def _require_labels(config: Config, manifest: Manifest) -> None:
