@@ -15,6 +15,8 @@ from mnsa.model.decoder import ConvBlock
 from mnsa.model.enhancer import mean_and_max
 from mnsa.model.ops.concat_conv import ConcatConv2d
 
+_FULL_HEAD_CHANNELS = 32
+
 _STRIP_PX = 2**22  # pixels of a strip: the logits of a whole scan would need hundreds of megabytes per mask class
 
 AttentionKind = Literal["none", "mean", "mean_max"]
@@ -80,21 +82,24 @@ class HalfMaskHead(nn.Module):
 
 
 class FullMaskHead(nn.Module):
-    """Mask logits at the image's resolution, at the cost of two half-resolution convolutions.
+    """Mask logits at the image's resolution, at the cost of three half-resolution convolutions.
 
-    The image itself is an input too, as four half-resolution phases, so that borders follow its pixels. Source: Shi et
-    al. 2016, Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
+    The image itself is an input too, as four half-resolution phases, so that borders and lines of one pixel follow its
+    pixels. Two blocks: with one, lines break (benchmarks/RESULTS.md, "Masks that hold together"). Source: Shi et al.
+    2016, Real-Time Single Image and Video Super-Resolution, section 2.2 (sub-pixel convolution).
     """
 
     def __init__(self, channels: int, mask_classes: int) -> None:
         super().__init__()
-        self.mix = ConvBlock(channels + 12, channels)
-        self.conv = ConcatConv2d(channels, 4 * mask_classes)
+        hidden = max(channels, _FULL_HEAD_CHANNELS)
+        self.mix = ConvBlock(channels + 12, hidden)
+        self.refine = ConvBlock(hidden, hidden)
+        self.conv = ConcatConv2d(hidden, 4 * mask_classes)
 
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Z_1 (B, O_1, H/2, W/2) and images (B, 3, H, W) -> mask_logits (B, M, H, W)."""
         phases = F.pixel_unshuffle(images, 2)  # (B, 12, H/2, W/2)
-        return F.pixel_shuffle(self.conv(self.mix(features, phases)), 2)
+        return F.pixel_shuffle(self.conv(self.refine(self.mix(features, phases))), 2)
 
 
 MaskHead = HalfMaskHead | FullMaskHead

@@ -1,0 +1,204 @@
+"""Thin masks that hold together: how far losses, decision, repair and test-time augmentation bring the topology.
+
+Questions: which of them helps, alone and together, on synthetic leaves, bricks' mortar and vessels of the eye?
+Commands, one per table (a second call does only what is missing, and resumes what was interrupted):
+  `python benchmarks/topology.py demo --out topology`
+  `python benchmarks/topology.py topomortar --source PATH_TO/topomortar --out topology`; also `topomortar10` (its small
+  training set), `topomortar_noisy` and `topomortar_pseudo` (training and validation with those masks)
+  `python benchmarks/topology.py chase --source PATH_TO/chase_db1 --out topology` (first 20 images train, last 8 test)
+Expect: `topology/SET/table.md`: test scores per training and decision, means with 95 % intervals over seeds (Student's
+t). Parameters of the decision are fitted on validation images; test masks are opened by `evaluate` only.
+"""
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from coffee import mnsa
+from coffee_table import estimate
+from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest_files
+from timing import machine_facts
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+# What a training adds to cross-entropy + Dice: overrides of the config.
+TRAININGS: Mapping[str, Sequence[str]] = {
+    "cross-entropy + Dice": ("loss.cldice=0",),
+    "+ skeleton recall": ("loss.cldice=0", "loss.skeleton_recall=0.5"),
+    "+ centerline": ("loss.cldice=0", "loss.centerline=1"),
+    "+ clDice": ("loss.cldice=0.5",),
+}
+# How probabilities become a mask: options of `mnsa evaluate`.
+DECISIONS: Mapping[str, Sequence[str]] = {
+    "0.5": ("--mask-threshold", "0.5", "--no-repair"),
+    "fitted, no repair": ("--no-repair",),
+    "fitted": (),
+    "fitted, flips": ("--tta", "flips"),
+}
+# Score of evaluation.json -> title and digits.
+COLUMNS: Mapping[str, tuple[str, int]] = {
+    "iou": ("IoU", 3),
+    "dice_per_image": ("Dice", 3),
+    "cldice": ("clDice", 3),
+    "betti0_error": ("Betti-0", 2),
+    "betti1_error": ("Betti-1", 2),
+    "areole_f1": ("hole F1", 3),
+    "areole_count_bias": ("hole count bias", 3),
+    "areole_count_r": ("hole count r", 3),
+    "length_bias": ("length bias", 3),
+}
+
+
+class BenchmarkSet(NamedTuple):
+    """A data set: the config of its trainings, and what makes it from the published folder."""
+
+    config: str
+    make: Callable[[Path | None, Path], None]
+
+
+def main() -> None:
+    """Train and score every training and seed, write the table."""
+    options = _options()
+    folder = options.out / options.set
+    folder.mkdir(parents=True, exist_ok=True)
+    benchmark_set, data = SETS[options.set], folder / "data"
+    if not data.exists():
+        benchmark_set.make(options.source, data)
+    results: dict[tuple[str, str], list[dict[str, float]]] = {}
+    minutes: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        for training in options.trainings:
+            run = folder / f"{training.replace(' ', '').replace('+', '_')}-{seed}"
+            if seconds := _train(run, data, CONFIGS / benchmark_set.config, TRAININGS[training], seed):
+                minutes.setdefault(training, []).append(seconds / 60)
+            for decision in options.decisions:
+                scores = _score(run, decision)
+                results.setdefault((training, decision), []).append(scores)
+    report = f"{machine_facts()}\n\n{_markdown(results, minutes)}\n"
+    (folder / "table.md").write_text(report, encoding="utf-8")
+    print(report)
+
+
+def _train(run: Path, data: Path, config: Path, overrides: Sequence[str], seed: int) -> float | None:
+    """Train, or continue where a run stopped. Returns: seconds, or None for a run that was interrupted."""
+    kept = run.with_suffix(".seconds")
+    if not (run / "model").exists():
+        start, resumed = time.perf_counter(), run.exists()
+        if resumed:
+            mnsa("train", "--resume", str(run))
+        else:
+            sets = [part for override in (*overrides, f"train.seed={seed}") for part in ("--set", override)]
+            mnsa("train", str(config), "--data", str(data), "--out", str(run), *sets)
+        kept.write_text("" if resumed else str(time.perf_counter() - start), encoding="utf-8")
+    text = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    return float(text) if text else None
+
+
+def _score(run: Path, decision: str) -> dict[str, float]:
+    """The test scores of the only foreground class; evaluated once, then kept beside the run."""
+    kept = run.with_name(f"{run.name}.{decision.replace(' ', '').replace(',', '_')}.json")
+    if not kept.exists():
+        mnsa("evaluate", str(run), "--split", "test", *DECISIONS[decision])
+        evaluations: dict[str, Any] = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+        key = "test/flips" if "--tta" in DECISIONS[decision] else "test"
+        scores = {score["name"]: score["value"] for score in evaluations[key]["scores"]}
+        kept.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    loaded: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
+    return loaded
+
+
+def _markdown(results: Mapping[tuple[str, str], list[dict[str, float]]], minutes: Mapping[str, list[float]]) -> str:
+    titles = [title for title, _ in COLUMNS.values()]
+    lines = [f"| training | decision | {' | '.join(titles)} | min |", f"|---|---{'|---' * (len(titles) + 1)}|"]
+    for (training, decision), scores in results.items():
+        cells = [
+            estimate([np.nan if one.get(name) is None else one[name] for one in scores]).text(digits)
+            for name, (_, digits) in COLUMNS.items()
+        ]
+        spent = f"{np.mean(minutes[training]):.1f}" if training in minutes else "-"
+        lines.append(f"| {training} | {decision} | {' | '.join(cells)} | {spent} |")
+    return "\n".join(lines)
+
+
+def _make_demo(_source: Path | None, data: Path) -> None:
+    mnsa("synth", "--cultivars", "12", "--per-cultivar", "20", "--size", "256", "--seed", "1", str(data))
+
+
+def _topomortar(masks: str, *, small: bool = False) -> Callable[[Path | None, Path], None]:
+    def make(source: Path | None, data: Path) -> None:
+        root = _require_source(source)
+        table = list(csv.DictReader((root / "splits.csv").read_text(encoding="utf-8").splitlines()))
+        rows = []
+        for row in table:
+            if row["split"] == "train" and small and row["in_small_training_set"] != "1":
+                continue
+            mask = row["mask"] if row["split"] == "test" else row["mask"].replace("masks/", f"{masks}/")
+            rows.append((root / row["image"], root / mask, row["split"], ""))
+        _write_data_set(data, "mortar", rows)
+
+    return make
+
+
+def _make_chase(source: Path | None, data: Path) -> None:
+    """Children 1 to 8 train, 9 and 10 validate, 11 to 14 (the last 8 images) test; masks of the first observer."""
+    root = _require_source(source)
+    table = csv.DictReader((root / "labels.csv").read_text(encoding="utf-8").splitlines())
+    rows = []
+    for row in table:
+        child = int(row["subject"])
+        split = "train" if child <= 8 else "val" if child <= 10 else "test"
+        rows.append((root / row["image"], root / row["mask"], split, row["subject"]))
+    _write_data_set(data, "vessel", rows)
+
+
+def _write_data_set(data: Path, mask_class: str, rows: Sequence[tuple[Path, Path, str, str]]) -> None:
+    """Copy images, and masks as class indices; rows: image, mask, split, group."""
+    (data / "images").mkdir(parents=True)
+    (data / "masks").mkdir()
+    manifest_rows = []
+    for image, mask, split, group in rows:
+        names = f"images/{image.stem}.png", f"masks/{image.stem}.png"
+        Image.open(image).convert("RGB").save(data / names[0])
+        Image.fromarray((np.asarray(Image.open(mask).convert("L")) > 127).astype(np.uint8)).save(data / names[1])
+        manifest_rows.append(Row(image=names[0], mask=names[1], split=split, group=group))
+    manifest = Manifest(data.name, data.resolve(), (), (mask_class,), tuple(manifest_rows))
+    write_manifest_files(manifest, data)
+    read_manifest(data)
+
+
+def _require_source(source: Path | None) -> Path:
+    if source is None:
+        raise SystemExit("This set needs --source, the folder of the published images.")
+    return source
+
+
+SETS: Mapping[str, BenchmarkSet] = {
+    "demo": BenchmarkSet("demo.toml", _make_demo),
+    "topomortar": BenchmarkSet("veins.toml", _topomortar("masks")),
+    "topomortar10": BenchmarkSet("veins.toml", _topomortar("masks", small=True)),
+    "topomortar_noisy": BenchmarkSet("veins.toml", _topomortar("masks_noisy")),
+    "topomortar_pseudo": BenchmarkSet("veins.toml", _topomortar("masks_pseudo")),
+    "chase": BenchmarkSet("veins.toml", _make_chase),
+}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--source", type=Path, help="the published folder; `demo` needs none")
+    parser.add_argument("--out", type=Path, required=True, help="folder for data sets, runs and tables; may exist")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--trainings", nargs="+", default=list(TRAININGS), choices=TRAININGS)
+    parser.add_argument("--decisions", nargs="+", default=list(DECISIONS), choices=DECISIONS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
