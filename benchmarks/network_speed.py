@@ -22,8 +22,7 @@ from torch import Tensor
 from arithmetic import matrix_macs, matrix_products, share_of_rate, step_macs
 from mnsa.config import Config
 from mnsa.inference.predictor import Predictor
-from mnsa.model.cost import network_cost
-from mnsa.model.network import Network, build_network
+from mnsa.model.network import Network, build_network, network_cost
 from mnsa.model.upstream import convert_upstream
 from mnsa.run_folder import ModelSpec
 from stage_steps import StageSteps, config_named, random_batch

@@ -8,9 +8,8 @@ import torch
 from arithmetic import share_of_rate, step_macs
 from enhancer_speed import PlainEnhancer
 from mnsa.config import Config
-from mnsa.model.cost import network_cost
 from mnsa.model.enhancer import BranchWidths, Enhancer
-from mnsa.model.network import build_network
+from mnsa.model.network import build_network, network_cost
 from mnsa.structures import FeaturePyramid
 from network_speed import markdown, row_of
 from stage_steps import StageSteps, config_named, random_batch, stage_of

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnsa.config import Config
-from mnsa.model.cost import NetworkCost
+from mnsa.model.network import NetworkCost
 from mnsa.search.storage import open_storage
 from mnsa.search.study import SearchStudy, create_study
 

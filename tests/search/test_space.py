@@ -9,7 +9,7 @@ import pytest
 
 from mnsa.config import Config
 from mnsa.errors import ConfigError
-from mnsa.model.cost import network_cost
+from mnsa.model.network import network_cost
 from mnsa.search.space import (
     apply_point,
     build_search_space,

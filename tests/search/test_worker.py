@@ -16,7 +16,7 @@ from mnsa.config import Config, load_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import StudyError
 from mnsa.metrics.torch_metrics import ValidationScores
-from mnsa.model.cost import network_cost
+from mnsa.model.network import network_cost
 from mnsa.model_folder import load_network
 from mnsa.search import worker
 from mnsa.search.results import trial_records, write_best

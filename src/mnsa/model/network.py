@@ -1,13 +1,18 @@
-"""The network, and `build_network`, which builds its parts from a config.
+"""The network, `build_network`, which builds its parts from a config, and its cost, computed from shapes alone.
 
-B batch; H, W image size; K classes; M mask classes; C_l, O_l channels of the pyramid's and the decoder's level l.
+B batch; H, W image size; K classes; M mask classes; C_l, O_l channels of the pyramid's and the decoder's level l;
+T taps of a deformable convolution.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mnsa.config import ModelConfig
 from mnsa.errors import ModelError
@@ -23,6 +28,8 @@ MOBILENET_DROPOUT = 0.2  # method section 1
 NO_CLASS_HEAD = "this network has no class head, so it can't classify. Train one on a data set with labels."
 NO_DECODER = "this network has no decoder, so it can't segment. Train one on a data set with masks."
 Decoder = EnhancedDecoder | UNetDecoder | UNet3PlusDecoder
+
+BILINEAR_CORNERS = 4  # pixels that one bilinear sample mixes
 
 
 class Network(nn.Module):
@@ -160,6 +167,32 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
     return network
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkCost:
+    """parameters: number of weights. macs: multiply-adds for one image in eval mode."""
+
+    parameters: int
+    macs: int
+
+
+@cache  # a second or so for a large network
+def network_cost(config: ModelConfig, classes: int, mask_classes: int, size: tuple[int, int]) -> NetworkCost:
+    """Compute the cost for one image of `size` (height, width). No weights are allocated.
+
+    Counted are convolutions, matrix products, and four multiply-adds per bilinear sample; as usual, normalization,
+    activations, pooling and resizing are not. Raises: ModelError when the config can't be built.
+    """
+    blank = config.model_copy(update={"pretrained": "none"})
+    with torch.device("meta"):
+        network = build_network(blank, classes, mask_classes).eval()
+        image = torch.empty(1, 3, *size)
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.grid_sampler_2d: _sampling_flops})
+    with torch.no_grad(), counter:
+        network(image)
+    flops = counter.get_total_flops()  # two per multiply-add
+    return NetworkCost(sum(p.numel() for p in network.parameters()), flops // 2)
+
+
 def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassHead:
     activation = nn.ReLU() if backbone.family == "densenet" else nn.Identity()
     dropout = max(config.dropout, MOBILENET_DROPOUT) if backbone.family == "mobilenet" else config.dropout
@@ -176,3 +209,9 @@ def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer | 
     if enhancer is None:
         return UNetDecoder(channels, bridge, outputs)
     return EnhancedDecoder(channels, enhancer.channels, enhancer.skip_channels, bridge, outputs)
+
+
+def _sampling_flops(values: Sequence[int], grid: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count the operations of sampling values (B*T, O, H, W) at grid (B*T, H, W, 2)."""
+    samples = values[0] * values[1] * grid[1] * grid[2]
+    return 2 * BILINEAR_CORNERS * samples

@@ -21,7 +21,7 @@ from mnsa.data.manifest import Manifest, read_manifest, write_manifest_files
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, StudyError, output_errors
 from mnsa.io import lock, new_folder, read_toml
-from mnsa.model.cost import network_cost
+from mnsa.model.network import network_cost
 from mnsa.search.sampling import SamplingPlan, make_pruner, make_sampling_plan
 from mnsa.search.selection import parse_rule
 from mnsa.search.space import SearchSpace, apply_point, build_search_space, cheapest_points

@@ -28,8 +28,7 @@ from mnsa.config import Config, ModelConfig
 from mnsa.data.manifest import Manifest
 from mnsa.errors import RunError, StudyError
 from mnsa.io import atomic_write_text, lock
-from mnsa.model.cost import network_cost
-from mnsa.model.network import build_network
+from mnsa.model.network import build_network, network_cost
 from mnsa.run_folder import RunFolder, open_run_folder
 from mnsa.search.space import SearchSpace, apply_point, levels_without_branch, split_stages, suggest_point
 from mnsa.search.storage import with_retries

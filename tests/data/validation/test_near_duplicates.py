@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mnsa.data.synthetic.drawn_leaf import draw_leaf
+from mnsa.data.synthetic.generate import draw_leaf
 from mnsa.data.synthetic.leaf_shape import make_cultivar
 from mnsa.data.validation import near_duplicates
 from mnsa.data.validation.near_duplicates import (

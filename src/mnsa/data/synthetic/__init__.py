@@ -1,12 +1,11 @@
 """Synthetic leaves with known veins, cultivars and traits: a data set for tests and demos.
 
 The steps: `leaf_shape` samples a cultivar, a leaf outline and a pose; `major_veins` draws the midrib and the secondary
-veins; `minor_veins` draws the tertiary and quaternary veins; `drawn_leaf` rasterizes the masks; `photo` renders the
-image; `generate` writes a whole data set.
+veins; `minor_veins` draws the tertiary and quaternary veins; `photo` renders the image; `generate` rasterizes the masks
+and writes a whole data set.
 """
 
-from mnsa.data.synthetic.drawn_leaf import DrawnLeaf, TrueTraits, draw_leaf
-from mnsa.data.synthetic.generate import synthesize
+from mnsa.data.synthetic.generate import DrawnLeaf, TrueTraits, draw_leaf, synthesize
 from mnsa.data.synthetic.leaf_shape import Cultivar, make_cultivar
 
 __all__ = ["Cultivar", "DrawnLeaf", "TrueTraits", "draw_leaf", "make_cultivar", "synthesize"]

@@ -7,9 +7,8 @@ import torch
 
 from mnsa.config import ModelConfig
 from mnsa.model.backbone import Backbone
-from mnsa.model.cost import NetworkCost, network_cost
 from mnsa.model.enhancer import BranchWidths
-from mnsa.model.network import Network, build_network
+from mnsa.model.network import Network, NetworkCost, build_network, network_cost
 from narrowing import instance_of
 
 pytestmark = pytest.mark.slow
