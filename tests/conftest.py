@@ -1,5 +1,6 @@
 """Shared fixtures: a synthetic data set, a small network, a finished run, and the command line."""
 
+import gc
 import logging
 import os
 import shutil
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 # The tests' tensors are tiny: a second thread would mostly wait, also in the processes that tests start.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The imports of all test files make millions of objects that stay: the garbage collector looks at them no more.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
 
 # A busy machine may need any time for an example, so there is no limit.
 settings.register_profile("no deadline", deadline=None)
