@@ -23,6 +23,24 @@ FIRST = {
 SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer", "decoder"), "epochs": 2}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def migrations_are_read_once() -> Iterator[None]:
+    """Keep Optuna's migration scripts, which never change: each new SQLite storage would compile them again."""
+    from alembic.script import ScriptDirectory
+
+    read, kept = ScriptDirectory.from_config, {}  # type: ignore[var-annotated]
+
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in kept:
+            kept[place] = read(config)
+        return kept[place]  # type: ignore[no-any-return]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
 @pytest.fixture(scope="session")
 def search_config(make_config: Callable[..., Config]) -> Callable[..., Config]:
     """The small network in two stages; the keys of [search] that differ, and other sections."""

@@ -82,14 +82,15 @@ def test_heartbeats_continue_after_storage_errors(study: optuna.Study, monkeypat
             time.sleep(0.005)
 
 
-def test_ended_process_on_this_machine_is_dead_at_once(study: optuna.Study) -> None:
-    code = "import json; from mnsa.search.trial_queue import worker_identity; print(json.dumps(worker_identity()))"
-    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    worker = __import__("json").loads(ended.stdout)
-    assert (
-        LivenessMonitor(20).death_reason(running(study, worker, beat=1.0))
-        == f"process {worker['pid']} on {worker['host']} died"
-    )
+def test_ended_process_on_this_machine_is_dead_at_once(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: process.pid)
+        worker = worker_identity()
+    trial = running(study, worker, beat=1.0)
+    assert LivenessMonitor(20).death_reason(trial) == ""
+    process.communicate(b"\n")
+    assert LivenessMonitor(20).death_reason(trial) == f"process {process.pid} on {worker['host']} died"
 
 
 def test_other_process_with_the_same_pid_is_not_the_worker(study: optuna.Study) -> None:
