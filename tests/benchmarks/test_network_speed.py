@@ -15,11 +15,12 @@ from network_speed import markdown, row_of
 from stage_steps import StageSteps, config_named, random_batch, stage_of
 
 CPU = torch.device("cpu")
+SMALL = ("model.backbone=test_efficientnet", "model.decoder_channels=[8, 8, 8, 8, 8]")
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return config_named("paper.toml", "model.backbone=resnet18")
+    return config_named("paper.toml", *SMALL)
 
 
 def test_a_share_of_the_matrix_rate_compares_adjacent_turns() -> None:
@@ -34,7 +35,7 @@ def test_a_row_takes_each_side_against_its_own_number_format() -> None:
 
 def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config: Config) -> None:
     forward = network_cost(config.model, 2, 1, (64, 64)).macs
-    frozen = config_named("paper.toml", "model.backbone=resnet18", 'stages.segmentation.trainable=["decoder"]')
+    frozen = config_named("paper.toml", *SMALL, 'stages.segmentation.trainable=["decoder"]')
     steps = {
         name: step_macs(given, "segmentation", classes=2, mask_classes=1, size=(64, 64))
         for name, given in {"both": config, "decoder": frozen}.items()
@@ -53,9 +54,8 @@ def test_the_table_has_a_line_per_row_and_names_what_was_switched_on() -> None:
 
 
 def test_a_benchmarked_step_is_the_stage_s_own(config: Config) -> None:
-    small = config.model.model_copy(update={"backbone": "test_efficientnet"})
     torch.manual_seed(0)
-    network = build_network(small, 2, 1)
+    network = build_network(config.model, 2, 1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     steps = StageSteps(network, config, "segmentation", 1, CPU)
     steps.step(random_batch(2, (64, 64), classes=2, mask_classes=1, device=CPU))

@@ -70,9 +70,12 @@ def test_a_net_of_straight_walls_is_as_long_as_its_walls(cell: int, width: int) 
     step = walls[:, 1] - walls[:, 0]
     pixel = np.stack(np.mgrid[:side, :side], axis=-1)  # type: ignore[call-overload]
     mask = np.zeros((side, side), dtype=bool)
-    for (start, _), along in zip(walls, step, strict=True):
-        share = np.clip((pixel - start) @ along / (along @ along), 0, 1)
-        mask |= np.hypot(*np.moveaxis(pixel - start - share[..., None] * along, -1, 0)) <= width / 2
+    for wall, along in zip(walls, step, strict=True):
+        first, last = (wall.min(axis=0) - width).astype(int), (wall.max(axis=0) + width + 2).astype(int)
+        near = slice(first[0], last[0]), slice(first[1], last[1])
+        place = pixel[near] - wall[0]
+        share = np.clip(place @ along / (along @ along), 0, 1)
+        mask[near] |= np.hypot(*np.moveaxis(place - share[..., None] * along, -1, 0)) <= width / 2
     assert measured(mask).length_px == pytest.approx(np.hypot(*step.T).sum(), rel=0.03)
 
 

@@ -23,6 +23,16 @@ from mnsa.run_folder import RunFolder
 from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run
 
+NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The finished run with scores and traits of its training split. For reading only."""
+    run = RunFolder(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "evaluated"))
+    evaluate_run(run.path, split="train", traits=NO_NAMES)
+    return run
+
 
 def test_the_scores_are_torchmetrics_of_the_predictions(
     own_run: RunFolder, predictor: Predictor, dataset: Path
@@ -84,10 +94,10 @@ def test_another_data_set_with_the_same_classes_can_be_evaluated(own_run: RunFol
 
 @pytest.mark.parametrize("what", ["classes", "mask_classes"])
 def test_other_classes_are_refused_and_earlier_scores_stay(
-    own_run: RunFolder, dataset: Path, tmp_path: Path, what: str
+    evaluated: RunFolder, own_run: RunFolder, dataset: Path, tmp_path: Path, what: str
 ) -> None:
-    evaluate_run(own_run.path)
-    before = own_run.evaluation_file.read_bytes()
+    before = evaluated.evaluation_file.read_bytes()
+    own_run.evaluation_file.write_bytes(before)
     manifest = read_manifest(dataset)
     names: dict[str, Any] = {"classes": manifest.classes[::-1], "mask_classes": ("background", "vein")}
     write_manifest(replace(manifest, **{what: names[what]}), tmp_path / "other")
@@ -127,14 +137,10 @@ def test_the_error_names_a_data_set_that_was_moved(own_run: RunFolder, own_datas
     assert evaluate_run(own_run.path, dataset=Path(shutil.move(own_dataset, tmp_path / "found"))).images == 3
 
 
-NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
-
-
 @pytest.fixture
-def train_rows(own_run: RunFolder) -> Any:
+def train_rows(evaluated: RunFolder) -> Any:
     """Scores and rows of the training split, measured."""
-    scores = evaluate_run(own_run.path, split="train", traits=NO_NAMES)
-    return scores, read_image_rows(evaluation_folder(own_run, "train"))
+    return read_evaluations(evaluated)["train"], read_image_rows(evaluation_folder(evaluated, "train"))
 
 
 def test_a_row_per_image_adds_up_to_the_scores(train_rows: Any, dataset: Path) -> None:
@@ -165,8 +171,8 @@ def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(
     assert float(row["true_vein_density_mm_per_mm2"]) > 0
 
 
-def test_only_the_worst_and_the_best_images_have_pictures(train_rows: Any, own_run: RunFolder) -> None:
-    rows, folder = train_rows[1], evaluation_folder(own_run, "train")
+def test_only_the_worst_and_the_best_images_have_pictures(train_rows: Any, evaluated: RunFolder) -> None:
+    rows, folder = train_rows[1], evaluation_folder(evaluated, "train")
     for column, panels in {
         "iou": ("truth", "predicted", "difference"),
         "true_probability": ("grad_cam", "attention"),
