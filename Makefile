@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-fast lint docs clean
+# Without compiled files, each of the many processes that the tests start would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-fast test-slow lint docs clean
 
 demo: $(READY)
 	rm -rf demo
@@ -14,7 +17,9 @@ demo: $(READY)
 	$(BIN)/mnsa evaluate demo/run --split test
 	$(BIN)/mnsa predict demo/run 'demo/leaves/images/*_001[6-9].jpg' --out demo/predictions  # the test images
 
-test: test-fast
+test: test-fast test-slow
+
+test-slow: $(READY)
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 test-fast: $(READY)
