@@ -192,12 +192,17 @@ def test_balanced_class_weights_change_the_loss_of_a_rare_class(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.parametrize(("stage", "loss"), [("first", {}), ("second", {"cldice": 0.5, "skeleton_recall": 0.5})])
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    trained: Callable[..., RunFolder], interrupt: Callable[..., None], stage: str
+    trained: Callable[..., RunFolder], interrupt: Callable[..., None], finished: RunFolder, stage: str, loss: Any
 ) -> None:
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
-    options = {"train": {"ema_decay": 0.9}, "augment": {"random_erasing": 0.5, "vertical_flip": 0.5}}
+    teacher = {"distill": str(finished.path)} if loss else {}
+    options = {
+        "train": {"ema_decay": 0.9, **teacher},
+        "loss": loss,
+        "augment": {"random_erasing": 0.5, "vertical_flip": 0.5},
+    }
     whole = trained("whole", *stages, **options)
     interrupt(stage)
     with pytest.raises(TrainingInterruptedError, match=f"epoch 2 of stage '{stage}'") as interruption:

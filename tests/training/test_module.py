@@ -171,6 +171,39 @@ def test_the_losses_for_thin_structures_are_added_with_their_weights(
     torch.testing.assert_close(thin.training_step(batch, 0) - plain.training_step(batch, 0), expected)
 
 
+class Halves:
+    """A teacher with the probability 1/2 everywhere, and the share 0.4."""
+
+    def soften(self, targets: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape == (4, 3, 64, 64)
+        return 0.6 * targets + 0.2
+
+
+@pytest.mark.parametrize("mask_classes", [1, 2])
+def test_a_teacher_softens_the_targets_of_cross_entropy_and_dice(
+    make_module: Callable[..., StageModule], batch: Batch, mask_classes: int
+) -> None:
+    module = make_module(STAGE_2, mask_classes)
+    monitored = module.network.segment(module.network.features(batch.images), batch.images)
+    module.teacher = Halves()  # type: ignore[assignment]
+    labels, valid = losses.mask_targets(batch.masks, (64, 64), mask_classes)
+    targets = 0.6 * labels + 0.2
+    expected = losses.pixel_loss(monitored, targets, valid) + losses.dice_loss(monitored, targets, valid)
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_a_class_without_a_labeled_pixel_has_no_dice_loss_beside_a_teacher(
+    make_module: Callable[..., StageModule], batch: Batch
+) -> None:
+    module = make_module(STAGE_2, 3, loss={"segmentation": 0.0})  # masks of the classes 0 and 1 alone
+    monitored = module.network.segment(module.network.features(batch.images), batch.images)
+    module.teacher = Halves()  # type: ignore[assignment]
+    labels, _ = losses.mask_targets(batch.masks, (64, 64), 3)
+    targets, probs = 0.6 * labels + 0.2, monitored.softmax(1)
+    dice = [2 * (probs * targets)[:, m].sum() / (probs + targets)[:, m].sum() for m in (0, 1)]
+    torch.testing.assert_close(module.training_step(batch, 0), 1 - (dice[0] + dice[1]) / 2)
+
+
 @pytest.mark.parametrize("attention", ["mean", "mean_max"])
 def test_mask_guidance_adds_its_weight_times_the_mse(
     make_module: Callable[..., StageModule], batch: Batch, attention: str

@@ -1,5 +1,6 @@
 """Lightning trains exactly the parts of a stage; all other tensors stay equal bit for bit."""
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +10,25 @@ import lightning
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from mnsa.config import Config, ModelConfig
+from mnsa.config import Config, ModelConfig, TrainConfig
 from mnsa.data.manifest import read_manifest
-from mnsa.errors import ConfigError, MnsaError, ModelError
+from mnsa.errors import ConfigError, MnsaError, ModelError, RunError
 from mnsa.model.network import Network, build_network
+from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
 from mnsa.training.fit import train
 from mnsa.training.module import StageModule
-from mnsa.training.stages import load_matching_parts, read_init_weights, set_train_modes, set_trainable_parts
+from mnsa.training.stages import (
+    load_matching_parts,
+    read_init_weights,
+    read_teacher,
+    set_train_modes,
+    set_trainable_parts,
+)
 from upstream_names import upstream_state
 
 pytestmark = [
@@ -189,3 +198,72 @@ def test_a_missing_weights_file_is_an_error_before_the_run_folder_is_created(
     with pytest.raises(MnsaError, match=r"gone\.pth"):
         train(make_config(train={"init_from": str(tmp_path / "gone.pth")}), dataset, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_gives_its_share_of_the_targets(finished: RunFolder, network: Network) -> None:
+    images, targets = torch.randn(2, 3, 64, 64), torch.rand(2, 1, 32, 32)
+    probs = load_network(finished.path)[0](images).mask_logits.sigmoid().detach()
+    for weight in (0.0, 0.3, 1.0):
+        teacher = read_teacher(TrainConfig(distill=str(finished.path), distill_weight=weight), network, ("vein",))
+        full = F.interpolate(targets, (64, 64))
+        torch.testing.assert_close(teacher.soften(full, images), (1 - weight) * full + weight * probs)
+        half = teacher.soften(targets, images)  # the student's logits are smaller
+        torch.testing.assert_close(half, (1 - weight) * targets + weight * F.avg_pool2d(probs, 2), atol=0.02, rtol=0)
+        assert not half.requires_grad
+
+
+def test_a_teacher_is_not_part_of_the_module_that_it_teaches(
+    finished: RunFolder, network: Network, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(SEGMENTATION)
+    teacher = read_teacher(TrainConfig(distill=str(finished.path)), network, ("vein",))
+    before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
+    module, alone = (
+        StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None, teacher=given)
+        for given in (teacher, None)
+    )
+    assert module.state_dict().keys() == alone.state_dict().keys()
+    assert len(list(module.parameters())) == len(list(alone.parameters()))
+    assert copy.deepcopy(module).teacher is teacher  # the moving average copies the module
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    masks = torch.randint(0, 2, (4, 64, 64))
+    module.train().training_step(Batch(torch.randn(4, 3, 64, 64), masks, torch.tensor([0, 1, 2, 0])), 0).backward()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.network.parameters())
+
+
+def test_a_teacher_changes_the_training_and_leaves_no_trace_in_the_files(
+    finished: RunFolder, dataset: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    plain, taught, nothing = (
+        train(make_config(SEGMENTATION, train={"ema_decay": 0.9, **distill}), dataset, tmp_path / name)
+        for name, distill in (
+            ("plain", {}),
+            ("taught", {"distill": str(finished.path)}),
+            ("nothing", {"distill": str(finished.path), "distill_weight": 0}),
+        )
+    )
+    weights = [load_file(run.model_folder / "model.safetensors") for run in (plain, taught, nothing)]
+    assert weights[0].keys() == weights[1].keys()
+    assert equal_parts(weights[0], weights[2], "decoder.")
+    assert not equal_parts(weights[0], weights[1], "decoder.")
+    checkpoints = [
+        torch.load(run.checkpoint_folder("joint") / "last.ckpt", weights_only=True) for run in (plain, taught)
+    ]
+    assert checkpoints[0]["state_dict"].keys() == checkpoints[1]["state_dict"].keys()
+
+
+def test_a_teacher_that_does_not_fit_is_an_error(
+    finished: RunFolder, network: Network, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    distill = TrainConfig(distill=str(finished.path))
+    assert read_teacher(TrainConfig(), network, ("vein",)) is None
+    with pytest.raises(ConfigError, match="has the mask classes vein, but the data set has background, vein"):
+        read_teacher(distill, network, ("background", "vein"))
+    with pytest.raises(ConfigError, match="no stage trains segmentation"):
+        read_teacher(distill, build_network(make_config().model, 3, 0), ("vein",))
+    with pytest.raises(RunError, match="has no finished network"):
+        read_teacher(TrainConfig(distill=str(tmp_path / "gone")), network, ("vein",))
+    network.backbone.mean = (0.1, 0.2, 0.3)
+    with pytest.raises(ConfigError, match="needs other pixel values than test_efficientnet"):
+        read_teacher(distill, network, ("vein",))

@@ -227,6 +227,16 @@ class TrainConfig(Section):
         description="Run folder or weights file to start from. Parts with the same shapes are loaded, in place of "
         "`model.pretrained`. Empty: none.",
     )
+    distill: str = Field(
+        default="",
+        description="Run folder of a teacher, for masks with errors: usually an earlier run of the same config on the "
+        "same data. Its mask probabilities are mixed into the targets of cross-entropy and Dice. Empty: none.",
+    )
+    distill_weight: Ratio = Field(
+        default=0.5,
+        description="Share a of the teacher in the mask targets: (1 - a) * mask + a * probability. Pixels without a "
+        "known class, labels, and losses of lines and of deeper levels do not use the teacher.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="`bfloat16` and `float16` train in mixed precision."
     )

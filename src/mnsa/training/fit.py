@@ -45,10 +45,12 @@ from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.preflight import require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.stages import (
+    Teacher,
     has_class_head,
     has_mask_head,
     load_matching_parts,
     read_init_weights,
+    read_teacher,
     set_trainable_parts,
 )
 
@@ -92,8 +94,9 @@ def train_validated(
     callbacks: Lightning callbacks for every stage.
     """
     network = _build_network(config, manifest)
+    teacher = read_teacher(config.train, network, manifest.mask_classes)
     run = create_run_folder(out, config, dataset_provenance(manifest, dataset)) if is_rank_zero() else RunFolder(out)
-    return _Training(run, config, manifest, network, devices, progress, tuple(callbacks)).run_stages()
+    return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
 
 
 def resume(path: Path, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
@@ -108,7 +111,9 @@ def resume(path: Path, *, devices: int = 1, progress: bool | None = None) -> Run
     if manifest.digest() != digest:
         raise RunError(f"{dataset} has changed since the run {path} began. Start a new run with mnsa train --out.")
     _validate(config, manifest)
-    return _Training(run, config, manifest, _build_network(config, manifest), devices, progress).run_stages()
+    network = _build_network(config, manifest)
+    teacher = read_teacher(config.train, network, manifest.mask_classes)
+    return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
 
 
 def is_rank_zero() -> bool:
@@ -141,6 +146,7 @@ class _Training:
     devices: int
     progress: bool | None
     callbacks: tuple[Callback, ...] = ()
+    teacher: Teacher | None = None
 
     def run_stages(self) -> RunFolder:
         """Run all stages and save the network. Raises: as `train`."""
@@ -167,6 +173,7 @@ class _Training:
             mask_classes=max(1, len(self.manifest.mask_classes)),
             class_weights=class_weights(self.manifest) if config.loss.class_weights == "balanced" else None,
             thin_classes=thin_class_values(config.loss, self.manifest.mask_classes),
+            teacher=self.teacher,
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network)
         last = self.run.checkpoint_folder(stage.name) / "last.ckpt"

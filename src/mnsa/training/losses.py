@@ -49,15 +49,16 @@ def pixel_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     return (_cross_entropy(logits, targets) * valid).sum() / valid.sum().clamp(min=1.0)
 
 
-def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor, labels: Tensor | None = None) -> Tensor:
     """Compute 1 - soft Dice over all valid pixels of the batch, averaged over the mask classes present in it.
 
+    labels: targets (B, M, h, w) whose sum says which classes are present, if `targets` have every class everywhere.
     Source: F. Milletari et al., "V-Net", 3DV 2016, with sums instead of squares in the denominator.
     """
     probs = mask_probs(logits) * valid
     targets = targets * valid
     overlap, total = (probs * targets).sum((0, 2, 3)), (probs + targets).sum((0, 2, 3))
-    present = (targets.sum((0, 2, 3)) > 0).to(probs)
+    present = ((targets if labels is None else labels * valid).sum((0, 2, 3)) > 0).to(probs)
     losses = 1 - 2 * overlap / total.clamp(min=1e-6)
     return (losses * present).sum() / present.sum().clamp(min=1.0)
 

@@ -24,7 +24,7 @@ from mnsa.model.network import Network, pad_to_stride
 from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
-from mnsa.training.stages import set_train_modes, set_trainable_parts
+from mnsa.training.stages import Teacher, set_train_modes, set_trainable_parts
 
 
 class EpochSeedCallback(Callback):
@@ -53,12 +53,13 @@ class StageOutputs(NamedTuple):
 class StageModule(lightning.LightningModule):
     """Train the stage's `trainable` parts on its tasks.
 
-    class_weights: (K,), for the cross-entropy. thin_classes: mask values of the classes with centerlines.
+    class_weights: (K,), for the cross-entropy. thin_classes: mask values of the classes with centerlines. teacher:
+    softens the mask targets.
     """
 
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
-        class_weights: Tensor | None, thin_classes: Sequence[int] = (1,),
+        class_weights: Tensor | None, thin_classes: Sequence[int] = (1,), teacher: Teacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -67,6 +68,7 @@ class StageModule(lightning.LightningModule):
         self.mask_classes = mask_classes
         self.class_weights = class_weights
         self.thin_classes = thin_classes
+        self.teacher = teacher
         self.scores = ValidationScores(mask_classes)
         set_trainable_parts(network, stage)
 
@@ -157,15 +159,18 @@ class StageModule(lightning.LightningModule):
             logits = outputs.mask_logits.float()
             weight = losses.OUTPUT_WEIGHT if loss.deep_supervision else 1.0
             targets, valid = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
+            labels = targets
+            if self.teacher is not None:
+                targets = self.teacher.soften(labels, batch.images)
             terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, valid))
             if loss.dice > 0:
-                terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, valid))
+                terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, valid, labels))
             if loss.deep_supervision:
                 sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
             if loss.needs_centerlines:
                 thin = losses.thin_targets(batch, self.thin_classes)
-                terms |= self._thin_terms(logits, targets, valid, thin, weight)
+                terms |= self._thin_terms(logits, labels, valid, thin, weight)
         return terms
 
     def _thin_terms(

@@ -1,18 +1,24 @@
-"""Prepare a network for a stage: initial weights of another run, trainable and frozen parts, training modes."""
+"""Prepare a network for a stage: initial weights and teacher of other runs, trainable and frozen parts, modes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mnsa.config import StageConfig
+from mnsa.config import StageConfig, TrainConfig
 from mnsa.errors import ConfigError, ModelError
 from mnsa.model.heads import AttentionKind
 from mnsa.model.network import Network
+from mnsa.model.ops.fuse_bn import fuse_batch_norms
 from mnsa.model.upstream import convert_upstream, is_upstream
 from mnsa.model.weights import read_state_dict
 from mnsa.model_folder import load_network
+from mnsa.training.losses import mask_probs
 
 # The parts of a network, as the first words of state dict keys. A mask head belongs to its decoder.
 PART_PREFIXES = (("backbone",), ("attention",), ("class_head",), ("enhancer",), ("decoder", "mask_head"))
@@ -121,3 +127,57 @@ def _part_state(state: StateDict, prefixes: tuple[str, ...]) -> dict[str, Tensor
 
 def _shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network whose mask probabilities soften the targets of another one.
+
+    Where masks have errors that differ from image to image, a network learns what they have in common first; a second
+    one that believes it in part repeats fewer of the errors. A fixed teacher, and not the moving average of the student
+    itself, because the average has the student's errors. It is no module, so no checkpoint holds its weights.
+    weight: share of the teacher in a target, 0..1.
+    """
+
+    network: Network
+    weight: float
+
+    def soften(self, targets: Tensor, images: Tensor) -> Tensor:
+        """Mix targets (B, M, h, w) with the probabilities for images (B, 3, H, W), whose sides are multiples of 32."""
+        network = self.network.to(images.device)
+        with torch.no_grad():
+            logits = network.segment(network.features(images), images).float()
+            if logits.shape[-2:] != targets.shape[-2:]:
+                logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear")
+            return targets.lerp(mask_probs(logits), self.weight)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: a moving average of weights copies what it averages, and this is constant."""
+        return self
+
+
+def read_teacher(config: TrainConfig, student: Network, mask_classes: Sequence[str]) -> Teacher | None:
+    """Read the teacher of `train.distill`; None if there is none.
+
+    Raises: RunError when the folder has no network; ConfigError when the teacher's masks or inputs are of another kind.
+    """
+    if not config.distill:
+        return None
+    network, spec = load_network(Path(config.distill))
+    if student.decoder is None:
+        raise ConfigError(
+            "train.distill teaches masks, but no stage trains segmentation. Add the task to a stage, or remove it."
+        )
+    if spec.mask_classes != tuple(mask_classes):
+        theirs, ours = ", ".join(spec.mask_classes) or "none", ", ".join(mask_classes)
+        raise ConfigError(
+            f"train.distill: the network of {config.distill} has the mask classes {theirs}, but the data set has "
+            f"{ours}. Choose a run on this data set."
+        )
+    if (network.backbone.mean, network.backbone.std) != (student.backbone.mean, student.backbone.std):
+        raise ConfigError(
+            f"train.distill: the backbone of {config.distill}, {network.backbone.timm_name}, needs other pixel values "
+            f"than {student.backbone.timm_name}. Choose a run with the same backbone."
+        )
+    fuse_batch_norms(network)
+    return Teacher(network.requires_grad_(False), config.distill_weight)
