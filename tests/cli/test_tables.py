@@ -64,6 +64,17 @@ def test_every_score_is_shown_whole(show: Callable[..., str]) -> None:
     assert "…" not in text
 
 
+def test_topology_scores_have_a_row_each_with_their_interval(show: Callable[..., str]) -> None:
+    scores = [
+        Score("cldice", 0.853, (0.841, 0.86), "fraction", "topology", "clDice", "vein"),
+        Score("length_bias", -0.29, (-0.3, -0.28), "relative", "topology", "length bias", "vein"),
+        Score("betti0_error", 56.2, None, "count", "topology", "Betti-0 error", "vein"),
+    ]
+    text = show(*scores)
+    for line in ("clDice 0.853 (0.841 to 0.860)", "length bias -0.290 (-0.300 to -0.280)", "Betti-0 error 56.20"):
+        assert line in " ".join(text.replace("│", " ").split())
+
+
 def test_no_line_is_wider_than_the_terminal(show: Callable[..., str]) -> None:
     upstream = Score("iou_upstream", 0.6, None, "fraction", "segmentation", "IoU of the upstream code (too high)", "b")
     text = show(*CLASSES, *masks("a mask class with quite a long name of its own"), *masks("b"), upstream)

@@ -23,10 +23,12 @@ from mnsa.metrics.evaluation_files import (
     read_image_rows,
     replace_evaluation_folder,
     save_evaluation,
+    topology_cells,
     worst_and_best,
     write_image_rows,
 )
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
+from mnsa.metrics.topology import mask_topology
 from mnsa.run_folder import RunFolder
 from mnsa.structures import NO_LABEL, Prediction, Sample
 
@@ -213,3 +215,20 @@ def test_the_worst_come_worst_first_and_the_best_best_first() -> None:
 def test_no_image_is_in_both_lists(count: Any) -> None:
     found = worst_and_best([float(value) for value in range(count)])
     assert sorted(found.worst + found.best) == list(range(count))
+
+
+def test_topology_cells_are_of_thin_classes_and_left_out_where_there_is_nothing_to_score() -> None:
+    truth = np.zeros((64, 64), np.uint8)
+    truth[10:50, 10:50:13] = 2
+    truth[[10, 49], 10:50] = 2
+    predicted = truth.copy()
+    predicted[30, 10] = predicted[30, 23] = 0
+    names = ("background", "leaf", "vein")
+    cells = topology_cells(mask_topology(predicted, truth, 3), names, ("vein",))
+    assert list(cells) == image_columns((), names, ("vein",))[-3:] == [
+        "cldice_vein", "betti0_error_vein", "betti1_error_vein"
+    ]  # fmt: skip
+    assert (cells["betti0_error_vein"], cells["betti1_error_vein"]) == (0, 2)
+    assert 0.99 < float(cells["cldice_vein"]) < 1
+    empty = mask_topology(truth * 0, truth * 0, 3)
+    assert topology_cells(empty, names, ("vein",)) == {"betti0_error_vein": 0, "betti1_error_vein": 0}

@@ -18,10 +18,15 @@ from mnsa.workflows.evaluate import evaluate_run
 
 
 @pytest.mark.parametrize(
-    ("group", "title"), [("CLASS_METRICS", "dummy score"), ("MASK_METRICS", "dummy score of vein")]
+    ("group", "title", "in_table"),
+    [
+        ("CLASS_METRICS", "dummy score", "dummy score (95 % interval)"),
+        ("MASK_METRICS", "dummy score of vein", "dummy score (95 % interval)"),
+        ("TOPOLOGY_METRICS", "dummy score of vein", "topology (95 % interval)"),
+    ],
 )
 def test_a_new_metric_is_in_table_report_and_model_card(
-    own_run: RunFolder, monkeypatch: pytest.MonkeyPatch, group: Any, title: str
+    own_run: RunFolder, monkeypatch: pytest.MonkeyPatch, group: Any, title: str, in_table: str
 ) -> None:
     dummy: Metric[Any] = Metric("dummy", "dummy score", lambda results: 0.123, interval=True, headline=True)
     monkeypatch.setattr(scoring, group, [*getattr(scoring, group), dummy])
@@ -30,7 +35,8 @@ def test_a_new_metric_is_in_table_report_and_model_card(
     console = Console(width=200, file=text_file)
     for table in score_tables(evaluation, "test"):
         console.print(table)
-    assert "dummy score (95 % interval)" in text_file.getvalue()
+    assert in_table in text_file.getvalue()
+    assert "dummy score" in text_file.getvalue()
     assert "0.123 (0.123 to 0.123)" in text_file.getvalue()
     assert f"| {title} | 0.123 | 0.123 to 0.123" in score_table(own_run)
     page = render_run_page(read_run_record(own_run))

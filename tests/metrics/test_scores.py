@@ -8,7 +8,16 @@ from mnsa.metrics.scores import SampleSize, Score, evaluation_key, format_interv
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "expected"), [(0.12345, "fraction", "0.123"), (3.0, "images", "3"), (None, "fraction", "none")]
+    ("value", "unit", "expected"),
+    [
+        (0.12345, "fraction", "0.123"),
+        (3.0, "images", "3"),
+        (56.208, "count", "56.21"),
+        (0.0414, "relative", "+0.041"),
+        (-0.29, "relative", "-0.290"),
+        (-0.29, "correlation", "-0.290"),
+        (None, "fraction", "none"),
+    ],
 )
 def test_a_value_is_shown_by_its_unit(value: Any, unit: Any, expected: Any) -> None:
     assert format_score(value, unit) == expected
@@ -16,6 +25,7 @@ def test_a_value_is_shown_by_its_unit(value: Any, unit: Any, expected: Any) -> N
 
 def test_an_interval_is_shown_with_both_bounds() -> None:
     assert format_interval((0.5, 0.61234)) == "0.500 to 0.612"
+    assert format_interval((-0.1, 0.25), "relative") == "-0.100 to +0.250"
     assert format_interval(None) == ""
 
 

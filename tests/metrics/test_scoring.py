@@ -12,6 +12,7 @@ from scipy import stats
 from mnsa.errors import DataError
 from mnsa.metrics.scores import SampleSize
 from mnsa.metrics.scoring import bootstrap_interval, score_predictions
+from mnsa.metrics.topology import betti_numbers, cl_dice
 from mnsa.structures import NO_LABEL, Prediction, Sample
 from narrowing import some
 
@@ -187,6 +188,43 @@ def test_equal_photos_of_each_plant_widen_the_intervals_by_the_root_of_their_num
         assert wide == pytest.approx(plain.score(name, mask_class).interval)
     assert grouped.sizes["classification"] == SampleSize(160, "groups", 40)
     assert independent.sizes["segmentation"] == SampleSize(160, "images", 160)
+
+
+def vein_pairs() -> Any:
+    """12 images of 64 px with a leaf (class 1) and a net of veins (class 2), of which some pixels are not found."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for index in range(12):
+        truth = np.zeros((64, 64), np.uint8)
+        truth[4:60, 4:60] = 1
+        truth[8:57:16, 8:57], truth[8:57, 8 : 57 : int(rng.choice([8, 12, 16]))] = 2, 2
+        predicted = np.where((truth == 2) & (rng.random(truth.shape) < 0.02), 1, truth)
+        pairs.append(pair(truth=truth, predicted=predicted, group=f"plant {index // 2}"))
+    return pairs
+
+
+def test_topology_scores_are_of_thin_classes_alone_and_have_intervals_over_groups() -> None:
+    pairs = vein_pairs()
+    found = score_predictions(pairs, (), ("background", "leaf", "vein"))
+    assert {score.mask_class for score in found.of_group("topology")} == {"vein"}
+    assert found.sizes["topology"] == SampleSize(12, "groups", 6)
+    masks = [(answer.mask == 2, sample.mask.numpy() == 2) for sample, answer in pairs]
+    numbers = np.array([[*betti_numbers(predicted), *betti_numbers(truth)] for predicted, truth in masks])
+    errors = np.abs(numbers[:, :2] - numbers[:, 2:])
+    assert errors.min(1).max() > 0
+    assert found.value("cldice", "vein") == pytest.approx(np.mean([cl_dice(*two) for two in masks]))
+    assert (found.value("betti0_error", "vein"), found.value("betti1_error", "vein")) == pytest.approx(errors.mean(0))
+    groups = np.arange(12) // 2
+    expected = independent_interval(errors[:, 1], np.mean, groups)
+    assert found.score("betti1_error", "vein").interval == pytest.approx(expected, abs=0.1 * width(expected))
+    assert all(score.interval for score in found.of_group("topology"))
+
+
+def test_without_a_thin_class_there_are_no_topology_scores() -> None:
+    leaf = [pair(truth=np.pad(np.ones((40, 40)), 12), predicted=np.pad(np.ones((40, 40)), 12)) for _ in range(3)]
+    found = score_predictions(leaf, (), ("leaf",))
+    assert found.of_group("topology") == []
+    assert found.sizes.keys() == {"segmentation"}
 
 
 def test_an_image_without_a_group_is_a_group_by_itself() -> None:

@@ -151,6 +151,9 @@ def test_a_row_per_image_adds_up_to_the_scores(train_rows: Any, dataset: Path) -
     assert right == pytest.approx(scores.value("accuracy"))
     ious = [float(row["iou_vein"]) for row in rows if row["iou_vein"]]
     assert np.mean(ious) == pytest.approx(scores.value("iou_per_image", "vein"), abs=1e-5)
+    for name in ("cldice", "betti0_error", "betti1_error"):
+        values = [float(row[f"{name}_vein"]) for row in rows if row[f"{name}_vein"]]
+        assert np.mean(values) == pytest.approx(scores.value(name, "vein"), abs=1e-5)
 
 
 def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(

@@ -10,10 +10,14 @@ from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
 
 
 def score_tables(evaluation: Evaluation, key: str) -> Iterator[Table]:
-    """A table per task: a column per score, a row per mask class. key: of evaluation.json, such as `test`."""
+    """A table per task: a column per score, a row per mask class. key: of evaluation.json, such as `test`.
+
+    That of the topology scores, which are many, has a row per score and a column per mask class.
+    """
     title = escape(f"{evaluation.dataset}, split {key}, {evaluation.images} images")
     for group, size in evaluation.sizes.items():
-        yield _group_table(evaluation.of_group(group), title, size.interval_text)
+        make = _topology_table if group == "topology" else _group_table
+        yield make(evaluation.of_group(group), title, size.interval_text)
 
 
 def head_table(validation: Mapping[str, Mapping[str, float]], title: str) -> Table:
@@ -53,8 +57,7 @@ def _group_table(scores: list[Score], title: str, interval_text: str) -> Table:
     labels = {score.name: score.label for score in scores}
     rows: dict[str, dict[str, str]] = {}
     for score in scores:
-        interval = f" ({format_interval(score.interval)})" if score.interval else ""
-        rows.setdefault(score.mask_class, {})[score.name] = format_score(score.value, score.unit) + interval
+        rows.setdefault(score.mask_class, {})[score.name] = _format_cell(score)
     has_classes = any(rows)
     table = Table(title=title, caption=interval_text if with_interval else None)
     if has_classes:
@@ -65,3 +68,21 @@ def _group_table(scores: list[Score], title: str, interval_text: str) -> Table:
         values = [cells.get(name, "") for name in labels]
         table.add_row(*([escape(mask_class)] if has_classes else []), *values)
     return table
+
+
+def _topology_table(scores: list[Score], title: str, interval_text: str) -> Table:
+    labels = {score.name: score.label for score in scores}
+    cells = {(score.name, score.mask_class): _format_cell(score) for score in scores}
+    mask_classes = dict.fromkeys(score.mask_class for score in scores)
+    table = Table(title=title, caption=interval_text)
+    table.add_column("topology (95 % interval)")
+    for mask_class in mask_classes:
+        table.add_column(escape(mask_class), justify="right")
+    for name, label in labels.items():
+        table.add_row(label, *(cells[name, mask_class] for mask_class in mask_classes))
+    return table
+
+
+def _format_cell(score: Score) -> str:
+    interval = f" ({format_interval(score.interval, score.unit)})" if score.interval else ""
+    return format_score(score.value, score.unit) + interval

@@ -139,7 +139,7 @@ def _score_rows(split: str, entry: Evaluation) -> list[str]:
     for score in entry.scores:
         if score.headline:
             size = entry.sizes[score.group]
-            interval = f"{format_interval(score.interval)} ({size.interval_text})" if score.interval else ""
+            interval = f"{format_interval(score.interval, score.unit)} ({size.interval_text})" if score.interval else ""
             value = format_score(score.value, score.unit)
             rows.append(f"| {where} | {size.images} | {escape_markdown(score.title)} | {value} | {interval} |")
     return rows

@@ -10,11 +10,11 @@ An ENTRY of evaluation.json (`mnsa.metrics.scores.Evaluation`):
 
 dataset, images, calibrated      name of the data set; number of images; whether probabilities were calibrated
 sizes                            {TASK: {"images": N, "unit": "images" | "groups", "count": C}}, where TASK is
-                                 `classification` or `segmentation`: scores of the task are of N images; 95 %
-                                 intervals draw C images or groups
+                                 `classification`, `segmentation` or `topology` (of thin mask classes): scores of the
+                                 task are of N images; 95 % intervals draw C images or groups
 scores                           records, one a line: name, value (null: nothing to score), interval ([low, high] or
-                                 null), unit of the value ("fraction" | "images"), group (TASK), label for people,
-                                 mask_class (only where the score is of one), headline
+                                 null), unit of the value (`mnsa.metrics.scores.Unit`), group (TASK), label for
+                                 people, mask_class (only where the score is of one), headline
 classes, confusion               class names; images per true class (row) and predicted class (column)
 reliability                      bins of the reliability diagram: low, high, images, confidence, accuracy
 """
@@ -35,6 +35,7 @@ from mnsa.errors import RunError
 from mnsa.io import atomic_write_text, lock, read_json
 from mnsa.metrics import functional
 from mnsa.metrics.scores import Evaluation
+from mnsa.metrics.topology import betti_errors
 from mnsa.run_folder import RunFolder
 from mnsa.structures import NO_LABEL, Prediction, Sample
 
@@ -43,6 +44,8 @@ ImageRow = dict[str, str | float]  # a cell per column; a number that does not e
 N_WORST, N_BEST = 6, 3  # images with pictures
 
 _MAX_BYTES = 1 << 28
+
+_TOPOLOGY = ("cldice", "betti0_error", "betti1_error")
 
 
 class EvaluationFolder(NamedTuple):
@@ -114,11 +117,14 @@ def replace_evaluation_folder(folder: EvaluationFolder) -> Iterator[EvaluationFo
         shutil.rmtree(temporary.path, ignore_errors=True)
 
 
-def image_columns(classes: Sequence[str], mask_classes: Sequence[str]) -> list[str]:
-    """The columns of `image_row`, in order."""
+def image_columns(
+    classes: Sequence[str], mask_classes: Sequence[str], thin_classes: Sequence[str] = ()
+) -> list[str]:  # fmt: skip
+    """The columns of `image_row`, in order, and those of `topology_cells`."""
     class_columns = ["label", "predicted", "probability", "true_probability", "top5"] if classes else []
     mask_columns = ["iou", *(f"iou_{name}" for name in mask_classes)] if mask_classes else []
-    return ["image", *class_columns, *mask_columns]
+    topology_columns = [f"{score}_{name}" for name in thin_classes for score in _TOPOLOGY]
+    return ["image", *class_columns, *mask_columns, *topology_columns]
 
 
 def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], mask_classes: Sequence[str]) -> ImageRow:
@@ -139,6 +145,18 @@ def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], ma
     if prediction.mask is not None and sample.mask is not None:
         row |= _image_ious(np.asarray(sample.mask), prediction.mask, mask_classes)
     return row
+
+
+def topology_cells(rows: np.ndarray, mask_classes: Sequence[str], thin_classes: Sequence[str]) -> ImageRow:
+    """Score the thin mask classes of one image: clDice and Betti errors. rows: TOPOLOGY_DTYPE (M,), of all classes."""
+    values = rows["cldice"], betti_errors(rows, "components"), betti_errors(rows, "holes")
+    named = [
+        (f"{score}_{name}", float(number))
+        for score, numbers in zip(_TOPOLOGY, values, strict=True)
+        for name, number in zip(mask_classes, numbers, strict=True)
+        if name in thin_classes
+    ]
+    return {name: number for name, number in named if not np.isnan(number)}
 
 
 def worst_and_best(values: Sequence[float | None]) -> WorstAndBest:

@@ -5,17 +5,19 @@ Tables, report and model card iterate over them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mnsa.metrics.calibration import ReliabilityBin
 
-ScoreGroup = Literal["classification", "segmentation"]
+ScoreGroup = Literal["classification", "segmentation", "topology"]
 
-Unit = Literal["fraction", "images"]  # of a value: a number in 0..1, or a count of images
+# Of a value: a number in 0..1; a number of images; a mean number of things per image; a relative difference, which is
+# negative where there is too little; Pearson's correlation, in -1..1.
+Unit = Literal["fraction", "images", "count", "relative", "correlation"]
 
 ResamplingUnit = Literal["images", "groups"]
 
-_GROUPS = ("classification", "segmentation")
+_GROUPS = get_args(ScoreGroup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,9 @@ class Score:
     """One number of an evaluation.
 
     name: identifier, such as `iou`. value: None where there is nothing to score. interval: lower and upper bound of the
-    95 % interval, or None. unit: of the value. group: the task it belongs to. label: name for people, such as `IoU`.
-    mask_class: the mask class it is of; empty for scores of the whole task. headline: whether short lists show it, too.
+    95 % interval, or None. unit: of the value. group: the task it belongs to; `topology` is of thin mask classes.
+    label: name for people, such as `IoU`. mask_class: the mask class it is of; empty for scores of the whole task.
+    headline: whether short lists show it, too.
     """
 
     name: str
@@ -165,12 +168,15 @@ def evaluation_key(split: str, head: str, tta: Sequence[str] = (), *, mask_thres
 
 
 def format_score(value: float | None, unit: Unit = "fraction") -> str:
-    """A value as text: three digits, or a whole number of images; `none` where there was nothing to score."""
+    """A value as text; `none` where there was nothing to score.
+
+    Three digits, with a sign where it is a relative difference; a count has two; a number of images none.
+    """
     if value is None:
         return "none"
-    return f"{value:.3f}" if unit == "fraction" else f"{value:.0f}"
+    return format(value, {"images": ".0f", "count": ".2f", "relative": "+.3f"}.get(unit, ".3f"))
 
 
-def format_interval(bounds: Sequence[float] | None) -> str:
+def format_interval(bounds: Sequence[float] | None, unit: Unit = "fraction") -> str:
     """An interval as text: `0.512 to 0.552`; empty for None."""
-    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    return "" if bounds is None else f"{format_score(bounds[0], unit)} to {format_score(bounds[1], unit)}"

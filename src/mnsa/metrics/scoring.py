@@ -1,6 +1,6 @@
-"""Score the predictions of a split at the images' own size. A new metric is one line in CLASS_METRICS or MASK_METRICS.
+"""Score the predictions of a split at the images' own size.
 
-N images; K classes; M mask classes.
+A new metric is one line in CLASS_METRICS, MASK_METRICS or TOPOLOGY_METRICS. N images; K classes; M mask classes.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from mnsa.errors import DataError
-from mnsa.metrics import functional
+from mnsa.metrics import functional, topology
 from mnsa.metrics.calibration import reliability_bins
 from mnsa.metrics.functional import ClassResults
 from mnsa.metrics.scores import Evaluation, ResamplingUnit, SampleSize, Score, ScoreGroup, Unit
@@ -52,6 +52,96 @@ MASK_METRICS: list[Metric[np.ndarray]] = [
     Metric("images_empty", "empty images", functional.images_empty, unit="images"),
 ]
 
+_TOLERANCE = f"at {topology.TOLERANCE_PX:g} px"
+
+# Each takes the rows of one thin mask class: TOPOLOGY_DTYPE (N,).
+TOPOLOGY_METRICS: list[Metric[np.ndarray]] = [
+    Metric("cldice", "clDice", topology.mean_cl_dice, interval=True, headline=True),
+    Metric("betti0_error", "Betti-0 error", topology.betti0_error, interval=True, headline=True, unit="count"),
+    Metric("betti1_error", "Betti-1 error", topology.betti1_error, interval=True, headline=True, unit="count"),
+    Metric("areole_f1", "areole F1", topology.areole_f1, interval=True, headline=True),
+    Metric("areole_count_bias", "areole count bias", topology.areole_count_bias, interval=True, unit="relative"),
+    Metric("areole_count_r", "areole count r", topology.areole_count_r, interval=True, unit="correlation"),
+    Metric("length_bias", "length bias", topology.length_bias, interval=True, unit="relative"),
+    Metric("length_r", "length r", topology.length_r, interval=True, unit="correlation"),
+    Metric("boundary_f1", f"boundary F1 {_TOLERANCE}", topology.boundary_f1, interval=True),
+    Metric("centerline_recall", f"centerline recall {_TOLERANCE}", topology.centerline_recall, interval=True),
+    Metric("centerline_precision", f"centerline precision {_TOLERANCE}", topology.centerline_precision, interval=True),
+]
+
+
+class SplitScorer:
+    """Collect what the metrics need of each image, and compute the scores of all.
+
+    Images without a label count for the masks alone, images without a mask for the classes alone. Intervals draw groups
+    where samples have a group (`bootstrap_interval`).
+    topology: TOPOLOGY_DTYPE (M,) of each image, None without a mask.
+    """
+
+    def __init__(self, classes: tuple[str, ...], mask_classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.mask_classes = mask_classes
+        self.topology: list[np.ndarray | None] = []
+        self._labeled: list[ClassResults] = []
+        self._counts: list[np.ndarray] = []
+        self._class_groups: list[str | None] = []
+        self._mask_groups: list[str | None] = []
+
+    @property
+    def thin_classes(self) -> tuple[str, ...]:
+        """The mask classes that have topology scores; see `is_thin_class`."""
+        return tuple(name for name, rows in self._topology_rows() if topology.is_thin_class(rows))
+
+    def add(self, sample: Sample, prediction: Prediction) -> None:
+        """Add one image."""
+        if prediction.class_probs is not None and sample.label != NO_LABEL:
+            self._labeled.append(ClassResults.from_probs(prediction.class_probs[None], np.array([sample.label])))
+            self._class_groups.append(sample.group)
+        if prediction.mask is None or sample.mask is None:
+            self.topology.append(None)
+            return
+        masks = prediction.mask, np.asarray(sample.mask), len(self.mask_classes)
+        self._counts.append(functional.mask_counts(*masks))
+        self._mask_groups.append(sample.group)
+        self.topology.append(topology.mask_topology(*masks))
+
+    def compute(self, *, dataset: str = "", calibrated: bool = False) -> Evaluation:
+        """Score all images. dataset, calibrated: of the evaluation. Raises: DataError with nothing to score."""
+        if not self._labeled and not self._counts:
+            raise DataError("There is no image with a label or a mask to score. Choose another --split or --data.")
+        scores, sizes = [], {}
+        confusion: list[list[int]] = []
+        reliability = []
+        if self._labeled:
+            results = _concatenate(self._labeled)
+            sizes["classification"] = _sample_size(self._class_groups)
+            scores += _compute_scores(CLASS_METRICS, results, "classification", self._class_groups, results.take)
+            confusion = functional.confusion_matrix(results).tolist()
+            reliability = reliability_bins(results.confidence, results.correct)
+        if self._counts:
+            sizes["segmentation"] = _sample_size(self._mask_groups)
+            for name, one in zip(self.mask_classes, np.stack(self._counts).swapaxes(0, 1), strict=True):
+                scores += self._score_mask_class(MASK_METRICS, one, "segmentation", name)
+        if thin := self.thin_classes:
+            sizes["topology"] = _sample_size(self._mask_groups)
+            for name, rows in self._topology_rows():
+                if name in thin:
+                    scores += self._score_mask_class(TOPOLOGY_METRICS, rows, "topology", name)
+        return Evaluation(
+            dataset=dataset, images=len(self.topology), calibrated=calibrated, sizes=sizes, scores=tuple(scores),
+            classes=self.classes if self._labeled else (), confusion=confusion, reliability=tuple(reliability),
+        )  # fmt: skip
+
+    def _topology_rows(self) -> list[tuple[str, np.ndarray]]:
+        """Each mask class with its rows of the images with a mask, (N,)."""
+        rows = [one for one in self.topology if one is not None]
+        return list(zip(self.mask_classes, np.stack(rows).swapaxes(0, 1), strict=True)) if rows else []
+
+    def _score_mask_class(
+        self, metrics: Sequence[Metric[np.ndarray]], rows: np.ndarray, group: ScoreGroup, name: str
+    ) -> list[Score]:
+        return _compute_scores(metrics, rows, group, self._mask_groups, rows.__getitem__, name)
+
 
 def score_predictions(
     pairs: Iterable[tuple[Sample, Prediction]], classes: tuple[str, ...], mask_classes: tuple[str, ...], *,
@@ -59,42 +149,13 @@ def score_predictions(
 ) -> Evaluation:  # fmt: skip
     """Score each prediction against its sample; one pass, one image in memory at a time.
 
-    dataset: its name. calibrated: whether the probabilities were calibrated; the evaluation stores both.
-    Images without a label count for the masks alone, images without a mask for the classes alone. Intervals draw groups
-    where samples have a group (`bootstrap_interval`). Raises: DataError when there is nothing to score.
+    dataset: its name. calibrated: whether the probabilities were calibrated; the evaluation stores both. See
+    `SplitScorer`. Raises: DataError when there is nothing to score.
     """
-    labeled: list[ClassResults] = []
-    counts: list[np.ndarray] = []
-    class_groups: list[str | None] = []
-    mask_groups: list[str | None] = []
-    images = 0
+    scorer = SplitScorer(classes, mask_classes)
     for sample, prediction in pairs:
-        images += 1
-        if prediction.class_probs is not None and sample.label != NO_LABEL:
-            labeled.append(ClassResults.from_probs(prediction.class_probs[None], np.array([sample.label])))
-            class_groups.append(sample.group)
-        if prediction.mask is not None and sample.mask is not None:
-            counts.append(functional.mask_counts(prediction.mask, np.asarray(sample.mask), len(mask_classes)))
-            mask_groups.append(sample.group)
-    if not labeled and not counts:
-        raise DataError("There is no image with a label or a mask to score. Choose another --split or --data.")
-    scores, sizes = [], {}
-    confusion: list[list[int]] = []
-    reliability = []
-    if labeled:
-        results = _concatenate(labeled)
-        sizes["classification"] = _sample_size(class_groups)
-        scores += _compute_scores(CLASS_METRICS, results, "classification", class_groups, results.take)
-        confusion = functional.confusion_matrix(results).tolist()
-        reliability = reliability_bins(results.confidence, results.correct)
-    if counts:
-        sizes["segmentation"] = _sample_size(mask_groups)
-        for name, one in zip(mask_classes, np.stack(counts).swapaxes(0, 1), strict=True):
-            scores += _compute_scores(MASK_METRICS, one, "segmentation", mask_groups, one.__getitem__, name)
-    return Evaluation(
-        dataset=dataset, images=images, calibrated=calibrated, sizes=sizes, scores=tuple(scores),
-        classes=classes if labeled else (), confusion=confusion, reliability=tuple(reliability),
-    )  # fmt: skip
+        scorer.add(sample, prediction)
+    return scorer.compute(dataset=dataset, calibrated=calibrated)
 
 
 def bootstrap_interval(

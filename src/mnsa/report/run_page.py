@@ -33,6 +33,7 @@ from mnsa.report.scores import (
     confusion_section,
     mask_table,
     reliability_figures,
+    topology_table,
     uncalibrated_splits,
 )
 from mnsa.report.trait_agreement import TraitSection, trait_section
@@ -58,6 +59,7 @@ class SplitSection:
     scores: SplitScores
     confusion: ConfusionSection | None
     mask_table: MaskTable | None
+    topology_table: MaskTable | None
     galleries: list[Gallery]
     traits: TraitSection | None
 
@@ -141,6 +143,7 @@ def _split_section(split: SplitScores) -> SplitSection:
         split,
         confusion_section(split.evaluation, f"{element_id}-confusion"),
         mask_table(split.evaluation),
+        topology_table(split.evaluation),
         galleries(split),
         trait_section(split.rows, element_id) if split.evaluation.mask_classes else None,
     )
@@ -162,7 +165,7 @@ def _headline_scores(evaluation: Evaluation) -> list[Score]:
 def _score_row(split: SplitScores, score: Score) -> tuple[str, ...]:
     size = split.evaluation.sizes[score.group]
     drawn = size.drawn_text if score.interval else ""
-    value, interval = format_score(score.value, score.unit), format_interval(score.interval)
+    value, interval = format_score(score.value, score.unit), format_interval(score.interval, score.unit)
     return split.title, score.title, value, interval, drawn, str(size.images)
 
 

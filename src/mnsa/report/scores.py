@@ -65,7 +65,7 @@ class ConfusionSection:
 
 
 class MaskTable(NamedTuple):
-    """A table of text with a row per mask class, the lowest IoU first."""
+    """A table of text: of mask classes, the lowest IoU first, or of their topology scores."""
 
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -171,9 +171,23 @@ def mask_table(evaluation: Evaluation) -> MaskTable | None:
             score = by_class.get((mask_class, name))
             row.append(format_score(score.value, score.unit) if score else "")
             if name in with_interval:
-                row.append(format_interval(score.interval) if score else "")
+                row.append(format_interval(score.interval, score.unit) if score else "")
         rows.append(tuple(row))
     return MaskTable(tuple(head), rows)
+
+
+def topology_table(evaluation: Evaluation) -> MaskTable | None:
+    """A row per topology score, two columns per thin mask class; None without one."""
+    scores = evaluation.of_group("topology")
+    if not scores:
+        return None
+    mask_classes = dict.fromkeys(score.mask_class for score in scores)
+    rows: dict[str, list[str]] = {}
+    for score in scores:
+        row = rows.setdefault(score.name, [score.label])
+        row += [format_score(score.value, score.unit), format_interval(score.interval, score.unit)]
+    head = [column for name in mask_classes for column in (name, "95 % interval")]
+    return MaskTable(("score", *head), [tuple(row) for row in rows.values()])
 
 
 def reliability_figures(run: RunRecord) -> Iterator[tuple[Markup, str]]:

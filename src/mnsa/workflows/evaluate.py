@@ -26,11 +26,12 @@ from mnsa.metrics.evaluation_files import (
     image_row,
     read_evaluations,
     save_evaluation,
+    topology_cells,
     worst_and_best,
     write_image_rows,
 )
 from mnsa.metrics.scores import Evaluation, Score, evaluation_key
-from mnsa.metrics.scoring import score_predictions
+from mnsa.metrics.scoring import SplitScorer
 from mnsa.metrics.torch_metrics import UPSTREAM_BATCH_SIZE, iou_upstream
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model_folder import load_network
@@ -71,10 +72,7 @@ def evaluate_run(
     upstream = [_upstream_score(path, rows)] if upstream_iou else []
     recorder = SplitRecorder(predictor, rows, traits)
     key = evaluation_key(split, head, tta, mask_threshold=mask_threshold)
-    evaluation = score_predictions(
-        recorder.predict_all(), predictor.classes, predictor.mask_classes,
-        dataset=manifest.name, calibrated=predictor.calibration is not None,
-    )  # fmt: skip
+    evaluation = recorder.score(manifest.name)
     evaluation = replace(evaluation, scores=(*evaluation.scores, *upstream))
     save_evaluation(run, key, evaluation, recorder.write)
     return evaluation
@@ -105,6 +103,7 @@ class SplitRecorder:
     manifest: Manifest
     traits: RoleNames | None = None
     rows: list[ImageRow] = field(default_factory=list)
+    thin_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.roles: Roles | None = None
@@ -114,6 +113,17 @@ class SplitRecorder:
             self.roles = find_roles(self.predictor.mask_classes, **self.traits)
         # one unit for all rows: millimeters when each image has a scale
         self.in_mm = all(row.px_per_mm is not None for row in self.manifest.rows)
+
+    def score(self, dataset: str) -> Evaluation:
+        """Predict all images, add a row for each, and score them. dataset: its name, for the evaluation."""
+        scorer = SplitScorer(self.predictor.classes, self.predictor.mask_classes)
+        for sample, prediction in self.predict_all():
+            scorer.add(sample, prediction)
+        self.thin_classes = scorer.thin_classes
+        for row, topology in zip(self.rows, scorer.topology, strict=True):
+            if topology is not None:
+                row.update(topology_cells(topology, scorer.mask_classes, self.thin_classes))
+        return scorer.compute(dataset=dataset, calibrated=self.predictor.calibration is not None)
 
     def predict_all(self) -> Iterator[tuple[Sample, Prediction]]:
         """Predict image after image, and add a row for each."""
@@ -125,7 +135,7 @@ class SplitRecorder:
 
     def write(self, folder: EvaluationFolder) -> None:
         """Write the rows, and the pictures of the worst and the best images, which are predicted again."""
-        columns = image_columns(self.predictor.classes, self.predictor.mask_classes)
+        columns = image_columns(self.predictor.classes, self.predictor.mask_classes, self.thin_classes)
         if self.roles is not None:
             names = self._measurer(self.roles, 0).columns
             columns += [f"{mask}_{name}" for name in names for mask in ("true", "predicted")]
