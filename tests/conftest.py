@@ -45,7 +45,7 @@ settings.load_profile("no deadline")
 BOTH = ("classification", "segmentation")
 ALL_PARTS = ("backbone", "attention", "class_head", "enhancer", "decoder")
 STAGE = {"name": "joint", "tasks": BOTH, "trainable": ALL_PARTS, "epochs": 2, "batch_size": 4, "lr": 0.01}
-SECTIONS = {
+SECTIONS: dict[str, dict[str, object]] = {
     "data": {"size": (64, 64)},
     "model": {
         "backbone": "test_efficientnet",  # timm's own test network: five levels, BatchNorm, 0.1 million parameters
@@ -96,7 +96,7 @@ def make_config() -> Callable[..., Config]:
     """A config of the small network; sections and stages are given as the keys that differ."""
 
     def make(*stages: dict[str, object], **sections: dict[str, object]) -> Config:
-        tree = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {*SECTIONS, *sections}}  # type: ignore[dict-item]
+        tree = {name: {**SECTIONS.get(name, {}), **sections.get(name, {})} for name in {*SECTIONS, *sections}}
         return parse_config({**tree, "stages": [{**STAGE, **stage} for stage in stages or ({},)]}, source="test")
 
     return make

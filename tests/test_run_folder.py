@@ -13,7 +13,7 @@ from mnsa.config import Config, dump_config
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.inference.predictor import load
-from mnsa.model.network import build_network
+from mnsa.model.network import Network, build_network
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import (
     ModelSpec,
@@ -24,6 +24,7 @@ from mnsa.run_folder import (
     read_run_config,
     read_run_dataset,
 )
+from narrowing import instance_of, some
 
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ()])
@@ -55,13 +56,17 @@ def test_model_folder_has_weights_config_and_card_and_no_pickle(finished: RunFol
     json.loads(files["config.json"])
 
 
+def bias_of(network: Network) -> torch.Tensor:
+    return instance_of(torch.nn.Linear, some(network.class_head).classifier).bias
+
+
 def test_saving_again_replaces_the_network_and_leaves_no_temporary_files(
     own_run: RunFolder, finished: RunFolder
 ) -> None:
     network, card = load_network(own_run.path)
-    torch.nn.init.ones_(network.class_head.classifier.bias)  # type: ignore[arg-type]
+    torch.nn.init.ones_(bias_of(network))
     save_network(own_run.model_folder, network, card)
-    assert torch.equal(load_network(own_run.path)[0].class_head.classifier.bias, torch.ones(3))  # type: ignore[arg-type]
+    assert torch.equal(bias_of(load_network(own_run.path)[0]), torch.ones(3))
     assert {path.name for path in own_run.model_folder.iterdir()} == {
         path.name for path in finished.model_folder.iterdir()
     }

@@ -5,6 +5,7 @@ import torch
 
 from engines import difference, measure
 from mnsa.structures import NetworkOutputs
+from narrowing import some
 
 
 def answer(images: torch.Tensor) -> NetworkOutputs:
@@ -12,13 +13,14 @@ def answer(images: torch.Tensor) -> NetworkOutputs:
 
 
 def off_by_one(images: torch.Tensor) -> NetworkOutputs:
-    return NetworkOutputs(None, answer(images).mask_logits + 1, None)
+    return NetworkOutputs(None, some(answer(images).mask_logits) + 1, None)
 
 
 def test_a_difference_is_in_standard_deviations_of_eager() -> None:
     images = 4 * torch.randn(2, 3, 20, 20)
     expected = answer(images)
-    assert difference(expected, off_by_one(images)) == pytest.approx(1 / float(expected.mask_logits.std()), rel=1e-5)
+    deviation = float(some(expected.mask_logits).std())
+    assert difference(expected, off_by_one(images)) == pytest.approx(1 / deviation, rel=1e-5)
 
 
 def test_every_engine_but_eager_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

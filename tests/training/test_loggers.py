@@ -22,6 +22,7 @@ from mnsa.training import loggers
 from mnsa.training.fit import train
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.preflight import require_trainable
+from narrowing import some
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def record(tmp_path: Path) -> Callable[..., Any]:
         trainer = SimpleNamespace(
             is_global_zero=first_process, current_epoch=epoch, max_epochs=9, callback_metrics=metrics
         )
-        CSVMetricsLogger(file, stage).on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        logger: Any = CSVMetricsLogger(file, stage)
+        logger.on_train_epoch_end(trainer, None)
         return list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
 
     return end
@@ -102,7 +104,7 @@ def mlflow_runs(run: RunFolder) -> list[tuple[Run, list[float]]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{run.logs_folder / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("mnsa").experiment_id
+    experiment = some(client.get_experiment_by_name("mnsa")).experiment_id
     return [
         (found, [metric.value for metric in client.get_metric_history(found.info.run_id, "loss")])
         for found in client.search_runs([experiment], order_by=["attributes.start_time"])

@@ -21,11 +21,13 @@ from mnsa.model.network import build_network
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training import losses
 from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimizer, _lr_factor
+from narrowing import some
 
 
 def draw(seed: int, epoch: int, process: Any = 0) -> list[Any]:
     torch.rand(epoch + 1)  # an earlier epoch has used the generator
-    EpochSeedCallback(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)  # type: ignore[arg-type]
+    callback: Any = EpochSeedCallback(seed)
+    callback.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
     return torch.rand(3).tolist()
 
 
@@ -116,7 +118,7 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_of_pytorch(
     loss = {"classification": 2.0, "segmentation": 3.0, "dice": 0.0, "label_smoothing": 0.1}
     class_weights = torch.tensor([0.5, 1.0, 1.5])
     module = make_module(mask_classes=mask_classes, loss=loss, weights=class_weights, model={"dropout": 0.0})
-    module.network.class_head.dropout.p = 0.0
+    some(module.network.class_head).dropout.p = 0.0
     outputs = module.network(batch.images)
     entropy = F.cross_entropy(outputs.class_logits, batch.labels, class_weights, label_smoothing=0.1)
     if mask_classes == 1:
@@ -135,7 +137,8 @@ def test_deep_supervision_weights_the_output_and_the_sides(
     module = make_module(STAGE_2, mask_classes, model=model, loss={"segmentation": 2.0, "deep_supervision": True})
     logits, sides = module.network.segment_with_side_logits(module.network.features(batch.images), batch.images)
     assert [side.shape[-1] for side in sides] == [32, 16, 8, 4]
-    targets, valid = losses.mask_targets(batch.masks, tuple(logits.shape[-2:]), mask_classes)  # type: ignore[arg-type]
+    height, width = logits.shape[-2:]
+    targets, valid = losses.mask_targets(batch.masks, (height, width), mask_classes)
     output = 2 * losses.pixel_loss(logits, targets, valid) + losses.dice_loss(logits, targets, valid)
     expected = 0.95 * output + 2 * 0.1 * losses.side_loss(sides, batch.masks)
     torch.testing.assert_close(module.training_step(batch, 0), expected)
@@ -144,7 +147,7 @@ def test_deep_supervision_weights_the_output_and_the_sides(
 def test_deep_supervision_decodes_once(make_module: Callable[..., StageModule], batch: Batch) -> None:
     module = make_module(STAGE_2, loss={"deep_supervision": True})
     runs = []
-    module.network.decoder.register_forward_hook(lambda *_: runs.append(1))
+    some(module.network.decoder).register_forward_hook(lambda *_: runs.append(1))
     module.training_step(batch, 0)
     assert runs == [1]
 
@@ -213,13 +216,17 @@ def test_mask_guidance_adds_its_weight_times_the_mse(
         make_module(stage, model={"attention": attention, "dropout": 0.0}, loss={"mask_guidance": w}) for w in (0, 0.1)
     ]
     for module in modules:
-        module.network.class_head.dropout.p = 0.0
+        some(module.network.class_head).dropout.p = 0.0
     plain, guided = (module.training_step(batch, 0) for module in modules)
     network = modules[0].network
-    attention_map = network.attention(network.features(batch.images).level5)[1]
+    attention_map = some(network.attention)(network.features(batch.images).level5)[1]
     pooled = F.avg_pool2d(batch.masks[:, None].float(), 32)
     mse = F.mse_loss(attention_map, pooled / pooled.amax((1, 2, 3), keepdim=True))
     torch.testing.assert_close(guided - plain, 0.1 * mse, rtol=1e-4, atol=1e-6)
+
+
+def loader_of(batches: Any) -> DataLoader[Batch]:
+    return DataLoader(batches, batch_size=None)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -229,7 +236,7 @@ def test_validation_scores_equal_torchmetrics(
     module = make_module(model={"mask_resolution": "half"})
     monkeypatch.undo()
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
-    (scores,) = trainer.validate(module, DataLoader([batch, batch], batch_size=None), verbose=False)  # type: ignore[arg-type]
+    (scores,) = trainer.validate(module, loader_of([batch, batch]), verbose=False)
     outputs = module.network.eval()(batch.images)
     right = MulticlassAccuracy(3, average="micro")(outputs.class_logits, batch.labels)
     iou = BinaryJaccardIndex()((outputs.mask_logits[:, 0] > 0).int(), batch.masks)
@@ -250,7 +257,7 @@ def test_gradients_are_freed_after_the_optimizer_step(
         accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path, max_steps=1,
         callbacks=[watch], limit_val_batches=0, enable_checkpointing=False,
     )  # fmt: skip
-    loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
+    loader = loader_of([batch])
     trainer.fit(module, loader, loader)
     assert held
     assert all(gradient is None for gradient in held)

@@ -29,6 +29,7 @@ from mnsa.training.stages import (
     set_train_modes,
     set_trainable_parts,
 )
+from narrowing import instance_of, some
 from upstream_names import upstream_state
 
 pytestmark = [
@@ -59,7 +60,8 @@ def changed(network: Network, make_config: Callable[..., Config], tmp_path: Path
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         masks, labels = torch.randint(0, 2, (4, 64, 64)), torch.tensor([0, 1, 2, 0])
-        loader = DataLoader([Batch(torch.randn(4, 3, 64, 64), masks, labels)] * 2, batch_size=None)  # type: ignore[arg-type, var-annotated]
+        batches: Any = [Batch(torch.randn(4, 3, 64, 64), masks, labels)] * 2
+        loader: DataLoader[Batch] = DataLoader(batches, batch_size=None)
         trainer.fit(module, loader, loader)
         return {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
 
@@ -120,7 +122,7 @@ def test_frozen_parts_stay_in_eval_mode_after_train(network: Network, make_confi
     module = StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None)
     module.eval()
     module.train()
-    assert network.class_head.training
+    assert some(network.class_head).training
     assert not any(part.training for part in network.backbone.modules())
 
 
@@ -180,10 +182,11 @@ def test_a_head_for_other_classes_keeps_its_new_weights(
 ) -> None:
     weights = read_init_weights(finished.path, "mean_max")
     network = build_network(make_config().model, len(read_manifest(dataset).classes) + 1, 0)
-    head = network.class_head.classifier.weight.clone()  # type: ignore[operator]
+    classifier = instance_of(torch.nn.Linear, some(network.class_head).classifier)
+    head = classifier.weight.clone()
     message = load_matching_parts(network, weights, "a run")
     assert message == "Loaded from a run: backbone, attention; new: class_head"
-    assert torch.equal(network.class_head.classifier.weight, head)  # type: ignore[arg-type]
+    assert torch.equal(classifier.weight, head)
 
 
 def test_another_backbone_is_an_error(finished: RunFolder) -> None:

@@ -21,6 +21,7 @@ from mnsa.errors import ConfigError, DataError, RunError
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.traits.measurer import find_roles_or_none, measurement_pool
 from mnsa.traits.regions import convex_hull
+from narrowing import some
 
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
@@ -80,8 +81,8 @@ def test_ambiguous_or_unknown_roles_are_errors(classes: Any, given: Any, words: 
 def test_veins_and_lesions_belong_to_the_leaf() -> None:
     mask = np.array([[0, 1, 2, 3]], dtype=np.uint8)
     roles = Roles(vein=(3,), leaf=(1,), lesion=(2,))
-    assert roles.select_pixels(mask, "leaf").tolist() == [[False, True, True, True]]
-    assert roles.select_pixels(mask, "lesion").tolist() == [[False, False, True, False]]
+    assert some(roles.select_pixels(mask, "leaf")).tolist() == [[False, True, True, True]]
+    assert some(roles.select_pixels(mask, "lesion")).tolist() == [[False, False, True, False]]
     assert Roles(vein=(3,), leaf=(), lesion=()).select_pixels(mask, "leaf") is None
 
 
@@ -98,24 +99,24 @@ def test_lesions_are_counted_and_measured() -> None:
     mask[:, :10] = 0
     mask[5:7, 20:25] = mask[7, 25] = 2  # 8-connected: one
     mask[30:33, 30:33] = 2
-    lesion = TraitMeasurer(Roles(vein=(), leaf=(1,), lesion=(2,))).measure(mask).lesion
+    lesion = some(TraitMeasurer(Roles(vein=(), leaf=(1,), lesion=(2,))).measure(mask).lesion)
     assert lesion.count == 2
     assert lesion.area_fraction == 20 / 1600
     assert (lesion.area_px2.mean, lesion.area_px2.p50) == (10, 10)
-    assert TraitMeasurer(Roles(vein=(), leaf=(), lesion=(2,))).measure(mask).lesion.count == 2
+    assert some(TraitMeasurer(Roles(vein=(), leaf=(), lesion=(2,))).measure(mask).lesion).count == 2
 
 
 def test_parts_without_a_class_are_none(draw: SimpleNamespace) -> None:
     traits = TraitMeasurer(VEINS).measure(draw.line(100, 3, 0).astype(np.uint8))
     assert traits.leaf is None
     assert traits.lesion is None
-    assert (traits.vein.free_ending_count, traits.areole.count) == (2, 0)
+    assert (some(traits.vein).free_ending_count, some(traits.areole).count) == (2, 0)
 
 
 def test_without_a_leaf_density_relates_to_the_hull_or_the_image(draw: SimpleNamespace) -> None:
     veins = draw.grid(4, 40, 2, 30)
     hull, image = (
-        TraitMeasurer(VEINS, reference_area=reference_area).measure(veins.astype(np.uint8)).vein
+        some(TraitMeasurer(VEINS, reference_area=reference_area).measure(veins.astype(np.uint8)).vein)
         for reference_area in ("hull", "image")
     )
     assert (hull.reference, image.reference) == ("hull", "image")
@@ -131,10 +132,11 @@ def test_a_separate_leaf_mask_is_the_reference_area(draw: SimpleNamespace) -> No
     mask = veins.astype(np.uint8)
     mask[:10, :10] = 2
     apart = measurer.measure(mask, leaf.astype(np.uint8) * 255)
-    assert apart.vein.reference == "leaf"
-    assert apart.vein.reference_area_px2 == apart.leaf.area_px2 == leaf.sum()
-    assert apart.vein.area_fraction == (veins & leaf).sum() / leaf.sum()
-    assert apart.lesion.count == 0
+    vein = some(apart.vein)
+    assert vein.reference == "leaf"
+    assert vein.reference_area_px2 == some(apart.leaf).area_px2 == leaf.sum()
+    assert vein.area_fraction == (veins & leaf).sum() / leaf.sum()
+    assert some(apart.lesion).count == 0
     assert measurer.columns[0] == "leaf_area_px2"
 
 
@@ -164,11 +166,11 @@ def test_any_mask_can_be_measured(mask: np.ndarray, reference_area: Literal["hul
     measurer = TraitMeasurer(
         Roles(vein=(2,), leaf=(1,) if has_leaf else (), lesion=(3,)), reference_area=reference_area
     )
-    traits = measurer.measure(mask)
+    vein = some(measurer.measure(mask).vein)
     assert list(measurer.measure_row(mask)) == measurer.columns
-    assert 0 <= traits.vein.length_px <= 3 * (mask == 2).sum()
-    assert traits.vein.branch_count >= 0
-    assert not (traits.vein.width_px.p05 > traits.vein.width_px.p95)
+    assert 0 <= vein.length_px <= 3 * (mask == 2).sum()
+    assert vein.branch_count >= 0
+    assert not (vein.width_px.p05 > vein.width_px.p95)
 
 
 def cross(size: int) -> np.ndarray:
@@ -188,7 +190,7 @@ def test_a_pool_measures_the_same_and_a_killed_process_is_an_error() -> None:
     with measurement_pool(MEASURER, images=100, processes=1) as measure:
         assert measure(cross(40)) == MEASURER.measure_row(cross(40))
         (child,) = multiprocessing.active_children()
-        os.kill(child.pid, signal.SIGKILL)
+        os.kill(some(child.pid), signal.SIGKILL)
         with pytest.raises(RunError, match="was killed"):
             measure(cross(40))
 

@@ -8,6 +8,7 @@ import pytest
 from mnsa.data.decode import read_mask
 from mnsa.traits import Roles, TraitMeasurer
 from mnsa.traits.records import VeinTraits
+from narrowing import some
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "chase_db1"
 pytestmark = [
@@ -22,7 +23,7 @@ def observers() -> list[list[VeinTraits]]:
     measurer = TraitMeasurer(Roles(vein=(1,), leaf=(), lesion=()), reference_area="image")
     names = sorted(path.name for path in (FOLDER / "masks").iterdir())[::4]
     return [
-        [measurer.measure(read_mask(FOLDER / folder / name, 1).numpy()).vein for name in names]
+        [some(measurer.measure(read_mask(FOLDER / folder / name, 1).numpy()).vein) for name in names]
         for folder in ("masks", "masks_2nd")
     ]
 

@@ -38,7 +38,7 @@ def test_perimeters_are_within_the_stated_error(draw: SimpleNamespace) -> None:
 
 def test_a_perimeter_does_not_depend_on_other_regions(labeled: Any) -> None:
     labels, count, expected = labeled
-    alone = [regions.perimeters(np.int32(labels == region.label), 1)[0] for region in expected]  # type: ignore[arg-type]
+    alone = [regions.perimeters((labels == region.label).astype(np.int32), 1)[0] for region in expected]
     np.testing.assert_allclose(regions.perimeters(labels, count), alone)
 
 

@@ -68,7 +68,7 @@ def test_a_net_of_straight_walls_is_as_long_as_its_walls(cell: int, width: int) 
     walls = diagram.vertices[[ridge for ridge in diagram.ridge_vertices if min(ridge) >= 0]]  # (N, 2, 2)
     walls = walls[((walls > 8) & (walls < side - 8)).all(axis=(1, 2))]
     step = walls[:, 1] - walls[:, 0]
-    pixel = np.stack(np.mgrid[:side, :side], axis=-1)  # type: ignore[call-overload]
+    pixel = np.moveaxis(np.indices((side, side)), 0, -1)
     mask = np.zeros((side, side), dtype=bool)
     for wall, along in zip(walls, step, strict=True):
         first, last = (wall.min(axis=0) - width).astype(int), (wall.max(axis=0) + width + 2).astype(int)
