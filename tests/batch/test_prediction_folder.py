@@ -30,7 +30,7 @@ from mnsa.inference.prediction_table import PredictionTable
 from mnsa.inference.predictor import Predictor, load
 from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder
-from mnsa.structures import Prediction
+from mnsa.structures import NetworkOutputs, Prediction
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_predictor_without_gradients_is_an_error(fitted_trees: RunFolder, fini
     with pytest.raises(ModelError, match="boosted trees have none"):
         load(fitted_trees.path, head="trees", explain=True)
     with pytest.raises(ModelError, match="no gradients"):
-        Predictor(*load_network(finished.path), engine=lambda images: None, explain=True)
+        Predictor(*load_network(finished.path), engine=lambda images: NetworkOutputs(None, None, None), explain=True)
 
 
 def test_the_command_has_the_option_explain(

@@ -24,6 +24,7 @@ from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.fit_trees import extract_features
+from narrowing import instance_of, some
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_the_calibration_records_images_and_weights(
     found = calibrate_run(own_run.path, dataset=more_validation(), target=0.5)
     val = read_manifest(more_validation()).split("val")
     assert found.weights_sha256 == hashlib.sha256((own_run.model_folder / "model.safetensors").read_bytes()).hexdigest()
-    probs = np.stack([predictor.predict(val.image_path(row)).class_probs for row in val.rows])
+    probs = np.stack([some(predictor.predict(val.image_path(row)).class_probs) for row in val.rows])
     right = probs.argmax(1) == [val.label_index(row) for row in val.rows]
     kept = json.loads((own_run.path / "calibration.json").read_text())
     assert (kept["split"], kept["images"], kept["correct"], kept["dataset"]) == ("val", 15, right.sum(), "leaves")
@@ -77,7 +78,7 @@ def test_probabilities_are_the_softmax_of_logits_over_the_temperature(
     loaded = load(calibrated(temperature=3.0))
     val = read_manifest(dataset).split("val")
     logits = extract_features(predictor, val).class_logits.numpy()
-    answers = np.stack([loaded.predict(val.image_path(row)).class_probs for row in val.rows])
+    answers = np.stack([some(loaded.predict(val.image_path(row)).class_probs) for row in val.rows])
     np.testing.assert_allclose(answers, softmax(logits / 3, axis=1), atol=1e-6)
 
 
@@ -87,7 +88,7 @@ def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(
 ) -> None:
     loaded = load(calibrated(threshold=threshold))
     answer = loaded.predict(next((dataset / "images").iterdir()))
-    row, best = loaded.prediction_table().row(answer, ""), loaded.classes[answer.class_probs.argmax()]
+    row, best = loaded.prediction_table().row(answer, ""), loaded.classes[some(answer.class_probs).argmax()]
     assert row["predicted"] == ("unknown" if unknown else best)
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
@@ -121,8 +122,7 @@ def test_a_calibration_of_other_weights_is_refused(
 ) -> None:
     run = calibrated(temperature=7.0)
     network, card = load_network(run)
-    classifier: Any = network.class_head.classifier
-    classifier.bias.data += 1
+    instance_of(torch.nn.Linear, some(network.class_head).classifier).bias.data += 1
     save_network(run / "model", network, card)
     with pytest.raises(RunError, match=rf"calibration\.json was found for other weights.*mnsa calibrate {run}"):
         load(run)

@@ -22,6 +22,7 @@ from mnsa.metrics.evaluation_files import evaluation_folder, read_evaluations, r
 from mnsa.run_folder import RunFolder
 from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.workflows.evaluate import SplitRecorder, compute_upstream_iou, evaluate_run
+from narrowing import some
 
 NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
 
@@ -43,7 +44,7 @@ def test_the_scores_are_torchmetrics_of_the_predictions(
     probs = torch.stack([torch.from_numpy(answer.class_probs) for answer in answers])
     labels = torch.tensor([sample.label for sample in samples])
     said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
-    true = torch.stack([sample.mask for sample in samples]).int()
+    true = torch.stack([some(sample.mask) for sample in samples]).int()
 
     found = evaluate_run(own_run.path, split="train")
     assert (found.images, found.dataset) == (12, "leaves")
@@ -71,7 +72,7 @@ def test_the_scores_of_trees_have_an_entry_of_their_own(
     assert read_evaluations(own_run) == {"test": network, "test/trees": trees}
     assert trees.of_group("segmentation") == network.of_group("segmentation")
     manifest, answer = read_manifest(dataset).split("test"), load(fitted_trees.path, head="trees").predict_image
-    said = [answer(read_sample(manifest, row).image).class_probs.argmax() for row in manifest.rows]
+    said = [some(answer(read_sample(manifest, row).image).class_probs).argmax() for row in manifest.rows]
     true = [manifest.label_index(row) for row in manifest.rows]
     assert trees.value("accuracy") == np.mean(np.equal(said, true))
 
@@ -83,7 +84,7 @@ def test_the_scores_with_test_time_augmentation_have_an_entry_of_their_own(own_r
     predictor = load(own_run.path, tta=["flips", "rot90"])
     answers = [predictor.predict_image(read_sample(manifest, row).image) for row in manifest.rows]
     said = torch.stack([torch.from_numpy(answer.mask) for answer in answers]).int()
-    true = torch.stack([read_sample(manifest, row).mask for row in manifest.rows]).int()
+    true = torch.stack([some(read_sample(manifest, row).mask) for row in manifest.rows]).int()
     assert found.value("iou", "vein") == pytest.approx(theirs.binary_jaccard_index(said, true).item())
 
 
@@ -164,7 +165,7 @@ def test_traits_are_those_of_the_true_and_the_predicted_mask_in_millimeters(
     measurer = TraitMeasurer(find_roles(manifest.mask_classes), image.px_per_mm)
     masks = {
         "true": read_mask(manifest.mask_path(image), 1).numpy(),
-        "predicted": predictor.predict(manifest.image_path(image)).mask,
+        "predicted": some(predictor.predict(manifest.image_path(image)).mask),
     }
     for whose, mask in masks.items():
         expected = measurer.measure_row(mask)["vein_density_mm_per_mm2"]
@@ -192,7 +193,7 @@ def test_grad_cam_explains_the_predicted_class_and_the_true_one_where_it_differs
     manifest = read_manifest(dataset).split("test")
     record, sample = SplitRecorder(predictor, manifest), read_sample(manifest, manifest.rows[0])
     answer = predictor.predict_image(sample.image)
-    predicted = int(answer.class_probs.argmax())
+    predicted = int(some(answer.class_probs).argmax())
     for label in range(3):
         maps = record._compute_grad_cams(replace(sample, label=label), answer)
         expected = [predicted] if label == predicted else [predicted, label]
@@ -213,7 +214,7 @@ def test_trees_have_a_folder_of_their_own(own_run: RunFolder, fitted_trees: RunF
         evaluate_run(own_run.path, head=head)
     assert sorted(path.name for path in own_run.predictions_folder.iterdir()) == ["test", "test-trees"]
     manifest, trees = read_manifest(dataset).split("test"), load(own_run.path, head="trees")
-    predicted = [trees.predict(manifest.image_path(row)).class_probs.argmax() for row in manifest.rows]
+    predicted = [some(trees.predict(manifest.image_path(row)).class_probs).argmax() for row in manifest.rows]
     rows = read_image_rows(evaluation_folder(own_run, "test/trees"))
     assert [row["predicted"] for row in rows] == [trees.classes[index] for index in predicted]
 
@@ -244,9 +245,9 @@ def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(
     manifest = read_manifest(dataset).split("train")
     samples = [read_sample(manifest, row) for row in manifest.rows]
     inputs = torch.stack([predictor.transform(sample.image)[0] for sample in samples])
-    logits = torch.nn.functional.avg_pool2d(predictor(inputs).mask_logits, 2)  # bilinear at half the size
+    logits = torch.nn.functional.avg_pool2d(some(predictor(inputs).mask_logits), 2)  # bilinear at half the size
     said = (logits[:, 0] > 0).numpy()
-    true = np.stack([block_reduce(sample.mask.numpy(), (2, 2), np.max) for sample in samples]) > 0
+    true = np.stack([block_reduce(some(sample.mask).numpy(), (2, 2), np.max) for sample in samples]) > 0
     batches = [slice(0, 8), slice(8, 12)]
     expected = [(said[b] & true[b]).sum() / (said[b] | true[b]).sum() for b in batches]
     assert compute_upstream_iou(finished.path, manifest) == pytest.approx(np.mean(expected), abs=1e-6)

@@ -17,6 +17,7 @@ from mnsa.inference.predictor import Predictor, load
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.fit_trees import extract_features, fit_trees
+from narrowing import some
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def change(dataset: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_the_features_are_what_reaches_the_classifier(predictor: Predictor, dataset: Path) -> None:
     manifest = read_manifest(dataset).split("train")
     seen = []
-    hook = predictor.network.class_head.classifier.register_forward_hook(
+    hook = some(predictor.network.class_head).classifier.register_forward_hook(
         lambda module, inputs, output: seen.append(inputs[0])
     )
     samples = [read_sample(manifest, row) for row in manifest.rows]
@@ -44,7 +45,7 @@ def test_the_features_are_what_reaches_the_classifier(predictor: Predictor, data
     pooled = extract_features(predictor, manifest)
     torch.testing.assert_close(pooled.features, torch.cat(seen))
     assert pooled.labels.tolist() == [sample.label for sample in samples]
-    probs = np.stack([answer.class_probs for answer in answers])
+    probs = np.stack([some(answer.class_probs) for answer in answers])
     np.testing.assert_allclose(pooled.class_logits.softmax(1).numpy(), probs, atol=1e-6)
 
 
@@ -61,7 +62,7 @@ def test_the_card_says_how_they_were_grown_and_what_each_head_scores(
     val = read_manifest(dataset).split("val")
     for head, scores in card["validation"].items():
         answer = load(fitted_trees.path, head=head).predict_image
-        probs = np.stack([answer(read_sample(val, row).image).class_probs for row in val.rows])
+        probs = np.stack([some(answer(read_sample(val, row).image).class_probs) for row in val.rows])
         labels = np.array([val.label_index(row) for row in val.rows])
         assert scores["accuracy"] == pytest.approx((probs.argmax(1) == labels).mean())
         assert scores["log_loss"] == pytest.approx(-np.log(probs[range(3), labels]).mean(), abs=1e-4)
@@ -101,9 +102,9 @@ def test_a_class_without_a_training_image_is_named(own_run: RunFolder, change: C
     assert card.unseen_classes == ("cultivar_02",)
     assert card.images == {"train": 8, "val": 3}
     manifest = read_manifest(other)
-    answer = load(own_run.path, head="trees").predict(manifest.image_path(manifest.rows[0]))
-    assert answer.class_probs.shape == (3,)
-    assert answer.class_probs.argmin() == 1
+    probs = some(load(own_run.path, head="trees").predict(manifest.image_path(manifest.rows[0])).class_probs)
+    assert probs.shape == (3,)
+    assert probs.argmin() == 1
 
 
 @pytest.mark.parametrize(
