@@ -7,6 +7,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from mnsa.model.ops.soft_skeleton import soft_skeleton, soft_skeleton_reference
+from narrowing import some
 
 CROSS = ndimage.generate_binary_structure(2, 1)
 
@@ -56,8 +57,8 @@ def test_ties_give_every_gradient_once() -> None:
     x[..., 3, 3] = 0.5
     x.requires_grad_()
     soft_skeleton(x, 2)[..., 3, 3].sum().backward()
-    assert x.grad[..., 3, 3].item() == 1
-    assert x.grad.sum().item() == 0
+    assert some(x.grad)[..., 3, 3].item() == 1
+    assert some(x.grad).sum().item() == 0
 
 
 def test_a_thick_line_has_the_skeleton_in_its_middle() -> None:
@@ -73,4 +74,4 @@ def test_a_channels_last_map_gives_the_same() -> None:
     y = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     for skeleton in (soft_skeleton(x, 2), soft_skeleton(y, 2)):
         skeleton.square().sum().backward()
-    assert torch.equal(x.grad, y.grad)
+    assert torch.equal(some(x.grad), some(y.grad))
