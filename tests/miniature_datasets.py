@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mnsa.data.decode import read_mask
+from mnsa.data.manifest import Manifest
+
 STAGES = ("R1", "R3", "R4", "R5", "R6")
 
 
@@ -88,3 +91,15 @@ def _draw(hue: float, size_px: int, seed: int) -> tuple[Image.Image, Image.Image
         ImageDraw.Draw(veins).line(line, fill=1, width=2)
     noisy = np.asarray(photo) + rng.normal(0, 6, (size_px, size_px, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), veins
+
+
+def write_image(path: Path, *, height: int = 8, width: int = 10, gray: bool = False, value: int = 90) -> Path:
+    """Write an image of one color, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width) if gray else (height, width, 3), value, np.uint8)).save(path)
+    return path
+
+
+def masks_of(manifest: Manifest) -> list[np.ndarray]:
+    """Read the masks of all rows, (H, W) each."""
+    return [read_mask(manifest.mask_path(row), len(manifest.mask_classes)).numpy() for row in manifest.rows]
