@@ -20,6 +20,7 @@ from mnsa.inference.predictor import Predictor, load
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import RunFolder, weights_digest
 from mnsa.workflows.evaluate import evaluate_run
+from narrowing import some
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_without_the_file_a_mask_is_where_the_logit_is_positive(own_run: RunFold
 def test_each_way_to_a_mask_uses_the_file(with_file: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
     run, paths = with_file(), sorted((dataset / "images").iterdir())[:3]
     by_file, plain = load(run), load(run, mask_threshold=0.5)
-    masks = [by_file.predict(path).mask for path in paths]
+    masks = [some(by_file.predict(path).mask) for path in paths]
     assert any((mask != plain.predict(path).mask).any() for mask, path in zip(masks, paths, strict=True))
     assert all(mask.any() for mask in masks)
     predict_files(by_file, paths, tmp_path / "out", batch_size=2)
@@ -80,7 +81,7 @@ def test_evaluation_scores_the_masks_of_the_file(with_file: Callable[..., Path],
     by_file = load(run)
     counts = np.zeros(2)
     for row in test.rows:
-        predicted = by_file.predict(test.image_path(row)).mask > 0
+        predicted = some(by_file.predict(test.image_path(row)).mask) > 0
         true = np.asarray(Image.open(dataset / row.mask)) > 0
         counts += [(predicted & true).sum(), (predicted | true).sum()]
     expected = counts[0] / counts[1]
@@ -137,5 +138,5 @@ def test_the_command_takes_a_threshold(
     run, image = with_file(), sorted((dataset / "images").iterdir())[0]
     assert mnsa("predict", run, image, "--mask-threshold", 0.3, "--out", tmp_path / "out").code == 0
     written = np.asarray(Image.open(next((tmp_path / "out" / "masks").iterdir())))
-    np.testing.assert_array_equal(written > 0, load(run, mask_threshold=0.3).predict(image).mask > 0)
+    np.testing.assert_array_equal(written > 0, some(load(run, mask_threshold=0.3).predict(image).mask) > 0)
     assert "mask threshold" in refused("predict", run, image, "--mask-threshold", 1.5, "--out", tmp_path / "other")

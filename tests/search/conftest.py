@@ -28,13 +28,14 @@ def migrations_are_read_once() -> Iterator[None]:
     """Keep Optuna's migration scripts, which never change: each new SQLite storage would compile them again."""
     from alembic.script import ScriptDirectory
 
-    read, kept = ScriptDirectory.from_config, {}  # type: ignore[var-annotated]
+    kept: dict[str, ScriptDirectory] = {}
+    read = ScriptDirectory.from_config
 
     def from_config(config: Any) -> ScriptDirectory:
         place = config.get_main_option("script_location")
         if place not in kept:
             kept[place] = read(config)
-        return kept[place]  # type: ignore[no-any-return]
+        return kept[place]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)

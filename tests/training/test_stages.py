@@ -207,7 +207,8 @@ def test_a_teacher_gives_its_share_of_the_targets(finished: RunFolder, network: 
     images, targets = torch.randn(2, 3, 64, 64), torch.rand(2, 1, 32, 32)
     probs = load_network(finished.path)[0](images).mask_logits.sigmoid().detach()
     for weight in (0.0, 0.3, 1.0):
-        teacher = read_teacher(TrainConfig(distill=str(finished.path), distill_weight=weight), network, ("vein",))
+        config = TrainConfig(distill=str(finished.path), distill_weight=weight)
+        teacher = some(read_teacher(config, network, ("vein",)))
         full = F.interpolate(targets, (64, 64))
         torch.testing.assert_close(teacher.soften(full, images), (1 - weight) * full + weight * probs)
         half = teacher.soften(targets, images)  # the student's logits are smaller
@@ -219,7 +220,7 @@ def test_a_teacher_is_not_part_of_the_module_that_it_teaches(
     finished: RunFolder, network: Network, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(SEGMENTATION)
-    teacher = read_teacher(TrainConfig(distill=str(finished.path)), network, ("vein",))
+    teacher = some(read_teacher(TrainConfig(distill=str(finished.path)), network, ("vein",)))
     before = {name: tensor.clone() for name, tensor in teacher.network.state_dict().items()}
     module, alone = (
         StageModule(network, config.stages[0], config.loss, mask_classes=1, class_weights=None, teacher=given)
