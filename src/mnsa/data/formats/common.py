@@ -7,7 +7,7 @@ import json
 import posixpath
 import shutil
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -196,6 +196,25 @@ def read_row_mask(manifest: Manifest, row: Row) -> np.ndarray | None:
         sizes = f"has {mask.shape[1]} x {mask.shape[0]} pixels, but its image has {expected[1]} x {expected[0]}"
         raise bad_file_error(path, "mask-size", sizes, "Create the mask again at the size of the image")
     return mask
+
+
+def export_by_split(
+    manifest: Manifest, entries: Sequence[NamedRow], folder: Path, masks: str, write: Callable[[np.ndarray, Path], None]
+) -> dict[str, str]:
+    """Copy each image to images/SPLIT, and write its mask by `write(mask, path without suffix)` to MASKS/SPLIT.
+
+    Rows of no split are in `unused`. Returns: SPLIT/NAME of each copied image, by the image in the manifest.
+    """
+    name_of = {}
+    for row, stem in entries:
+        place = row.split or "unused"
+        for kind in ("images", masks):
+            (folder / kind / place).mkdir(parents=True, exist_ok=True)
+        name_of[row.image] = f"{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
+        mask = read_row_mask(manifest, row)
+        if mask is not None:
+            write(mask, folder / masks / place / stem)
+    return name_of
 
 
 def write_json(tree: Any, path: Path) -> None:

@@ -13,8 +13,7 @@ from mnsa.data.formats.common import (
     NamedRow,
     build_manifest,
     build_masked_manifest,
-    copy_upright,
-    read_row_mask,
+    export_by_split,
     write_json,
 )
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
@@ -95,15 +94,11 @@ class _MaskMatcher:
 def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:
     """Write a data set into an existing folder. Masks are gray PNGs: 0/255 for one class, else class indices."""
     scale = np.uint8(255 if len(manifest.mask_classes) == 1 else 1)
-    name_of = {}
-    for row, stem in entries:
-        place = row.split or "unused"
-        for kind in ("images", "masks"):
-            (folder / kind / place).mkdir(parents=True, exist_ok=True)
-        name_of[row.image] = f"{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
-        mask = read_row_mask(manifest, row)
-        if mask is not None:
-            Image.fromarray(mask * scale).save(folder / "masks" / place / f"{stem}.png")
+
+    def write(mask: np.ndarray, path: Path) -> None:
+        Image.fromarray(mask * scale).save(f"{path}.png")
+
+    name_of = export_by_split(manifest, entries, folder, "masks", write)
     write_json(build_sidecar(manifest, name_of), folder / SIDECAR_FILE)
 
 

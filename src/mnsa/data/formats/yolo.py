@@ -15,8 +15,7 @@ from mnsa.data.formats.common import (
     SPLIT_ALIASES,
     DatasetBuilder,
     NamedRow,
-    copy_upright,
-    read_row_mask,
+    export_by_split,
     upright_size,
     validate_image_name,
     write_json,
@@ -66,15 +65,12 @@ def write_yolo(manifest: Manifest, entries: list[NamedRow], folder: Path) -> Non
 
     The outline follows the pixels' edges and is connected to the holes.
     """
-    name_of = {}
-    for row, stem in entries:
-        place = row.split or "unused"
-        for kind in ("images", "labels"):
-            (folder / kind / place).mkdir(parents=True, exist_ok=True)
-        name_of[row.image] = f"images/{place}/{copy_upright(manifest.image_path(row), folder / 'images' / place, stem)}"
-        mask = read_row_mask(manifest, row)
-        if mask is not None:
-            (folder / "labels" / place / f"{stem}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
+
+    def write(mask: np.ndarray, path: Path) -> None:
+        Path(f"{path}.txt").write_text(_label_lines(mask), encoding="ascii", newline="\n")
+
+    copied = export_by_split(manifest, entries, folder, "labels", write)
+    name_of = {image: f"images/{name}" for image, name in copied.items()}
     used = {row.split for row in manifest.rows}
     image_folders = {split: f"images/{split}" for split in SPLITS if split in used}
     tree = {**image_folders, "names": dict(enumerate(foreground_names(manifest.mask_classes)))}
