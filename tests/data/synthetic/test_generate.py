@@ -14,7 +14,14 @@ from skimage.morphology import skeletonize
 
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.synthetic import DrawnLeaf, draw_leaf, make_cultivar, synthesize
-from mnsa.data.synthetic.generate import EDGE_PX, count_areoles, fill_polygon, polygon_area, vein_depth
+from mnsa.data.synthetic.generate import (
+    EDGE_PX,
+    count_areoles,
+    fill_polygon,
+    fill_single_pixels,
+    polygon_area,
+    vein_depth,
+)
 from mnsa.data.synthetic.minor_veins import VeinSegments
 from mnsa.errors import DataError
 
@@ -151,8 +158,8 @@ def test_individuals_of_a_cultivar_differ() -> None:
 
 def test_the_pixels_of_one_leaf_do_not_change() -> None:
     leaf = leaf_of(seed=1, index=0, individual=0, size_px=256)
-    assert leaf.traits.areole_count == 149
-    assert np.count_nonzero(leaf.vein_mask) == 2679
+    assert leaf.traits.areole_count == 149 - 24  # 24 regions of one pixel are no areoles
+    assert np.count_nonzero(leaf.vein_mask) == 2679 + 24
 
 
 def test_image_and_masks_have_the_given_size_and_type() -> None:
@@ -193,6 +200,18 @@ def test_areoles_are_the_holes_of_the_vein_mask(leaves: list[DrawnLeaf]) -> None
         veins = leaf.vein_mask > 0
         holes = label(veins, connectivity=2).max() - euler_number(veins, connectivity=2)
         assert abs(holes - leaf.traits.areole_count) <= 2
+
+
+def test_no_areole_is_a_single_pixel(leaves: list[DrawnLeaf]) -> None:
+    for leaf in leaves:
+        regions = label(leaf.vein_mask == 0, connectivity=1)
+        assert np.bincount(regions.ravel()).min() > 1
+
+
+def test_single_pixels_are_filled_only_where_veins_enclose_them() -> None:
+    veins = np.array([list(row) for row in ("111110", "101011", "111001", "001111")]) == "1"
+    filled = np.array([list(row) for row in ("111110", "111011", "111001", "001111")]) == "1"
+    assert np.array_equal(fill_single_pixels(veins), filled)
 
 
 def test_regions_at_the_margin_are_not_areoles() -> None:

@@ -140,6 +140,17 @@ def count_areoles(leaf: np.ndarray, veins: np.ndarray) -> int:
     return int(count - len(np.setdiff1d(regions[~leaf], 0)))
 
 
+def fill_single_pixels(veins: np.ndarray) -> np.ndarray:
+    """Add the single pixels that veins, bool (H, W), enclose.
+
+    They are gaps of the raster between veins at a sharp angle, no areoles: nobody would draw them by hand or see them
+    in the image, and yet at 256 px they were a seventh of all closed regions.
+    """
+    neighbors = np.pad(veins, 1)
+    enclosed = neighbors[:-2, 1:-1] & neighbors[2:, 1:-1] & neighbors[1:-1, :-2] & neighbors[1:-1, 2:]
+    return np.asarray(veins | enclosed)
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnLeaf:
     """The image, masks and true traits of a leaf.
@@ -164,7 +175,7 @@ def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> Dra
     blade = fill_polygon(margin_px, size_px)
     leaf = blade >= 0.5
     depths = {order: vein_depth(veins_px.of_order(order), size_px) for order in TONE_OF_ORDER}
-    vein = leaf & (np.maximum.reduce(list(depths.values())) >= 0.0)
+    vein = leaf & fill_single_pixels(np.maximum.reduce(list(depths.values())) >= 0.0)
     tone = np.maximum.reduce([TONE_OF_ORDER[order] * _coverage(depth) for order, depth in depths.items()])
     centers = (np.arange(size_px) + 0.5) / size_px
     along, across = pose.to_leaf(*np.meshgrid(centers, centers))
