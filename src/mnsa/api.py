@@ -103,20 +103,21 @@ def evaluate(
     tta: Sequence[str] = (),
     traits: bool = False,
     mask_threshold: float | None = None,
+    repair: bool | None = None,
 ) -> Evaluation:
     """Evaluate a run on one split, at the original image size, and return its scores.
 
     `.value("accuracy")` and `.score("iou", "vein")` look up scores; `.scores` lists them. They are also written to
     RUN/evaluation.json, and a row per image to RUN/predictions. split: `train`, `val` or `test`. data: another data set
     than the run's own. head: `network`, or the boosted `trees`. tta: test-time augmentation, of `flips`, `rot90`,
-    `scales`. traits: also measure the true and the predicted masks. mask_threshold: as `load` takes it.
+    `scales`. traits: also measure the true and the predicted masks. mask_threshold, repair: as `load`.
 
     Raises: RunError, DataError, ModelError, ConfigError.
     """
     roles = {"vein": (), "leaf": (), "lesion": ()} if traits else None
     return evaluate_run(
         _run_path(run), split=split, dataset=None if data is None else Path(data), head=head, tta=tta, traits=roles,
-        mask_threshold=mask_threshold,
+        mask_threshold=mask_threshold, repair=repair,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ from mnsa.data.decode import read_image
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, RunError
 from mnsa.inference.postprocessing import ClassPostprocessing, Postprocessing
-from mnsa.inference.postprocessing_file import FittedPostprocessing, load_postprocessing, save_postprocessing
+from mnsa.inference.postprocessing_file import (
+    FittedPostprocessing,
+    choose_postprocessing,
+    load_postprocessing,
+    save_postprocessing,
+)
 from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.repair import Repair
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import RunFolder, weights_digest
 from mnsa.workflows.evaluate import evaluate_run
@@ -130,6 +137,29 @@ def test_values_out_of_range_are_refused(with_file: Callable[..., Path], values:
 def test_a_threshold_that_is_no_probability_is_refused(own_run: RunFolder, threshold: float) -> None:
     with pytest.raises(ConfigError, match="mask threshold"):
         load(own_run.path, mask_threshold=threshold)
+
+
+@pytest.mark.parametrize("stored", [None, Repair(0.2, 0.3)])
+def test_repair_can_be_chosen_beside_the_file(with_file: Callable[..., Path], stored: Repair | None) -> None:
+    one: Any = {"low_threshold": None, "min_area_px": 3.0, "min_hole_px": 0.0}
+    one["repair"] = stored and asdict(stored)
+    run = with_file(postprocessing={"threshold": 0.4, "bias": [], "classes": {"vein": one}})
+    found = {repair: load(run, repair=repair).mask_maker.postprocessing for repair in (None, False, True)}
+    assert all((one.threshold, one.classes["vein"].min_area_px) == (0.4, 3) for one in found.values())
+    repairs = {repair: one.classes["vein"].repair for repair, one in found.items()}
+    assert repairs == {None: stored, False: None, True: stored or Repair()}
+    plain = choose_postprocessing(run, ["vein"], threshold=0.6, repair=True)
+    assert plain == Postprocessing(0.6, classes={"vein": ClassPostprocessing(repair=stored or Repair())})
+
+
+def test_of_several_classes_those_with_the_name_of_veins_are_repaired(tmp_path: Path) -> None:
+    chosen = choose_postprocessing(tmp_path, ["background", "leaf", "vein"], repair=True)
+    assert chosen.classes == {"vein": ClassPostprocessing(repair=Repair())}
+    with pytest.raises(ConfigError, match="--repair"):
+        choose_postprocessing(tmp_path, ["background", "leaf", "lesion"], repair=True)
+    assert choose_postprocessing(tmp_path, ["background", "leaf", "lesion"], repair=False) == Postprocessing()
+    with pytest.raises(ConfigError, match="one mask class; this one has 3"):
+        choose_postprocessing(tmp_path, ["background", "leaf", "lesion"], threshold=0.4)
 
 
 def test_the_command_takes_a_threshold(

@@ -17,7 +17,9 @@ from mnsa.config import DataConfig
 from mnsa.data.decode import read_image
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import ConfigError, DataError, ModelError
+from mnsa.inference.postprocessing import ClassPostprocessing, MaskMaker, Postprocessing, ProbabilityMaker
 from mnsa.inference.predictor import Predictor, load
+from mnsa.inference.repair import Repair
 from mnsa.model.network import build_network
 from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.fit_trees import extract_features
@@ -317,6 +319,30 @@ def test_another_engine_predicts_in_tiles_too(
     ours, theirs = predictor.predict_image(random_image(size)), exported.predict_image(random_image(size))
     np.testing.assert_allclose(theirs.class_probs, ours.class_probs, atol=1e-6 if size == (64, 64) else 0.01)
     np.testing.assert_array_equal(theirs.mask, ours.mask)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (352, 480)])
+@pytest.mark.parametrize("tta", [(), ("flips",)])
+def test_postprocessing_sees_the_probabilities_of_the_whole_image(
+    untrained: Callable[..., Any], random_image: Callable[..., Tensor], make_config: Callable[..., Any],
+    size: tuple[int, int], tta: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Also in tiles and with several views: no piece ends at a tile's border."""
+    network = untrained(resize_mode="crop").network
+    spec = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode="crop"), CLASSES, LAYERS)
+    chosen = Postprocessing(
+        bias=(0.0, 0.02, -0.01),
+        classes={"vein": ClassPostprocessing(low_threshold=0.33, repair=Repair(0.3, 0.31), min_area_px=30)},
+    )
+    predictor: Any = Predictor(network, spec, postprocessing=chosen, tta=tta)
+    found = predictor.predict_image(random_image(size)).mask
+    predictor.mask_maker = ProbabilityMaker(chosen, LAYERS, spec.data)
+    probs = predictor.predict_image(random_image(size)).mask
+    assert probs.shape == (3, *size)
+    maker = MaskMaker(chosen, LAYERS, spec.data)
+    again = maker.finish(maker.decide_probs(torch.from_numpy(probs).double() / 255))
+    assert (found != probs.argmax(0)).any()
+    assert (found == again).mean() > 0.95  # rounded probabilities can decide on a whole piece
 
 
 @pytest.mark.parametrize("resize_mode", ["resize", "crop"])

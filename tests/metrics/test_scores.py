@@ -54,3 +54,4 @@ def test_each_way_to_predict_has_a_key_of_its_own(head: str, tta: Any, key: str)
     assert evaluation_key("val", head, tta) == key
     assert evaluation_key("val", "network", ["rot90", "flips", "flips"]) == "val/flips+rot90"
     assert evaluation_key("val", "trees", mask_threshold=0.5) == "val/trees/mask threshold 0.5"
+    assert [evaluation_key("val", "network", repair=one) for one in (True, False)] == ["val/repair", "val/no repair"]

@@ -10,6 +10,7 @@ from mnsa.cli.shared import (
     LesionOption,
     MaskThresholdOption,
     OtherDataOption,
+    RepairOption,
     RunArgument,
     TtaOption,
     VeinOption,
@@ -25,6 +26,7 @@ def evaluate(
     head: HeadOption = "network",
     tta: TtaOption = None,
     mask_threshold: MaskThresholdOption = None,
+    repair: RepairOption = None,
     iou_upstream: Annotated[
         bool, typer.Option("--iou-upstream", help="Add the IoU of the published code, which is too high.")
     ] = False,
@@ -49,8 +51,10 @@ def evaluate(
     views = tta or ()
     evaluation = evaluate_run(
         run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles,
-        mask_threshold=mask_threshold,
+        mask_threshold=mask_threshold, repair=repair,
     )  # fmt: skip
-    for table in score_tables(evaluation, evaluation_key(split, head, views, mask_threshold=mask_threshold)):
+    for table in score_tables(
+        evaluation, evaluation_key(split, head, views, mask_threshold=mask_threshold, repair=repair)
+    ):
         console.print(table)
     console.print(f"Written to {run / 'evaluation.json'}. Report: mnsa report {run}")

@@ -16,6 +16,7 @@ from mnsa.cli.shared import (
     PrecisionOption,
     PxPerMmOption,
     ReferenceAreaOption,
+    RepairOption,
     RunArgument,
     TtaOption,
     VeinOption,
@@ -48,6 +49,7 @@ def predict(
     precision: PrecisionOption = "float32",
     tta: TtaOption = None,
     mask_threshold: MaskThresholdOption = None,
+    repair: RepairOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
     ] = None,
@@ -72,7 +74,7 @@ def predict(
 
     predictor = load(
         run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or (),
-        mask_threshold=mask_threshold,
+        mask_threshold=mask_threshold, repair=repair,
     )  # fmt: skip
     measurer = None
     if traits:

@@ -59,6 +59,10 @@ MaskThresholdOption = Annotated[
         help="Masks are the pixels above this probability, without the run's postprocessing. For one mask class.",
     ),
 ]
+RepairOption = Annotated[
+    bool | None,
+    typer.Option("--repair/--no-repair", help="Close gaps of veins. Default: as the run's validation images decided."),
+]
 MaskClassOption = Annotated[
     list[str] | None,
     typer.Option(

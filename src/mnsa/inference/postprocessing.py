@@ -14,10 +14,9 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from mnsa.config import DataConfig
+from mnsa.inference.repair import EIGHT, Repair, add_connected
 from mnsa.inference.tta import mask_logits_to_probs, mask_probs_to_logits
 from mnsa.model.heads import resize_and_decide
-
-EIGHT = np.ones((3, 3), dtype=bool)  # neighbors of a foreground pixel; background regions are 4-connected
 
 
 def _is_number(value: object) -> bool:
@@ -34,12 +33,14 @@ class ClassPostprocessing:
     """What is done to the mask of one class, in this order.
 
     low_threshold: pixels of a higher probability get the class where they are connected with pixels that have it
-    (hysteresis, Canny 1986); None: no pixels. min_hole_px: smaller holes get the class. min_area_px: smaller pieces
-    lose it. Areas are in pixels of the network's input. Pieces are 8-connected, holes 4-connected and not at the border
+    (hysteresis, Canny 1986); None: no pixels. repair: closes gaps along paths of high probability; None: does not.
+    min_hole_px: smaller holes get the class. min_area_px: smaller pieces lose it. Areas are in pixels of the network's
+    input. Pieces are 8-connected, holes 4-connected and not at the border
     of the image. Raises: ValueError for values out of range.
     """
 
     low_threshold: float | None = None
+    repair: Repair | None = None
     min_hole_px: float = 0.0
     min_area_px: float = 0.0
 
@@ -53,8 +54,9 @@ class ClassPostprocessing:
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Make it of parsed JSON. Raises: ValueError or TypeError when it is not valid."""
-        return cls(**values)
+        """Make it of parsed JSON. Raises: ValueError, TypeError or AttributeError when it is not valid."""
+        repair = values.get("repair")
+        return cls(**{**values, "repair": None if repair is None else Repair(**repair)})
 
     def refine(self, chosen: np.ndarray, probs: np.ndarray, scale: float) -> np.ndarray:
         """Refine the mask of a class; all arrays are (H, W).
@@ -64,6 +66,8 @@ class ClassPostprocessing:
         """
         if self.low_threshold is not None:
             chosen = add_connected(chosen, probs > 255 * self.low_threshold)
+        if self.repair is not None:
+            chosen = self.repair.close_gaps(chosen, probs)
         chosen = fill_small_holes(chosen, self.min_hole_px * scale**2)
         return remove_small_pieces(chosen, self.min_area_px * scale**2)
 
@@ -181,12 +185,6 @@ def to_uint8(probs: Tensor) -> Tensor:
     return (probs * 255).round().to(torch.uint8)
 
 
-def add_connected(chosen: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Add the candidates that are 8-connected with a chosen pixel, directly or by other candidates; bool (H, W)."""
-    labels, count = label(chosen | candidates, EIGHT)
-    return np.asarray(_labels_of(chosen, labels, count)[labels])
-
-
 def fill_small_holes(mask: np.ndarray, area_px: float) -> np.ndarray:
     """Fill the 4-connected holes of fewer than `area_px` pixels that do not touch the border; bool (H, W)."""
     if area_px <= 1:
@@ -226,11 +224,3 @@ def surrounding_class(mask: np.ndarray, pieces: np.ndarray) -> np.ndarray:
             np.add.at(votes, (labels[near][edge], mask[far][edge]), 1)
     votes[0] = 0
     return np.asarray(votes.argmax(1).astype(np.uint8)[labels])
-
-
-def _labels_of(pixels: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Which labels have such pixels, bool (count + 1,); not the background."""
-    found = np.zeros(count + 1, dtype=bool)
-    found[labels[pixels]] = True
-    found[0] = False
-    return found

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from mnsa.errors import ConfigError, RunError
-from mnsa.inference.postprocessing import Postprocessing
+from mnsa.inference.postprocessing import ClassPostprocessing, Postprocessing
+from mnsa.inference.repair import Repair
 from mnsa.io import atomic_write_text, read_json
 from mnsa.run_folder import weights_digest
+from mnsa.traits.measurer import find_roles_or_none
 
 POSTPROCESSING_FILE = "postprocessing.json"
 
@@ -70,15 +72,33 @@ def load_postprocessing(run: Path, mask_classes: Sequence[str]) -> FittedPostpro
 
 
 def choose_postprocessing(
-    run: Path, mask_classes: Sequence[str], *, threshold: float | None = None
-) -> Postprocessing | None:
-    """Read the postprocessing of a run folder, or replace it by a threshold.
+    run: Path, mask_classes: Sequence[str], *, threshold: float | None = None, repair: bool | None = None
+) -> Postprocessing:
+    """Read the postprocessing of a run folder, or change it.
 
-    Raises: RunError as `load_postprocessing`; ConfigError for a threshold outside of 0..1, or of several mask classes.
+    threshold: replaces it by a plain threshold. repair: True closes gaps, with the run's parameters or the default
+    ones, in the classes in which the run does so, or else in the only one, or in those that have a usual name of
+    veins. False does not.
+    Raises: RunError as `load_postprocessing`; ConfigError for a threshold outside of 0..1, or of several mask classes,
+    and where no class can be repaired.
     """
-    if threshold is None:
-        fitted = load_postprocessing(run, mask_classes)
-        return None if fitted is None else fitted.postprocessing
+    fitted = load_postprocessing(run, mask_classes) if threshold is None or repair else None
+    stored = Postprocessing() if fitted is None else fitted.postprocessing
+    chosen = stored if threshold is None else _plain_threshold(threshold, mask_classes)
+    if repair is None:
+        return chosen
+    repaired: dict[str, Repair | None] = dict.fromkeys(chosen.classes)
+    if repair:
+        repaired |= {name: one.repair for name, one in stored.classes.items() if one.repair}
+        if not any(repaired.values()):
+            repaired |= dict.fromkeys(_thin_classes(mask_classes), Repair())
+    classes = {
+        name: replace(chosen.classes.get(name, ClassPostprocessing()), repair=one) for name, one in repaired.items()
+    }
+    return replace(chosen, classes=classes)
+
+
+def _plain_threshold(threshold: float, mask_classes: Sequence[str]) -> Postprocessing:
     if len(mask_classes) != 1:
         raise ConfigError(
             f"A mask threshold is for networks with one mask class; this one has {len(mask_classes)}. Leave it out."
@@ -87,3 +107,15 @@ def choose_postprocessing(
         return Postprocessing(threshold=threshold)
     except ValueError as error:
         raise ConfigError(f"The mask threshold can't be used: {error}.") from None
+
+
+def _thin_classes(mask_classes: Sequence[str]) -> list[str]:
+    roles = find_roles_or_none(mask_classes)
+    names = (
+        list(mask_classes) if len(mask_classes) == 1 else [mask_classes[value] for value in roles.vein] if roles else []
+    )
+    if not names:
+        raise ConfigError(
+            "No mask class has a usual name of veins, so it is not known where gaps are. Leave out --repair."
+        )
+    return names

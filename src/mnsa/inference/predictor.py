@@ -271,6 +271,7 @@ def load(
     explain: bool = False,
     tta: Iterable[str] = (),
     mask_threshold: float | None = None,
+    repair: bool | None = None,
 ) -> Predictor:
     """Load the network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`).
 
@@ -283,7 +284,7 @@ def load(
     are cut into tiles have none. tta: test-time augmentation, some of `flips`, `rot90`, `scales`. Class and mask
     probabilities are averaged over all views, so prediction takes as many times longer as there are views.
     mask_threshold: masks are the pixels above this probability, without the run's postprocessing (postprocessing.json,
-    see `Postprocessing`); for one mask class.
+    see `Postprocessing`); for one mask class. repair: close the gaps of veins, or don't; None: as the run does.
     Raises: RunError when the folder is incomplete, has no trees or no such export, or when calibration.json or
     postprocessing.json belongs to other weights; ModelError when one of them can't be used; ConfigError for an unknown
     augmentation or a threshold that is none.
@@ -294,7 +295,7 @@ def load(
         raise ModelError(f"There is no head {head!r}. Expected {' or '.join(get_args(Head))}.")
     folder = find_model_folder(run, revision=revision)
     network, spec = load_network(folder)
-    postprocessing = choose_postprocessing(folder, spec.mask_classes, threshold=mask_threshold)
+    postprocessing = choose_postprocessing(folder, spec.mask_classes, threshold=mask_threshold, repair=repair)
     if head == "trees":
         if network.class_head is None:
             raise ModelError(f"{run}: {NO_CLASS_HEAD}")

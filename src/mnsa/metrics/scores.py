@@ -161,10 +161,14 @@ class Evaluation:
         )
 
 
-def evaluation_key(split: str, head: str, tta: Sequence[str] = (), *, mask_threshold: float | None = None) -> str:
+def evaluation_key(
+    split: str, head: str, tta: Sequence[str] = (), *, mask_threshold: float | None = None, repair: bool | None = None
+) -> str:
     """The key of evaluation.json: `test` for the network's own scores, `test/trees` with trees, `test/flips+rot90`."""
-    views, masks = "+".join(sorted(set(tta))), "" if mask_threshold is None else f"mask threshold {mask_threshold:g}"
-    return "/".join(part for part in (split, "" if head == "network" else head, views, masks) if part)
+    masks = "" if mask_threshold is None else f"mask threshold {mask_threshold:g}"
+    gaps = "" if repair is None else "repair" if repair else "no repair"
+    parts = (split, "" if head == "network" else head, "+".join(sorted(set(tta))), masks, gaps)
+    return "/".join(part for part in parts if part)
 
 
 def format_score(value: float | None, unit: Unit = "fraction") -> str:

@@ -48,7 +48,7 @@ _RANKED_COLUMNS = ("iou", "true_probability")  # the worst and the best images b
 def evaluate_run(
     path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network",
     tta: Sequence[str] = (), upstream_iou: bool = False, traits: RoleNames | None = None,
-    mask_threshold: float | None = None,
+    mask_threshold: float | None = None, repair: bool | None = None,
 ) -> Evaluation:  # fmt: skip
     """Score a run on one split, at the original image size, and save the scores in evaluation.json.
 
@@ -56,14 +56,14 @@ def evaluate_run(
     `mnsa.metrics.evaluation_files`. Each image is predicted on its own, so no score but the upstream IoU depends on a
     batch.
 
-    dataset: folder of another data set than the run's own. head: which class head predicts. tta, mask_threshold: as
-    `load` takes them. upstream_iou: add the IoU of the upstream code. traits: measure true and predicted masks, too;
-    names as `find_roles` takes them. Raises: RunError, DataError, ModelError, ConfigError.
+    dataset: folder of another data set than the run's own. head: which class head predicts. tta, mask_threshold,
+    repair: as `load` takes them. upstream_iou: add the IoU of the upstream code. traits: measure true and predicted
+    masks, too; names as `find_roles` takes them. Raises: RunError, DataError, ModelError, ConfigError.
     """
     run = open_run_folder(path)
     read_evaluations(run)  # a damaged file is reported before the images are predicted
     manifest = read_manifest(dataset or read_run_dataset(run)[0])
-    predictor = load(path, head=head, tta=tta, mask_threshold=mask_threshold)
+    predictor = load(path, head=head, tta=tta, mask_threshold=mask_threshold, repair=repair)
     require_same_classes(predictor, manifest)
     rows = manifest.split(split)
     if not rows.rows:
@@ -71,7 +71,7 @@ def evaluate_run(
     require_valid(rows)
     upstream = [_upstream_score(path, rows)] if upstream_iou else []
     recorder = SplitRecorder(predictor, rows, traits)
-    key = evaluation_key(split, head, tta, mask_threshold=mask_threshold)
+    key = evaluation_key(split, head, tta, mask_threshold=mask_threshold, repair=repair)
     evaluation = recorder.score(manifest.name)
     evaluation = replace(evaluation, scores=(*evaluation.scores, *upstream))
     save_evaluation(run, key, evaluation, recorder.write)
