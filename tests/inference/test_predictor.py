@@ -331,10 +331,15 @@ def test_postprocessing_sees_the_probabilities_of_the_whole_image(
     network = untrained(resize_mode="crop").network
     spec = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode="crop"), CLASSES, LAYERS)
     chosen = Postprocessing(
-        bias=(0.0, 0.02, -0.01),
-        classes={"vein": ClassPostprocessing(low_threshold=0.33, repair=Repair(0.3, 0.31), min_area_px=30)},
+        bias=(0.0, 0.8, -0.4),
+        classes={"vein": ClassPostprocessing(low_threshold=0.3, repair=Repair(0.1, 0.15), min_area_px=30)},
     )
-    predictor: Any = Predictor(network, spec, postprocessing=chosen, tta=tta)
+
+    def engine(images: Tensor) -> Any:  # an untrained network hardly tells classes apart
+        outputs = network(images)
+        return outputs._replace(mask_logits=40 * outputs.mask_logits)
+
+    predictor: Any = Predictor(network, spec, engine=engine, postprocessing=chosen, tta=tta)
     found = predictor.predict_image(random_image(size)).mask
     predictor.mask_maker = ProbabilityMaker(chosen, LAYERS, spec.data)
     probs = predictor.predict_image(random_image(size)).mask
@@ -342,7 +347,7 @@ def test_postprocessing_sees_the_probabilities_of_the_whole_image(
     maker = MaskMaker(chosen, LAYERS, spec.data)
     again = maker.finish(maker.decide_probs(torch.from_numpy(probs).double() / 255))
     assert (found != probs.argmax(0)).any()
-    assert (found == again).mean() > 0.95  # rounded probabilities can decide on a whole piece
+    assert (found == again).mean() > 0.99  # but for the rounding of probabilities
 
 
 @pytest.mark.parametrize("resize_mode", ["resize", "crop"])
