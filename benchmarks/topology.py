@@ -12,11 +12,10 @@ t). Parameters of the decision are fitted on validation images; test masks are o
 
 import argparse
 import csv
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,6 +23,9 @@ from PIL import Image
 from coffee import mnsa
 from coffee_table import estimate
 from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest_files
+from mnsa.metrics.evaluation_files import read_evaluations
+from mnsa.metrics.scores import evaluation_key
+from mnsa.run_folder import open_run_folder
 from timing import machine_facts
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -35,12 +37,21 @@ TRAININGS: Mapping[str, Sequence[str]] = {
     "+ centerline": ("loss.cldice=0", "loss.centerline=1"),
     "+ clDice": ("loss.cldice=0.5",),
 }
-# How probabilities become a mask: options of `mnsa evaluate`.
-DECISIONS: Mapping[str, Sequence[str]] = {
-    "0.5": ("--mask-threshold", "0.5", "--no-repair"),
-    "fitted, no repair": ("--no-repair",),
-    "fitted": (),
-    "fitted, flips": ("--tta", "flips"),
+
+
+class Decision(NamedTuple):
+    """How probabilities become a mask: arguments of `evaluate`. By default as the run's validation images decided."""
+
+    mask_threshold: float | None = None
+    repair: bool | None = None
+    tta: tuple[str, ...] = ()
+
+
+DECISIONS: Mapping[str, Decision] = {
+    "0.5": Decision(mask_threshold=0.5, repair=False),
+    "fitted, no repair": Decision(repair=False),
+    "fitted": Decision(),
+    "fitted, flips": Decision(tta=("flips",)),
 }
 # Score of evaluation.json -> title and digits.
 COLUMNS: Mapping[str, tuple[str, int]] = {
@@ -71,7 +82,7 @@ def main() -> None:
     benchmark_set, data = SETS[options.set], folder / "data"
     if not data.exists():
         benchmark_set.make(options.source, data)
-    results: dict[tuple[str, str], list[dict[str, float]]] = {}
+    results: dict[tuple[str, str], list[dict[str, float | None]]] = {}
     minutes: dict[str, list[float]] = {}
     for seed in options.seeds:
         for training in options.trainings:
@@ -79,7 +90,7 @@ def main() -> None:
             if seconds := _train(run, data, CONFIGS / benchmark_set.config, TRAININGS[training], seed):
                 minutes.setdefault(training, []).append(seconds / 60)
             for decision in options.decisions:
-                scores = _score(run, decision)
+                scores = _score(run, DECISIONS[decision])
                 results.setdefault((training, decision), []).append(scores)
     report = f"{machine_facts()}\n\n{_markdown(results, minutes)}\n"
     (folder / "table.md").write_text(report, encoding="utf-8")
@@ -101,30 +112,41 @@ def _train(run: Path, data: Path, config: Path, overrides: Sequence[str], seed: 
     return float(text) if text else None
 
 
-def _score(run: Path, decision: str) -> dict[str, float]:
-    """The test scores of the only foreground class; evaluated once, then kept beside the run."""
-    kept = run.with_name(f"{run.name}.{decision.replace(' ', '').replace(',', '_')}.json")
-    if not kept.exists():
-        mnsa("evaluate", str(run), "--split", "test", *DECISIONS[decision])
-        evaluations: dict[str, Any] = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-        key = "test/flips" if "--tta" in DECISIONS[decision] else "test"
-        scores = {score["name"]: score["value"] for score in evaluations[key]["scores"]}
-        kept.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    loaded: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
-    return loaded
+def _score(run: Path, decision: Decision) -> dict[str, float | None]:
+    """The test scores of the only mask class; evaluated once, and read from the run afterwards."""
+    key = evaluation_key(
+        "test", "network", decision.tta, mask_threshold=decision.mask_threshold, repair=decision.repair
+    )
+    evaluations = read_evaluations(open_run_folder(run))
+    if key not in evaluations:
+        options = ["--split", "test"]
+        if decision.mask_threshold is not None:
+            options += ["--mask-threshold", str(decision.mask_threshold)]
+        if decision.repair is not None:
+            options += ["--repair" if decision.repair else "--no-repair"]
+        for name in decision.tta:
+            options += ["--tta", name]
+        mnsa("evaluate", str(run), *options)
+        evaluations = read_evaluations(open_run_folder(run))
+    return {score.name: score.value for score in evaluations[key].scores if score.group == "segmentation"}
 
 
-def _markdown(results: Mapping[tuple[str, str], list[dict[str, float]]], minutes: Mapping[str, list[float]]) -> str:
+def _markdown(
+    results: Mapping[tuple[str, str], list[dict[str, float | None]]], minutes: Mapping[str, list[float]]
+) -> str:
     titles = [title for title, _ in COLUMNS.values()]
     lines = [f"| training | decision | {' | '.join(titles)} | min |", f"|---|---{'|---' * (len(titles) + 1)}|"]
     for (training, decision), scores in results.items():
         cells = [
-            estimate([np.nan if one.get(name) is None else one[name] for one in scores]).text(digits)
-            for name, (_, digits) in COLUMNS.items()
+            estimate([_number(one.get(name)) for one in scores]).text(digits) for name, (_, digits) in COLUMNS.items()
         ]
         spent = f"{np.mean(minutes[training]):.1f}" if training in minutes else "-"
         lines.append(f"| {training} | {decision} | {' | '.join(cells)} | {spent} |")
     return "\n".join(lines)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _make_demo(_source: Path | None, data: Path) -> None:

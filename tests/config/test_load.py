@@ -36,6 +36,7 @@ def minimal(**sections: object) -> dict[str, object]:
         (minimal(trian={}), "unknown key 'trian'; did you mean 'train'"),
         ({"stages": [{**STAGE, "epoch": 3}]}, "unknown key 'stages.0.epoch'; did you mean 'epochs'"),
         (minimal(model={"zzz": 1}), "valid keys are preset"),
+        (minimal(data={"crops_per_epoch": 20}), "crops_per_epoch above 1 needs data.resize_mode = 'crop'"),
         ({"stages": []}, "stages"),
         ({}, "'stages' is missing"),
         (minimal(train={"seed": -1}), "'train.seed' is -1"),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -203,11 +203,19 @@ def test_an_epoch_takes_several_different_crops_of_each_training_image(leaves: M
     Image.fromarray(rng.integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(tmp_path / "noise.png")
     row = Row(image="noise.png", label="a", split="train")
     one = replace(leaves, root=tmp_path, rows=(row, replace(row, split="val")))
-    data = DataConfig(size=(32, 32), resize_mode="crop", crops_per_image=4)
+    data = DataConfig(size=(32, 32), resize_mode="crop", crops_per_epoch=4)
     module = LeafDataModule(one, data, AugmentConfig(), mean=ZERO, std=ONE, batch_size=4, workers=0, seed=1)
     (crops,) = [batch.images for batch in module.train_dataloader()]
     assert len({crop.numpy().tobytes() for crop in crops}) == 4
     assert len(list(module.val_dataloader())) == 1
+
+
+def test_every_image_is_cropped_as_often_as_the_others(leaves: Manifest) -> None:
+    data = DataConfig(size=(32, 32), resize_mode="crop", crops_per_epoch=25)
+    module = LeafDataModule(leaves, data, AugmentConfig(), mean=ZERO, std=ONE, batch_size=1, workers=0, seed=1)
+    rows = [index.row for index in cast("EpochSampler", module.train_dataloader().sampler)]
+    images = len(leaves.split("train").rows)
+    assert np.bincount(rows).tolist() == [-(-25 // images)] * images
 
 
 def test_validation_has_all_rows_in_order(leaves: Manifest) -> None:

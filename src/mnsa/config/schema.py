@@ -64,16 +64,17 @@ class DataConfig(Section):
         description="`resize`: resize every image to `size`. `crop`: keep the scale. Training then takes random crops "
         "of `size` and pads small images with black; prediction sees the whole image.",
     )
-    crops_per_image: Count = Field(
+    crops_per_epoch: Count = Field(
         default=1,
-        description='Random crops of each training image in an epoch. More than 1 needs `resize_mode = "crop"`: then '
-        "few large images make many steps, and validation of whole images takes a smaller part of the time.",
+        description="Random crops in an epoch, at least one of each training image; more are the same number of every "
+        'image. More than 1 needs `resize_mode = "crop"`: then few large images make many steps, and validation of '
+        "whole images takes a smaller part of the time.",
     )
 
     @model_validator(mode="after")
     def _check_crops(self) -> Self:
-        if self.crops_per_image > 1 and self.resize_mode != "crop":
-            raise ValueError("data.crops_per_image above 1 needs data.resize_mode = 'crop'")
+        if self.crops_per_epoch > 1 and self.resize_mode != "crop":
+            raise ValueError("data.crops_per_epoch above 1 needs data.resize_mode = 'crop'")
         return self
 
 

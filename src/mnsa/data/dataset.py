@@ -134,14 +134,15 @@ class LeafDataModule(LightningDataModule):
         self.train_set = LeafDataset(manifest.split("train"), train, seed=seed, cache=cache, thin_classes=thin_classes)
         self.val_set = LeafDataset(manifest.split("val"), val, seed=seed, cache=cache)
         self.batch_size = batch_size
-        self.repeats = data.crops_per_image
+        self.crops_per_epoch = data.crops_per_epoch
         self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader[DatasetItem]:
         """Shuffled batches. A smaller last batch is dropped, because BatchNorm needs more than one image."""
         size, seed = len(self.train_set), self.train_set.seed
-        sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=self.repeats)
+        repeats = -(-self.crops_per_epoch // size)
+        sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=repeats)
         return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[DatasetItem]:
