@@ -1,25 +1,49 @@
-"""Image files: which files are images, which are ignored, and the patterns and unique names that commands use.
+"""Image files: which files are images, which are passed over, and the patterns and unique names that commands use.
 
-Every function that lists the images of a folder uses `list_image_files`, so all of them ignore the same files. Some
-systems treat names as equal that differ only in case; `casefold_name` compares them.
+One rule for every walk over a folder, in `scan_images`. Passed over are hidden names (also `._*` of macOS and
+`.ipynb_checkpoints`), desktop files (`__MACOSX`, `Thumbs.db`, `desktop.ini`, ...), and folders that mnsa has written:
+data sets, predictions, runs and studies below the folder. Links to folders are not followed. Some systems treat names
+as equal that differ only in case; `casefold_name` compares them.
 """
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mnsa.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 
+# A file that each folder of mnsa has: a data set, predictions, a run, a study.
+OUTPUT_MARKERS = frozenset({"manifest.csv", "predictions.json", "provenance.json", "study.toml"})
 
-_IGNORED_NAMES = frozenset({"__MACOSX", "Thumbs.db"})  # macOS archives, Windows thumbnails
+# Of macOS archives, Windows and Synology, in lower case.
+_DESKTOP_NAMES = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+
+_MAX_NAMED = 5  # names in a message
+
+
+@dataclass
+class PassedOver:
+    """What a walk over a folder has passed over; paths are relative to the folder.
+
+    other: files that are no images, by suffix. ignored: number of hidden and desktop files and folders. outputs:
+    folders that mnsa has written. links: links to folders. empty: folders without an image in or below them.
+    """
+
+    other: Counter[str] = field(default_factory=Counter)
+    ignored: int = 0
+    outputs: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
 
 def is_ignored(name: str) -> bool:
-    """Whether one level of a path is ignored: hidden files (also `._*` of macOS, `.ipynb_checkpoints`), `__MACOSX`."""
-    return name.startswith(".") or name in _IGNORED_NAMES
+    """Whether one level of a path is passed over: a hidden name, or one of a desktop, such as `__MACOSX`."""
+    return name.startswith(".") or name.casefold() in _DESKTOP_NAMES
 
 
 def is_image_name(path: str) -> bool:
@@ -29,15 +53,35 @@ def is_image_name(path: str) -> bool:
 
 
 def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixPath]:
-    """List the image files of a folder, sorted, relative to it. Links to folders are not followed.
+    """List the image files of a folder, sorted, relative to it; see `scan_images`."""
+    return scan_images(folder, PassedOver(), recursive=recursive)
+
+
+def scan_images(folder: Path, passed: PassedOver, *, recursive: bool = True) -> list[PurePosixPath]:
+    """List the image files of a folder, sorted, relative to it, and add to `passed` what is not listed.
 
     recursive: list the folders below it as well. A folder that does not exist has no images.
     """
     found: list[PurePosixPath] = []
+    visited: list[PurePosixPath] = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not is_ignored(name)]
         below = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        found.extend(below / name for name in files if is_image_name(name))
+        if parent != os.fspath(folder) and not OUTPUT_MARKERS.isdisjoint(files):
+            passed.outputs.append(str(below))
+            folders.clear()
+            continue
+        visited.append(below)
+        passed.ignored += sum(map(is_ignored, (*folders, *files)))
+        folders[:] = [name for name in folders if recursive and not is_ignored(name)]
+        passed.links.extend(str(below / name) for name in folders if Path(parent, name).is_symlink())
+        for name in files:
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES and not is_ignored(name):
+                found.append(below / name)
+            elif not is_ignored(name):
+                passed.other[suffix] += 1
+    full = {above for path in (*found, *map(PurePosixPath, passed.outputs)) for above in path.parents}
+    passed.empty.extend(str(path) for path in visited if path.parts and path not in full and path.parent in full)
     return sorted(found)
 
 
@@ -49,19 +93,22 @@ def casefold_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def find_images(patterns: Iterable[str], *, exclude: Path | None = None) -> list[Path]:
+def find_images(
+    patterns: Iterable[str], *, exclude: Path | None = None, passed: PassedOver | None = None
+) -> list[Path]:
     """List the image files of paths, folders (with the folders below) and globs, in order and each once.
 
-    exclude: an output folder that may be among the images; its files are left out.
+    A folder of predictions has no images of its own; its subfolders may be given. exclude: an output folder that may be
+    among the images; its files are left out. passed: gets what folders hold besides.
     Raises: DataError when a pattern matches no image file.
     """
     found: dict[Path, None] = {}
+    passed = PassedOver() if passed is None else passed
     for pattern in patterns:
-        files = [path for path in _expand_pattern(pattern) if exclude is None or not _is_inside(path, exclude)]
+        paths = _expand_pattern(pattern, passed)
+        files = [path for path in paths if exclude is None or not _is_inside(path, exclude)]
         if not files:
-            raise DataError(
-                f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(IMAGE_SUFFIXES))}."
-            )
+            raise DataError(_no_image_message(pattern))
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -89,12 +136,32 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
 
 
-def _expand_pattern(pattern: str) -> Iterator[Path]:
+def _expand_pattern(pattern: str, passed: PassedOver) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
-        yield from (path / file for file in list_image_files(path))
+        if not (path / "predictions.json").is_file():
+            yield from (path / file for file in scan_images(path, passed))
     elif path.exists():
         yield path
     elif any(mark in pattern for mark in "*?["):
-        base = Path(path.anchor)
-        yield from sorted(file for file in base.glob(str(path.relative_to(base))) if file.is_file())
+        base, levels = Path(path.anchor), list(path.parts[bool(path.anchor) :])
+        while (base / levels[0]).exists():  # a folder whose name looks like a glob
+            base /= levels.pop(0)
+        for file in sorted(base.glob("/".join(levels))):
+            below = file.relative_to(base)
+            hidden = any(map(is_ignored, below.parts))
+            passed.ignored += hidden
+            if file.is_file() and not hidden and not ("**" in levels and _is_in_output(base, below)):
+                yield file
+
+
+def _is_in_output(base: Path, below: Path) -> bool:
+    """Whether a folder of mnsa lies between the folder `base` and a file below it."""
+    folders = [base / folder for folder in below.parents if folder.parts]
+    return any((folder / marker).is_file() for folder in folders for marker in OUTPUT_MARKERS)
+
+
+def _no_image_message(pattern: str) -> str:
+    if (Path(pattern) / "predictions.json").is_file():
+        return f"{pattern} is a folder of predictions, with images made by mnsa. Give the photos, or {pattern}/masks."
+    return f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(IMAGE_SUFFIXES))}."

@@ -43,6 +43,7 @@ from mnsa.data.formats.sidecar import (
 )
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
+from mnsa.data.paths import is_ignored
 from mnsa.errors import DataError
 
 Record = Mapping[str, Any]
@@ -67,7 +68,9 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
     order, later ones over earlier ones. An image without annotations gets an empty mask. Raises: DataError with the
     file and the annotation.
     """
-    paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
+    paths = (
+        [path for path in sorted(source.glob("*.json")) if not is_ignored(path.name)] if source.is_dir() else [source]
+    )
     if not paths:
         raise DataError(f"{source} holds no .json file. Give COCO's file of annotations, or the folder of them.")
     if not images.is_dir():

@@ -15,13 +15,13 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mnsa.data.formats.common import SPLIT_ALIASES
 from mnsa.data.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
 from mnsa.data.manifest import Manifest, new_dataset_folder, write_manifest_files
-from mnsa.data.paths import casefold_name, is_image_name
+from mnsa.data.paths import OUTPUT_MARKERS, casefold_name, is_image_name
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
 
@@ -202,8 +202,14 @@ def _reject_member(member: zipfile.ZipInfo, limits: ZipLimits) -> str:
 
 
 def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]:
-    for member in members:
-        if is_image_name(member.filename):
+    """Yield the images, without those in folders that mnsa has written; such a folder as a whole is unpacked."""
+    paths = [PurePosixPath(member.filename) for member in members]
+    tops = {path.parts[0] for path in paths}
+    outputs = {path.parent for path in paths if path.name in OUTPUT_MARKERS} - {PurePosixPath()}
+    if len(tops) == 1:
+        outputs -= {PurePosixPath(*tops)}
+    for member, path in zip(members, paths, strict=True):
+        if is_image_name(member.filename) and outputs.isdisjoint(path.parents):
             yield member, member.filename
 
 
