@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from mnsa.model.enhancer import BranchWidths
-from mnsa.model.ops.concat_conv import ConcatConv2d
-from mnsa.model.ops.upsample_conv import resize, should_project_first
+from mnsa.model.ops.concat_conv import ConcatConv2d, resize, should_project_first
 from mnsa.model.weights import set_memory_format
 from timing import MIN_REPEATS, Range, machine_facts, speed_up, take_turns
 from upstream_network import WIDTHS

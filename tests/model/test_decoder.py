@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 from mnsa.model.decoder import EnhancedDecoder, UNet3PlusDecoder, UNetDecoder, resize_to_level, side_logits
 from mnsa.model.enhancer import EnhancedFeatures
-from mnsa.model.ops.concat_conv import ConcatConv2d
-from mnsa.model.ops.upsample_conv import resize
+from mnsa.model.ops.concat_conv import ConcatConv2d, resize
 from mnsa.structures import FeaturePyramid
 from narrowing import instance_of
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.model.enhancer import EnhancedFeatures
-from mnsa.model.ops.concat_conv import ConcatConv2d
+from mnsa.model.ops.concat_conv import ConcatConv2d, resize
 from mnsa.model.ops.recompute import batch_norm_relu, can_recompute
-from mnsa.model.ops.upsample_conv import resize
 from mnsa.structures import FeaturePyramid
 
 

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
+from mnsa.model.ops.concat_conv import resize, resize_recomputed
 from mnsa.model.ops.recompute import (
     batch_norm_relu,
     batch_norm_relu_reference,
     can_recompute,
-    resize_recomputed,
     without_saving,
 )
-from mnsa.model.ops.upsample_conv import resize
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 

@@ -5,6 +5,10 @@ convolves each map with its own slice of the kernel and adds the results. On a C
 there are output channels, `ConvPerTap` is faster: one matrix product per tap. oneDNN would reorder the weights each
 time.
 
+One map may be coarser. Bilinear resizing is linear and acts on each channel alone, so it can trade places with the
+kernel's 1x1 projections: out(p) = sum over taps t of up(W_t x)(p + t). Projecting first multiplies a quarter as many
+pixels by the weights. The rest is separable: two small matrices, each of which upsamples and shifts along one axis.
+
 B batch; C_i channels of map i, C their sum; O output channels; H, W size of the maps.
 """
 
@@ -20,10 +24,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mnsa.model.ops.recompute import resize_recomputed, without_saving
-from mnsa.model.ops.upsample_conv import resize, should_project_first, upsample_conv2d
+from mnsa.model.ops.recompute import is_recorded, without_saving
 
 KERNEL_SIZE = 3
+
+MAX_COST_RATIO = 0.5  # projecting before upsampling moves more memory, so it must save half of the multiply-adds
 
 Window = tuple[EllipsisType, slice, slice]
 
@@ -267,3 +272,78 @@ def _has_fewer_pixels_than_outputs(features: Tensor, weight: Tensor) -> bool:
         return False
     pixels = features.shape[0] * features.shape[2] * features.shape[3]
     return pixels < weight.shape[0] and weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize x (B, C, h, w) to `size` (H, W): bilinear, corners aligned."""
+    return x if x.shape[-2:] == size else F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+
+
+def should_project_first(coarse: Tensor, size: Sequence[int]) -> bool:
+    """Check whether `upsample_conv2d` is faster than resizing first: on a CPU, with many channels, not exported.
+
+    Multiply-adds per output channel: 9 C H W when resizing first; 9 C h w and two small products when projecting first.
+    """
+    if torch.compiler.is_compiling() or coarse.device.type != "cpu":
+        return False
+    (channels, h, w), (height, width) = coarse.shape[1:], size
+    resize_first = KERNEL_SIZE**2 * channels * height * width
+    project_first = KERNEL_SIZE**2 * channels * h * w + KERNEL_SIZE * h * width * (KERNEL_SIZE * w + height)
+    return project_first < MAX_COST_RATIO * resize_first
+
+
+def upsample_conv2d(coarse: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize coarse (B, C, h, w) to `size` (H, W) and convolve it by weight (O, C, 3, 3), padding 1: (B, O, H, W)."""
+    (batch, channels, h, w), out_channels, (height, width) = coarse.shape, weight.shape[0], size
+    pixels = coarse.permute(0, 2, 3, 1).reshape(-1, channels)
+    matrix = weight.permute(0, 2, 3, 1).reshape(-1, channels)  # (9 O, C): no copy in channels-last memory
+    projected = (pixels @ matrix.t()).view(batch, h, w, out_channels, KERNEL_SIZE, KERNEL_SIZE)
+    by_column = projected.permute(0, 1, 4, 2, 5, 3).reshape(batch * h * KERNEL_SIZE, w * KERNEL_SIZE, out_channels)
+    wide = torch.matmul(upsample_matrix(w, width, coarse), by_column)  # (B h 3, W, O)
+    full = torch.matmul(upsample_matrix(h, height, coarse), wide.view(batch, h * KERNEL_SIZE, width * out_channels))
+    return full.view(batch, height, width, out_channels).permute(0, 3, 1, 2)
+
+
+def upsample_conv2d_reference(coarse: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
+    """`upsample_conv2d` in plain PyTorch."""
+    return F.conv2d(resize(coarse, size), weight, padding=1)
+
+
+def upsample_matrix(side: int, target: int, like: Tensor) -> Tensor:
+    """Build the matrix (target, 3 side) that upsamples a row of `side` pixels for three taps; taps vary fastest.
+
+    Tap t of output pixel p reads the upsampled pixel p + t - 1; beyond the border it reads zero. like: dtype and
+    device.
+    """
+    identity = torch.eye(side, dtype=like.dtype, device=like.device)[None]
+    upsampled = F.interpolate(identity, target, mode="linear", align_corners=True)[0].t()  # (target, side)
+    bordered = F.pad(upsampled, (0, 0, 1, 1))
+    return torch.stack([bordered[tap : tap + target] for tap in range(KERNEL_SIZE)], dim=2).flatten(1)
+
+
+def resize_recomputed(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Compute `resize(x, size)`. The result can be recomputed from x, or from what x itself is recomputed from."""
+    if x.shape[-2:] == tuple(size) or not is_recorded():
+        return resize(x, size)
+    with without_saving([x]):
+        resized: Tensor = _Resize.apply(x, tuple(size))
+    return resized
+
+
+class _Resize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.shape, ctx.size, ctx.recompute = x.shape, size, _recompute_resize
+        return resize(x, size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        upsample_backward = torch.ops.aten.upsample_bilinear2d_backward
+        return upsample_backward(gradient, ctx.size, ctx.shape, True), None
+
+
+def _recompute_resize(node: Any) -> Tensor:
+    (x,) = node.saved_tensors
+    return resize(x.detach(), node.size)

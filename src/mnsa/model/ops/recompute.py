@@ -10,7 +10,7 @@ nothing is attached to tensors. A map from any other operation is saved as usual
 B batch; C channels; H, W size of the map.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeGuard
@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
-
-from mnsa.model.ops.upsample_conv import resize
 
 
 def batch_norm_relu(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -38,18 +36,9 @@ def batch_norm_relu_reference(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return norm(features).relu()  # type: ignore[no-any-return]
 
 
-def resize_recomputed(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Compute `resize(x, size)`. The result can be recomputed from x, or from what x itself is recomputed from."""
-    if x.shape[-2:] == tuple(size) or not _is_recorded():
-        return resize(x, size)
-    with without_saving([x]):
-        resized: Tensor = _Resize.apply(x, tuple(size))
-    return resized
-
-
 def can_recompute(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Check whether `batch_norm_relu` can replace this norm and a ReLU: a plain BatchNorm in training, not compiled."""
-    return type(norm) is nn.BatchNorm2d and norm.training and _is_recorded()
+    return type(norm) is nn.BatchNorm2d and norm.training and is_recorded()
 
 
 def without_saving(maps: Iterable[Tensor]) -> AbstractContextManager[Any]:
@@ -104,33 +93,14 @@ def _recompute_batch_norm_relu(node: Any) -> Tensor:
     return recomputed
 
 
-class _Resize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.shape, ctx.size, ctx.recompute = x.shape, size, _recompute_resize
-        return resize(x, size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        upsample_backward = torch.ops.aten.upsample_bilinear2d_backward
-        return upsample_backward(gradient, ctx.size, ctx.shape, True), None
-
-
-def _recompute_resize(node: Any) -> Tensor:
-    (x,) = node.saved_tensors
-    return resize(x.detach(), node.size)
-
-
 def _recipe(features: Tensor) -> Callable[[], Tensor] | None:
     """How to recompute a map; None for a map that has to be saved."""
-    node = features.grad_fn if _is_recorded() else None
+    node = features.grad_fn if is_recorded() else None
     recompute = getattr(node, "recompute", None)
     return None if recompute is None else partial(recompute, node)
 
 
-def _is_recorded() -> bool:
+def is_recorded() -> bool:
     """Check whether autograd records operations, outside compilers."""
     return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mnsa.model.ops.concat_conv import ConcatConv2d, concat_conv2d_reference
-from mnsa.model.ops.upsample_conv import (
+from mnsa.model.ops.concat_conv import (
+    ConcatConv2d,
+    concat_conv2d_reference,
     resize,
     should_project_first,
     upsample_conv2d,
