@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -24,6 +25,7 @@ from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.export import ExportResult, export_run
+from mnsa.workflows.probe import ProbeResult, probe_dataset
 
 AnyPath = str | PathLike[str]
 
@@ -118,6 +120,33 @@ def evaluate(
     return evaluate_run(
         _run_path(run), split=split, dataset=None if data is None else Path(data), head=head, tta=tta, traits=roles,
         mask_threshold=mask_threshold, repair=repair,
+    )  # fmt: skip
+
+
+def probe(
+    data: AnyPath,
+    *,
+    config: Config | AnyPath | None = None,
+    run: AnyPath | RunFolder | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
+    split: Literal["val", "test"] = "val",
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Fit linear classifiers to the features of a frozen backbone: the baseline that a trained network has to beat.
+
+    `.rows` has the validation accuracy of logistic regression and nearest class mean, for levels 4, 5 and both, at each
+    size; `.best` is the best of them. config: the backbone and its weights, as a Config or a TOML file; None: the
+    `small` preset. run: use the backbone of this run. sizes: (height, width) of the inputs; empty: two. split: `test`
+    also scores the best row on the test rows (`.test`), which are read only then. progress: called with (finished, all,
+    finished) images.
+
+    Raises: DataError, ConfigError, ModelError, RunError.
+    """
+    if config is not None and not isinstance(config, Config):
+        config = load_config(Path(config))
+    return probe_dataset(
+        Path(data), config=config, run=None if run is None else _run_path(run), sizes=sizes, split=split,
+        progress=progress,
     )  # fmt: skip
 
 

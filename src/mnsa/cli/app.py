@@ -16,6 +16,7 @@ from mnsa.cli.fit_trees import fit_trees
 from mnsa.cli.import_checkpoint import import_checkpoint
 from mnsa.cli.import_data import import_app
 from mnsa.cli.predict import predict
+from mnsa.cli.probe import probe
 from mnsa.cli.report import report
 from mnsa.cli.search import search
 from mnsa.cli.serve import serve
@@ -28,7 +29,7 @@ from mnsa.errors import MnsaError
 
 VERBS = {
     "Prepare data": (synth, check, split, convert),
-    "Train and evaluate": (train, evaluate, calibrate, fit_trees, search, import_checkpoint, export, report),
+    "Train and evaluate": (probe, train, evaluate, calibrate, fit_trees, search, import_checkpoint, export, report),
     "Predict and measure": (predict, traits, serve),
 }
 

@@ -1,1 +1,1 @@
-"""What the commands do: evaluate, calibrate, export, fit_trees, import_checkpoint, measure_traits."""
+"""What the commands do: evaluate, calibrate, export, fit_trees, import_checkpoint, measure_traits, probe."""
