@@ -8,6 +8,7 @@ import torch
 from skimage.measure import block_reduce
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_jaccard_index
 
+from mnsa.metrics.topology import betti_numbers, cl_dice
 from mnsa.metrics.torch_metrics import ValidationScores, iou_upstream
 from mnsa.structures import IGNORE_INDEX, NO_LABEL
 
@@ -52,6 +53,86 @@ def test_images_without_a_mask_count_for_the_classes_alone(batch: Any) -> None:
     logits, labels, predicted, true = batch
     unknown = torch.full_like(true, IGNORE_INDEX)
     assert validation_scores([(logits, labels, predicted, unknown)]).keys() == {"accuracy", "score"}
+
+
+@pytest.fixture
+def veins() -> Any:
+    """Class logits (6, 7), labels, and masks (6, 64, 64) of a leaf (1) and its veins (2), partly lost."""
+    generator = torch.Generator().manual_seed(1)
+    true = torch.zeros(6, 64, 64, dtype=torch.long)
+    true[:, 4:60, 4:60] = 1
+    true[:, 8:57:16, 8:57] = true[:, 8:57, 8:57:12] = 2
+    lost = (true == 2) & (torch.rand(true.shape, generator=generator) < 0.03)
+    return torch.randn(6, 7, generator=generator), torch.arange(6), torch.where(lost, 1, true), true
+
+
+def selecting(select_by: Any, *batches: Any, mask_classes: int = 3) -> Any:
+    scores = ValidationScores(mask_classes, select_by)
+    for batch in batches:
+        scores.update(*batch)
+    return {name: float(value) for name, value in scores.compute().items()}
+
+
+def vein_errors(veins: Any) -> Any:
+    pairs = [(predicted.numpy() == 2, true.numpy() == 2) for predicted, true in zip(*veins[2:], strict=True)]
+    numbers = np.array([[*betti_numbers(predicted), *betti_numbers(true)] for predicted, true in pairs])
+    return pairs, np.abs(numbers[:, :2] - numbers[:, 2:]).mean(0)
+
+
+def test_the_score_is_what_selects(veins: Any) -> None:
+    pairs, (betti0, betti1) = vein_errors(veins)
+    found = {name: selecting(name, veins) for name in ("auto", "accuracy", "iou", "cldice", "betti")}
+    auto = found["auto"]
+    assert auto["score"] == pytest.approx((auto["accuracy"] + auto["iou"]) / 2)
+    assert found["accuracy"]["score"] == auto["accuracy"]
+    assert found["iou"]["score"] == auto["iou"]
+    expected = np.mean([cl_dice(*pair) for pair in pairs])
+    assert found["cldice"]["score"] == found["cldice"]["cldice"] == pytest.approx(expected)
+    assert (found["betti"]["betti0_error"], found["betti"]["betti1_error"]) == pytest.approx((betti0, betti1))
+    assert found["betti"]["score"] == pytest.approx(1 / (1 + betti0 + betti1))
+    assert betti0 > 0
+    assert betti1 > 0
+
+
+def test_topology_is_measured_only_when_it_selects(veins: Any) -> None:
+    assert selecting("iou", veins).keys() == {"accuracy", "iou", "score"}
+    assert selecting("cldice", veins).keys() == {"accuracy", "iou", "cldice", "score"}
+
+
+@pytest.mark.parametrize("select_by", ["cldice", "betti"])
+def test_topology_that_processes_have_gathered_is_that_of_all_images(veins: Any, select_by: Any) -> None:
+    together = selecting(select_by, veins)
+    parts = [ValidationScores(3, select_by) for _ in range(2)]
+    for part, images in zip(parts, (slice(0, 2), slice(2, 6)), strict=True):
+        part.update(*(values[images] for values in veins))
+    for state in ("counts", "correct", "topology"):
+        setattr(parts[0], state, torch.cat([one for part in parts for one in getattr(part, state)]))
+    assert {name: float(value) for name, value in parts[0].compute().items()} == pytest.approx(together)
+
+
+def test_without_the_task_that_selects_the_stage_is_selected_by_its_own(veins: Any) -> None:
+    logits, labels, predicted, true = veins
+    for select_by in ("iou", "cldice", "betti"):
+        found = selecting(select_by, (logits, labels, None, true))
+        assert found["score"] == found["accuracy"]
+    found = selecting("accuracy", (None, labels, predicted, true))
+    assert found["score"] == found["iou"]
+
+
+def test_without_a_thin_class_the_iou_selects_and_a_warning_says_so(
+    veins: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    logits, labels, predicted, true = veins
+    scores = ValidationScores(1, "cldice")
+    for _ in range(2):
+        scores.update(logits, labels, (predicted > 0).long(), (true > 0).long())
+        found = scores.compute()
+        assert found["score"] == found["iou"]
+        scores.reset()
+    assert [record.getMessage() for record in caplog.records] == [
+        "train.select_by = 'cldice' is for thin mask classes such as veins, and the validation masks have none. "
+        "The IoU selects the best epoch."
+    ]
 
 
 def logits_of(mask: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torchmetrics.functional import classification as theirs
 
 from mnsa.metrics.calibration import reliability_bins
-from mnsa.metrics.scores import Evaluation
+from mnsa.metrics.scores import Evaluation, SampleSize, Score
 from mnsa.report.run_page import render_run_page
 from mnsa.report.run_record import read_run_record
 from mnsa.report.scores import (
@@ -20,6 +20,7 @@ from mnsa.report.scores import (
     plot_confusion_matrix,
     plot_reliability,
     reliability_figures,
+    topology_table,
 )
 from mnsa.run_folder import RunFolder
 from narrowing import some
@@ -83,6 +84,25 @@ def test_a_matrix_shows_shares_of_rows_and_leaves_out_labels_that_are_too_many(c
     np.testing.assert_allclose(correct + wrong, counts / np.maximum(counts.sum(1, keepdims=True), 1))
     assert len(axes.get_xticks()) == (classes if classes <= MAX_NAMED_CLASSES else 0)
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= MAX_COUNTED_CLASSES else 0)
+
+
+def test_topology_has_a_row_per_score_and_two_columns_per_thin_class() -> None:
+    scores = [
+        score
+        for name in ("vein", "midrib")
+        for score in (
+            Score("cldice", 0.853, (0.84, 0.86), "fraction", "topology", "clDice", name),
+            Score("length_bias", -0.29, None, "relative", "topology", "length bias", name),
+        )
+    ]
+    sizes = {"topology": SampleSize(9, "images", 9)}
+    table = some(topology_table(Evaluation("leaves", 9, calibrated=False, sizes=sizes, scores=tuple(scores))))
+    assert table.head == ("score", "vein", "95 % interval", "midrib", "95 % interval")
+    assert table.rows == [
+        ("clDice", "0.853", "0.840 to 0.860", "0.853", "0.840 to 0.860"),
+        ("length bias", "-0.290", "", "-0.290", ""),
+    ]
+    assert topology_table(Evaluation("leaves", 9, calibrated=False, sizes={}, scores=())) is None
 
 
 def test_a_reliability_diagram_has_the_bars_of_an_independent_count() -> None:

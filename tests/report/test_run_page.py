@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 SCORE_COLUMNS = ("split", "score", "value", "95 % interval", "interval over", "images")
+DIGITS = {"images": ".0f", "count": ".2f", "relative": "+.3f"}
 SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Config", "Provenance"]
 
 
@@ -77,8 +78,9 @@ def test_the_numbers_are_those_of_evaluation_json(page: Any, evaluation: dict[st
     expected = []
     for split, entry in evaluation.items():
         for score in entry.scores:
-            value = f"{score.value:.0f}" if score.unit == "images" else f"{score.value:.3f}"
-            interval = "{:.3f} to {:.3f}".format(*score.interval) if score.interval else ""
+            form = DIGITS.get(score.unit, ".3f")
+            value = "none" if score.value is None else format(score.value, form)
+            interval = " to ".join(format(bound, form) for bound in score.interval or ())
             images = str(entry.images)
             expected.append([split, score.title, value, interval, f"{images} images" if interval else "", images])
     assert sorted(page.table(*SCORE_COLUMNS)) == sorted(expected)
@@ -224,6 +226,11 @@ def test_curves_go_on_over_stages_and_an_epoch_without_a_score_has_no_dot() -> N
     assert list(lines(plot_losses(EPOCHS).axes[0])["loss"].get_ydata()) == [2.5, 1.5, 1.2, 0.9, 0.8]
 
 
+def test_a_cldice_that_selects_is_drawn() -> None:
+    epochs = [{"stage": "only", "epoch": "1", "val_iou": "0.3", "val_cldice": "0.6", "val_score": "0.6"}]
+    assert lines(plot_scores(epochs).axes[0]).keys() >= {"IoU", "clDice", "score"}
+
+
 def test_each_stage_keeps_its_first_best_epoch() -> None:
     assert best_epochs(EPOCHS) == [2, 5]
 
@@ -280,11 +287,13 @@ def test_the_tiles_are_the_headline_scores_of_the_test_split(
     expected = []
     for score in evaluation["test"].scores:
         if score.headline:
-            interval = "95 %: {:.3f} to {:.3f}".format(*score.interval) if score.interval else ""
-            expected.append((score.title, f"{score.value:.3f}", interval))
+            form = DIGITS.get(score.unit, ".3f")
+            interval = " to ".join(format(bound, form) for bound in score.interval or ())
+            expected.append((score.title, format(score.value, form), f"95 %: {interval}" if interval else ""))
     assert tiles_of(render_run_page(read_run_record(reported))) == expected
     assert [title for title, *_ in expected] == [
-        "accuracy", "macro F1", "calibration error", "IoU of vein", "Dice of vein",
+        "accuracy", "macro F1", "calibration error", "IoU of vein", "Dice of vein", "clDice of vein",
+        "Betti-0 error of vein", "Betti-1 error of vein", "areole F1 of vein",
     ]  # fmt: skip
 
 

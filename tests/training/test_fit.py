@@ -250,3 +250,11 @@ def test_lightnings_messages_are_hidden_only_during_training() -> None:
     with fit.quiet_lightning():
         assert not lightning_logger.isEnabledFor(logging.WARNING)
     assert lightning_logger.level == level
+
+
+def test_the_cldice_selects_where_it_is_asked_to(trained: Callable[..., RunFolder]) -> None:
+    rows = rows_of(trained("run", FIRST, SECOND, train={"select_by": "cldice"}))
+    first, second = ([row for row in rows if row["stage"] == stage] for stage in ("first", "second"))
+    assert [row["val_score"] for row in first] == [row["val_accuracy"] for row in first]
+    assert [row["val_score"] for row in second] == [row["val_cldice"] for row in second]
+    assert not any(row["val_cldice"] for row in first)

@@ -102,3 +102,23 @@ def test_a_thin_class_that_is_wide_is_warned_about(
     warn_about_wide_classes(make_config(loss={"cldice": 0.5, "cldice_iterations": 3}), manifest)
     assert ("mask class 'vein' is more than 7 px wide" in caplog.text) == warns
     assert len(caplog.records) == warns
+
+
+@pytest.mark.parametrize(
+    ("select_by", "task", "lacks"),
+    [
+        ("iou", "classification", "segmentation"),
+        ("cldice", "classification", "segmentation"),
+        ("betti", "classification", "segmentation"),
+        ("accuracy", "segmentation", "classification"),
+    ],
+)
+def test_a_score_that_no_stage_can_give_is_refused(
+    make_config: Callable[..., Config], manifest: Manifest, select_by: str, task: str, lacks: str
+) -> None:
+    parts = {"classification": ("backbone", "attention", "class_head"), "segmentation": ("enhancer", "decoder")}
+    alone = {"tasks": (task,), "trainable": parts[task]}
+    other = {"name": "other", "tasks": (lacks,), "trainable": parts[lacks]}
+    with pytest.raises(ConfigError, match=f"train.select_by = '{select_by}' needs a stage that trains {lacks}"):
+        require_trainable(make_config(alone, train={"select_by": select_by}), manifest)
+    require_trainable(make_config(alone, other, train={"select_by": select_by}), manifest)

@@ -2,7 +2,7 @@
 
 from mnsa.config.load import dump_config, load_config, parse_config
 from mnsa.config.loss_config import LossConfig
-from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, StageConfig, TrainConfig
+from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, SelectBy, StageConfig, TrainConfig
 from mnsa.config.search_config import SearchConfig
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "SearchConfig",
+    "SelectBy",
     "StageConfig",
     "TrainConfig",
     "dump_config",

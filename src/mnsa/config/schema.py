@@ -217,6 +217,9 @@ class StageConfig(Section):
         return self
 
 
+SelectBy = Literal["auto", "accuracy", "iou", "cldice", "betti"]
+
+
 class TrainConfig(Section):
     """Settings of training that all stages share."""
 
@@ -242,6 +245,14 @@ class TrainConfig(Section):
         default="float32", description="`bfloat16` and `float16` train in mixed precision."
     )
     gradient_clip: NonNegative = Field(default=0.0, description="Largest global norm of the gradient. 0: no limit.")
+    select_by: SelectBy = Field(
+        default="auto",
+        description="What `val_score` is, which selects the best epoch of a stage and stops it early. `auto`: the "
+        "mean of accuracy and IoU, as far as the stage has the tasks. `accuracy`, `iou` or `cldice` (centerline Dice) "
+        "alone. `betti`: 1 / (1 + Betti-0 error + Betti-1 error). The last two are means over thin mask classes, such "
+        "as veins, of masks at the network's size. A stage without the task that this needs is selected by its own "
+        "task.",
+    )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Decay of the exponential moving average of the weights. 0: off."
     )

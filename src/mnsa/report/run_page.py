@@ -41,7 +41,7 @@ from mnsa.run_folder import RunFolder
 
 _TERM_COLORS = (ORANGE, GREEN, RED, GRAY, LIGHT_BLUE)
 
-_SCORE_LABELS = {"val_accuracy": "accuracy", "val_iou": "IoU", "val_score": "score (their mean)"}
+_SCORE_LABELS = {"val_accuracy": "accuracy", "val_iou": "IoU", "val_cldice": "clDice", "val_score": "score"}
 
 _TOML_ARRAY = re.compile(r"\[\n([^\[\]]*)\]")  # innermost arrays, an item on each line
 
@@ -115,8 +115,9 @@ def plot_scores(epochs: Sequence[Mapping[str, str]]) -> Figure:
     """Validation scores, epoch by epoch, and the best epoch of each stage."""
     figure, axes = new_axes("epoch", "validation", width=WIDTH_IN, height=3.0)
     names = [name for name in _SCORE_LABELS if name in _column_names(epochs)]
-    names = names if len(names) == len(_SCORE_LABELS) else names[:1]  # with one task the score is the same
-    for name, color in zip(names, (BLUE, ORANGE, GRAY), strict=False):
+    if len(names) == 2 and "val_betti0_error" not in _column_names(epochs):
+        names = names[:1]  # the score is the same
+    for name, color in zip(names, (BLUE, ORANGE, GREEN, GRAY), strict=False):
         _plot_column(axes, epochs, name, label=_SCORE_LABELS[name], color=color, linewidth=1.8)
     for place in best_epochs(epochs):
         axes.axvline(place, color=GRAY, linewidth=1, linestyle=":")

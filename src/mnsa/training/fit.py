@@ -173,6 +173,7 @@ class _Training:
             mask_classes=max(1, len(self.manifest.mask_classes)),
             class_weights=class_weights(self.manifest) if config.loss.class_weights == "balanced" else None,
             thin_classes=thin_class_values(config.loss, self.manifest.mask_classes),
+            select_by=config.train.select_by,
             teacher=self.teacher,
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from mnsa.config import LossConfig, StageConfig
+from mnsa.config import LossConfig, SelectBy, StageConfig
 from mnsa.data.dataset import SampleIndex, sample_seed
 from mnsa.errors import ConfigError
 from mnsa.metrics.torch_metrics import ValidationScores
@@ -60,6 +60,7 @@ class StageModule(lightning.LightningModule):
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
         class_weights: Tensor | None, thin_classes: Sequence[int] = (1,), teacher: Teacher | None = None,
+        select_by: SelectBy = "auto",
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -69,7 +70,7 @@ class StageModule(lightning.LightningModule):
         self.class_weights = class_weights
         self.thin_classes = thin_classes
         self.teacher = teacher
-        self.scores = ValidationScores(mask_classes)
+        self.scores = ValidationScores(mask_classes, select_by)
         set_trainable_parts(network, stage)
 
     def train(self, mode: bool = True) -> Self:

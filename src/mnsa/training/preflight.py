@@ -26,6 +26,7 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
     if "segmentation" in config.tasks:
         _require_masks(manifest)
         thin_class_values(config.loss, manifest.mask_classes)
+    _require_selectable(config)
     if config.loss.mask_guidance > 0 and not any(row.mask for row in manifest.split("train").rows):
         raise DataError(
             f"loss.mask_guidance needs masks, but {manifest.name} has none in split `train`. "
@@ -76,6 +77,17 @@ def warn_about_wide_classes(config: Config, manifest: Manifest) -> None:
                 f"{names[value - (len(names) == 1)]!r} is more than {2 * loss.cldice_iterations + 1} px wide "
                 "(2 * loss.cldice_iterations + 1). Leave it out of loss.thin_classes, or raise cldice_iterations."
             )
+
+
+def _require_selectable(config: Config) -> None:
+    select_by, task = config.train.select_by, "segmentation"
+    if select_by == "accuracy":
+        task = "classification"
+    if select_by != "auto" and task not in config.tasks:
+        raise ConfigError(
+            f"train.select_by = {select_by!r} needs a stage that trains {task}, and there is none. "
+            f"Set train.select_by to 'auto', or add {task!r} to the tasks of a stage."
+        )
 
 
 def _require_labels(config: Config, manifest: Manifest) -> None:
