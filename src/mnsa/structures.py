@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NO_LABEL = -1  # label of an image of unknown class, which is used for segmentation only
 
+UNKNOWN = "unknown"  # the predicted class where the highest probability is below the threshold; no class may have it
+
 IGNORE_INDEX = 255  # mask value of a pixel of unknown class, which is ignored in losses and scores
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mnsa.inference.prediction_table import (
-    UNKNOWN,
     PredictionTable,
     area_fractions,
     caption,
@@ -16,6 +15,7 @@ from mnsa.inference.prediction_table import (
     predicted_class,
     top_classes,
 )
+from mnsa.structures import UNKNOWN
 
 CLASSES, LAYERS = ("ash", "elm", "oak"), ("background", "leaf", "vein")
 

@@ -45,6 +45,7 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "class-not-in-train": "error",
     "class-not-in-split": "warning",
     "class-small": "warning",
+    "class-name": "warning",
     "split-empty": "warning",
     # images that occur more than once
     "duplicate-across-splits": "error",

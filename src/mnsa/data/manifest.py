@@ -29,7 +29,7 @@ from mnsa.data.rows import (
 )
 from mnsa.errors import DataError, output_errors
 from mnsa.io import new_folder, read_toml
-from mnsa.structures import NO_LABEL
+from mnsa.structures import NO_LABEL, UNKNOWN
 
 __all__ = [
     "COLUMNS",
@@ -127,6 +127,7 @@ def write_manifest_files(manifest: Manifest, folder: Path) -> None:
     """Write the two files of a data set into an existing folder. Raises: DataError when the rows are invalid."""
     if not manifest.rows:
         raise DataError(f"{manifest.name} has no images.")
+    _require_no_reserved_name(manifest.classes, manifest.name)
     locations = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
     validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, raise_finding)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
@@ -167,7 +168,17 @@ def _read_dataset_toml(path: Path, folder: Path) -> Manifest:
     if not isinstance(name, str) or not isinstance(root, str) or "\0" in root or len(root) > MAX_PATH_LENGTH:
         raise DataError(f"{path}: name and root must be text, and root a path.")
     classes, mask_classes = (_parse_names(tree, key, path) for key in ("classes", "mask_classes"))
+    _require_no_reserved_name(classes, str(path))
     return Manifest(name, (folder / root).resolve(), classes, mask_classes, rows=())
+
+
+def _require_no_reserved_name(classes: Sequence[str], location: str) -> None:
+    """Reject a class named like the answer for images of no class. Raises: DataError."""
+    if reserved := [name for name in classes if name.lower() == UNKNOWN]:
+        raise DataError(
+            f"{location}: a class can't be named {reserved[0]!r}: predictions below the threshold have this name. "
+            "Rename the class, for example to 'other', or leave the label of these images empty."
+        )
 
 
 def _parse_names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:

@@ -23,7 +23,11 @@ OUTPUT_MARKERS = frozenset({"manifest.csv", "predictions.json", "provenance.json
 # Of macOS archives, Windows and Synology, in lower case.
 _DESKTOP_NAMES = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
 
-_MAX_NAMED = 5  # names in a message
+# Names of splits and of folders of images or masks: a class of such a name is probably a folder that was read wrongly.
+_LAYOUT_WORDS = frozenset(
+    {"image", "images", "mask", "masks", "label", "labels", "annotations"}
+    | {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+)
 
 
 @dataclass
@@ -83,6 +87,25 @@ def scan_images(folder: Path, passed: PassedOver, *, recursive: bool = True) -> 
     full = {above for path in (*found, *map(PurePosixPath, passed.outputs)) for above in path.parents}
     passed.empty.extend(str(path) for path in visited if path.parts and path not in full and path.parent in full)
     return sorted(found)
+
+
+def is_layout_word(name: str) -> bool:
+    """Whether a class has the name of a split, or of a folder of images or masks."""
+    return name.lower() in _LAYOUT_WORDS
+
+
+def find_folder(root: Path, place: str) -> str | None:
+    """Find the folder `place` below `root`, also in another case: the path as it is written there, or None."""
+    if (root / place).is_dir():
+        return place
+    found = PurePosixPath()
+    for level in PurePosixPath(place).parts:
+        paths = sorted((root / found).iterdir()) if (root / found).is_dir() else []
+        same = [path.name for path in paths if path.name.lower() == level.lower() and path.is_dir()]
+        if not same:
+            return None
+        found /= same[0]
+    return str(found)
 
 
 def casefold_name(name: str) -> str:

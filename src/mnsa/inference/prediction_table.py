@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 
 import numpy as np
 
-UNKNOWN = "unknown"  # the predicted class where the highest probability is below the threshold
+from mnsa.structures import UNKNOWN
 
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that starts with one of them
 

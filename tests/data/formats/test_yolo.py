@@ -58,7 +58,7 @@ def test_invalid_yolo_lines_are_rejected(lines: str, message: str, tmp_path: Pat
         ("train: images/train\nnames: !!python/object/apply:os.system [touch owned]\n", "can't be read as YAML"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nnames: *b\n", "uses the YAML alias"),
         ("names: " + "[" * 5000, "can't be read as YAML|nested deeper"),
-        ("train: ../images/train\nnames: [leaf]\n", "inside the root"),
+        ("train: ../../images/train\nnames: [leaf]\n", "inside the root"),
         ("train: /images/train\nnames: [leaf]\n", "inside the root"),
         ("train: [images/train, images/val]\nnames: [leaf]\n", "one image folder"),
         ("train: train.txt\nnames: [leaf]\n", "one image folder"),

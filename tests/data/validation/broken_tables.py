@@ -145,6 +145,15 @@ def class_of_two_images(dataset: EditableDataset) -> str:
     return "manifest.csv"
 
 
+@breaks("class-name")
+def class_named_like_a_folder_of_masks(dataset: EditableDataset) -> str:
+    label = dataset.first["label"]
+    for row in [row for row in dataset.rows if row["label"] == label]:
+        row["label"] = "Masks"
+    dataset.update_toml(classes=sorted({row["label"] for row in dataset.rows}))
+    return "dataset.toml"
+
+
 @breaks("split-empty")
 def no_validation_images(dataset: EditableDataset) -> str:
     for row in dataset.rows:

@@ -4,6 +4,7 @@ H, W image size in pixels.
 """
 
 import json
+import logging
 import posixpath
 import shutil
 from collections import Counter
@@ -19,12 +20,14 @@ from PIL import Image
 from mnsa.data.decode import bad_file_error, open_image, read_mask_indices, read_pixels, unique_mask_values
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
-from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name
+from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_layout_word
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
 from mnsa.io import atomic_write_text
 from mnsa.visualize.palette import write_mask
+
+logger = logging.getLogger(__name__)
 
 SPLIT_ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -89,6 +92,8 @@ def build_manifest(
         rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
     root = root.resolve()
     classes = _sort_labels({row.label for row in rows if row.label})
+    if suspicious := [name for name in classes if is_layout_word(name)]:
+        logger.warning("The classes have names of splits or of masks: %s. Are they classes?", ", ".join(suspicious))
     manifest = Manifest(root.name, root, classes, tuple(mask_classes or ()), tuple(rows))
     masks = [manifest.mask_path(row) for row in rows if row.mask]
     if manifest.mask_classes and not masks:

@@ -5,25 +5,26 @@ from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import list_image_files
+from mnsa.data.paths import is_layout_word, list_image_files
 from mnsa.errors import DataError
 
-MASK_FOLDERS = frozenset({"masks", "mask", "annotations"})
+MASK_FOLDERS = frozenset({"masks", "mask", "annotations", "labels"})  # in any case, like all words of the layout
 IMAGE_FOLDERS = frozenset({"images"})  # a level without meaning: skipped
 
 
 def import_folders(
     source: Path, *, mask_classes: Sequence[str] | None = None, val_fraction: float = 0.2, seed: int = 1
 ) -> Manifest:
-    """Import `[split/]class/image`, and masks of the same stem under masks/, mask/ or annotations/, mirrored or flat.
+    """Import `[split/]class/image`, and masks of the same stem under masks/, mirrored or flat.
 
+    The folder of masks may also be called mask, annotations or labels. Case of these words and of splits is ignored.
     mask_classes: names in order of pixel value; None infers them. Raises: DataError with the file that doesn't fit.
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
     visible = list_image_files(source)
-    masks = _MaskMatcher([path for path in visible if MASK_FOLDERS & set(path.parts[:-1])])
-    rows = [_image_row(path, masks) for path in visible if not MASK_FOLDERS & set(path.parts[:-1])]
+    masks = _MaskMatcher([path for path in visible if _has_mask_folder(path)])
+    rows = [_image_row(path, masks) for path in visible if not _has_mask_folder(path)]
     _require_consistent_splits(rows, source)
     if all(not row.split for row in rows):
         rows = [Row(row.image, row.mask, row.label, split="train") for row in rows]
@@ -37,15 +38,14 @@ class _MaskMatcher:
         self._by_place: dict[tuple[str, ...], PurePosixPath] = {}
         self._owner: dict[PurePosixPath, PurePosixPath] = {}
         for path in paths:
-            place = tuple(part for part in path.parts[:-1] if part not in MASK_FOLDERS | IMAGE_FOLDERS)
-            other = self._by_place.setdefault((*place, path.stem), path)
+            split, below = _split_levels(path, MASK_FOLDERS | IMAGE_FOLDERS)
+            other = self._by_place.setdefault((*split, *below, path.stem), path)
             if other != path:
                 raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
 
-    def find(self, image: PurePosixPath, levels: Sequence[str]) -> str:
+    def find(self, image: PurePosixPath, split: tuple[str, ...], below: tuple[str, ...]) -> str:
         """Find the mask of an image. Search order: same split and class, same class, same split, flat."""
-        split, below = (levels[:1], levels[1:]) if levels and levels[0] in SPLIT_ALIASES else ((), levels)
-        for place in ((*split, *below), tuple(below), tuple(split), ()):
+        for place in ((*split, *below), below, split, ()):
             mask = self._by_place.get((*place, image.stem))
             if mask is None:
                 continue
@@ -58,15 +58,33 @@ class _MaskMatcher:
         return ""
 
 
+def _has_mask_folder(path: PurePosixPath) -> bool:
+    return any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
+
+
+def _split_levels(path: PurePosixPath, meaningless: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Get the split of a path, if any, and the other folder levels, without those that are `meaningless`."""
+    levels = tuple(part for part in path.parts[:-1] if part.lower() not in meaningless)
+    if levels and (split := SPLIT_ALIASES.get(levels[0].lower())):
+        return (split,), levels[1:]
+    return (), levels
+
+
 def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
-    levels = [part for part in image.parts[:-1] if part not in IMAGE_FOLDERS]
-    split, below = (SPLIT_ALIASES[levels[0]], levels[1:]) if levels and levels[0] in SPLIT_ALIASES else ("", levels)
+    split, below = _split_levels(image, IMAGE_FOLDERS)
     if len(below) > 1:
-        raise DataError(f"{image} lies {len(levels)} folders deep; expected class/image or split/class/image.")
-    mask = masks.find(image, levels)
+        raise DataError(
+            f"{image} lies {len(split) + len(below)} folders deep; expected class/image or split/class/image."
+        )
+    if below and is_layout_word(below[0]):
+        raise DataError(
+            f"{image}: {below[0]!r} would be a class, but it is a word for a split or for masks. "
+            "Expected class/image or split/class/image. Rename the folder if it is a class."
+        )
+    mask = masks.find(image, split, below)
     if not below and not mask:
         raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
-    return Row(str(image), mask, label="".join(below), split=split)
+    return Row(str(image), mask, label="".join(below), split="".join(split))
 
 
 def _require_consistent_splits(rows: Sequence[Row], source: Path) -> None:

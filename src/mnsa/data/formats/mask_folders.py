@@ -78,12 +78,12 @@ class _MaskMatcher:
 
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
-        self._images = {(path.parent, path.stem) for path in images}
-        self.unmatched = {(path.parent, path.stem): path for path in _list_images(masks)}
+        self._images = {(_place(path), path.stem) for path in images}
+        self.unmatched = {(_place(path), path.stem): path for path in _list_images(masks)}
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
         """Remove and return the mask of an image: its stem, or its stem with a suffix that is not another image's."""
-        keys = [(image.parent, image.stem), *((image.parent, image.stem + ending) for ending in MASK_SUFFIXES)]
+        keys = [(_place(image), image.stem + ending) for ending in ("", *MASK_SUFFIXES)]
         keys_found = [key for key in keys if key in self.unmatched and (key == keys[0] or key not in self._images)]
         if len(keys_found) > 1:
             first, second = (self.unmatched[key] for key in keys_found[:2])
@@ -111,9 +111,9 @@ def _common_root(images: Path, masks: Path) -> Path:
 
 def _list_images(folder: Path) -> list[PurePosixPath]:
     found = list_image_files(folder)
-    places: dict[tuple[PurePosixPath, str], PurePosixPath] = {}
+    places: dict[tuple[str, str], PurePosixPath] = {}
     for path in found:
-        if (other := places.setdefault((path.parent, path.stem), path)) != path:
+        if (other := places.setdefault((_place(path), path.stem), path)) != path:
             raise DataError(f"{folder}: {other} and {path} have the same stem, so their masks do as well. Rename one.")
     return found
 
@@ -125,8 +125,14 @@ def _require_consistent_splits(image_paths: Sequence[PurePosixPath], images: Pat
         raise DataError(f"{images} has train/val/test folders, but {stray} lies in none. Move it into one.")
 
 
+def _place(path: PurePosixPath) -> str:
+    """The folder of a path; that of a split by the split's name, so `Train` and `training` are the same."""
+    folder = path.parent.as_posix().lower()
+    return SPLIT_ALIASES.get(folder, folder)
+
+
 def _split_of_path(path: PurePosixPath, images: Path) -> str:
-    if path.parts[:-1] in ((), (_UNUSED,)):
+    if _place(path) in (".", _UNUSED):
         return ""
     if len(path.parts) > 2 or path.parts[0].lower() not in SPLIT_ALIASES:
         raise DataError(

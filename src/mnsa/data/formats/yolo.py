@@ -3,6 +3,7 @@
 Each line of a label file has a class index and a polygon. Coordinates are fractions of the image's width and height.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,8 +25,10 @@ from mnsa.data.formats.mask_encoding import InvalidPolygonError, find_regions, p
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
 from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, validate_path
-from mnsa.data.paths import list_image_files
+from mnsa.data.paths import find_folder, list_image_files
 from mnsa.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
@@ -49,7 +52,7 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
         for split, place in _split_folders(tree, root, description):
             for image in _list_images(root, place):
                 path = resolve_inside(root.resolve(), image)
-                labels = resolve_inside(root.resolve(), _label_file_name(image))
+                labels = resolve_inside(root.resolve(), _label_file_name(root, image))
                 mask = _read_label_mask(labels, path, len(classes)) if labels.exists() else None
                 row = Row(image, split=split)
                 builder.add(
@@ -90,22 +93,27 @@ def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
 
 def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> Iterator[tuple[str, str]]:
     """Yield (split, image folder) as given in data.yaml, else by the usual folder names. The key `path` is ignored."""
-    found = {}
+    found: dict[str, str] = {}
     for key, split in SPLIT_ALIASES.items():
         value = tree.get(key)
         if value in (None, ""):
-            value = next((place for place in (f"images/{key}", f"{key}/images") if (root / place).is_dir()), None)
+            value = next(filter(None, (find_folder(root, place) for place in (f"images/{key}", f"{key}/images"))), None)
         if value is None or split in found:
             continue
         if not isinstance(value, str) or value.endswith(".txt"):
             raise DataError(f"{description}: {key} is {shorten(value)}; expected one image folder below data.yaml.")
-        found[split] = validate_path(value.removeprefix("./"), f"{description}, {key}", key)
+        # Roboflow writes ../train/images for the folder train/images beside data.yaml.
+        place = validate_path(value.removeprefix("./").removeprefix("../"), f"{description}, {key}", key)
+        found[split] = find_folder(root, place) or place
     if (root / "images/unused").is_dir():
         found[""] = "images/unused"  # rows without a split, as mnsa writes them
     if not found:
         raise DataError(f"{description} names no image folder; expected a line such as `train: images/train`.")
     for split, place in found.items():
-        if "images" not in place.split("/") or not (root / place).is_dir():
+        if split != "train" and not (root / place).exists():  # exports without a split list it all the same
+            logger.warning("%s: the folder %s of split %s does not exist; it is left out", description, place, split)
+            continue
+        if "images" not in place.lower().split("/") or not (root / place).is_dir():
             raise DataError(f"{description}: {place} is not an image folder; expected images/train or train/images.")
         yield split, place
 
@@ -116,16 +124,18 @@ def _list_images(root: Path, place: str) -> list[str]:
     return [validate_image_name(str(above / path), str(root)) for path in list_image_files(folder)]
 
 
-def _label_file_name(image: str) -> str:
+def _label_file_name(root: Path, image: str) -> str:
     """Get the label file of an image: the last folder named images becomes labels, and the suffix becomes .txt."""
-    before, _, after = f"/{image}".rpartition("/images/")
-    return f"{before}/labels/{after.rpartition('.')[0]}.txt".removeprefix("/")
+    at = f"/{image}".lower().rindex("/images/")
+    file = image[at + len("images/") :].rpartition(".")[0] + ".txt"
+    folder = image[:at] + "labels"
+    return f"{find_folder(root, folder) or folder}/{file}"
 
 
 def _name_without_images_level(image: str) -> str:
     """Remove the last folder named images from a path."""
-    before, _, after = f"/{image}".rpartition("/images/")
-    return f"{before}/{after}".removeprefix("/")
+    at = f"/{image}".lower().rindex("/images/")
+    return image[:at] + image[at + len("images/") :]
 
 
 def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:

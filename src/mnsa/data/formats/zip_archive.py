@@ -218,7 +218,11 @@ def _strip_top_folder(images: Iterator[_NamedMember]) -> list[_NamedMember]:
     found = list(images)
     meaningful = SPLIT_ALIASES.keys() | IMAGE_FOLDERS | MASK_FOLDERS
     tops = {name.split("/")[0] for _, name in found}
-    if len(tops) == 1 and not tops & meaningful and all(name.count("/") >= 2 for _, name in found):
+    if (
+        len(tops) == 1
+        and meaningful.isdisjoint(map(str.lower, tops))
+        and all(name.count("/") >= 2 for _, name in found)
+    ):
         return [(member, name.partition("/")[2]) for member, name in found]
     return found
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mnsa.data.findings import Finding
 from mnsa.data.manifest import Manifest
-from mnsa.data.paths import casefold_name, list_image_files
+from mnsa.data.paths import casefold_name, is_layout_word, list_image_files
 from mnsa.data.rows import SPLITS, Row
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
 from mnsa.data.validation.near_duplicates import find_similar_pairs
@@ -35,6 +35,9 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
         if not rows_per_split[split]:
             reason = f"has no row with split {split}; training needs one"
             yield Finding("split-empty", "manifest.csv", reason, "Split the data set, or correct the split column")
+    for name in filter(is_layout_word, manifest.classes):
+        reason = f"has the class {name!r}, a word for a split or for a folder of images or masks"
+        yield Finding("class-name", "dataset.toml", reason, "Import the folder again if it is no class")
     yield from _class_count_findings(manifest)
 
 
