@@ -231,6 +231,12 @@ class TrainConfig(Section):
         description="Run folder or weights file to start from. Parts with the same shapes are loaded, in place of "
         "`model.pretrained`. Empty: none.",
     )
+    head_init: Literal["random", "linear_probe"] = Field(
+        default="random",
+        description="Class head at the start of the first stage that trains it. `linear_probe`: a logistic regression "
+        "on the pooled features of the training images; validation chooses its penalty. The network before the first "
+        "epoch is then kept if no epoch has a better validation score.",
+    )
     distill: str = Field(
         default="",
         description="Run folder of a teacher, for masks with errors: usually an earlier run of the same config on the "

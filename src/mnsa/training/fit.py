@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,7 @@ from mnsa.training.stages import (
     read_teacher,
     set_trainable_parts,
 )
+from mnsa.training.warm_start import INITIAL_CHECKPOINT, choose_checkpoint, warm_start
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
@@ -181,6 +182,9 @@ class _Training:
         resumes = last.exists()
         if resumes:
             _load_checkpoint(last)  # raises for a damaged file; Lightning would show a traceback
+        elif stage == self._warm_started_stage():
+            initial = last.with_name(INITIAL_CHECKPOINT)
+            warm_start(module, self.manifest, config.data, loaders.val_dataloader(), initial, writes=is_rank_zero())
         with quiet_lightning(), open_loggers(self.run, config, stage.name, first_process=is_rank_zero()) as loggers:
             trainer = self._build_trainer(stage, loggers)
             try:
@@ -233,9 +237,21 @@ class _Training:
         return callbacks
 
     def _load_best_weights(self, stage: StageConfig) -> None:
-        state = _load_checkpoint(self.run.checkpoint_folder(stage.name) / "best.ckpt")["state_dict"]
+        folder = self.run.checkpoint_folder(stage.name)
+        checkpoint: Mapping[str, Any] = _load_checkpoint(folder / "best.ckpt")
+        if (initial := folder / INITIAL_CHECKPOINT).exists():
+            checkpoint = choose_checkpoint(checkpoint, _load_checkpoint(initial))
+            if "val_score" in checkpoint and is_rank_zero():
+                logger.info("%s: no epoch is better than the linear probe, which is kept", stage.name)
+        state = checkpoint["state_dict"]
         weights = {k.removeprefix(_NETWORK_PREFIX): v for k, v in state.items() if k.startswith(_NETWORK_PREFIX)}
         self.network.load_state_dict(weights, strict=True)
+
+    def _warm_started_stage(self) -> StageConfig | None:
+        """The first stage that trains the class head, if it starts with a linear probe."""
+        if self.config.train.head_init == "random":
+            return None
+        return next((stage for stage in self.config.stages if "class_head" in stage.trainable), None)
 
 
 def _validate(config: Config, manifest: Manifest) -> None:
