@@ -77,7 +77,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     filled; other OSErrors when it can't be written.
     """
     _require_absent(path)
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    temporary = path.with_name(f".{path.name[:40]}.{token_hex(4)}")  # a long name gets no longer
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -1,5 +1,6 @@
 """The `mnsa` command: all verbs in the order of the help, log messages on the terminal, exit codes for errors."""
 
+import io
 import logging
 import sys
 
@@ -61,6 +62,9 @@ class ConsoleHandler(logging.Handler):
 
 def main() -> None:
     """Run the command line. A MnsaError becomes one paragraph on standard error and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may have characters that the terminal has not
     _show_log_messages()
     try:
         app(prog_name="mnsa")

@@ -69,6 +69,7 @@ def predict(
     from mnsa.batch.batching import local_device, shard_from_env
     from mnsa.batch.predict_files import find_images, predict_files
     from mnsa.batch.prediction_folder import is_prediction_folder
+    from mnsa.data.paths import PassedOver
     from mnsa.inference.predictor import load
     from mnsa.traits import TraitMeasurer, find_roles
 
@@ -82,13 +83,16 @@ def predict(
         measurer = TraitMeasurer(roles, px_per_mm=px_per_mm, reference_area=reference_area)
     shard = shard_from_env()
     predictor.network.to(local_device())
+    passed = PassedOver()
+    found = find_images(images, exclude=out if is_prediction_folder(out) else None, passed=passed)
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         summary = predict_files(
-            predictor, find_images(images, exclude=out if is_prediction_folder(out) else None), out, measurer=measurer,
-            batch_size=batch_size, shard=shard,
+            predictor, found, out, measurer=measurer, batch_size=batch_size, shard=shard,
             options={"head": head, "engine": f"{engine} {precision}" if engine else "none"}, progress=progress,
         )  # fmt: skip
     _print_summary(summary, out)
+    if text := passed.describe():
+        console.print(text)
     if not summary.missing and summary.failed:
         raise typer.Exit(3)
 

@@ -46,10 +46,13 @@ def traits(
     measurer = TraitMeasurer(
         roles, px_per_mm=px_per_mm, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
     )
-    from mnsa.batch.predict_files import find_images
+    from mnsa.data.paths import PassedOver, find_images
     from mnsa.workflows.measure_traits import measure_files
 
-    measured = measure_files(measurer, find_images(masks), out, mask_classes=len(names), leaf_masks=leaf_masks)
+    found = find_images(masks, passed=(passed := PassedOver()))
+    measured = measure_files(measurer, found, out, mask_classes=len(names), leaf_masks=leaf_masks)
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
+    if text := passed.describe():
+        console.print(text)
     if measured.failed:
         raise typer.Exit(3)

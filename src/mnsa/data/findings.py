@@ -56,6 +56,7 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     # names
     "name-collision": "warning",
     "unlisted-file": "warning",
+    "passed-over": "warning",
 }
 
 

@@ -131,8 +131,13 @@ def write_manifest_files(manifest: Manifest, folder: Path) -> None:
     locations = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
     validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, raise_finding)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
-    (folder / "manifest.csv").write_text(_csv_text(manifest.rows), encoding="utf-8", newline="")
-    (folder / "dataset.toml").write_text(_toml_text(manifest, root), encoding="utf-8", newline="\n")
+    texts = {"manifest.csv": _csv_text(manifest.rows), "dataset.toml": _toml_text(manifest, root)}
+    for name, text in texts.items():
+        try:
+            (folder / name).write_text(text, encoding="utf-8", newline="")
+        except UnicodeEncodeError as error:
+            shown = ascii(text[max(error.start - 40, 0) : error.end + 20])
+            raise DataError(f"{str(manifest.root)!a}: {shown} is not UTF-8. Rename the file or folder.") from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ data sets, predictions, runs and studies below the folder. Links to folders are 
 as equal that differ only in case; `casefold_name` compares them.
 """
 
+import logging
 import os
 import unicodedata
 from collections import Counter
@@ -15,13 +16,22 @@ from pathlib import Path, PurePosixPath
 
 from mnsa.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+
+# Of photos in formats that mnsa doesn't read.
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".jfif", ".jpe", ".avif", ".gif", ".jp2", ".dng", ".nef", ".cr2", ".arw"}
+)
 
 # A file that each folder of mnsa has: a data set, predictions, a run, a study.
 OUTPUT_MARKERS = frozenset({"manifest.csv", "predictions.json", "provenance.json", "study.toml"})
 
 # Of macOS archives, Windows and Synology, in lower case.
 _DESKTOP_NAMES = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir"})
+
+_MAX_STEM_BYTES = 251  # file systems allow 255, with a suffix
 
 # Names of splits and of folders of images or masks: a class of such a name is probably a folder that was read wrongly.
 _LAYOUT_WORDS = frozenset(
@@ -35,7 +45,8 @@ class PassedOver:
     """What a walk over a folder has passed over; paths are relative to the folder.
 
     other: files that are no images, by suffix. ignored: number of hidden and desktop files and folders. outputs:
-    folders that mnsa has written. links: links to folders. empty: folders without an image in or below them.
+    folders that mnsa has written. links: links to folders. empty: folders without an image, or any other file, in or
+    below them. not_utf8: images that a table can't list, as their names are not UTF-8.
     """
 
     other: Counter[str] = field(default_factory=Counter)
@@ -43,6 +54,26 @@ class PassedOver:
     outputs: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    not_utf8: list[str] = field(default_factory=list)
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether more than hidden and desktop files was passed over."""
+        return bool(self.other or self.outputs or self.links or self.empty or self.not_utf8)
+
+    def describe(self) -> str:
+        """Say what was passed over, in one sentence; an empty text for nothing."""
+        suffixes = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(self.other.items()))
+        parts = {
+            "files that are no images in a supported format": suffixes,
+            "hidden and desktop files": str(self.ignored or ""),
+            "folders that mnsa has written": _preview(self.outputs),
+            "links to folders, which are not followed": _preview(self.links),
+            "folders without images": _preview(self.empty),
+            "images whose names are not UTF-8 (rename them)": _preview(self.not_utf8),
+        }
+        listed = "; ".join(f"{what}: {names}" for what, names in parts.items() if names)
+        return f"Passed over: {listed}." if listed else ""
 
 
 def is_ignored(name: str) -> bool:
@@ -61,13 +92,31 @@ def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixP
     return scan_images(folder, PassedOver(), recursive=recursive)
 
 
-def scan_images(folder: Path, passed: PassedOver, *, recursive: bool = True) -> list[PurePosixPath]:
+def list_images_to_import(folder: Path, *, recursive: bool = True) -> list[PurePosixPath]:
+    """List the image files whose names are UTF-8, and log what is passed over."""
+    passed = PassedOver()
+    found = scan_images(folder, passed, recursive=recursive, text_names=True)
+    log_passed_over(folder, passed)
+    return found
+
+
+def log_passed_over(folder: Path, passed: PassedOver) -> None:
+    """Log what was passed over in a folder, if there was anything."""
+    if text := passed.describe():
+        logger.log(logging.WARNING if passed.is_notable else logging.INFO, "%s: %s", folder, text)
+
+
+def scan_images(
+    folder: Path, passed: PassedOver, *, recursive: bool = True, text_names: bool = False
+) -> list[PurePosixPath]:
     """List the image files of a folder, sorted, relative to it, and add to `passed` what is not listed.
 
-    recursive: list the folders below it as well. A folder that does not exist has no images.
+    recursive: list the folders below it as well. text_names: leave out names that are not UTF-8. A folder that does
+    not exist has no images.
     """
     found: list[PurePosixPath] = []
     visited: list[PurePosixPath] = []
+    used: list[PurePosixPath] = []
     for parent, folders, files in os.walk(folder):
         below = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         if parent != os.fspath(folder) and not OUTPUT_MARKERS.isdisjoint(files):
@@ -84,8 +133,12 @@ def scan_images(folder: Path, passed: PassedOver, *, recursive: bool = True) -> 
                 found.append(below / name)
             elif not is_ignored(name):
                 passed.other[suffix] += 1
-    full = {above for path in (*found, *map(PurePosixPath, passed.outputs)) for above in path.parents}
+                used += [below / name] if suffix not in UNREAD_SUFFIXES else []
+    full = {above for path in (*found, *used, *map(PurePosixPath, passed.outputs)) for above in path.parents}
     passed.empty.extend(str(path) for path in visited if path.parts and path not in full and path.parent in full)
+    if text_names:
+        passed.not_utf8.extend(ascii(str(path)) for path in found if not _is_utf8(str(path)))
+        found = [path for path in found if _is_utf8(str(path))]
     return sorted(found)
 
 
@@ -139,20 +192,35 @@ def find_images(
 def unique_names(images: Sequence[Path]) -> list[str]:
     """Give each image a name for its output files: its stem, with a number where two images have the same.
 
-    Names that differ only in upper and lower case count as the same.
+    Names that differ only in upper and lower case count as the same. A name is cut where a file name would be too long.
     """
     names: list[str] = []
     taken: set[str] = set()
     last: dict[str, int] = {}  # the last number of each stem, so a thousand images of one name take little time
     for path in images:
-        name, number = path.stem, last.get(path.stem.lower(), 1)
+        name, number = _cut(path.stem, _MAX_STEM_BYTES), last.get(path.stem.lower(), 1)
         while name.lower() in taken:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{_cut(path.stem, _MAX_STEM_BYTES - len(f'-{number}'))}-{number}"
         taken.add(name.lower())
         last[path.stem.lower()] = number
         names.append(name)
     return names
+
+
+def _cut(stem: str, max_bytes: int) -> str:
+    """Cut a name to a number of bytes, between characters."""
+    data = os.fsencode(stem)
+    return stem if len(data) <= max_bytes else data[:max_bytes].decode(errors="ignore")
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _preview(names: Sequence[str]) -> str:
+    """The first five names."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

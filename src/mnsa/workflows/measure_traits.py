@@ -43,7 +43,8 @@ def measure_files(
 def _create_file(out: Path) -> TextIO:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return out.open("x", newline="", encoding="utf-8")
+        # The name of a mask may be no text in any encoding: `surrogateescape` keeps its bytes.
+        return out.open("x", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         reason = "exists and was not changed" if out.exists() else f"can't be written: {error.strerror}"
         raise RunError(f"{out} {reason}. Choose another --out.") from None

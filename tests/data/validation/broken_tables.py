@@ -145,6 +145,12 @@ def class_of_two_images(dataset: EditableDataset) -> str:
     return "manifest.csv"
 
 
+@breaks("passed-over")
+def photos_in_a_format_that_is_not_read(dataset: EditableDataset) -> str:
+    (dataset.folder / "images/new.heic").touch()
+    return "*.heic"
+
+
 @breaks("class-name")
 def class_named_like_a_folder_of_masks(dataset: EditableDataset) -> str:
     label = dataset.first["label"]

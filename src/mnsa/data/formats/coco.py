@@ -3,6 +3,7 @@
 Reading turns polygons and run-length encodings into masks. Writing turns each region of a mask into an annotation.
 """
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -43,10 +44,11 @@ from mnsa.data.formats.sidecar import (
 )
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
-from mnsa.data.paths import is_ignored
+from mnsa.data.paths import is_ignored, list_images_to_import
 from mnsa.errors import DataError
 
 Record = Mapping[str, Any]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         found = [name for number, name in sorted(categories.items()) if value_of[number]]
         mask_classes = resolve_mask_classes(found, sidecar, str(source))
         _require_unique_images(files)
+        listed = {name for file in files for name, _ in file.images.values()}
+        if unlisted := [str(path) for path in list_images_to_import(images) if str(path) not in listed]:
+            logger.warning(
+                "%s images of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0]
+            )
         for file in files:
             _paint_masks(file, images, value_of, builder)
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)

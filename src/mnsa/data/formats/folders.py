@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import is_layout_word, list_image_files
+from mnsa.data.paths import PassedOver, is_layout_word, log_passed_over, scan_images
 from mnsa.errors import DataError
 
 MASK_FOLDERS = frozenset({"masks", "mask", "annotations", "labels"})  # in any case, like all words of the layout
@@ -22,7 +22,10 @@ def import_folders(
     """
     if not source.is_dir():
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
-    visible = list_image_files(source)
+    visible = scan_images(source, passed := PassedOver(), text_names=True)
+    if not visible:
+        raise DataError(f"{source} holds no images that can be imported. {passed.describe()} Expected class/image.jpg.")
+    log_passed_over(source, passed)
     masks = _MaskMatcher([path for path in visible if _has_mask_folder(path)])
     rows = [_image_row(path, masks) for path in visible if not _has_mask_folder(path)]
     _require_consistent_splits(rows, source)

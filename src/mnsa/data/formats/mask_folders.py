@@ -19,7 +19,7 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import list_image_files
+from mnsa.data.paths import list_images_to_import
 from mnsa.errors import DataError
 
 MASK_SUFFIXES = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
@@ -110,7 +110,7 @@ def _common_root(images: Path, masks: Path) -> Path:
 
 
 def _list_images(folder: Path) -> list[PurePosixPath]:
-    found = list_image_files(folder)
+    found = list_images_to_import(folder)
     places: dict[tuple[str, str], PurePosixPath] = {}
     for path in found:
         if (other := places.setdefault((_place(path), path.stem), path)) != path:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from mnsa.data.formats.common import build_manifest
 from mnsa.data.formats.pickled_labels import read_pickled_labels
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import list_image_files
+from mnsa.data.paths import list_images_to_import
 from mnsa.errors import DataError
 
 SPLITS = ("train", "test")
@@ -67,7 +67,7 @@ def _files_by_key(source: Path, folders: Sequence[str], key_of: Callable[[str], 
     """Map keys to the image files of these folders, relative to `source`; hidden files are skipped."""
     found: dict[Key, str] = {}
     for folder in folders:
-        for path in list_image_files(source / folder, recursive=False):
+        for path in list_images_to_import(source / folder, recursive=False):
             file = f"{folder}/{path.name}"
             other = found.setdefault(key_of(path.name), file)
             if other != file:

@@ -29,7 +29,7 @@ from mnsa.data.formats.sidecar import (
 )
 from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder, write_manifest
-from mnsa.data.paths import IMAGE_SUFFIXES, list_image_files
+from mnsa.data.paths import IMAGE_SUFFIXES, list_images_to_import
 from mnsa.errors import DataError
 
 IGNORE_LABEL = "ignore"
@@ -155,7 +155,7 @@ def _group_channels(source: Path, part: str, ending: str) -> dict[str, tuple[str
     """Find the image files of each case: one in color or gray, or three for red, green and blue."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     folder = source / f"images{part}"
-    for path in (folder / file for file in list_image_files(folder, recursive=False) if file.suffix == ending):
+    for path in (folder / file for file in list_images_to_import(folder, recursive=False) if file.suffix == ending):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
         if len(number) != 4 or not number.isdigit() or int(number) != len(found[name]):
             raise DataError(f"{path}: expected NAME_0000{ending}, and _0001, _0002 for more channels.")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mnsa.data.formats.common import build_manifest
 from mnsa.data.manifest import SPLITS, Manifest, Row, validate_path
-from mnsa.data.paths import list_image_files
+from mnsa.data.paths import list_images_to_import
 from mnsa.data.rows import MAX_TABLE_BYTES
 from mnsa.errors import DataError
 from mnsa.io import read_text
@@ -95,6 +95,6 @@ def _parse_entry(words: str, location: str) -> _ListEntry:
 
 
 def _warn_about_unlisted(images: Path, listed: set[str]) -> None:
-    unlisted = [str(file) for file in list_image_files(images) if str(file) not in listed]
+    unlisted = [str(file) for file in list_images_to_import(images) if str(file) not in listed]
     if unlisted:
         logger.warning("%s files of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0])

@@ -25,7 +25,7 @@ from mnsa.data.formats.mask_encoding import InvalidPolygonError, find_regions, p
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
 from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, validate_path
-from mnsa.data.paths import find_folder, list_image_files
+from mnsa.data.paths import find_folder, list_images_to_import
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _split_folders(tree: Mapping[str, Any], root: Path, description: Path) -> It
 def _list_images(root: Path, place: str) -> list[str]:
     folder = resolve_inside(root.resolve(), place)
     above = PurePosixPath(folder.relative_to(root.resolve()).as_posix())
-    return [validate_image_name(str(above / path), str(root)) for path in list_image_files(folder)]
+    return [validate_image_name(str(above / path), str(root)) for path in list_images_to_import(folder)]
 
 
 def _label_file_name(root: Path, image: str) -> str:

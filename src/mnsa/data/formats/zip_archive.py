@@ -21,7 +21,14 @@ from typing import BinaryIO
 from mnsa.data.formats.common import SPLIT_ALIASES
 from mnsa.data.formats.folders import IMAGE_FOLDERS, MASK_FOLDERS, import_folders
 from mnsa.data.manifest import Manifest, new_dataset_folder, write_manifest_files
-from mnsa.data.paths import OUTPUT_MARKERS, casefold_name, is_image_name
+from mnsa.data.paths import (
+    OUTPUT_MARKERS,
+    PassedOver,
+    casefold_name,
+    is_ignored,
+    is_image_name,
+    log_passed_over,
+)
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
 
@@ -141,7 +148,9 @@ def _unpack(archive: Path, folder: Path, limits: ZipLimits) -> None:
             if count_members(file, most=limits.files) > limits.files:  # before zipfile creates an object for each
                 raise _too_many(archive, limits)
             opened = zipfile.ZipFile(file)
-            images = _strip_top_folder(_image_members(_validate_members(opened.infolist(), limits, archive)))
+            members = _validate_members(opened.infolist(), limits, archive)
+            images = _strip_top_folder(_image_members(members))
+            _log_passed_over(members, images, archive)
             if not images:
                 raise DataError(f"{archive} holds no images; expected .jpg, .png, .tif, .webp or .bmp files.")
             for member, name in images:
@@ -211,6 +220,17 @@ def _image_members(members: Sequence[zipfile.ZipInfo]) -> Iterator[_NamedMember]
     for member, path in zip(members, paths, strict=True):
         if is_image_name(member.filename) and outputs.isdisjoint(path.parents):
             yield member, member.filename
+
+
+def _log_passed_over(members: Sequence[zipfile.ZipInfo], images: Sequence[_NamedMember], archive: Path) -> None:
+    unpacked = {member.filename for member, _ in images}
+    passed = PassedOver()
+    for path in [PurePosixPath(member.filename) for member in members if member.filename not in unpacked]:
+        if any(map(is_ignored, path.parts)):
+            passed.ignored += 1
+        else:
+            passed.other[path.suffix.lower()] += 1
+    log_passed_over(archive, passed)
 
 
 def _strip_top_folder(images: Iterator[_NamedMember]) -> list[_NamedMember]:

@@ -4,13 +4,13 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from mnsa.data.findings import Finding
 from mnsa.data.manifest import Manifest
-from mnsa.data.paths import casefold_name, is_layout_word, list_image_files
+from mnsa.data.paths import UNREAD_SUFFIXES, PassedOver, casefold_name, is_layout_word, scan_images
 from mnsa.data.rows import SPLITS, Row
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
 from mnsa.data.validation.near_duplicates import find_similar_pairs
@@ -55,11 +55,24 @@ def name_collision_findings(manifest: Manifest) -> Iterator[Finding]:
 
 
 def unlisted_file_findings(manifest: Manifest) -> Iterator[Finding]:
-    """Report image files below the root that are in no cell of the table."""
+    """Report image files below the root that are in no cell of the table, and what can't be in the table."""
     listed = {posixpath.normpath(cell) for row in manifest.rows for cell in _file_cells(row)}
-    for path in map(str, list_image_files(manifest.root)):
+    passed = PassedOver()
+    for path in map(str, scan_images(manifest.root, passed)):
         if path not in listed:
             yield Finding("unlisted-file", path, "is in no row", "Add a row for it, or move it out of the root")
+    used = {posixpath.splitext(cell)[1].lower() for cell in listed}
+    for suffix, count in sorted(passed.other.items()):
+        if suffix in UNREAD_SUFFIXES - used:
+            reason = f"{count} files of this format are below the root; it is not read"
+            yield Finding("passed-over", f"*{suffix}", reason, "Save them as JPEG or PNG, and import the folder again")
+    fixes = {
+        "is a link to a folder, which is not followed": (passed.links, "Copy the folder to its place"),
+        "is a folder without images": (passed.empty, "Remove it, or look for its images"),
+    }
+    expected = {str(above) for cell in listed for above in (PurePosixPath(cell), *PurePosixPath(cell).parents)}
+    for reason, (names, fix) in fixes.items():  # a row below such a folder has findings of its own
+        yield from (Finding("passed-over", name, reason, fix) for name in names if name not in expected)
 
 
 def suggest_similar_names(findings: Iterable[Finding], root: Path) -> Iterator[Finding]:
