@@ -57,7 +57,9 @@ def test_both_classifiers_separate_classes_that_are_far_apart() -> None:
 
 
 def test_the_nearest_mean_has_the_largest_cosine() -> None:
-    data = draw(30, seed=1)
+    data, wild = draw(60, seed=1), draw(60, seed=2, noise=5)
+    features = torch.where((data.labels == 0)[:, None], wild.features, data.features)  # a class with a short mean
+    data = data._replace(features=features)
     x = data.features.numpy()
     z = (x - x.mean(0)) / x.std(0)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
