@@ -22,9 +22,10 @@ from mnsa.metrics.scores import Evaluation
 from mnsa.run_folder import RunFolder
 from mnsa.training import fit
 from mnsa.traits import TraitMeasurer, find_roles
-from mnsa.workflows.calibrate import calibrate_run
+from mnsa.workflows.calibrate import calibrate_all
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.export import ExportResult, export_run
+from mnsa.workflows.fit_postprocessing import fit_after_training
 from mnsa.workflows.probe import ProbeResult, probe_dataset
 
 AnyPath = str | PathLike[str]
@@ -85,7 +86,9 @@ def train(
     """
     if not isinstance(config, Config):
         config = load_config(Path(config), overrides)
-    return fit.train(config, Path(data), Path(out), devices=devices, progress=progress)
+    run = fit.train(config, Path(data), Path(out), devices=devices, progress=progress)
+    fit_after_training(run)
+    return run
 
 
 def resume(run: AnyPath, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
@@ -93,7 +96,9 @@ def resume(run: AnyPath, *, devices: int = 1, progress: bool | None = None) -> R
 
     Raises: RunError if `run` is no run folder, or its data set has changed.
     """
-    return fit.resume(Path(run), devices=devices, progress=progress)
+    resumed = fit.resume(Path(run), devices=devices, progress=progress)
+    fit_after_training(resumed)
+    return resumed
 
 
 def evaluate(
@@ -150,14 +155,16 @@ def probe(
     )  # fmt: skip
 
 
-def calibrate(run: AnyPath | RunFolder, *, target: float = 0.95, data: AnyPath | None = None) -> Calibration:
+def calibrate(run: AnyPath | RunFolder, *, target: float = 0.95, data: AnyPath | None = None) -> Calibration | None:
     """Fit the temperature and the threshold for `unknown` on the validation split, and write RUN/calibration.json.
 
+    Where validation images have masks, RUN/postprocessing.json is written, too: how masks are made.
     target: fraction of correct predictions among those that are not `unknown`. data: another data set than the run's.
+    Returns: None when only masks could be fitted.
 
     Raises: RunError, DataError, ModelError.
     """
-    return calibrate_run(_run_path(run), target=target, dataset=None if data is None else Path(data))
+    return calibrate_all(_run_path(run), target=target, dataset=None if data is None else Path(data)).classes
 
 
 def export(

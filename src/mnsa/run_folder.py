@@ -6,6 +6,8 @@ metrics.csv        one row per epoch
 logs/              logs for TensorBoard, MLflow and W&B, if `train.loggers` names them
 checkpoints/       training state to resume from, a folder per stage
 model/             model.safetensors, config.json and README.md (the model card)
+calibration.json   temperature and threshold of the classes, written by `mnsa calibrate`
+postprocessing.json  how masks are made, written at the end of training and by `mnsa calibrate`
 evaluation.json    scores per split, written by `mnsa evaluate`; `test/trees` has those of boosted trees
 predictions/       a folder per evaluated split: a row per image, plots of the worst and the best images
 report.html        the results on one page, written by `mnsa report`

@@ -241,15 +241,16 @@ def test_ctrl_c_exits_with_130_and_resume_continues(
 
 
 def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold(
-    mnsa: Callable[..., Any], refused: Callable[..., str], own_run: RunFolder, own_dataset: Path, tmp_path: Path
+    mnsa: Callable[..., Any], own_run: RunFolder, own_dataset: Path, tmp_path: Path
 ) -> None:
-    assert "3 labeled images with split `val`" in refused("calibrate", own_run.path)
+    assert "3 labeled images with split `val`" in mnsa("calibrate", own_run.path).out
     manifest = own_dataset / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("train", "val"))
     calibrated = mnsa("calibrate", own_run.path, "--data", own_dataset, "--target", 0.9)
     assert calibrated.code == 0
     assert "leaves, split val, 15 images, " in calibrated.out
-    assert calibrated.out.endswith(f"Written to {own_run.path / 'calibration.json'}\n")
+    assert f"Written to {own_run.path / 'calibration.json'}\n" in calibrated.out
+    assert calibrated.out.endswith(f"Written to {own_run.path / 'postprocessing.json'}\n")
     record = json.loads((own_run.path / "calibration.json").read_text())
     (own_run.path / "calibration.json").write_text(json.dumps(record | {"threshold": 1.0}))
     leaf = sorted((own_dataset / "images").iterdir())[0]

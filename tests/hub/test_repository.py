@@ -17,6 +17,7 @@ from mnsa.hub.repository import find_model_folder, hub_name, push_model, save_mo
 from mnsa.inference.predictor import Predictor
 from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder
+from mnsa.workflows.fit_postprocessing import fit_postprocessing
 from narrowing import some
 
 NAMES = {"config.json", "model.safetensors", "README.md"}
@@ -51,7 +52,7 @@ def test_mistyped_run_folder_downloads_nothing(hub: Any, tmp_path: Path) -> None
 def test_only_weights_config_and_card_are_downloaded_once(hub: Any, finished: RunFolder) -> None:
     predictor = Predictor.from_pretrained("owner/leaves", revision="v1")
     assert predictor.classes == mnsa.load(finished.path).classes
-    files = ["config.json", "model.safetensors", "README.md"]
+    files = ["config.json", "model.safetensors", "postprocessing.json", "README.md"]
     assert hub.asked == [("owner/leaves", {"revision": "v1", "allow_patterns": files})]
 
 
@@ -196,3 +197,13 @@ def test_nothing_is_uploaded_without_a_token(finished: RunFolder, pushed: Any, m
     with pytest.raises(RunError, match=r"there is no token\. Log in: hf auth login, or set HF_TOKEN"):
         push_model(finished.path, "owner/leaves")
     assert pushed == ([], {})
+
+
+def test_a_saved_model_makes_masks_as_its_run(own_run: RunFolder, tmp_path: Path) -> None:
+    fit_postprocessing(own_run.path)
+    for source in (own_run.path, own_run.model_folder):
+        saved = save_model(source, tmp_path / f"of {source.name}")
+        assert (saved / "postprocessing.json").read_bytes() == (own_run.path / "postprocessing.json").read_bytes()
+        assert mnsa.load(saved).mask_maker.postprocessing == mnsa.load(own_run.path).mask_maker.postprocessing
+    again = save_model(tmp_path / "of run", tmp_path / "again")
+    assert (again / "postprocessing.json").is_file()

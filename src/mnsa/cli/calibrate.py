@@ -17,21 +17,33 @@ def calibrate(
         float, typer.Option(min=0, max=1, help="Accuracy to reach on the images that are not `unknown`.")
     ] = 0.95,
 ) -> None:
-    """Calibrate class probabilities on validation images, and set the threshold below which a class is `unknown`.
+    """Calibrate class probabilities and the threshold of `unknown` on validation images, and choose how masks are made.
 
     Example: `mnsa calibrate runs/first`, then `mnsa predict runs/first photos/ --out predictions`
     """
     from mnsa.inference.calibration_file import CALIBRATION_FILE
-    from mnsa.workflows.calibrate import calibrate_run
+    from mnsa.inference.postprocessing_file import POSTPROCESSING_FILE
+    from mnsa.workflows.calibrate import calibrate_all
 
-    calibration = calibrate_run(run, target=target, dataset=data)
-    console.print(
-        f"{calibration.dataset}, split {calibration.split}, {calibration.images} images, {calibration.correct} correct"
-    )
-    console.print(_temperature_line(calibration))
-    console.print(_threshold_line(calibration))
-    console.print("The boosted trees (--head trees) are not calibrated: temperature 1, no threshold.")
-    console.print(f"Written to {run / CALIBRATION_FILE}")
+    calibration, masks, problem = calibrate_all(run, target=target, dataset=data)
+    if calibration is None:
+        console.print(f"Classes are not calibrated: {problem}")
+    else:
+        console.print(
+            f"{calibration.dataset}, split {calibration.split}, {calibration.images} images, "
+            f"{calibration.correct} correct"
+        )
+        console.print(_temperature_line(calibration))
+        console.print(_threshold_line(calibration))
+        console.print("The boosted trees (--head trees) are not calibrated: temperature 1, no threshold.")
+        console.print(f"Written to {run / CALIBRATION_FILE}")
+    if masks is not None:
+        from mnsa.cli.tables import postprocessing_table
+        from mnsa.workflows.fit_postprocessing import describe
+
+        console.print(f"Masks, {masks.images} images: {describe(masks.postprocessing)}")
+        console.print(postprocessing_table(masks))
+        console.print(f"Written to {run / POSTPROCESSING_FILE}")
 
 
 def _temperature_line(calibration: "Calibration") -> str:

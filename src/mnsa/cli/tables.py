@@ -6,6 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mnsa.inference.postprocessing_file import FittedPostprocessing
 from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
 
 
@@ -49,6 +50,20 @@ def export_table(comparison: Mapping[str, Any], title: str) -> Table:
             values = (format_score(score.value, score.unit) for score in (eager, exported))
             table.add_row(escape(f"{eager.title}, validation"), *values)
     table.add_row("file, MB", *(f"{size / 1e6:.1f}" for size in comparison["bytes"].values()))
+    return table
+
+
+def postprocessing_table(fitted: FittedPostprocessing) -> Table:
+    """A row per score of a mask class on validation images, with the threshold 0.5 and as chosen."""
+    table = Table(title=f"masks, split {fitted.split}")
+    for name in ("", "threshold 0.5", "chosen"):
+        table.add_column(name, justify="right" if name else "left")
+    for mask_class, before in fitted.scores["before"].items():
+        after = fitted.scores["after"].get(mask_class, {})
+        for name, value in before.items():
+            table.add_row(
+                escape(f"{name} of {mask_class}"), f"{value:.3f}", f"{after[name]:.3f}" if name in after else ""
+            )
     return table
 
 

@@ -270,6 +270,11 @@ class TrainConfig(Section):
         description="Folder for decoded images, which are looked up by the SHA-256 of their file. Empty: none.",
     )
     cache_gb: Positive = Field(default=20.0, description="Size limit of that folder, in GB (10^9 bytes).")
+    postprocessing: bool = Field(
+        default=True,
+        description="Choose threshold, gap closing and smallest areas of masks on validation images at the end, for "
+        "`postprocessing.json`. Off: each pixel gets its most probable class.",
+    )
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         default=(), description="Loggers beside `metrics.csv`. Each needs the extra of its name."
     )

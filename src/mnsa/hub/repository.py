@@ -19,7 +19,11 @@ from mnsa.run_folder import RunFolder
 
 CARD_FILE = "README.md"
 
-MODEL_FILES = ("config.json", "model.safetensors")  # only these and the card are downloaded
+MODEL_FILES = ("config.json", "model.safetensors")
+
+OPTIONAL_FILES = ("postprocessing.json",)  # how masks are made; beside model/ in a run
+
+_DOWNLOADED = [*MODEL_FILES, *OPTIONAL_FILES, CARD_FILE]
 
 _NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
@@ -52,9 +56,7 @@ def find_model_folder(source: str | Path, *, revision: str | None = None) -> Pat
     import huggingface_hub
 
     with hub_errors(name):
-        folder = Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=[*MODEL_FILES, CARD_FILE])
-        )
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_DOWNLOADED))
     if missing := [file for file in MODEL_FILES if not (folder / file).is_file()]:
         raise RunError(f"{name} on the hub is no model of mnsa: it has no {' and no '.join(missing)}. Check the name.")
     return folder
@@ -128,6 +130,8 @@ def save_model(source: Path, folder: Path, *, license: str | None = None) -> Pat
     with output_errors(folder, RunError), new_folder(folder) as temporary:
         for name in MODEL_FILES:
             shutil.copyfile(model / name, temporary / name)
+        for file in (path for name in OPTIONAL_FILES if (path := (run.path if run else model) / name).is_file()):
+            shutil.copyfile(file, temporary / file.name)
         if run is None and (model / CARD_FILE).is_file():
             shutil.copyfile(model / CARD_FILE, temporary / CARD_FILE)
         else:

@@ -147,10 +147,18 @@ class MaskMaker:
             mask_probs[0] > self.postprocessing.threshold if single else mask_probs.argmax(0), mask_probs
         )
 
-    def finish(self, maps: Tensor) -> np.ndarray:
-        """Make the mask uint8 (H, W) of an image from its maps uint8 (D, H, W)."""
+    def scale_of(self, size: tuple[int, int]) -> float:
+        """Pixels of an image of (H, W) per pixel of the network's input, along a side."""
+        return 1.0 if self._keeps_scale else math.sqrt(math.prod(size) / self._input_px)
+
+    def finish(self, maps: Tensor, scale: float | None = None) -> np.ndarray:
+        """Make the mask uint8 (H, W) of maps uint8 (D, H, W).
+
+        scale: where the maps are a part of an image, that of the image (`scale_of`).
+        """
         mask, *all_probs = maps.cpu().numpy()
-        scale = 1.0 if self._keeps_scale else math.sqrt(mask.size / self._input_px)
+        if scale is None:
+            scale = self.scale_of(mask.shape)
         for (value, _, step), probs in zip(self._refined, all_probs, strict=True):
             before = mask == value
             after = step.refine(before, probs, scale)
@@ -175,7 +183,7 @@ class ProbabilityMaker(MaskMaker):
         """Probabilities (M, h, w) -> uint8 (M, h, w)."""
         return to_uint8(mask_probs)
 
-    def finish(self, maps: Tensor) -> np.ndarray:
+    def finish(self, maps: Tensor, scale: float | None = None) -> np.ndarray:  # noqa: ARG002 - nothing is refined
         """Return the maps."""
         return np.asarray(maps.cpu().numpy())
 

@@ -1,7 +1,8 @@
-"""`mnsa calibrate`: fit temperature and threshold of a run on the validation split. Test rows are never used."""
+"""`mnsa calibrate`: fit temperature, threshold and postprocessing of a run on the validation split, never on test."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,17 +10,41 @@ from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError
 from mnsa.inference.calibration_file import Calibration, save_calibration
+from mnsa.inference.postprocessing_file import FittedPostprocessing
 from mnsa.inference.predictor import Predictor
 from mnsa.metrics import calibration
 from mnsa.model.network import NO_CLASS_HEAD
 from mnsa.model_folder import load_network
 from mnsa.run_folder import open_run_folder, read_run_dataset, weights_digest
 from mnsa.workflows.evaluate import require_same_classes
+from mnsa.workflows.fit_postprocessing import fit_postprocessing
 from mnsa.workflows.fit_trees import extract_features
 
 MIN_IMAGES = 10  # labeled validation images
 
 _SPLIT = "val"
+
+
+class Calibrated(NamedTuple):
+    """What `calibrate_all` fitted: classes and masks, or None. problem: why no classes were calibrated, or empty."""
+
+    classes: Calibration | None
+    masks: FittedPostprocessing | None
+    problem: str
+
+
+def calibrate_all(path: Path, *, target: float = 0.95, dataset: Path | None = None) -> Calibrated:
+    """Choose the postprocessing of masks as `fit_postprocessing`, and calibrate the classes as `calibrate_run`.
+
+    Raises: RunError, DataError; ModelError or DataError of `calibrate_run` where there are no masks, either.
+    """
+    masks = fit_postprocessing(path, dataset=dataset)
+    try:
+        return Calibrated(calibrate_run(path, target=target, dataset=dataset), masks, "")
+    except (ModelError, DataError) as error:
+        if masks is None:
+            raise
+        return Calibrated(None, masks, str(error))
 
 
 def calibrate_run(path: Path, *, target: float = 0.95, dataset: Path | None = None) -> Calibration:
