@@ -91,12 +91,13 @@ def train(
     return run
 
 
-def resume(run: AnyPath, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
-    """Continue an interrupted training run. devices, progress: as in `train`.
+def resume(run: AnyPath, *, data: AnyPath | None = None, devices: int = 1, progress: bool | None = None) -> RunFolder:
+    """Continue an interrupted training run. data: where the data set is now. devices, progress: as in `train`.
 
     Raises: RunError if `run` is no run folder, or its data set has changed.
     """
-    resumed = fit.resume(Path(run), devices=devices, progress=progress)
+    dataset = None if data is None else Path(data)
+    resumed = fit.resume(Path(run), dataset=dataset, devices=devices, progress=progress)
     fit_after_training(resumed)
     return resumed
 

@@ -138,7 +138,7 @@ def open_regular_file(path: Path, *, max_bytes: int) -> BinaryIO:
 def read_text(path: Path, *, max_bytes: int) -> str:
     """Read UTF-8 text; line ends become newlines. Raises: OSError, UnicodeDecodeError."""
     with open_regular_file(path, max_bytes=max_bytes) as file:
-        text = file.read(max_bytes).decode("utf-8")
+        text = file.read(max_bytes).decode("utf-8-sig")  # editors of Windows write a byte order mark
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -196,7 +196,7 @@ def test_an_existing_output_is_never_overwritten(
     assert contents(own_dataset) == before
 
 
-@pytest.mark.parametrize("option", [["--out", "x"], ["--data", "x"], ["--set", "train.seed=2"], ["config.toml"]])
+@pytest.mark.parametrize("option", [["--out", "x"], ["--set", "train.seed=2"], ["config.toml"]])
 def test_resume_takes_no_other_options(refused: Callable[..., str], finished: RunFolder, option: list[str]) -> None:
     assert "--resume takes everything from the run folder" in refused("train", "--resume", finished.path, *option)
 

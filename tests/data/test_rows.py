@@ -29,7 +29,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path: Path) -> No
     [
         (b"", "is empty"),
         (b"image,image\n", "must be different"),
-        (b"image,\n", "not empty"),
+        (b"image,,label\n", "not empty"),
         (b"image,label\na.png\n", "line 2: has 1 cells; the header has 2"),
         (b"image,label\na.png,x,y\n", "line 2: has 3 cells"),
         (b"image\n\xff\xfe\n", "not UTF-8"),

@@ -23,13 +23,16 @@ def train(
     Example: `mnsa train configs/demo.toml --data leaves --out runs/first --set train.seed=2`
     """
     if resume is not None:
-        if config or data or out or overrides:
-            raise ConfigError("--resume takes everything from the run folder. Give it alone, or with --devices.")
+        if config or out or overrides:
+            raise ConfigError(
+                "--resume takes everything from the run folder. Give it alone, or with --devices, "
+                "and with --data if the data set has moved."
+            )
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 
         disable_malloc_trim()
-        run = fit.resume(resume, devices=devices)
+        run = fit.resume(resume, dataset=data, devices=devices)
     else:
         if config is None or data is None or out is None:
             raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")

@@ -58,7 +58,7 @@ class Row:
 
 
 def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[str, ...], list[CsvRow]]:
-    """Read the column names and rows of a CSV file. Blank lines are skipped.
+    """Read the column names and rows of a CSV file. Blank rows are skipped, and columns without a name.
 
     on_finding: gets a finding for each row with a wrong number of cells; the row is then skipped.
     Raises: DataError with the file, and the line if there is one.
@@ -66,9 +66,16 @@ def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[s
     try:
         with open_regular_file(path, max_bytes=MAX_TABLE_BYTES) as file:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
-            reader = csv.reader(text, strict=True)
-            columns = _parse_header(next(reader, []), path)
-            rows = (_parse_cells(cells, columns, path, reader.line_num, on_finding) for cells in reader if cells)
+            first = text.readline()
+            text.seek(0)
+            # Spreadsheets of many countries write `;`. A header without a comma has one column or another delimiter.
+            reader = csv.reader(text, strict=True, delimiter=";" if ";" in first and "," not in first else ",")
+            columns, indices = _parse_header(next(reader, []), path)
+            rows = (
+                _parse_cells(cells, columns, indices, path, reader.line_num, on_finding)
+                for cells in reader
+                if len(cells) == 1 or any(cell.strip() for cell in cells)
+            )
             return columns, [row for row in rows if row]
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
@@ -134,26 +141,31 @@ def validate_rows(
             on_finding(Finding("group-leak", row.image, reason, fix, location))
 
 
-def _parse_header(cells: list[str], path: Path) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in cells)
+def _parse_header(cells: list[str], path: Path) -> tuple[tuple[str, ...], list[int]]:
+    """Get the column names and their indices, without the columns that have no name.
+
+    pandas writes its index into a first column without a name, and spreadsheets write empty columns at the end.
+    """
+    indices = [index for index, name in enumerate(cells) if name.strip()]
+    names = tuple(cells[index].strip() for index in indices)
     if not names:
         raise DataError(f"{path} is empty. Expected a header line with column names.")
     if len(names) > MAX_COLUMNS:
         raise DataError(f"{path} has {len(names):,} columns; the limit is {MAX_COLUMNS}. Remove some.")
-    if len(set(names)) < len(names) or "" in names:
-        raise DataError(f"{path}: column names must be different and not empty, got {', '.join(names)}.")
-    return names
+    if len(set(names)) < len(names) or indices[0] > 1 or indices[-1] - indices[0] >= len(names):
+        raise DataError(f"{path}: column names must be different and not empty, got {', '.join(cells)}.")
+    return names, indices
 
 
 def _parse_cells(
-    cells: list[str], columns: tuple[str, ...], path: Path, line: int, on_finding: OnFinding
+    cells: list[str], columns: tuple[str, ...], indices: list[int], path: Path, line: int, on_finding: OnFinding
 ) -> CsvRow | None:
     location = f"{path}, line {line}"
-    if len(cells) != len(columns):
+    if len(cells) <= indices[-1] or any(cells[indices[-1] + 1 :]):
         reason = f"has {len(cells)} cells; the header has {len(columns)} columns"
         on_finding(Finding("bad-row", path.name, reason, "Quote cells that contain a comma", location))
         return None
-    return CsvRow(location, dict(zip(columns, cells, strict=True)))
+    return CsvRow(location, {name: cells[index] for name, index in zip(columns, indices, strict=True)})
 
 
 def _validate_row(

@@ -91,6 +91,10 @@ def create_study(
     _require_reachable_limit(config, manifest, space, rule)
     require_valid(manifest)
     url = absolute_url(storage) if storage else ""
+    if not url and (special := set("?#%") & set(str(out.resolve()))):
+        raise StudyError(
+            f"{out} has {min(special)!r} in its path, which the URL of its database can't have. Rename it."
+        )
     if url:
         require_free_name(open_storage(url), url, out.resolve().name, config, manifest)
     folder = StudyFolder(out)

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -30,6 +32,7 @@ from mnsa.data.dataset import LeafDataModule, class_weights
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import MnsaError, RunError
+from mnsa.io import read_json, write_json
 from mnsa.model.network import Network, build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import (
@@ -100,18 +103,22 @@ def train_validated(
     return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
 
 
-def resume(path: Path, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
+def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progress: bool | None = None) -> RunFolder:
     """Continue an interrupted run: load the finished stages and continue the current one. Arguments: as `train`.
 
-    Raises: RunError when `path` is no run folder or its data set has changed; otherwise as `train`.
+    dataset: where the data set is now; None: where it was. Raises: RunError for another data set; else as `train`.
     """
     run = open_run_folder(Path(path))
     config = read_run_config(run)
-    dataset, digest = read_run_dataset(run)
-    manifest = read_manifest(dataset)
+    known, digest = read_run_dataset(run)
+    if dataset is None and not known.exists():
+        raise RunError(f"{known} does not exist. If the data set has moved: mnsa train --resume {path} --data FOLDER.")
+    manifest = read_manifest(dataset or known)
     if manifest.digest() != digest:
-        raise RunError(f"{dataset} has changed since the run {path} began. Start a new run with mnsa train --out.")
+        raise RunError(f"{dataset or known} has changed since {path} began. Start a new run with mnsa train --out.")
     _validate(config, manifest)
+    if dataset is not None and is_rank_zero():
+        write_json(run.provenance_file, {**read_json(run.provenance_file), "dataset": str(dataset.resolve())})
     network = _build_network(config, manifest)
     teacher = read_teacher(config.train, network, manifest.mask_classes)
     return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
@@ -208,6 +215,7 @@ class _Training:
             gradient_clip_val=train.gradient_clip or None,
             devices=self.devices,
             strategy="ddp" if distributed else "auto",
+            plugins=None if TorchElasticEnvironment.detect() else [LightningEnvironment()],  # never SLURM_NTASKS
             sync_batchnorm=distributed and torch.cuda.is_available(),
             use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
             callbacks=[*callbacks, TQDMProgressBar()] if shows_bar else callbacks,

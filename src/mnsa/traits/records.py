@@ -130,9 +130,11 @@ _TRAIT_RECORDS: dict[str, type] = {
 
 
 def validate_scale(px_per_mm: float | None) -> None:
-    """Validate a scale. Raises: ConfigError unless it is positive and finite, or None."""
-    if px_per_mm is not None and not (math.isfinite(px_per_mm) and px_per_mm > 0):
-        raise ConfigError(f"--px-per-mm is {px_per_mm:g}; expected a positive number of pixels per millimeter.")
+    """Validate a scale. Raises: ConfigError unless it is None, or from 1e-6 (a satellite's) to 1e6 (1 nm per pixel)."""
+    if px_per_mm is not None and not (1e-6 <= px_per_mm <= 1e6):
+        raise ConfigError(
+            f"--px-per-mm is {px_per_mm:g}; expected a positive number of pixels per millimeter, from 1e-6 to 1e6."
+        )
 
 
 def column_names(parts: tuple[str, ...], px_per_mm: float | None) -> list[str]:

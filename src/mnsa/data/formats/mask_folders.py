@@ -22,7 +22,20 @@ from mnsa.data.manifest import Manifest, Row
 from mnsa.data.paths import list_images_to_import
 from mnsa.errors import DataError
 
-MASK_SUFFIXES = ("_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
+MASK_SUFFIXES = (
+    "_mask",
+    "-mask",
+    "_masks",
+    "_seg",
+    "_segmentation",
+    "_label",
+    "_labels",
+    "_gt",
+    "_annotation",
+    "_Mask",
+    "_1stHO",
+    "_2ndHO",
+)
 
 _UNUSED = "unused"  # rows without a split, as mnsa writes them
 

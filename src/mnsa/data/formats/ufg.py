@@ -75,7 +75,7 @@ def _read_rows(source: Path, stage: str) -> Iterator[Row]:
 def _read_list(path: Path) -> Iterator[_ListEntry]:
     """Yield the entries `<file> <label>` of a list. The label is the last word; blank lines are skipped."""
     try:
-        text = read_text(path, max_bytes=MAX_TABLE_BYTES).removeprefix("\ufeff")  # byte order mark of Windows
+        text = read_text(path, max_bytes=MAX_TABLE_BYTES)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it in UTF-8.") from None
     except OSError as error:

@@ -1,0 +1,111 @@
+"""Tables as spreadsheets and pandas write them, byte order marks, batch jobs, moved data, odd numbers and suffixes."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from field_inputs import IMPORTS, Command, count_of, make_masks, write_photo, write_vein
+
+from mnsa.data.manifest import read_manifest
+from mnsa.run_folder import RunFolder
+
+TABLES = {
+    "semicolons": "image;label\na/0.png;a\nb/1.png;b\na/2.png;a\nb/3.png;b\n",
+    "semicolons and a byte order mark": "\ufeffimage;label\r\na/0.png;a\r\nb/1.png;b\r\na/2.png;a\r\nb/3.png;b\r\n",
+    "index of pandas": ",image,label\n0,a/0.png,a\n1,b/1.png,b\n2,a/2.png,a\n3,b/3.png,b\n",
+    "trailing commas": "image,label,,\na/0.png,a,,\nb/1.png,b,,\na/2.png,a,,\nb/3.png,b,,\n",
+    "trailing commas in rows": "image,label\na/0.png,a,,\nb/1.png,b,\na/2.png,a\nb/3.png,b\n",
+    "blank rows": "image,label\na/0.png,a\n,\nb/1.png,b\n\na/2.png,a\n , \nb/3.png,b\n,\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_of_spreadsheets_and_pandas_are_read(mnsa: Command, tmp_path: Path, table: str) -> None:
+    make, _, arguments, count = IMPORTS["csv"]
+    make(tmp_path / "in")
+    (tmp_path / "in/table.csv").write_text(TABLES[table], newline="", encoding="utf-8")
+    ending = mnsa(*arguments(tmp_path / "in", tmp_path / "out"))
+    assert ending.code == 0, ending
+    assert count_of(tmp_path / "out") == count
+    assert read_manifest(tmp_path / "out").classes == ("a", "b")
+    assert all(not row.extra for row in read_manifest(tmp_path / "out").rows)
+
+
+@pytest.mark.parametrize(
+    "table", ["image,,label\na/0.png,,a\n", "image,label\na/0.png\n", "image,label\na/0.png,a,x\n"]
+)
+def test_ambiguous_tables_are_refused(refused: Callable[..., str], tmp_path: Path, table: str) -> None:
+    make, _, arguments, _ = IMPORTS["csv"]
+    make(tmp_path / "in")
+    (tmp_path / "in/table.csv").write_text(table)
+    assert "table.csv" in refused(*arguments(tmp_path / "in", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scale", ["1e-300", "1e300", "0", "-1", "nan", "inf"])
+def test_a_scale_out_of_range_is_refused(refused: Callable[..., str], tmp_path: Path, scale: str) -> None:
+    make_masks(tmp_path / "in")
+    message = refused("traits", tmp_path / "in", "--px-per-mm", scale, "--out", tmp_path / "out.csv")
+    assert "--px-per-mm is" in message
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_data_set_with_byte_order_marks_is_read(mnsa: Command, tmp_path: Path) -> None:
+    make, _, arguments, count = IMPORTS["folders"]
+    make(tmp_path / "in")
+    mnsa(*arguments(tmp_path / "in", tmp_path / "out"))
+    for name in ("dataset.toml", "manifest.csv"):
+        file = tmp_path / "out" / name
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert count_of(tmp_path / "out") == count
+
+
+@pytest.mark.parametrize("suffix", ["_1stHO", "_2ndHO", "_Mask", "_mask"])
+def test_mask_suffixes_of_public_data_sets_are_known(mnsa: Command, tmp_path: Path, suffix: str) -> None:
+    for number in range(3):
+        write_photo(tmp_path / "in/images" / f"Image_0{number}L.png", number)
+        write_vein(tmp_path / "in/masks" / f"Image_0{number}L{suffix}.png")
+    assert mnsa(*IMPORTS["masks"].arguments(tmp_path / "in", tmp_path / "out")).code == 0
+    assert all(row.mask for row in read_manifest(tmp_path / "out").rows)
+
+
+@pytest.mark.parametrize("name", ["study 1?", "50%", "a#b"])
+def test_a_study_whose_database_url_would_lie_is_refused(
+    refused: Callable[..., str], dataset: Path, tmp_path: Path, name: str
+) -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    arguments = ["--data", dataset, "--out", tmp_path / "studies" / name, "--trials", 1]
+    assert "in its path" in refused("search", configs / "search.toml", *arguments)
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_run_whose_data_moved_is_resumed_with_the_new_folder(
+    mnsa: Command, own_run: RunFolder, own_dataset: Path, tmp_path: Path
+) -> None:
+    provenance = json.loads(own_run.provenance_file.read_text())
+    own_run.provenance_file.write_text(json.dumps({**provenance, "dataset": str(tmp_path / "gone")}))
+    ending = mnsa("train", "--resume", own_run.path)
+    assert ending.code == 2
+    assert f"mnsa train --resume {own_run.path} --data" in ending.err
+    changed = shutil.copytree(own_dataset, tmp_path / "changed")
+    table = changed / "manifest.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    assert "has changed since" in mnsa("train", "--resume", own_run.path, "--data", changed).err
+    assert mnsa("train", "--resume", own_run.path, "--data", own_dataset).code == 0
+    assert json.loads(own_run.provenance_file.read_text())["dataset"] == str(own_dataset)
+
+
+@pytest.mark.slow
+def test_training_in_a_batch_job_of_many_tasks_is_one_process(
+    mnsa: Command, dataset: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_PROCID": "0",
+        "SLURM_JOB_ID": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert mnsa("train", config_file, "--data", dataset, "--out", tmp_path / "run").code == 0
