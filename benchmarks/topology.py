@@ -128,7 +128,7 @@ def _score(run: Path, decision: Decision) -> dict[str, float | None]:
             options += ["--tta", name]
         mnsa("evaluate", str(run), *options)
         evaluations = read_evaluations(open_run_folder(run))
-    return {score.name: score.value for score in evaluations[key].scores if score.group == "segmentation"}
+    return {score.name: score.value for score in evaluations[key].scores if score.group != "classification"}
 
 
 def _markdown(
