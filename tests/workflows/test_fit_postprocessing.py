@@ -67,6 +67,20 @@ def test_gaps_of_veins_are_closed_where_validation_improves() -> None:
     assert "gaps closed from" in describe(chosen)
 
 
+def test_specks_are_removed_rather_than_connected() -> None:
+    examples = []
+    for seed in range(4):
+        one = grid(seed, gap_prob=0.9)
+        probs = 255 * one.truth[None]
+        for row, column in np.random.default_rng(seed).integers(0, 5, (4, 2)) * 16 + 14:
+            probs[0, row : row + 3, column : column + 3] = 200  # a speck inside an areole ...
+            probs[0, row + 1, column - 6 : column] = 60  # ... with a faint path to the next vein
+        examples.append(one._replace(probs=probs))
+    chosen = choose_postprocessing(examples, SPEC).classes["vein"]
+    assert chosen.min_area_px > 9
+    assert chosen.repair is None
+
+
 def test_perfect_masks_stay_as_they_are() -> None:
     examples = [one._replace(probs=255 * one.truth[None]) for one in (grid(seed, gap_prob=0.3) for seed in range(3))]
     assert choose_postprocessing(examples, SPEC) == Postprocessing()

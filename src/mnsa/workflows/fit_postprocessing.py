@@ -38,7 +38,7 @@ MAX_IMAGES = 32  # whose probabilities are in memory, and are postprocessed abou
 
 MAX_SIDE_PX = 704  # of the part of an image that is used, around its mask
 
-MIN_GAIN = 0.002  # of the objective, for a step to be kept
+MIN_GAIN = 0.001  # of the objective, for a step to be kept
 
 MAX_DICE_LOSS = 0.005  # that a better topology may cost
 
@@ -57,9 +57,9 @@ _MIN_PROBS = (0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3)
 
 _MIN_MEAN_PROBS = (0.1, 0.15, 0.2, 0.3)
 
-_HOLES_PX = (2.0, 4.0, 8.0, 16.0)
+_HOLES_PX = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-_PIECES_PX = (4.0, 10.0, 30.0, 100.0)
+_PIECES_PX = (0.0, 4.0, 10.0, 30.0, 100.0)
 
 _BIAS_STEPS = (1.0, 0.5, 0.25)
 
@@ -163,8 +163,9 @@ def choose_postprocessing(examples: Sequence[Example], spec: ModelSpec) -> Postp
         plain = _score(examples, name, spec, Postprocessing())
         steps: list[Choices] = [_thresholds] if len(spec.mask_classes) == 1 else []
         if plain.is_thin:
-            gaps = partial(_gaps, name)
-            steps = [*steps, gaps, *steps, gaps, *(partial(one, name) for one in (_means, _holes, _pieces))]
+            gaps, means, holes, pieces = (partial(one, name) for one in (_gaps, _means, _holes, _pieces))
+            # what only takes away comes first: a gap is closed only if that is still better afterwards
+            steps = [pieces, holes, *steps, gaps, *steps, gaps, means, holes, pieces]
         chosen = _search(partial(_score, examples, name, spec), chosen, steps, plain.dice - MAX_DICE_LOSS)
     return chosen
 
@@ -212,9 +213,12 @@ def _search(
             if repr(one) not in known:
                 known[repr(one)] = score(one)
         allowed = [one for one in tried if known[repr(one)].dice >= min_dice]
-        top = max(allowed, key=lambda one: known[repr(one)].objective, default=best)
-        if allowed and known[repr(top)].objective >= objective + MIN_GAIN:
-            best, objective = top, known[repr(top)].objective
+        if not allowed:
+            continue
+        largest = max(known[repr(one)].objective for one in allowed)
+        if largest >= objective + MIN_GAIN:
+            equal = [one for one in allowed if known[repr(one)].objective == largest]
+            best, objective = equal[len(equal) // 2], largest  # the middle is the farthest from where it gets worse
     return best
 
 
@@ -223,8 +227,10 @@ def _thresholds(now: Postprocessing) -> Iterator[Postprocessing]:
 
 
 def _gaps(name: str, now: Postprocessing) -> Iterator[Postprocessing]:
-    """Hysteresis or repair, from several probabilities; a repair that is there is only changed by one step."""
+    """Hysteresis or repair, from several probabilities; a repair that is there is changed by one step, or given up."""
     repair = _of_class(now, name).repair
+    if repair is not None:
+        yield _change(now, name, repair=None)
     for value in _MIN_PROBS:
         if repair is None or abs(_MIN_PROBS.index(value) - _MIN_PROBS.index(repair.min_prob)) <= 1:
             yield _change(now, name, low_threshold=None, repair=Repair(value, value))
