@@ -13,7 +13,7 @@ def refused_path(cell: str, message: str, column: str = "image") -> Payload:
 
     def prepare(sandbox: Sandbox) -> Command:
         quoted = '"' + cell.format(outside=sandbox.outside).replace('"', '""') + '"'
-        data = sandbox.write_dataset(f"{quoted}," if column == "image" else f"a.png,{quoted}")
+        data = sandbox.write_dataset(f"{quoted},m.png" if column == "image" else f"a.png,{quoted}")
         return ["split", data, "--val-fraction", 0.2, "--out", sandbox.out]
 
     return Payload(f"{column} {cell[:30]!a}", prepare, message)

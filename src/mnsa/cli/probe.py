@@ -12,7 +12,6 @@ from mnsa.cli.shared import DatasetArgument, console, image_progress
 from mnsa.config import load_config
 from mnsa.errors import ConfigError, DataError
 from mnsa.io import write_json
-from mnsa.metrics.scores import format_interval, format_score
 
 if TYPE_CHECKING:
     from mnsa.workflows.probe import ProbeResult, ProbeRow, Size
@@ -63,6 +62,8 @@ def probe(
 
 def probe_table(result: "ProbeResult") -> Table:
     """A row per classifier: its accuracy on validation."""
+    from mnsa.metrics.scores import format_interval, format_score
+
     images = f"{result.images['train']} training images, {result.images['val']} of validation"
     table = Table(title=escape(f"{result.dataset}, frozen {result.backbone} ({result.weights}), {images}"))
     for name in ("head", "levels", "size", "L2"):
@@ -81,6 +82,8 @@ def probe_table(result: "ProbeResult") -> Table:
 
 
 def _describe(row: "ProbeRow") -> str:
+    from mnsa.metrics.scores import format_score
+
     value = format_score(row.validation.value)
     return f"{row.head} of level {_join(row.levels)} at {_size_text(row.size)} px, validation accuracy {value}"
 

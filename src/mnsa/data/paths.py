@@ -107,17 +107,20 @@ def log_passed_over(folder: Path, passed: PassedOver) -> None:
 
 
 def scan_images(
-    folder: Path, passed: PassedOver, *, recursive: bool = True, text_names: bool = False
+    folder: Path, passed: PassedOver, *, recursive: bool = True, text_names: bool = False, exclude: Path | None = None
 ) -> list[PurePosixPath]:
     """List the image files of a folder, sorted, relative to it, and add to `passed` what is not listed.
 
-    recursive: list the folders below it as well. text_names: leave out names that are not UTF-8. A folder that does
-    not exist has no images.
+    recursive: list the folders below it as well. text_names: leave out names that are not UTF-8. exclude: a folder that
+    is left out without a word. A folder that does not exist has no images.
     """
     found: list[PurePosixPath] = []
     visited: list[PurePosixPath] = []
     used: list[PurePosixPath] = []
     for parent, folders, files in os.walk(folder):
+        if exclude is not None and _is_inside(Path(parent), exclude):
+            folders.clear()
+            continue
         below = PurePosixPath(Path(parent).relative_to(folder).as_posix())
         if parent != os.fspath(folder) and not OUTPUT_MARKERS.isdisjoint(files):
             passed.outputs.append(str(below))
@@ -181,7 +184,7 @@ def find_images(
     found: dict[Path, None] = {}
     passed = PassedOver() if passed is None else passed
     for pattern in patterns:
-        paths = _expand_pattern(pattern, passed)
+        paths = _expand_pattern(pattern, passed, exclude)
         files = [path for path in paths if exclude is None or not _is_inside(path, exclude)]
         if not files:
             raise DataError(_no_image_message(pattern))
@@ -227,11 +230,11 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
 
 
-def _expand_pattern(pattern: str, passed: PassedOver) -> Iterator[Path]:
+def _expand_pattern(pattern: str, passed: PassedOver, exclude: Path | None) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
         if not (path / "predictions.json").is_file():
-            yield from (path / file for file in scan_images(path, passed))
+            yield from (path / file for file in scan_images(path, passed, exclude=exclude))
     elif path.exists():
         yield path
     elif any(mark in pattern for mark in "*?["):
