@@ -23,12 +23,14 @@ from mnsa.run_folder import ModelSpec, RunFolder
 from mnsa.workflows.calibrate import calibrate_all
 from mnsa.workflows.fit_postprocessing import (
     MAX_SIDE_PX,
+    ClassScores,
     Example,
     choose_bias,
     choose_postprocessing,
     describe,
     fit_after_training,
     fit_postprocessing,
+    search_steps,
 )
 
 SPEC = ModelSpec(ModelConfig(), DataConfig(size=(64, 64), resize_mode="crop"), (), ("vein",))
@@ -79,6 +81,23 @@ def test_specks_are_removed_rather_than_connected() -> None:
     chosen = choose_postprocessing(examples, SPEC).classes["vein"]
     assert chosen.min_area_px > 9
     assert chosen.repair is None
+
+
+def test_a_better_outline_never_costs_topology() -> None:
+    scores = {
+        0.5: ClassScores(0.90, 0.9, is_thin=True, values={"betti0_error": 1.0, "betti1_error": 1.0}),
+        0.4: ClassScores(0.93, 0.9, is_thin=True, values={"betti0_error": 0.0, "betti1_error": 2.5}),
+        0.6: ClassScores(0.92, 0.9, is_thin=True, values={"betti0_error": 1.5, "betti1_error": 0.5}),
+    }
+
+    def thresholds(now: Postprocessing) -> list[Postprocessing]:
+        return [replace(now, threshold=value) for value in scores]
+
+    def choose(min_dice: float) -> float:
+        return search_steps(lambda one: scores[one.threshold], Postprocessing(), [thresholds], min_dice).threshold
+
+    assert choose(min_dice=0.8) == 0.6
+    assert choose(min_dice=0.95) == 0.5  # none has such a Dice
 
 
 def test_perfect_masks_stay_as_they_are() -> None:

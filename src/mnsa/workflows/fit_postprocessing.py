@@ -44,7 +44,8 @@ MAX_DICE_LOSS = 0.005  # that a better topology may cost
 
 RULE = (
     f"each step that improves Dice by at least {MIN_GAIN}; for a thin class, the mean of clDice, areole F1 and the "
-    f"agreement of the numbers of components and of holes, where Dice is lower by at most {MAX_DICE_LOSS}"
+    f"agreement of the numbers of components and of holes, where Dice is lower by at most {MAX_DICE_LOSS} and the sum "
+    "of the Betti errors does not grow"
 )
 
 _SPLIT = "val"
@@ -89,6 +90,11 @@ class ClassScores(NamedTuple):
     dice: float
     is_thin: bool
     values: dict[str, float]
+
+    @property
+    def betti_error(self) -> float:
+        """The sum of the Betti errors; 0 for a class that is not thin."""
+        return self.values.get("betti0_error", 0.0) + self.values.get("betti1_error", 0.0)
 
 
 def fit_postprocessing(path: Path, *, dataset: Path | None = None) -> FittedPostprocessing | None:
@@ -166,7 +172,7 @@ def choose_postprocessing(examples: Sequence[Example], spec: ModelSpec) -> Postp
             gaps, means, holes, pieces = (partial(one, name) for one in (_gaps, _means, _holes, _pieces))
             # what only takes away comes first: a gap is closed only if that is still better afterwards
             steps = [pieces, holes, *steps, gaps, *steps, gaps, means, holes, pieces]
-        chosen = _search(partial(_score, examples, name, spec), chosen, steps, plain.dice - MAX_DICE_LOSS)
+        chosen = search_steps(partial(_score, examples, name, spec), chosen, steps, plain.dice - MAX_DICE_LOSS)
     return chosen
 
 
@@ -201,24 +207,33 @@ def choose_bias(examples: Sequence[Example], classes: int) -> tuple[float, ...]:
     return tuple(bias.tolist()) if best >= plain + MIN_GAIN else ()
 
 
-def _search(
+def search_steps(
     score: Callable[[Postprocessing], ClassScores], start: Postprocessing, steps: Sequence[Choices], min_dice: float
 ) -> Postprocessing:
-    """Take the best choice of each step, if it is better than what there is by MIN_GAIN and its Dice is high enough."""
-    best, objective = start, score(start).objective
+    """Take the best choice of each step, if it is better than what there is by MIN_GAIN and its Dice is high enough.
+
+    Nor may the Betti errors grow: of many holes, the agreement alone would give up some for a better outline.
+    """
+    plain = score(start)
+    best, objective, betti_error = start, plain.objective, plain.betti_error
     known: dict[str, ClassScores] = {}
     for choices in steps:
         tried = list(choices(best))
         for one in tried:
             if repr(one) not in known:
                 known[repr(one)] = score(one)
-        allowed = [one for one in tried if known[repr(one)].dice >= min_dice]
+        allowed = []
+        for one in tried:
+            scores = known[repr(one)]
+            if scores.dice >= min_dice and scores.betti_error <= betti_error:
+                allowed.append(one)
         if not allowed:
             continue
         largest = max(known[repr(one)].objective for one in allowed)
         if largest >= objective + MIN_GAIN:
             equal = [one for one in allowed if known[repr(one)].objective == largest]
             best, objective = equal[len(equal) // 2], largest  # the middle is the farthest from where it gets worse
+            betti_error = known[repr(best)].betti_error
     return best
 
 
