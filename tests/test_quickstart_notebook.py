@@ -85,4 +85,4 @@ def test_what_its_text_says_about_the_results_is_true(executed: NotebookNode) ->
     predicted, true = ({name: float(row[i]) for name, row in table(executed, "traits").items()} for i in (0, 1))
     assert predicted["vein_width_mean_mm"] > true["vein_width_mean_mm"]
     assert predicted["vein_length_mm"] < true["vein_length_mm"]
-    assert predicted["areole_count"] < true["areole_count"]
+    assert predicted["areole_count"] == pytest.approx(true["areole_count"], rel=0.2)
