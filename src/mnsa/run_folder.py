@@ -20,16 +20,27 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from mnsa.config import Config, DataConfig, ModelConfig, dump_config, load_config
 from mnsa.data.manifest import Manifest
 from mnsa.errors import RunError
 from mnsa.io import atomic_write_text, new_folder, read_json, sha256_file, write_json
+
+
+class BelongsToWeights(Protocol):
+    """The content of a file that was fitted for certain weights."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of those weights."""
+
+
+Fitted = TypeVar("Fitted", bound=BelongsToWeights)
 
 _RECORDED_PACKAGES = ("mnsa", "torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 
@@ -177,6 +188,23 @@ def weights_digest(run: Path) -> str:
     """Compute the SHA-256 of the weights of a run folder (or of its model/ folder), as hexadecimal digits."""
     folder = run / "model" if (run / "model").is_dir() else run
     return sha256_file(folder / "model.safetensors")
+
+
+def read_fitted(file: Path, parse: Callable[[Any], Fitted], fix: str) -> Fitted | None:
+    """Read a JSON file that was fitted for the weights of the run in its folder. Returns: None when there is none.
+
+    parse: makes the content of the parsed JSON. fix: last sentence of the errors.
+    Raises: RunError when the file is damaged, or was fitted for other weights than the run has now.
+    """
+    if not file.exists():
+        return None
+    try:
+        found = parse(read_json(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{file} is damaged ({error!r}). {fix}") from None
+    if found.weights_sha256 != weights_digest(file.parent):
+        raise RunError(f"{file} was fitted for other weights than {file.parent} has now. {fix}")
+    return found
 
 
 def package_version(package: str) -> str:

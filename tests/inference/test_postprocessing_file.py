@@ -107,7 +107,7 @@ def test_the_file_of_other_weights_is_refused(with_file: Callable[..., Path]) ->
     network, card = load_network(run)
     next(iter(network.parameters())).data += 1
     save_network(run / "model", network, card)
-    with pytest.raises(RunError, match=rf"postprocessing\.json was made for other weights.*mnsa calibrate {run}"):
+    with pytest.raises(RunError, match=rf"postprocessing\.json was fitted for other weights.*mnsa calibrate {run}"):
         load(run)
     assert load(run, mask_threshold=0.4).mask_maker.postprocessing == Postprocessing(threshold=0.4)
 

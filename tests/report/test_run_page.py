@@ -179,7 +179,7 @@ def test_a_calibration_of_other_weights_is_not_shown(own_reported: RunFolder, pa
     calibration = own_reported.path / "calibration.json"
     calibration.write_text(re.sub(r'"weights_sha256": "\w+"', '"weights_sha256": "0"', calibration.read_text()))
     text = page_of(own_reported).sections["Calibration"]
-    assert "was found for other weights" in text
+    assert "was fitted for other weights" in text
     assert f"mnsa calibrate {own_reported.path}" in text
     assert "Temperature" not in text
 

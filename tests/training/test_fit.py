@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 from mnsa.config import Config
 from mnsa.data.manifest import read_manifest, write_manifest
-from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.network import build_network
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
@@ -33,17 +32,6 @@ SECOND = {"name": "second", "tasks": ("segmentation",), "trainable": ("enhancer"
 def trained(dataset: Path, make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., RunFolder]:
     """Train into a new folder of this name."""
     return lambda name, *stages, **sections: train(make_config(*stages, **sections), dataset, tmp_path / name)
-
-
-@pytest.fixture
-def script_scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace the validation scores by these, epoch by epoch."""
-
-    def script(*scores: float) -> None:
-        next_scores = iter(scores)
-        monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(next_scores))})
-
-    return script
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from mnsa.config import Config
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest
 from mnsa.data.transforms import eval_transform
-from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network
 from mnsa.training.fit import TrainingInterruptedError, resume, train
@@ -23,17 +22,6 @@ from narrowing import instance_of, some
 
 STAGE: dict[str, Any] = {"tasks": ("classification",), "trainable": ("attention", "class_head"), "lr": 1e-9}
 PROBE = {"head_init": "linear_probe"}
-
-
-@pytest.fixture
-def script_scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace the validation scores by these: before training, then epoch by epoch."""
-
-    def script(*scores: float) -> None:
-        next_scores = iter(scores)
-        monkeypatch.setattr(ValidationScores, "compute", lambda self: {"score": torch.tensor(next(next_scores))})
-
-    return script
 
 
 @pytest.mark.parametrize("resize_mode", ["resize", "crop"])

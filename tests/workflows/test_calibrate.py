@@ -124,7 +124,7 @@ def test_a_calibration_of_other_weights_is_refused(
     network, card = load_network(run)
     instance_of(torch.nn.Linear, some(network.class_head).classifier).bias.data += 1
     save_network(run / "model", network, card)
-    with pytest.raises(RunError, match=rf"calibration\.json was found for other weights.*mnsa calibrate {run}"):
+    with pytest.raises(RunError, match=rf"calibration\.json was fitted for other weights.*mnsa calibrate {run}"):
         load(run)
     calibrate_run(run, dataset=more_validation())
     assert load(run).temperature != 7.0

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mnsa.errors import RunError
-from mnsa.io import atomic_write_text, read_json
+from mnsa.io import atomic_write_text
 from mnsa.metrics.calibration import ReliabilityBin
-from mnsa.run_folder import weights_digest
+from mnsa.run_folder import read_fitted
 
 CALIBRATION_FILE = "calibration.json"
 
@@ -75,13 +74,4 @@ def load_calibration(run: Path) -> Calibration | None:
 
     Raises: RunError when it is damaged, or was fitted for other weights than the run has now.
     """
-    file, again = run / CALIBRATION_FILE, f"Make it anew: mnsa calibrate {run}"
-    if not file.exists():
-        return None
-    try:
-        found = Calibration.from_dict(read_json(file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is damaged ({error!r}). {again}") from None
-    if found.weights_sha256 != weights_digest(run):
-        raise RunError(f"{file} was found for other weights than {run} has now. {again}")
-    return found
+    return read_fitted(run / CALIBRATION_FILE, Calibration.from_dict, f"Run mnsa calibrate {run} again.")

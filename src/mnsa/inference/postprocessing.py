@@ -35,8 +35,8 @@ class ClassPostprocessing:
     low_threshold: pixels of a higher probability get the class where they are connected with pixels that have it
     (hysteresis, Canny 1986); None: no pixels. repair: closes gaps along paths of high probability; None: does not.
     min_hole_px: smaller holes get the class. min_area_px: smaller pieces lose it. Areas are in pixels of the network's
-    input. Pieces are 8-connected, holes 4-connected and not at the border
-    of the image. Raises: ValueError for values out of range.
+    input. Pieces are 8-connected, holes 4-connected and not at the border of the image.
+    Raises: ValueError for values out of range.
     """
 
     low_threshold: float | None = None

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mnsa.errors import ConfigError, RunError
+from mnsa.errors import ConfigError
 from mnsa.inference.postprocessing import ClassPostprocessing, Postprocessing
 from mnsa.inference.repair import Repair
-from mnsa.io import atomic_write_text, read_json
-from mnsa.run_folder import weights_digest
+from mnsa.io import atomic_write_text
+from mnsa.run_folder import read_fitted
 from mnsa.traits.measurer import find_roles_or_none
 
 POSTPROCESSING_FILE = "postprocessing.json"
@@ -58,17 +58,14 @@ def load_postprocessing(run: Path, mask_classes: Sequence[str]) -> FittedPostpro
 
     Raises: RunError when it is damaged, or was chosen for other weights than the run has now.
     """
-    file, again = run / POSTPROCESSING_FILE, f"Make it anew: mnsa calibrate {run}. Or delete it: the threshold is 0.5."
-    if not file.exists():
-        return None
-    try:
-        found = FittedPostprocessing.from_dict(read_json(file))
+
+    def parse(values: Any) -> FittedPostprocessing:
+        found = FittedPostprocessing.from_dict(values)
         found.postprocessing.require_classes(mask_classes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is damaged ({error!r}). {again}") from None
-    if found.weights_sha256 != weights_digest(run):
-        raise RunError(f"{file} was made for other weights than {run} has now. {again}")
-    return found
+        return found
+
+    fix = f"Run mnsa calibrate {run} again. Or delete it: the threshold is 0.5."
+    return read_fitted(run / POSTPROCESSING_FILE, parse, fix)
 
 
 def choose_postprocessing(

@@ -216,7 +216,7 @@ def search_steps(
     """
     plain = score(start)
     best, objective, betti_error = start, plain.objective, plain.betti_error
-    known: dict[str, ClassScores] = {}
+    known = {repr(start): plain}
     for choices in steps:
         tried = list(choices(best))
         for one in tried:

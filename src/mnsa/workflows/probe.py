@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mnsa.batch.batching import local_device
 from mnsa.config import Config, DataConfig, ModelConfig
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.transforms import Transform, eval_transform
@@ -121,7 +122,7 @@ def probe_dataset(
     transforms = {size: _transform(size, network) for size in sizes}
     for rows in parts.values():
         require_valid(rows)
-    network.to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    network.to(device := local_device())
 
     def extract(name: str, sizes: Sequence[Size]) -> list[LabeledFeatures]:
         counts = [len(parts[one].rows) for one in names]
@@ -187,7 +188,7 @@ def _labeled_rows(manifest: Manifest, split: str) -> Manifest:
     rows = tuple(replace(row, mask="") for row in manifest.rows if row.split == split and row.label)
     if not rows:
         raise DataError(
-            f"{manifest.name} has no labeled row with split `{split}`. Split it anew: "
+            f"{manifest.name} has no labeled row with split `{split}`. Split it again: "
             "mnsa split DATA --val-fraction 0.2 --test-fraction 0.2 --out NEW."
         )
     if split == "train" and len({row.label for row in rows}) == 1:
