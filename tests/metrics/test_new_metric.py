@@ -28,7 +28,7 @@ from mnsa.workflows.evaluate import evaluate_run
 def test_a_new_metric_is_in_table_report_and_model_card(
     own_run: RunFolder, monkeypatch: pytest.MonkeyPatch, group: Any, title: str, in_table: str
 ) -> None:
-    dummy: Metric[Any] = Metric("dummy", "dummy score", lambda results: 0.123, interval=True, headline=True)
+    dummy: Metric[Any] = Metric("dummy", "dummy score", lambda results: 0.123, interval=True, headline=True, share=True)
     monkeypatch.setattr(scoring, group, [*getattr(scoring, group), dummy])
     evaluation = evaluate_run(own_run.path)
     text_file = io.StringIO()
@@ -37,9 +37,11 @@ def test_a_new_metric_is_in_table_report_and_model_card(
         console.print(table)
     assert in_table in text_file.getvalue()
     assert "dummy score" in text_file.getvalue()
-    assert "0.123 (0.123 to 0.123)" in text_file.getvalue()
-    assert f"| {title} | 0.123 | 0.123 to 0.123" in score_table(own_run)
+    interval = next(score.interval_text for score in evaluation.scores if score.name == "dummy")
+    assert interval.endswith(", Wilson")
+    assert f"0.123 ({interval})" in text_file.getvalue()
+    assert f"| {title} | 0.123 | {interval}" in score_table(own_run)
     page = render_run_page(read_run_record(own_run))
     assert f"<span>{title}</span><b>0.123</b>" in page
-    assert f'<td class="text">{title}</td><td>0.123</td><td>0.123 to 0.123</td>' in page
+    assert f'<td class="text">{title}</td><td>0.123</td><td>{interval}</td>' in page
     assert read_evaluations(own_run)["test"] == evaluation

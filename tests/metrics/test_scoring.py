@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from mnsa.errors import DataError
-from mnsa.metrics.scores import SampleSize
+from mnsa.metrics.scores import SampleSize, Score
 from mnsa.metrics.scoring import bootstrap_interval, score_predictions
 from mnsa.metrics.topology import betti_numbers, cl_dice
 from mnsa.structures import NO_LABEL, Prediction, Sample
@@ -217,7 +217,8 @@ def test_topology_scores_are_of_thin_classes_alone_and_have_intervals_over_group
     groups = np.arange(12) // 2
     expected = independent_interval(errors[:, 1], np.mean, groups)
     assert found.score("betti1_error", "vein").interval == pytest.approx(expected, abs=0.1 * width(expected))
-    assert all(score.interval for score in found.of_group("topology"))
+    without = {score.name for score in found.of_group("topology") if not score.interval}
+    assert without == {"boundary_f1", "centerline_recall", "centerline_precision"}  # all are 1
 
 
 def test_without_a_thin_class_there_are_no_topology_scores() -> None:
@@ -235,8 +236,35 @@ def test_an_image_without_a_group_is_a_group_by_itself() -> None:
 def test_the_order_of_images_changes_no_value() -> None:
     forth, back = (score_predictions(pairs, *NAMES) for pairs in (PAIRS, PAIRS[::-1]))
     for score, other in zip(forth.scores, back.scores, strict=True):
-        assert replace(score, interval=None) == replace(other, interval=None)
+        assert replace(score, interval=None, method="bootstrap") == replace(other, interval=None, method="bootstrap")
     assert (forth.confusion, forth.reliability) == (back.confusion, back.reliability)
+
+
+@pytest.mark.parametrize("right", [0, 4, 10])
+@pytest.mark.parametrize("images_per_group", [1, 3])
+def test_a_share_without_spread_has_wilsons_interval(right: int, images_per_group: int) -> None:
+    """Ten plants, of each of which `right` of ten photos (or all three, or none) are correct."""
+    photos = [number < right for number in range(10)] if right == 4 else [right == 10] * images_per_group
+    pairs = [
+        pair(0, probs=[0.9, 0.1] if correct else [0.1, 0.9], group=f"plant {plant}")
+        for plant in range(10)
+        for correct in photos
+    ]
+    score = score_predictions(pairs, ("a", "b"), ()).score("accuracy")
+    expected = stats.binomtest(right, 10).proportion_ci(method="wilson")
+    assert score.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert score.interval_text == f"{expected.low:.3f} to {expected.high:.3f}, Wilson"
+    assert Score.from_dict(score.to_dict()) == score
+
+
+def test_other_scores_without_spread_have_no_interval() -> None:
+    found = score_predictions([pair(truth=[[1, 1, 0, 0]], predicted=[[1, 1, 0, 0]])] * 5, *NAMES)
+    assert found.score("iou", "vein").interval is None
+
+
+def test_one_image_has_no_interval() -> None:
+    found = score_predictions(PAIRS[:1], *NAMES)
+    assert [score.interval for score in found.scores] == [None] * len(found.scores)
 
 
 def test_images_without_a_label_or_a_mask_count_where_they_can() -> None:

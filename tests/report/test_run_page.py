@@ -82,6 +82,7 @@ def test_the_numbers_are_those_of_evaluation_json(page: Any, evaluation: dict[st
             value = "none" if score.value is None else format(score.value, form)
             interval = " to ".join(format(bound, form) for bound in score.interval or ())
             images = str(entry.images)
+            interval += ", Wilson" * (score.method == "Wilson")
             expected.append([split, score.title, value, interval, f"{images} images" if interval else "", images])
     assert sorted(page.table(*SCORE_COLUMNS)) == sorted(expected)
 
@@ -289,6 +290,7 @@ def test_the_tiles_are_the_headline_scores_of_the_test_split(
         if score.headline:
             form = DIGITS.get(score.unit, ".3f")
             interval = " to ".join(format(bound, form) for bound in score.interval or ())
+            interval += ", Wilson" * (score.method == "Wilson")
             expected.append((score.title, format(score.value, form), f"95 %: {interval}" if interval else ""))
     assert tiles_of(render_run_page(read_run_record(reported))) == expected
     assert [title for title, *_ in expected] == [

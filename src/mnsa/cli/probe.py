@@ -62,7 +62,7 @@ def probe(
 
 def probe_table(result: "ProbeResult") -> Table:
     """A row per classifier: its accuracy on validation."""
-    from mnsa.metrics.scores import format_interval, format_score
+    from mnsa.metrics.scores import format_score
 
     images = f"{result.images['train']} training images, {result.images['val']} of validation"
     table = Table(title=escape(f"{result.dataset}, frozen {result.backbone} ({result.weights}), {images}"))
@@ -71,8 +71,8 @@ def probe_table(result: "ProbeResult") -> Table:
     for name in ("accuracy (95 % interval)", "log-loss", "fit, s"):
         table.add_column(name, justify="right")
     for row in result.rows:
-        interval = row.validation.interval
-        accuracy = format_score(row.validation.value) + (f" ({format_interval(interval)})" if interval else "")
+        interval = row.validation.interval_text
+        accuracy = format_score(row.validation.value) + (f" ({interval})" if interval else "")
         table.add_row(
             row.head, _join(row.levels), _size_text(row.size), "" if row.l2 is None else f"{row.l2:.1e}", accuracy,
             "" if row.log_loss is None else format_score(row.log_loss), f"{row.fit_s:.1f}",

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mnsa.inference.postprocessing_file import FittedPostprocessing
-from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
+from mnsa.metrics.scores import Evaluation, Score, format_score
 
 
 def score_tables(evaluation: Evaluation, key: str) -> Iterator[Table]:
@@ -99,5 +99,5 @@ def _topology_table(scores: list[Score], title: str, interval_text: str) -> Tabl
 
 
 def _format_cell(score: Score) -> str:
-    interval = f" ({format_interval(score.interval, score.unit)})" if score.interval else ""
+    interval = f" ({score.interval_text})" if score.interval else ""
     return format_score(score.value, score.unit) + interval

@@ -8,7 +8,7 @@ from mnsa.data.manifest import SPLITS, Manifest, read_manifest
 from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.io import read_json
 from mnsa.metrics.evaluation_files import read_evaluations
-from mnsa.metrics.scores import Evaluation, format_interval, format_score
+from mnsa.metrics.scores import Evaluation, format_score
 from mnsa.model_folder import escape_markdown, network_table
 from mnsa.run_folder import ModelSpec, RunFolder, read_run_dataset, weights_digest
 
@@ -139,7 +139,7 @@ def _score_rows(split: str, entry: Evaluation) -> list[str]:
     for score in entry.scores:
         if score.headline:
             size = entry.sizes[score.group]
-            interval = f"{format_interval(score.interval, score.unit)} ({size.interval_text})" if score.interval else ""
+            interval = f"{score.interval_text} ({size.interval_text})" if score.interval else ""
             value = format_score(score.value, score.unit)
             rows.append(f"| {where} | {size.images} | {escape_markdown(score.title)} | {value} | {interval} |")
     return rows

@@ -14,7 +14,8 @@ sizes                            {TASK: {"images": N, "unit": "images" | "groups
                                  task are of N images; 95 % intervals draw C images or groups
 scores                           records, one a line: name, value (null: nothing to score), interval ([low, high] or
                                  null), unit of the value (`mnsa.metrics.scores.Unit`), group (TASK), label for
-                                 people, mask_class (only where the score is of one), headline
+                                 people, mask_class (only where the score is of one), headline, method of the
+                                 interval (only `Wilson`, where all draws of a bootstrap agree)
 classes, confusion               class names; images per true class (row) and predicted class (column)
 reliability                      bins of the reliability diagram: low, high, images, confidence, accuracy
 """

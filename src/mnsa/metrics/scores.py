@@ -15,9 +15,13 @@ ScoreGroup = Literal["classification", "segmentation", "topology"]
 # negative where there is too little; Pearson's correlation, in -1..1.
 Unit = Literal["fraction", "images", "count", "relative", "correlation"]
 
+IntervalMethod = Literal["bootstrap", "Wilson"]
+
 ResamplingUnit = Literal["images", "groups"]
 
 _GROUPS = get_args(ScoreGroup)
+
+_OMITTED = (("mask_class", ""), ("method", "bootstrap"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Score:
     name: identifier, such as `iou`. value: None where there is nothing to score. interval: lower and upper bound of the
     95 % interval, or None. unit: of the value. group: the task it belongs to; `topology` is of thin mask classes.
     label: name for people, such as `IoU`. mask_class: the mask class it is of; empty for scores of the whole task.
-    headline: whether short lists show it, too.
+    headline: whether short lists show it, too. method: of the interval; `Wilson` where all draws of a bootstrap agree.
     """
 
     name: str
@@ -38,6 +42,13 @@ class Score:
     label: str
     mask_class: str = ""
     headline: bool = False
+    method: IntervalMethod = "bootstrap"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as text, with its method if that is not the bootstrap: `0.722 to 1.000, Wilson`; or empty."""
+        text = format_interval(self.interval, self.unit)
+        return text if self.method == "bootstrap" else f"{text}, {self.method}"
 
     @property
     def title(self) -> str:
@@ -45,9 +56,8 @@ class Score:
         return f"{self.label} of {self.mask_class}" if self.mask_class else self.label
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values; an empty mask class is left out."""
-        values = asdict(self)
-        return values if self.mask_class else {name: v for name, v in values.items() if name != "mask_class"}
+        """The record as JSON values; an empty mask class and the method `bootstrap` are left out."""
+        return {name: v for name, v in asdict(self).items() if (name, v) not in _OMITTED}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Score":
@@ -58,6 +68,8 @@ class Score:
                 raise TypeError(f"{text!r} is not a text")
         if score.group not in _GROUPS:
             raise ValueError(f"a score has the group {score.group!r}; it can be {' or '.join(_GROUPS)}")
+        if score.method not in get_args(IntervalMethod):
+            raise ValueError(f"an interval has the method {score.method!r}")
         bounds = None if score.interval is None else tuple(score.interval)
         for number in (score.value, *(bounds or ())):
             if number is not None and not isinstance(number, int | float):

@@ -6,6 +6,7 @@ A new metric is one line in CLASS_METRICS, MASK_METRICS or TOPOLOGY_METRICS. N i
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from mnsa.errors import DataError
 from mnsa.metrics import functional, topology
 from mnsa.metrics.calibration import reliability_bins
 from mnsa.metrics.functional import ClassResults
-from mnsa.metrics.scores import Evaluation, ResamplingUnit, SampleSize, Score, ScoreGroup, Unit
+from mnsa.metrics.scores import Evaluation, IntervalMethod, ResamplingUnit, SampleSize, Score, ScoreGroup, Unit
 from mnsa.structures import NO_LABEL, Prediction, Sample
 
 Results = TypeVar("Results")
@@ -24,7 +25,8 @@ Results = TypeVar("Results")
 class Metric(Generic[Results]):
     """How one score is computed.
 
-    interval: whether it gets a bootstrap interval. The other fields are those of `Score`.
+    interval: whether it gets an interval. share: whether it is a share of images, so that Wilson's interval holds. The
+    other fields are those of `Score`.
     """
 
     name: str
@@ -33,13 +35,14 @@ class Metric(Generic[Results]):
     interval: bool = False
     headline: bool = False
     unit: Unit = "fraction"
+    share: bool = False
 
 
 CLASS_METRICS: list[Metric[ClassResults]] = [
-    Metric("accuracy", "accuracy", functional.accuracy, interval=True, headline=True),
+    Metric("accuracy", "accuracy", functional.accuracy, interval=True, headline=True, share=True),
     Metric("balanced_accuracy", "balanced accuracy", functional.balanced_accuracy),
     Metric("macro_f1", "macro F1", functional.macro_f1, headline=True),
-    Metric("top5_accuracy", "top-5 accuracy", functional.top5_accuracy),
+    Metric("top5_accuracy", "top-5 accuracy", functional.top5_accuracy, interval=True, share=True),
     Metric("ece", "calibration error", functional.calibration_error, headline=True),
 ]
 
@@ -184,6 +187,32 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def wilson_interval(share: float, count: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share of `count` independent units; it has a width also for 0 and 1.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    center = share + z2 / (2 * count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2)))
+    low, high = (center - half) / (1 + z2 / count), (center + half) / (1 + z2 / count)
+    return max(low, 0.0) if share else 0.0, min(high, 1.0) if share < 1 else 1.0  # exact where rounding would not be
+
+
+def _interval(
+    metric: Metric[Results], value: float, groups: np.ndarray, take: Callable[[np.ndarray], Results]
+) -> tuple[tuple[float, float] | None, IntervalMethod]:
+    """The interval of a score, and its method.
+
+    Where all draws of the bootstrap are equal, as for ten of ten, it says nothing: a share then has Wilson's interval
+    over the groups, another score none.
+    """
+    bounds = bootstrap_interval(lambda images: metric.compute(take(images)), groups)
+    if bounds is None or bounds[0] < bounds[1]:
+        return bounds, "bootstrap"
+    return (wilson_interval(value, int(groups.max()) + 1), "Wilson") if metric.share else (None, "bootstrap")
+
+
 def _draw_images(
     rng: np.random.Generator, members: np.ndarray, starts: np.ndarray, sizes: np.ndarray
 ) -> np.ndarray:  # fmt: skip
@@ -203,13 +232,14 @@ def _compute_scores(
     scores = []
     for metric in metrics:
         value = metric.compute(results)
-        interval = None
+        interval: tuple[float, float] | None = None
+        method: IntervalMethod = "bootstrap"
         if metric.interval and not math.isnan(value):
-            interval = bootstrap_interval(lambda images, metric=metric: metric.compute(take(images)), indices)  # type: ignore[misc]
+            interval, method = _interval(metric, value, indices, take)
         scores.append(
             Score(
                 metric.name, None if math.isnan(value) else value, interval, metric.unit, group, metric.label,
-                mask_class, metric.headline,
+                mask_class, metric.headline, method,
             )
         )  # fmt: skip
     return scores

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mnsa.metrics.scores import Score, format_interval, format_score
+from mnsa.metrics.scores import Score, format_score
 from mnsa.visualize import palette
 
 WIDTH_IN = 4.6  # of a figure: about as wide as a phone, so that letters keep their size there
@@ -101,7 +101,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "score": format_score, "interval": format_interval, "percent": "{:.0%}".format, "value": _format_value,
+        "score": format_score, "percent": "{:.0%}".format, "value": _format_value,
     }  # fmt: skip
     return environment
 

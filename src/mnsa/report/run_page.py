@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mnsa.errors import RunError
 from mnsa.io import atomic_write_text
-from mnsa.metrics.scores import Evaluation, Score, format_interval, format_score
+from mnsa.metrics.scores import Evaluation, Score, format_score
 from mnsa.report.gallery import DIFFERENCE_LEGEND, Gallery, galleries
 from mnsa.report.rendering import (
     BLUE,
@@ -166,7 +166,7 @@ def _headline_scores(evaluation: Evaluation) -> list[Score]:
 def _score_row(split: SplitScores, score: Score) -> tuple[str, ...]:
     size = split.evaluation.sizes[score.group]
     drawn = size.drawn_text if score.interval else ""
-    value, interval = format_score(score.value, score.unit), format_interval(score.interval, score.unit)
+    value, interval = format_score(score.value, score.unit), score.interval_text
     return split.title, score.title, value, interval, drawn, str(size.images)
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mnsa.metrics.calibration import ReliabilityBin
-from mnsa.metrics.scores import Evaluation, format_interval, format_score
+from mnsa.metrics.scores import Evaluation, format_score
 from mnsa.report.rendering import BLUE, GRAY, ORANGE, RED, WIDTH_IN, add_legend_above, inline_svg, new_axes
 from mnsa.report.run_record import RunRecord, SplitScores
 
@@ -171,7 +171,7 @@ def mask_table(evaluation: Evaluation) -> MaskTable | None:
             score = by_class.get((mask_class, name))
             row.append(format_score(score.value, score.unit) if score else "")
             if name in with_interval:
-                row.append(format_interval(score.interval, score.unit) if score else "")
+                row.append(score.interval_text if score else "")
         rows.append(tuple(row))
     return MaskTable(tuple(head), rows)
 
@@ -185,7 +185,7 @@ def topology_table(evaluation: Evaluation) -> MaskTable | None:
     rows: dict[str, list[str]] = {}
     for score in scores:
         row = rows.setdefault(score.name, [score.label])
-        row += [format_score(score.value, score.unit), format_interval(score.interval, score.unit)]
+        row += [format_score(score.value, score.unit), score.interval_text]
     head = [column for name in mask_classes for column in (name, "95 % interval")]
     return MaskTable(("score", *head), [tuple(row) for row in rows.values()])
 
