@@ -143,6 +143,27 @@ def own_run(finished: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
+def bundled_veins(make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of `mnsa.weights`, with a tiny untrained network for `veins`, in float16; its model folder."""
+    import mnsa.weights
+    from mnsa.config import DataConfig
+    from mnsa.model.network import build_network
+    from mnsa.model_folder import save_network
+    from mnsa.run_folder import ModelSpec
+
+    torch.manual_seed(3)
+    folder, model = tmp_path / "weights" / "veins", make_config().model
+    network = build_network(model, classes=0, mask_classes=1)
+    for name, tensor in network.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.mul_(1.5)  # another value than that of a new network
+    spec = ModelSpec(model, DataConfig(size=(64, 64), resize_mode="crop"), (), ("vein",))
+    save_network(folder, network.half(), spec)
+    monkeypatch.setattr(mnsa.weights, "FOLDER", folder.parent)
+    return folder
+
+
+@pytest.fixture
 def mnsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
     """The `mnsa` command, run in this process as a shell would run it."""
 

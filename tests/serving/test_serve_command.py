@@ -32,6 +32,17 @@ def test_a_folder_without_a_run_is_an_error(refused: Callable[..., str], tmp_pat
     assert str(tmp_path) in refused("serve", tmp_path)
 
 
+def test_without_a_run_it_serves_the_veins_network(
+    mnsa: Callable[..., Any], bundled_veins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = list[Any]()
+    monkeypatch.setattr("mnsa.serving.web_app.run_server", lambda app, *_, **__: served.append(app))
+    assert mnsa("serve").code == 0
+    service = served[0].app.state.service
+    assert (service.name, service.predictor.source) == ("veins", bundled_veins)
+    assert service.roles.vein == (1,)
+
+
 def test_an_unknown_mask_class_is_an_error(refused: Callable[..., str], finished: RunFolder) -> None:
     assert "no mask class 'stem'" in refused("serve", finished.path, "--vein", "stem")
 

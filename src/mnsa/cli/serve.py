@@ -1,14 +1,16 @@
 """`mnsa serve`: serve a run as a web page and a REST API."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnsa.cli.shared import HeadOption, LeafOption, LesionOption, RunArgument, VeinOption, console, require_extra
+from mnsa.cli.shared import HeadOption, LeafOption, LesionOption, VeinOption, console, require_extra
+from mnsa.weights import VEINS
 
 
 def serve(
-    run: RunArgument,
+    run: Annotated[Path, typer.Argument(help="Run folder. `veins`: the network that comes with mnsa.")] = Path(VEINS),
     host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 accepts other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port. 0 takes a free one.")] = 8000,
     allow_host: Annotated[

@@ -123,8 +123,9 @@ class ModelConfig(Section):
     )
     pretrained: str = Field(
         default="bundled",
-        description="Weights of the backbone at the start: `imagenet` (downloaded), `bundled` (installed with mnsa; "
-        "`tf_efficientnet_lite0` only), `none`, or the path of a weights file.",
+        description="Weights at the start. Of the backbone: `imagenet` (downloaded), `bundled` (installed with mnsa; "
+        "`tf_efficientnet_lite0` only), `none`, or the path of a weights file. `veins`: those of the network of "
+        "`mnsa veins`, with its enhancer, decoder and mask head where they have the same shapes.",
     )
     attention: Attention = Field(
         default="mean_max",

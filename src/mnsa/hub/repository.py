@@ -16,6 +16,7 @@ from mnsa.errors import RunError, output_errors
 from mnsa.hub.model_card import render_model_card
 from mnsa.io import new_folder
 from mnsa.run_folder import RunFolder
+from mnsa.weights import bundled_folder, is_bundled
 
 CARD_FILE = "README.md"
 
@@ -44,15 +45,16 @@ def hub_name(source: str | Path) -> str | None:
 
 
 def find_model_folder(source: str | Path, *, revision: str | None = None) -> Path:
-    """Return the folder of a model: `source`, or the downloaded files if `source` is a name on the hub.
+    """Return the folder of a model: that of a bundled network, `source`, or the downloaded files for a name on the hub.
 
-    revision: branch, tag or commit on the hub; a commit always gives the same files. Raises: RunError.
+    revision: branch, tag or commit on the hub; a commit always gives the same files. Raises: RunError; ModelError when
+    the weights of a bundled network are not installed.
     """
     name = hub_name(source)
     if name is None:
         if revision is not None:
             raise RunError(f"{source} is a local folder, so it has no revision {revision!r}. Leave revision out.")
-        return Path(source)
+        return bundled_folder(str(source)) if is_bundled(source) else Path(source)
     import huggingface_hub
 
     with hub_errors(name):

@@ -20,7 +20,7 @@ from mnsa.model.backbone import Backbone
 from mnsa.model.decoder import EnhancedDecoder, UNet3PlusDecoder, UNetDecoder, side_logits
 from mnsa.model.enhancer import BranchWidths, Enhancer
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead, SpatialAttention
-from mnsa.model.weights import load_pretrained, set_memory_format
+from mnsa.model.weights import load_bundled_network, load_pretrained, set_memory_format
 from mnsa.structures import FeaturePyramid, NetworkOutputs
 
 STRIDE_PX = 32  # of level 5
@@ -163,6 +163,7 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.decoder = _decoder(config, backbone.channels, network.enhancer)
         head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
         network.mask_head = head(network.decoder.out_channels[0], mask_classes)
+    load_bundled_network(network, config.pretrained, backbone.timm_name)
     set_memory_format(network, torch.channels_last)  # convolutions are fastest in it
     return network
 

