@@ -16,9 +16,11 @@ from mnsa.metrics import evaluation_files
 from mnsa.metrics.calibration import ReliabilityBin
 from mnsa.metrics.evaluation_files import (
     EvaluationFolder,
+    ImageRow,
     evaluation_folder,
     image_columns,
     image_row,
+    leave_out_classes,
     read_evaluations,
     read_image_rows,
     replace_evaluation_folder,
@@ -118,6 +120,18 @@ def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, tree: Any) -> 
         with pytest.raises(RunError, match=r"evaluation\.json is damaged.*Move it away"):
             use(run)
     assert run.evaluation_file.read_text() == before
+
+
+def test_a_class_that_no_truth_has_is_left_out_of_rows_and_their_mean() -> None:
+    names = ("background", "leaf", "vein", "lesion")
+    rows: list[ImageRow] = [
+        {"image": "a", "iou": 0.3, "iou_background": 0.9, "iou_leaf": 0.8, "iou_vein": 0.1, "iou_lesion": 0.0},
+        {"image": "b", "iou": 0.0, "iou_background": 1.0, "iou_lesion": 0.0},
+        {"image": "c"},
+    ]
+    leave_out_classes(rows, names, ("lesion",))
+    assert [row.get("iou") for row in rows] == [pytest.approx(0.45), None, None]
+    assert not any("iou_lesion" in row for row in rows)
 
 
 @pytest.fixture

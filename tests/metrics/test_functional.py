@@ -62,7 +62,20 @@ def test_an_image_where_prediction_and_truth_are_empty_has_no_iou() -> None:
     assert functional.mean_image_iou(counts) == pytest.approx((1 / 2 + 0) / 2)
     assert functional.mean_image_dice(counts) == pytest.approx((2 / 3 + 0) / 2)
     assert functional.images_empty(counts) == 1
-    assert np.isnan(functional.pooled_iou(counts[:1]))
+
+
+def test_a_class_that_no_truth_has_is_not_scored(masks: tuple[np.ndarray, np.ndarray]) -> None:
+    counts = mask_counts(masks[0], np.where(masks[1] == 2, 1, masks[1]), 3)
+    assert functional.occurs(counts).tolist() == [True, True, False]
+    assert np.isnan(functional.pooled_iou(counts)).tolist() == [False, False, True]
+    assert np.isnan(functional.pooled_dice(counts)).tolist() == [False, False, True]
+    assert np.isnan(functional.mean_image_iou(counts[:, 2]))
+    assert np.isnan(functional.mean_image_dice(counts[:, 2]))
+
+
+def test_without_a_pixel_there_is_no_pooled_iou() -> None:
+    counts = np.zeros((1, 3), int)
+    assert np.isnan(functional.pooled_iou(counts))
 
 
 def test_pixels_of_unknown_truth_count_nowhere() -> None:

@@ -279,6 +279,15 @@ def test_a_mask_class_that_never_occurs_has_no_iou() -> None:
     assert (score.value, score.interval) == (None, None)
 
 
+def test_a_mask_class_that_is_only_predicted_is_not_scored_and_named() -> None:
+    truth, predicted = [[0, 1, 1, 0]], [[2, 1, 1, 0]]
+    found = score_predictions([pair(truth=truth, predicted=predicted)] * 2, (), ("background", "leaf", "vein"))
+    assert (found.value("iou", "vein"), found.value("dice_per_image", "vein")) == (None, None)
+    assert found.value("iou", "leaf") == 1
+    assert found.absent_mask_classes == ("vein",)
+    assert found.absent_text == "Not scored, as no mask has a pixel of it: vein."
+
+
 def test_without_labels_there_is_no_confusion_matrix() -> None:
     found = score_predictions([pair(truth=[[1, 0, 0, 0]], predicted=[[1, 0, 0, 0]])], *NAMES)
     assert (found.classes, found.confusion, found.reliability) == ((), [], ())

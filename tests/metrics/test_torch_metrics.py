@@ -55,6 +55,20 @@ def test_images_without_a_mask_count_for_the_classes_alone(batch: Any) -> None:
     assert validation_scores([(logits, labels, predicted, unknown)]).keys() == {"accuracy", "score"}
 
 
+def test_a_class_that_no_mask_has_is_left_out_of_the_mean(batch: Any) -> None:
+    _, labels, predicted, true = batch
+    true = torch.where(true == 2, 1, true)
+    iou = multiclass_jaccard_index(predicted, true, num_classes=3, average="none")[1]
+    assert (predicted == 2).any()
+    assert validation_scores([(None, labels, predicted, true)])["score"] == pytest.approx(float(iou))
+
+
+def test_masks_of_background_alone_give_no_iou_and_a_score(batch: Any) -> None:
+    logits, labels, predicted, true = batch
+    assert validation_scores([(logits, labels, predicted, 0 * true)]).keys() == {"accuracy", "score"}
+    assert validation_scores([(None, labels, predicted, 0 * true)]) == {"score": 0}
+
+
 @pytest.fixture
 def veins() -> Any:
     """Class logits (6, 7), labels, and masks (6, 64, 64) of a leaf (1) and its veins (2), partly lost."""

@@ -11,8 +11,9 @@ from PIL import Image
 
 from mnsa.config import Config, LossConfig
 from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.data.validation.inspect import MaskInfo
 from mnsa.errors import ConfigError, DataError
-from mnsa.training.preflight import require_trainable, thin_class_values, warn_about_wide_classes
+from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
 
 
 @pytest.fixture
@@ -44,6 +45,30 @@ def test_a_task_needs_labels_or_masks_in_train_and_val(
 ) -> None:
     with pytest.raises(DataError, match=reason):
         require_trainable(make_config(), without(manifest, split, column))
+
+
+def masks_of(manifest: Any, *pixels_of_split: Any) -> list[Any]:
+    """The same mask for all rows of train, of val and of test."""
+    pixels = dict(zip(("train", "val", "test"), pixels_of_split, strict=True))
+    return [MaskInfo((4, 4), 1, "", pixels[row.split]) for row in manifest.rows]
+
+
+def test_masks_need_pixels_in_train_and_val(make_config: Callable[..., Config], manifest: Manifest) -> None:
+    require_mask_pixels(make_config(), manifest, masks_of(manifest, (10, 6), (10, 6), (10, 6)))
+    for pixels in (((16, 0), (10, 6), (10, 6)), ((10, 6), (16, 0), (10, 6))):
+        with pytest.raises(DataError, match="have no pixel of a mask class"):
+            require_mask_pixels(make_config(), manifest, masks_of(manifest, *pixels))
+
+
+def test_a_mask_class_without_a_pixel_is_logged(
+    make_config: Callable[..., Config], manifest: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = replace(manifest, mask_classes=("background", "leaf", "vein"))
+    require_mask_pixels(make_config(), named, masks_of(named, (10, 6, 0), (10, 6, 0), (10, 6, 0)))
+    require_mask_pixels(make_config(), named, masks_of(named, (10, 6, 1), (10, 6, 0), (10, 6, 1)))
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "has mask class 'vein', of no mask's pixels" in first
+    assert "has no pixel of mask class 'vein' in the masks of split val" in second
 
 
 def test_a_task_without_a_stage_needs_no_labels(make_config: Callable[..., Config], manifest: Manifest) -> None:

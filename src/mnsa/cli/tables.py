@@ -18,7 +18,10 @@ def score_tables(evaluation: Evaluation, key: str) -> Iterator[Table]:
     title = escape(f"{evaluation.dataset}, split {key}, {evaluation.images} images")
     for group, size in evaluation.sizes.items():
         make = _topology_table if group == "topology" else _group_table
-        yield make(evaluation.of_group(group), title, size.interval_text)
+        table = make(evaluation.of_group(group), title, size.interval_text)
+        if group == "segmentation" and (absent := evaluation.absent_text):
+            table.caption = escape(f"{table.caption}. {absent}" if table.caption else absent)
+        yield table
 
 
 def head_table(validation: Mapping[str, Mapping[str, float]], title: str) -> Table:

@@ -40,6 +40,8 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "mask-empty": "warning",
     "mask-full": "warning",
     "mask-shared": "warning",
+    "mask-inverted": "warning",
+    "mask-class-absent": "warning",
     # classes and splits
     "no-target": "error",
     "class-not-in-train": "error",

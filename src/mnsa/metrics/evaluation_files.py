@@ -132,7 +132,8 @@ def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], ma
     """Score one prediction.
 
     label, predicted: names of the true and of the most probable class. probability, true_probability: of the predicted
-    and of the true class. iou_NAME: IoU of each mask class. iou: their mean, without the background.
+    and of the true class. iou_NAME: IoU of each mask class. iou: their mean, without the background; see
+    `leave_out_classes`.
     """
     row: ImageRow = {"image": sample.path}
     if classes and sample.label != NO_LABEL:
@@ -146,6 +147,17 @@ def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], ma
     if prediction.mask is not None and sample.mask is not None:
         row |= _image_ious(np.asarray(sample.mask), prediction.mask, mask_classes)
     return row
+
+
+def leave_out_classes(rows: Sequence[ImageRow], mask_classes: Sequence[str], absent: Sequence[str]) -> None:
+    """Remove the IoU of classes that no truth has from the rows of a split, and from their mean `iou`."""
+    counted = [name for name in (mask_classes if len(mask_classes) == 1 else mask_classes[1:]) if name not in absent]
+    for row in rows if absent else ():
+        for name in absent:
+            row.pop(f"iou_{name}", None)
+        row.pop("iou", None)
+        if values := [float(row[f"iou_{name}"]) for name in counted if f"iou_{name}" in row]:
+            row["iou"] = sum(values) / len(values)
 
 
 def topology_cells(rows: np.ndarray, mask_classes: Sequence[str], thin_classes: Sequence[str]) -> ImageRow:

@@ -112,23 +112,31 @@ def dice(counts: np.ndarray) -> np.ndarray:
 
 
 def pooled_iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union of the pixels of all images together: (N, ..., 3) -> float64 (...)."""
-    return iou(counts.sum(0))
+    """Intersection over union of the pixels of all images together: (N, ..., 3) -> float64 (...).
+
+    NaN for a class that no truth has: a score of 0 would count as an error in each mean.
+    """
+    return np.where(occurs(counts), iou(counts.sum(0)), np.nan)
 
 
 def pooled_dice(counts: np.ndarray) -> np.ndarray:
-    """Dice coefficient of the pixels of all images together: (N, ..., 3) -> float64 (...)."""
-    return dice(counts.sum(0))
+    """Dice coefficient of the pixels of all images together: (N, ..., 3) -> float64 (...); NaN as for `pooled_iou`."""
+    return np.where(occurs(counts), dice(counts.sum(0)), np.nan)
 
 
 def mean_image_iou(counts: np.ndarray) -> float:
-    """Mean IoU over the images (N, 3) in which prediction or truth has a pixel."""
-    return nanmean(iou(counts))
+    """Mean IoU over the images (N, 3) where prediction or truth has a pixel; NaN if no truth has one."""
+    return nanmean(iou(counts)) if occurs(counts) else float("nan")
 
 
 def mean_image_dice(counts: np.ndarray) -> float:
-    """Mean Dice coefficient over the images (N, 3) in which prediction or truth has a pixel."""
-    return nanmean(dice(counts))
+    """Mean Dice coefficient over the images (N, 3) where prediction or truth has a pixel; NaN if no truth has one."""
+    return nanmean(dice(counts)) if occurs(counts) else float("nan")
+
+
+def occurs(counts: np.ndarray) -> np.ndarray:
+    """Whether the truth of any image has a pixel of a class: (N, ..., 3) -> bool (...)."""
+    return np.asarray(counts[..., 2].sum(0) > 0)
 
 
 def images_empty(counts: np.ndarray) -> float:

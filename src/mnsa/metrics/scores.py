@@ -121,6 +121,18 @@ class Evaluation:
         """The mask classes that were scored, in the order of the data set."""
         return tuple(dict.fromkeys(score.mask_class for score in self.scores if score.mask_class))
 
+    @property
+    def absent_mask_classes(self) -> tuple[str, ...]:
+        """The mask classes without a true pixel, which have no scores; the background is none of them."""
+        names = self.mask_classes if len(self.mask_classes) == 1 else self.mask_classes[1:]
+        return tuple(name for name in names if self.value("iou", name) is None)
+
+    @property
+    def absent_text(self) -> str:
+        """Say which mask classes are not scored, in one sentence; or an empty text."""
+        names = ", ".join(self.absent_mask_classes)
+        return f"Not scored, as no mask has a pixel of it: {names}." if names else ""
+
     def of_group(self, group: str) -> list[Score]:
         """The scores of one task."""
         return [score for score in self.scores if score.group == group]

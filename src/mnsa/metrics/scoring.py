@@ -95,6 +95,12 @@ class SplitScorer:
         """The mask classes that have topology scores; see `is_thin_class`."""
         return tuple(name for name, rows in self._topology_rows() if topology.is_thin_class(rows))
 
+    @property
+    def absent_classes(self) -> tuple[str, ...]:
+        """The mask classes without a true pixel; they have no scores."""
+        there = functional.occurs(np.stack(self._counts)) if self._counts else np.ones(len(self.mask_classes), bool)
+        return tuple(name for name, occurs in zip(self.mask_classes, there, strict=True) if not occurs)
+
     def add(self, sample: Sample, prediction: Prediction) -> None:
         """Add one image."""
         if prediction.class_probs is not None and sample.label != NO_LABEL:

@@ -4,6 +4,7 @@ B batch; K classes; M mask classes; H, W mask size; h, w size of the mask logits
 """
 
 import logging
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,8 +41,8 @@ class ValidationScores(Metric):
     """Accuracy and mean IoU over a validation pass, gathered over processes.
 
     An image without a label counts for the IoU alone, one without a mask for the accuracy alone. The mean IoU leaves
-    the background out. select_by: what `score` is (`TrainConfig.select_by`); `cldice` and `betti` are measured only
-    when they are asked for, at the size of the masks.
+    out the background, and classes without a true pixel. select_by: what `score` is (`TrainConfig.select_by`); `cldice`
+    and `betti` are measured only when they are asked for, at the size of the masks.
     """
 
     full_state_update = False
@@ -84,9 +85,10 @@ class ValidationScores(Metric):
             scores["accuracy"] = correct.mean()
         if len(self.counts) > 0 and (counts := dim_zero_cat(self.counts)).sum() > 0:
             iou = foreground_mean(pooled_iou(counts.cpu().numpy()))
-            scores["iou"] = torch.tensor(iou, dtype=torch.float64, device=counts.device)
+            if not math.isnan(iou):
+                scores["iou"] = torch.tensor(iou, dtype=torch.float64, device=counts.device)
         if not scores:
-            return scores
+            return {"score": torch.tensor(0.0)}  # a checkpoint needs one
         selected = torch.stack(list(scores.values())).mean()
         if self.select_by != "auto":
             selected = scores.get("iou" if self.select_by in _TOPOLOGY else self.select_by, selected)

@@ -46,7 +46,7 @@ from mnsa.run_folder import (
 )
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers
 from mnsa.training.module import EpochSeedCallback, StageModule
-from mnsa.training.preflight import require_trainable, thin_class_values, warn_about_wide_classes
+from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.stages import (
     Teacher,
     has_class_head,
@@ -265,7 +265,8 @@ class _Training:
 def _validate(config: Config, manifest: Manifest) -> None:
     require_trainable(config, manifest)
     if is_rank_zero():
-        require_valid(manifest)  # opens every file once
+        inspections = require_valid(manifest)  # opens every file once
+        require_mask_pixels(config, manifest, [inspection.mask for inspection in inspections])
         warn_about_wide_classes(config, manifest)
 
 

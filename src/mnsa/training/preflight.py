@@ -9,6 +9,8 @@ from mnsa.config import Config, LossConfig
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest
 from mnsa.data.transforms import eval_transform
+from mnsa.data.validation.consistency import mask_class_areas, mask_class_findings
+from mnsa.data.validation.inspect import MaskInfo
 from mnsa.errors import ConfigError, DataError
 from mnsa.model.ops.soft_skeleton import cross
 from mnsa.training.loggers import require_loggers
@@ -35,6 +37,24 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
     if any(stage.batch_size == 1 for stage in config.stages):
         raise ConfigError("A stage has batch_size = 1, but BatchNorm needs several images. Use 2 or more.")
     require_loggers(config)
+
+
+def require_mask_pixels(config: Config, manifest: Manifest, masks: Sequence[MaskInfo | None]) -> None:
+    """Check that train and val have pixels of a mask class, and log a warning for each class without one.
+
+    Raises: DataError when nothing could be learned, or no epoch selected.
+    """
+    if "segmentation" not in config.tasks:
+        return
+    areas = mask_class_areas(manifest, masks)
+    for split in ("train", "val"):
+        if not areas[split][1:].any():
+            raise DataError(
+                f"{manifest.name}: the masks of split `{split}` have no pixel of a mask class, only background. "
+                "Add images with marked pixels, or train without segmentation."
+            )
+    for finding in mask_class_findings(manifest, masks):
+        logger.warning("%s: %s %s. %s.", manifest.name, finding.file, finding.reason, finding.fix)
 
 
 def thin_class_values(loss: LossConfig, mask_classes: Sequence[str]) -> tuple[int, ...]:

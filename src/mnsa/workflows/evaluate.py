@@ -24,6 +24,7 @@ from mnsa.metrics.evaluation_files import (
     ImageRow,
     image_columns,
     image_row,
+    leave_out_classes,
     read_evaluations,
     save_evaluation,
     topology_cells,
@@ -123,6 +124,7 @@ class SplitRecorder:
         for row, topology in zip(self.rows, scorer.topology, strict=True):
             if topology is not None:
                 row.update(topology_cells(topology, scorer.mask_classes, self.thin_classes))
+        leave_out_classes(self.rows, scorer.mask_classes, scorer.absent_classes)
         return scorer.compute(dataset=dataset, calibrated=self.predictor.calibration is not None)
 
     def predict_all(self) -> Iterator[tuple[Sample, Prediction]]:

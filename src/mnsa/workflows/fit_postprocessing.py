@@ -191,7 +191,7 @@ def choose_bias(examples: Sequence[Example], classes: int) -> tuple[float, ...]:
         pairs = np.bincount(truth * classes + (logits + bias[:, None]).argmax(0), minlength=classes**2)
         table = pairs.reshape(classes, classes)
         areas = table.sum(0) + table.sum(1)
-        return nanmean(np.divide(2 * table.diagonal(), areas, out=np.full(classes, np.nan), where=areas > 0))
+        return nanmean(np.divide(2 * table.diagonal(), areas, out=np.full(classes, np.nan), where=table.sum(1) > 0))
 
     bias = np.zeros(classes)
     best = plain = score(bias)
@@ -288,7 +288,7 @@ def _score(examples: Sequence[Example], name: str, spec: ModelSpec, postprocessi
         pixels += [np.count_nonzero(predicted & true), np.count_nonzero(predicted), np.count_nonzero(true)]
         rows.append(topology.measure_topology(predicted, true))
     table = np.array(rows, dtype=topology.TOPOLOGY_DTYPE)
-    dice = 2 * float(pixels[0] / (pixels[1] + pixels[2])) if pixels[1] + pixels[2] else float("nan")
+    dice = 2 * float(pixels[0] / (pixels[1] + pixels[2])) if pixels[2] else float("nan")  # none without a true pixel
     if not topology.is_thin_class(table):
         return ClassScores(dice, dice, is_thin=False, values=_finite({"dice": dice}))
     parts = [topology.mean_cl_dice(table), topology.areole_f1(table)]

@@ -265,6 +265,44 @@ def mask_of_another_image(dataset: EditableDataset) -> str:
     return dataset.rows[1]["mask"]
 
 
+@breaks("mask-class-absent")
+def mask_class_below_another(dataset: EditableDataset) -> str:
+    dataset.update_toml(mask_classes=["background", "leaf", "vein"])
+    for row in dataset.rows:
+        mask = read_array(dataset.mask_path(row))
+        Image.fromarray((mask > 0).astype(np.uint8)).save(dataset.mask_path(row))
+    return "dataset.toml"
+
+
+@breaks("mask-class-absent")
+def mask_class_that_no_training_mask_has(dataset: EditableDataset) -> str:
+    dataset.update_toml(mask_classes=["background", "vein", "lesion"])
+    for row in dataset.rows:
+        mask = (read_array(dataset.mask_path(row)) > 0).astype(np.uint8)
+        mask[:4, :4] = 2 * (row["split"] != "train")
+        Image.fromarray(mask).save(dataset.mask_path(row))
+    return "manifest.csv"
+
+
+@breaks("mask-inverted")
+def masks_of_black_veins(dataset: EditableDataset) -> str:
+    dataset.update_toml(mask_classes=["foreground"])
+    for row in dataset.rows:
+        mask = (read_array(dataset.mask_path(row)) == 0).astype(np.uint8)
+        Image.fromarray(255 * mask).save(dataset.mask_path(row))
+    return "dataset.toml"
+
+
+@breaks("mask-inverted")
+def most_of_a_photo_is_vein(dataset: EditableDataset) -> str:
+    dataset.update_toml(mask_classes=["Leaf vein"])
+    for row in dataset.rows:
+        mask = np.full(read_array(dataset.mask_path(row)).shape, 255, np.uint8)
+        mask[:20, : 20 + dataset.rows.index(row)] = 0
+        Image.fromarray(mask).save(dataset.mask_path(row))
+    return "dataset.toml"
+
+
 # images that occur more than once
 
 

@@ -204,5 +204,5 @@ def test_the_exception_lists_ten_errors_of_many(leaves: Manifest) -> None:
 
 def test_progress_before_training_is_called_for_every_row(leaves: Manifest) -> None:
     calls: list[tuple[int, int]] = []
-    find_errors(leaves, progress=lambda done, total: calls.append((done, total)))
+    require_valid(leaves, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(n, 14) for n in range(1, 15)]

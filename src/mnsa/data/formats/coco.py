@@ -20,6 +20,7 @@ from mnsa.data.formats.common import (
     DatasetBuilder,
     NamedRow,
     copy_upright,
+    is_turned,
     read_row_mask,
     upright_size,
     validate_image_name,
@@ -31,8 +32,8 @@ from mnsa.data.formats.mask_encoding import (
     compress_rle,
     encode_region,
     find_regions,
-    paint_polygons,
 )
+from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.sidecar import (
     BACKGROUND,
     SIDECAR_KEY,
@@ -60,6 +61,7 @@ class _AnnotationFile:
     images: Mapping[int, tuple[str, Record]]  # id -> name, record
     annotations: Mapping[int, list[Record]]  # image id -> its annotations, in the file's order
     categories: Mapping[int, str]
+    groups: frozenset[int]  # categories that have no annotation and are only the `supercategory` of others
     sidecar: Sidecar | None
 
 
@@ -79,12 +81,13 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         raise DataError(f"{images} is no folder. Give the folder where the images' file names start (--images).")
     with new_dataset_folder(out) as folder:
         builder = DatasetBuilder(folder)
-        files = [_read_annotation_file(path) for path in paths]
+        files = [_read_annotation_file(path, images) for path in paths]
         categories = _merge_categories(files)
         value_of = _pixel_values(categories)
         sidecar = next((file.sidecar for file in files if file.sidecar), None)
         found = [name for number, name in sorted(categories.items()) if value_of[number]]
         mask_classes = resolve_mask_classes(found, sidecar, str(source))
+        painter = MaskPainter(found)
         _require_unique_images(files)
         listed = {name for file in files for name, _ in file.images.values()}
         if unlisted := [str(path) for path in list_images_to_import(images) if str(path) not in listed]:
@@ -92,7 +95,8 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
                 "%s images of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0]
             )
         for file in files:
-            _paint_masks(file, images, value_of, builder)
+            _paint_masks(file, images, value_of, builder, painter)
+        painter.log_covered(str(source))
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
@@ -126,18 +130,19 @@ def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> Non
         write_json(tree, folder / "annotations" / f"{split or 'unused'}.json")
 
 
-def _read_annotation_file(path: Path) -> _AnnotationFile:
+def _read_annotation_file(path: Path, folder: Path) -> _AnnotationFile:
     tree = read_json(path)
     categories = {
         _require_int(entry, "id", location): _require_text(entry, "name", location)
         for entry, location in _records(tree, "categories", path)
     }
+    parents = [entry["supercategory"] for entry, _ in _records(tree, "categories", path) if _has_parent(entry)]
     images: dict[int, tuple[str, Record]] = {}
     for record, location in _records(tree, "images", path):
         number = _require_int(record, "id", location)
         if number in images:
             raise DataError(f"{location}: the image id {number} is used before. Give each image its own id.")
-        images[number] = (validate_image_name(record.get("file_name"), location), record)
+        images[number] = (_image_name(record.get("file_name"), folder, location), record)
     annotations: defaultdict[int, list[Record]] = defaultdict(list)
     for record, location in _records(tree, "annotations", path):
         if (number := _require_int(record, "image_id", location)) not in images:
@@ -147,7 +152,20 @@ def _read_annotation_file(path: Path) -> _AnnotationFile:
         annotations[number].append({**record, "location": location})
     info = tree.get("info")
     sidecar = parse_sidecar(info.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(info, Mapping) else None
-    return _AnnotationFile(path, _split_of_file_name(path), images, annotations, categories, sidecar)
+    used = {record["category_id"] for records in annotations.values() for record in records}
+    groups = frozenset(number for number, name in categories.items() if name in parents and number not in used)
+    return _AnnotationFile(path, _split_of_file_name(path), images, annotations, categories, groups, sidecar)
+
+
+def _has_parent(category: Record) -> bool:
+    return category.get("supercategory") not in (None, category["name"])
+
+
+def _image_name(text: object, folder: Path, location: str) -> str:
+    """Validate the name of an image; it may have Windows' back slashes, and begin with the name of the image folder."""
+    name = validate_image_name(text.replace("\\", "/") if isinstance(text, str) else text, location)
+    first, _, rest = name.partition("/")
+    return rest if rest and first == folder.resolve().name and not (folder / name).exists() else name
 
 
 def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
@@ -187,6 +205,7 @@ def _split_of_file_name(path: Path) -> str:
 
 
 def _merge_categories(files: list[_AnnotationFile]) -> dict[int, str]:
+    """Merge the categories of all files, without those that only group others, such as the first of Roboflow."""
     categories: dict[int, str] = {}
     for file in files:
         for number, name in file.categories.items():
@@ -194,7 +213,8 @@ def _merge_categories(files: list[_AnnotationFile]) -> dict[int, str]:
                 raise DataError(
                     f"{file.path}: category {number} is {name!r} here and {categories[number]!r} elsewhere."
                 )
-    return categories
+    used = {number for file in files for number in file.categories if number not in file.groups}
+    return {number: name for number, name in categories.items() if number in used}
 
 
 def _pixel_values(categories: Mapping[int, str]) -> dict[int, int]:
@@ -215,12 +235,18 @@ def _require_unique_images(files: list[_AnnotationFile]) -> None:
             seen[name] = file.path
 
 
-def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int], builder: DatasetBuilder) -> None:
+def _paint_masks(
+    file: _AnnotationFile, images: Path, value_of: Mapping[int, int], builder: DatasetBuilder, painter: MaskPainter
+) -> None:
+    exchanged = []
     for number, (name, record) in file.images.items():
         location = f"{file.path}, image {name}"
         path = resolve_inside(images.resolve(), name)
         height, width = upright_size(path)
-        if (record.get("height", height), record.get("width", width)) != (height, width):
+        listed = record.get("height", height), record.get("width", width)
+        if listed != (height, width) and listed == (width, height) and not is_turned(path):
+            exchanged.append(name)  # by Label Studio; polygons that don't fit are refused below
+        elif listed != (height, width):
             raise DataError(
                 f"{location}: the file has {width} x {height} pixels, upright; the annotations are for "
                 f"{shorten(record.get('width'))} x {shorten(record.get('height'))}. Use the images that were annotated."
@@ -229,18 +255,23 @@ def _paint_masks(file: _AnnotationFile, images: Path, value_of: Mapping[int, int
         if not (file.sidecar and file.sidecar.lacks_mask(name)):
             mask = np.zeros((height, width), np.uint8)
             for annotation in file.annotations.get(number, []):
-                _paint_annotation(mask, annotation, value_of[annotation["category_id"]])
+                _paint_annotation(painter, mask, annotation, value_of[annotation["category_id"]])
         row = Row(name, split=file.split)
         builder.add(path, name, mask, file.sidecar.complete_row(name, row) if file.sidecar else row)
+    if exchanged:
+        logger.warning(
+            "%s: width and height of %s images are exchanged, such as of %s. They are read by the sizes of the files.",
+            file.path, len(exchanged), exchanged[0],
+        )  # fmt: skip
 
 
-def _paint_annotation(mask: np.ndarray, annotation: Record, value: int) -> None:
+def _paint_annotation(painter: MaskPainter, mask: np.ndarray, annotation: Record, value: int) -> None:
     shape, location = annotation.get("segmentation"), annotation["location"]
     try:
         if isinstance(shape, list) and shape:
-            paint_polygons(mask, [_parse_polygon(numbers) for numbers in shape], value)
+            painter.polygons(mask, [_parse_polygon(numbers) for numbers in shape], value)
         elif isinstance(shape, dict):
-            mask_encoding.paint_rle(mask, _parse_rle(shape, mask), value)
+            painter.runs(mask, _parse_rle(shape, mask), value)
         else:
             raise InvalidPolygonError(
                 f"has the segmentation {shorten(shape)}; expected polygons or run lengths; boxes are no masks"

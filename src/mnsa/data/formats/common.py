@@ -59,6 +59,12 @@ def upright_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if swapped else (image.height, image.width)
 
 
+def is_turned(path: Path) -> bool:
+    """Whether EXIF swaps width and height of an image. Raises: BadFileError."""
+    with open_image(path) as image:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+
+
 def copy_upright(source: Path, folder: Path, stem: str) -> str:
     """Copy an image and return its new file name. An image with an EXIF orientation is written upright, as PNG.
 

@@ -73,8 +73,11 @@ def encode_region(region: Region, height: int, width: int) -> list[int]:
     return [*runs, rest] if rest else runs
 
 
-def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
-    """Set the pixels of runs in a mask (H, W). Raises: InvalidRleError unless they add up to H * W."""
+def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> np.ndarray:
+    """Set the pixels of runs in a mask, uint8 (H, W), and count what they had before: (256,).
+
+    Raises: InvalidRleError unless the runs add up to H * W.
+    """
     if len(runs) > mask.size + 1:
         raise InvalidRleError(f"has {len(runs):,} runs; an image of {mask.size:,} pixels has at most {mask.size + 1:,}")
     if not all(isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= mask.size for run in runs):
@@ -83,7 +86,10 @@ def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> None:
         raise InvalidRleError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
     ends, lengths = np.cumsum(runs, dtype=np.int64)[1::2], np.array(runs[1::2], np.int64)
     index = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)  # index down the columns
-    mask[index % len(mask), index // len(mask)] = value
+    pixels = index % len(mask), index // len(mask)
+    before = np.bincount(mask[pixels], minlength=256)
+    mask[pixels] = value
+    return before
 
 
 def compress_rle(runs: Sequence[int]) -> str:
@@ -128,13 +134,14 @@ def trace_outline(region: Region) -> np.ndarray:
     return np.add(_join_rings(rings, _bridge_holes(rings)), (region.left, region.top))
 
 
-def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
-    """Set the pixels inside any of several polygons in a mask (H, W).
+def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> np.ndarray:
+    """Set the pixels inside any of several polygons in a mask, uint8 (H, W), and count what they had before: (256,).
 
     polygons: (N, 2) each, x and y in pixels; the last corner joins the first. Corners up to a pixel outside the image
     are moved to its border. Raises: InvalidPolygonError.
     """
     height, width = mask.shape
+    before = np.zeros(256, np.int64)
     for corners in polygons:
         points = _validate_corners(corners, height, width)
         left, top = np.floor(points.min(axis=0)).astype(int)
@@ -143,7 +150,10 @@ def paint_polygons(mask: np.ndarray, polygons: list[np.ndarray], value: int) -> 
         for row, column in _crossings(points):
             np.bitwise_xor.at(crossed, (row - top, column - left), 1)
         inside = np.bitwise_xor.accumulate(crossed[:, :-1], axis=1).astype(bool)
-        mask[top:bottom, left:right][inside] = value
+        box = mask[top:bottom, left:right]
+        before += np.bincount(box[inside], minlength=256)
+        box[inside] = value
+    return before
 
 
 def _trace_rings(inside: np.ndarray) -> Iterator[_Ring]:

@@ -21,7 +21,8 @@ from mnsa.data.formats.common import (
     validate_image_name,
     write_json,
 )
-from mnsa.data.formats.mask_encoding import InvalidPolygonError, find_regions, paint_polygons, trace_outline
+from mnsa.data.formats.mask_encoding import InvalidPolygonError, find_regions, trace_outline
+from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
 from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, validate_path
@@ -48,18 +49,19 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
     )
     mask_classes = resolve_mask_classes(classes, sidecar, str(description))
     with new_dataset_folder(out) as folder:
-        builder = DatasetBuilder(folder)
+        builder, painter = DatasetBuilder(folder), MaskPainter(classes)
         for split, place in _split_folders(tree, root, description):
             for image in _list_images(root, place):
                 path = resolve_inside(root.resolve(), image)
                 labels = resolve_inside(root.resolve(), _label_file_name(root, image))
-                mask = _read_label_mask(labels, path, len(classes)) if labels.exists() else None
+                mask = _read_label_mask(labels, path, len(classes), painter) if labels.exists() else None
                 row = Row(image, split=split)
                 builder.add(
                     path, _name_without_images_level(image), mask, sidecar.complete_row(image, row) if sidecar else row
                 )
         if not any(row.mask for row in builder.rows):
             raise DataError(f"{source}: no image has a label file; expected images/train/1.jpg and labels/train/1.txt.")
+        painter.log_covered(str(source))
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
@@ -138,7 +140,7 @@ def _name_without_images_level(image: str) -> str:
     return image[:at] + image[at + len("images/") :]
 
 
-def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:
+def _read_label_mask(labels: Path, image: Path, classes: int, painter: MaskPainter) -> np.ndarray:
     height, width = upright_size(image)
     mask = np.zeros((height, width), np.uint8)
     for number, line in enumerate(read_text(labels).splitlines(), 1):
@@ -149,7 +151,7 @@ def _read_label_mask(labels: Path, image: Path, classes: int) -> np.ndarray:
             index, corners = _parse_line(cells, classes)
             with np.errstate(over="ignore"):  # infinite values are rejected below
                 corners = corners * (width, height)
-            paint_polygons(mask, [corners], index + 1)
+            painter.polygons(mask, [corners], index + 1)
         except InvalidPolygonError as error:
             raise DataError(f"{location} {error}. Correct or remove the line.") from None
     return mask

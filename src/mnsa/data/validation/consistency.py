@@ -17,6 +17,8 @@ from mnsa.data.validation.near_duplicates import find_similar_pairs
 
 _MIN_CLASS_IMAGES = 3  # one for each of train, val and test
 
+_THIN_WORDS = ("vein", "vessel", "midrib")  # in names of mask classes that never cover half of a photo
+
 _FIX_LEAK = "Keep both in one split by giving them the same group, or remove one"
 
 _FIX_LABEL = "Compare the two images and correct one label"
@@ -143,6 +145,50 @@ def shared_mask_findings(
             if other_image.digest != image.digest:
                 reason = f"of {row.image} is the same as {other.mask} of {other.image}"
                 yield Finding("mask-shared", row.mask, reason, _FIX_MASK)
+
+
+def mask_class_findings(manifest: Manifest, masks: Sequence[MaskInfo | None]) -> Iterator[Finding]:
+    """Report mask classes without a pixel, in all masks or in those of a split, and masks that seem inverted."""
+    names = manifest.mask_classes
+    areas = mask_class_areas(manifest, masks)
+    total = sum(areas.values(), np.zeros(max(2, len(names)), np.int64))
+    for value, name in enumerate(names, start=len(names) == 1):
+        if not total.sum() or (value == 0 and len(names) > 1):
+            continue
+        if not total[value]:
+            fix = "Remove it; or import again if it lies below another class, such as an outline that is drawn last"
+            yield Finding("mask-class-absent", "dataset.toml", f"has mask class {name!r}, of no mask's pixels", fix)
+            continue
+        for split in SPLITS:
+            if split in areas and not areas[split][value]:
+                reason = f"has no pixel of mask class {name!r} in the masks of split {split}"
+                fix = "Add some: it is not learned" if split == "train" else f"Add some: it has no score in {split}"
+                yield Finding("mask-class-absent", "manifest.csv", reason, fix)
+    yield from _inverted_mask_findings(manifest, masks)
+
+
+def mask_class_areas(manifest: Manifest, masks: Sequence[MaskInfo | None]) -> dict[str, np.ndarray]:
+    """Count the pixels of each class, background first, per split that has masks."""
+    areas: dict[str, np.ndarray] = {}
+    for row, mask in zip(manifest.rows, masks, strict=True):
+        if mask:
+            areas[row.split] = areas.get(row.split, 0) + np.array(mask.pixels, np.int64)
+    return areas
+
+
+def _inverted_mask_findings(manifest: Manifest, masks: Sequence[MaskInfo | None]) -> Iterator[Finding]:
+    known = [mask for mask in masks if mask and sum(count > 0 for count in mask.pixels) > 1]
+    for value, name in enumerate(manifest.mask_classes, start=len(manifest.mask_classes) == 1):
+        is_thin_name = any(word in name.lower() for word in _THIN_WORDS)
+        inverted = [
+            mask for mask in known
+            if mask.pixels[value] > sum(mask.pixels) / 2 and (is_thin_name or (value == 1 and mask.has_thin_background))
+        ]  # fmt: skip
+        if value and len(inverted) > len(known) / 2:
+            share = np.mean([mask.pixels[value] / sum(mask.pixels) for mask in known])
+            reason = f"has mask class {name!r}, which covers {share:.0%} of the masks; what is left is thin or small"
+            fix = "Look at a contact sheet (--contact-sheet): white may mean background. If so, invert the masks"
+            yield Finding("mask-inverted", "dataset.toml", reason, fix)
 
 
 def _class_count_findings(manifest: Manifest) -> Iterator[Finding]:

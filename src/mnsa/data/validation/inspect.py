@@ -34,6 +34,8 @@ _FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
 }
 
+_THIN_SIDE_PX = 512
+
 _FIX_SAVE_RGB = "Save it as 8-bit RGB with the colors you want"
 
 
@@ -52,12 +54,17 @@ class ImageInfo(NamedTuple):
 
 
 class MaskInfo(NamedTuple):
-    """A readable mask. pixels: number of pixels of each class, background first; the others as in ImageInfo."""
+    """A readable mask.
+
+    pixels: number of pixels of each class, background first. has_thin_background: whether the background is lines, as
+    where black veins lie on white. The others as in ImageInfo.
+    """
 
     size: tuple[int, int]
     orientation: int
     digest: str
     pixels: tuple[int, ...]
+    has_thin_background: bool = False
 
 
 class Inspection(NamedTuple):
@@ -114,7 +121,20 @@ def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFindin
     if pixels.max() == indices.size:
         on_finding(_single_class_finding(name, int(pixels.argmax())))
     height, width = indices.shape
-    return MaskInfo((width, height), orientation, digest, tuple(pixels.tolist()))
+    return MaskInfo((width, height), orientation, digest, tuple(pixels.tolist()), _is_thin(indices == 0))
+
+
+def _is_thin(pixels: np.ndarray) -> bool:
+    """Whether erosion by 3 px, at a size of about _THIN_SIDE_PX, leaves next to nothing: bool (H, W).
+
+    The border of the image erodes nothing, so a narrow rest beside a large leaf isn't thin for it.
+    """
+    step = max(1, max(pixels.shape) // _THIN_SIDE_PX)
+    eroded = small = pixels[::step, ::step]
+    for _ in range(3):
+        inner = np.pad(eroded, 1, constant_values=True)
+        eroded = eroded & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return bool(eroded.sum() <= 0.05 * small.sum())
 
 
 def _single_class_finding(name: str, index: int) -> Finding:

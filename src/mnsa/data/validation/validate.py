@@ -19,6 +19,7 @@ from mnsa.data.rows import SPLITS, Row
 from mnsa.data.validation.consistency import (
     class_findings,
     exact_duplicate_findings,
+    mask_class_findings,
     name_collision_findings,
     near_duplicate_findings,
     shared_mask_findings,
@@ -100,24 +101,20 @@ def validate_dataset(folder: Path, *, workers: int = 1, progress: Progress | Non
     return ValidationReport(folder, manifest, tuple(findings), summarize(manifest, inspections))
 
 
-def find_errors(manifest: Manifest, *, progress: Progress | None = None) -> list[Finding]:
-    """Decode every image and mask once, in threads, and collect the errors, in the manifest's order."""
-    errors: list[Finding] = []
-    names = [(row.image, row.mask) for row in manifest.rows]
-    with ThreadPoolExecutor() as pool:
-        inspections = pool.map(partial(inspect_files, manifest.root, len(manifest.mask_classes)), names)
-        for done, inspection in enumerate(inspections, 1):
-            errors.extend(finding for finding in inspection.findings if finding.severity == "error")
-            if progress is not None:
-                progress(done, len(names))
-    return errors
+def find_errors(manifest: Manifest) -> list[Finding]:
+    """Decode every image and mask once, and collect the errors, in the manifest's order."""
+    return _errors_of(_inspect_in_threads(manifest, None))
 
 
-def require_valid(manifest: Manifest, *, progress: Progress | None = None) -> None:
-    """Require that every image and mask can be used. Raises: DataError that lists the first errors and counts all."""
-    errors = find_errors(manifest, progress=progress)
+def require_valid(manifest: Manifest, *, progress: Progress | None = None) -> list[Inspection]:
+    """Require that every image and mask can be used; decodes each once, in threads, and returns what was found.
+
+    Raises: DataError that lists the first errors and counts all.
+    """
+    inspections = _inspect_in_threads(manifest, progress)
+    errors = _errors_of(inspections)
     if not errors:
-        return
+        return inspections
     listed = "".join(f"\n  {finding.file}: {finding.reason}. {finding.fix}." for finding in errors[:_MAX_LISTED])
     more = f"\n  and {len(errors) - _MAX_LISTED} more" if len(errors) > _MAX_LISTED else ""
     raise DataError(
@@ -138,6 +135,21 @@ def summarize(manifest: Manifest, inspections: Sequence[Inspection]) -> Summary:
         "foreground": _mean_class_fractions(manifest.mask_classes, inspections),
         "px_per_mm": _summarize_scales(manifest.rows),
     }
+
+
+def _inspect_in_threads(manifest: Manifest, progress: Progress | None) -> list[Inspection]:
+    inspections: list[Inspection] = []
+    names = [(row.image, row.mask) for row in manifest.rows]
+    with ThreadPoolExecutor() as pool:
+        for inspection in pool.map(partial(inspect_files, manifest.root, len(manifest.mask_classes)), names):
+            inspections.append(inspection)
+            if progress is not None:
+                progress(len(inspections), len(names))
+    return inspections
+
+
+def _errors_of(inspections: Sequence[Inspection]) -> list[Finding]:
+    return [finding for one in inspections for finding in one.findings if finding.severity == "error"]
 
 
 def _inspect_rows(manifest: Manifest, workers: int) -> Iterator[Inspection]:
@@ -171,7 +183,9 @@ def _dataset_findings(manifest: Manifest, inspections: Sequence[Inspection]) -> 
     yield from unlisted_file_findings(manifest)
     yield from exact_duplicate_findings(rows, images)
     yield from near_duplicate_findings(rows, images)
-    yield from shared_mask_findings(rows, images, [inspection.mask for inspection in inspections])
+    masks = [inspection.mask for inspection in inspections]
+    yield from shared_mask_findings(rows, images, masks)
+    yield from mask_class_findings(manifest, masks)
 
 
 def _count_by_split(rows: Sequence[Row]) -> dict[str, int]:
