@@ -74,6 +74,13 @@ def test_synth_generates_a_data_set(mnsa: Callable[..., Any], tmp_path: Path) ->
     assert len(read_manifest(out).rows) == 10
 
 
+def test_synth_generates_varied_leaves(mnsa: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "leaves"
+    generated = mnsa("synth", "--kind", "varied", "--images", 2, "--size", 64, "--workers", 1, "--class-per-order", out)
+    assert (generated.code, generated.out) == (0, f"2 varied leaves in {out}\n")
+    assert read_manifest(out).mask_classes == ("vein1", "vein2", "vein3")
+
+
 def test_import_folders_writes_a_manifest(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:
     for row in read_manifest(dataset).rows:
         copy = tmp_path / "photos" / row.label / row.image.rsplit("/", 1)[1]

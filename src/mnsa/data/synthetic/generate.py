@@ -6,13 +6,14 @@ depend on the number of processes.
 N segments; H, W or size_px image size in pixels.
 """
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -33,6 +34,8 @@ from mnsa.data.synthetic.major_veins import draw_midrib, draw_secondaries, place
 from mnsa.data.synthetic.minor_veins import VeinSegments, assemble_veins, draw_minor_veins
 from mnsa.data.synthetic.photo import LeafLayers, render_photo
 from mnsa.errors import DataError
+
+Job = TypeVar("Job")
 
 IMAGE_SIDE_MM = 110.0  # so the leaves are 78 to 87 mm long
 
@@ -66,13 +69,15 @@ def synthesize(out: Path, *, cultivars: int, per_cultivar: int, size_px: int, se
     The first 60 % of each cultivar are for training, the next 20 % for validation, the rest for testing.
     Raises: DataError when `out` exists or a number is out of range.
     """
-    _validate_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
+    validate_numbers(cultivars=cultivars, per_cultivar=per_cultivar, size=size_px, seed=seed, workers=workers)
     plan = SynthesisPlan(cultivars, per_cultivar, size_px, seed)
     with new_dataset_folder(out) as folder:
         for name in FOLDERS:
             (folder / name).mkdir()
         classes = tuple(make_cultivar(seed, index).name for index in range(cultivars))
-        manifest = Manifest(out.name, folder.resolve(), classes, ("vein",), _write_leaves(plan, folder, workers))
+        jobs = product(range(plan.cultivars), range(plan.per_cultivar))
+        rows = write_rows(partial(_write_leaf, plan, folder), jobs, workers)
+        manifest = Manifest(out.name, folder.resolve(), classes, ("vein",), rows)
         write_manifest_files(manifest, folder)
     return read_manifest(out)
 
@@ -184,14 +189,25 @@ def draw_leaf(cultivar: Cultivar, rng: np.random.Generator, size_px: int) -> Dra
     return DrawnLeaf(image, _to_mask(vein), _to_mask(leaf), compute_true_traits(margin_px, veins_px, leaf, vein))
 
 
-def _write_leaves(plan: SynthesisPlan, folder: Path, workers: int) -> tuple[Row, ...]:
-    write = partial(_write_leaf, plan, folder)
-    jobs = product(range(plan.cultivars), range(plan.per_cultivar))
+def write_rows(write: Callable[[Job], Row], jobs: Iterable[Job], workers: int) -> tuple[Row, ...]:
+    """Call `write` for every job, in `workers` processes. Returns: the rows, in the order of the jobs."""
     if workers == 1:
         return tuple(map(write, jobs))
     # Spawn, not fork: a forked process would copy locks that other threads of the caller hold.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return tuple(pool.map(write, jobs, chunksize=4))
+
+
+def validate_numbers(**numbers: int) -> None:
+    """Check the numbers of a command by their names. Raises: DataError."""
+    for name, number in numbers.items():
+        lowest = MIN_VALUES.get(name, 1)
+        if number < lowest:
+            raise DataError(f"--{name.replace('_', '-')} is {number}; expected {lowest} or more.")
+    if numbers["size"] > MAX_SIZE_PX:
+        raise DataError(
+            f"--size is {numbers['size']}; expected {MAX_SIZE_PX} or less, as memory grows with its square."
+        )
 
 
 def _write_leaf(plan: SynthesisPlan, folder: Path, job: tuple[int, int]) -> Row:
@@ -217,17 +233,6 @@ def _write_leaf(plan: SynthesisPlan, folder: Path, job: tuple[int, int]) -> Row:
 def _split_of_individual(individual: int, per_cultivar: int) -> str:
     fraction = (individual + 0.5) / per_cultivar
     return "train" if fraction < 0.6 else "val" if fraction < 0.8 else "test"
-
-
-def _validate_numbers(**numbers: int) -> None:
-    for name, number in numbers.items():
-        lowest = MIN_VALUES.get(name, 1)
-        if number < lowest:
-            raise DataError(f"--{name.replace('_', '-')} is {number}; expected {lowest} or more.")
-    if numbers["size"] > MAX_SIZE_PX:
-        raise DataError(
-            f"--size is {numbers['size']}; expected {MAX_SIZE_PX} or less, as memory grows with its square."
-        )
 
 
 def _distance(x: np.ndarray, y: np.ndarray, segments: VeinSegments) -> np.ndarray:

@@ -46,7 +46,7 @@ def layered_noise(rng: np.random.Generator, coarsest: int, octaves: int, size_px
 
 def draw_background(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw a random background in even light: paper, scanner lid, wood or soil, (size_px, size_px, 3)."""
-    draw = (_paper, _scanner, _wood, _soil)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
+    draw = (_paper, _scanner, draw_wood, draw_soil)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
     return np.asarray(np.clip(draw(rng, size_px), 0.0, 1.0))
 
 
@@ -86,7 +86,7 @@ def _scanner(rng: np.random.Generator, size_px: int) -> np.ndarray:
     return np.asarray(lid * (1.0 + 0.01 * smooth_noise(rng, (2, 2), size_px))[..., None])
 
 
-def _wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
+def draw_wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw a board: growth rings as bands of a smooth field that is much longer than wide."""
     lightness, hue = rng.uniform(50.0, 72.0), rng.uniform(62.0, 76.0)
     across = np.linspace(0.0, 1.0, size_px)[None, :]
@@ -102,7 +102,7 @@ def _wood(rng: np.random.Generator, size_px: int) -> np.ndarray:
     return np.asarray(board * (1.0 + 0.05 * pores)[..., None])
 
 
-def _soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
+def draw_soil(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw crumbs of many sizes, each lit from one side, with dark gaps between them."""
     crumbs = 0.4 * layered_noise(rng, 16, 4, size_px) + 0.4 * smooth_noise(rng, (128, 128), size_px)
     height = np.abs(crumbs) - 0.5
