@@ -12,9 +12,9 @@ import torch
 from mnsa.config import Config, StageConfig, load_config
 from mnsa.model.network import Network
 from mnsa.structures import Batch
-from mnsa.training.fit import PRECISIONS, quiet_lightning
 from mnsa.training.module import StageModule, _build_optimizer
 from mnsa.training.optimizers import disable_malloc_trim
+from mnsa.training.trainer import PRECISIONS, quiet_lightning
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FOREGROUND = 0.05  # share of vein pixels in the published masks

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mnsa.config import Config, dump_config
 from mnsa.data.manifest import read_manifest
-from mnsa.errors import RunError
+from mnsa.errors import ModelError, RunError
 from mnsa.inference.predictor import load
 from mnsa.model.network import Network, build_network
 from mnsa.model_folder import load_network, save_network
@@ -50,7 +51,7 @@ def test_saved_network_gives_exactly_the_same_outputs(
 
 def test_model_folder_has_weights_config_and_card_and_no_pickle(finished: RunFolder) -> None:
     files = {path.name: path.read_bytes() for path in finished.model_folder.iterdir()}
-    assert set(files) == {"model.safetensors", "config.json", "README.md"}
+    assert set(files) == {"model.safetensors", "model.safetensors.sha256", "config.json", "README.md"}
     header = int.from_bytes(files["model.safetensors"][:8], "little")
     json.loads(files["model.safetensors"][8 : 8 + header])  # safetensors: a JSON header, then plain numbers
     json.loads(files["config.json"])
@@ -124,6 +125,45 @@ def test_damaged_model_is_refused(own_run: RunFolder, name: str, damage: Callabl
     file = own_run.model_folder / name
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(RunError, match="is damaged"):
+        load_network(own_run.path)
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.999])
+def test_a_single_flipped_bit_in_the_weights_is_found(own_run: RunFolder, place: float) -> None:
+    file = own_run.model_folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[int(place * len(data))] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(RunError, match=r"is damaged: .*SHA-256"):
+        load_network(own_run.path)
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(own_run: RunFolder) -> None:
+    network, card = load_network(own_run.path)
+    torch.nn.init.constant_(bias_of(network), float("nan"))
+    with pytest.raises(ModelError, match=r"class_head\.classifier\.bias has values that are not finite"):
+        save_network(own_run.model_folder, network, card)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, own_run.model_folder / "model.safetensors")
+    (own_run.model_folder / "model.safetensors.sha256").unlink()
+    with pytest.raises(RunError, match=r"class_head\.classifier\.bias has values that are not finite"):
+        load_network(own_run.path)
+
+
+def test_the_weights_have_the_mode_that_the_umask_gives(own_run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    save_network(own_run.model_folder, *load_network(own_run.path))
+    assert (own_run.model_folder / "model.safetensors").stat().st_mode == (tmp_path / "file").stat().st_mode
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(
+    own_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RunError, match=r"model\.safetensors can't be read: permission denied"):
         load_network(own_run.path)
 
 

@@ -5,23 +5,27 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mnsa.errors import ModelError, RunError
-from mnsa.io import atomic_path, atomic_write_text, read_json, sha256_file
+from mnsa.io import atomic_write_text, read_json, require_whole, write_checked
 from mnsa.model.network import Network, build_network
+from mnsa.model.weights import find_not_finite
 from mnsa.run_folder import ModelSpec
 
 
 def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
-    """Write the weights, the spec and a short README.md into `folder`. Each file is replaced in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the weights with their SHA-256, the spec and a short README.md into `folder`.
+
+    Each file is replaced in one step. Raises: ModelError for weights that are not finite; OSError.
+    """
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary)
-        digest = sha256_file(temporary)
-        atomic_write_text(folder / "config.json", spec.to_json())
-        atomic_write_text(folder / "README.md", _short_card(spec, digest))
+    if (name := find_not_finite(weights)) is not None:
+        raise ModelError(f"{name} has values that are not finite (NaN), so the network is not saved. Train again.")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(folder / "config.json", spec.to_json())
+    digest = write_checked(folder / "model.safetensors", lambda file: file.write(save(weights)))
+    atomic_write_text(folder / "README.md", _short_card(spec, digest))
 
 
 def load_network(run: Path) -> tuple[Network, ModelSpec]:
@@ -36,6 +40,7 @@ def load_network(run: Path) -> tuple[Network, ModelSpec]:
             )
     try:
         spec = ModelSpec.from_dict(read_json(files[0]))
+        require_whole(files[1])
         weights = load_file(files[1])
         # The file has all weights, so no pretrained backbone is downloaded.
         config = spec.model.model_copy(update={"pretrained": "none"})
@@ -45,6 +50,12 @@ def load_network(run: Path) -> tuple[Network, ModelSpec]:
             raise ValueError("config.json and model.safetensors belong to different networks")
         network = build_network(config, len(spec.classes), len(spec.mask_classes))
         network.load_state_dict(weights, strict=True)
+        if (name := find_not_finite(weights)) is not None:
+            raise ValueError(f"{name} has values that are not finite (NaN), so every answer would be wrong")
+    except PermissionError as error:
+        raise RunError(
+            f"{error.filename or folder} can't be read: permission denied. Ask its owner for read permission."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ModelError) as error:
         raise RunError(f"{folder} is damaged: {error}. Copy it again, or train again.") from None
     return network.eval(), spec

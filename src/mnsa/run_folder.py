@@ -4,8 +4,8 @@ config.toml        the complete config, with every field
 provenance.json    versions, seed, git commit, command, data set and its digest
 metrics.csv        one row per epoch
 logs/              logs for TensorBoard, MLflow and W&B, if `train.loggers` names them
-checkpoints/       training state to resume from, a folder per stage
-model/             model.safetensors, config.json and README.md (the model card)
+checkpoints/       training state to resume from, a folder per stage (`mnsa.training.checkpoint`)
+model/             model.safetensors, its SHA-256, config.json and README.md (the model card)
 calibration.json   temperature and threshold of the classes, written by `mnsa calibrate`
 postprocessing.json  how masks are made, written at the end of training and by `mnsa calibrate`
 evaluation.json    scores per split, written by `mnsa evaluate`; `test/trees` has those of boosted trees

@@ -1,14 +1,11 @@
 """Training from start to end: the effect of each setting, and a resumed run equals an uninterrupted one."""
 
 import csv
-import logging
 import math
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,7 +17,6 @@ from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.model.network import build_network
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
-from mnsa.training import fit
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
 
@@ -217,27 +213,6 @@ def test_the_progress_bar_can_be_switched_on_and_off(
     assert ("Epoch 0" in printed) == progress
     if not progress:
         assert printed == ""
-
-
-@pytest.mark.parametrize(("terminal", "notebook"), [(False, False), (True, False), (False, True)])
-def test_the_default_is_a_progress_bar_on_a_terminal_and_in_a_notebook(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool, notebook: bool
-) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    if notebook:
-        monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    assert fit._shows_progress_bar(None) == (terminal or notebook)
-    assert fit._shows_progress_bar(True)
-    assert not fit._shows_progress_bar(False)
-
-
-def test_lightnings_messages_are_hidden_only_during_training() -> None:
-    lightning_logger = logging.getLogger("lightning.pytorch")
-    level = lightning_logger.level
-    with fit.quiet_lightning():
-        assert not lightning_logger.isEnabledFor(logging.WARNING)
-    assert lightning_logger.level == level
 
 
 def test_the_cldice_selects_where_it_is_asked_to(trained: Callable[..., RunFolder]) -> None:

@@ -15,6 +15,7 @@ from mnsa.data.manifest import read_manifest
 from mnsa.data.transforms import eval_transform
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network
+from mnsa.training.checkpoint import RECORD
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
 from mnsa.training.warm_start import choose_checkpoint, init_class_head
@@ -107,6 +108,5 @@ def test_a_run_without_it_starts_with_a_random_head(
 
 @pytest.mark.parametrize(("epoch", "start", "kept"), [(0.5, 0.5, "start"), (0.5, 0.4, "epoch"), (0.5, 0.6, "start")])
 def test_of_equal_scores_the_start_is_chosen(epoch: float, start: float, kept: str) -> None:
-    callbacks = {"last": {"monitor": None}, "best": {"monitor": "val_score", "best_model_score": torch.tensor(epoch)}}
-    best, initial = {"name": "epoch", "callbacks": callbacks}, {"name": "start", "val_score": start}
+    best, initial = {"name": "epoch", RECORD: {"best_score": epoch}}, {"name": "start", "val_score": start}
     assert choose_checkpoint(best, initial)["name"] == kept

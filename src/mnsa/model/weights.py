@@ -122,6 +122,14 @@ def read_state_dict(path: Path) -> StateDict:
     return state
 
 
+def find_not_finite(state: Mapping[str, object]) -> str | None:
+    """Return the name of the first tensor with a NaN or an infinite value; None if all are finite."""
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            return name
+    return None
+
+
 def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
     """Store every kernel (O, C, k, k) of a network in this memory format, in place.
 

@@ -2,37 +2,24 @@
 
 import logging
 import os
-import sys
-import warnings
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    TQDMProgressBar,
-)
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import Callback
 
-from mnsa.config import Config, StageConfig
+from mnsa.config import Config, StageConfig, dump_config, parse_config
 from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import LeafDataModule, class_weights
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.validate import require_valid
-from mnsa.errors import MnsaError, RunError
-from mnsa.io import read_json, write_json
+from mnsa.errors import ConfigError, MnsaError, RunError
+from mnsa.io import DamagedFileError, atomic_write_text, read_json, write_json
 from mnsa.model.network import Network, build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import (
@@ -44,7 +31,8 @@ from mnsa.run_folder import (
     read_run_config,
     read_run_dataset,
 )
-from mnsa.training.loggers import CSVMetricsLogger, open_loggers
+from mnsa.training.checkpoint import RECORD, CheckpointCallback, Found, find_checkpoint, read_checkpoint, save_error
+from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.stages import (
@@ -56,16 +44,12 @@ from mnsa.training.stages import (
     read_teacher,
     set_trainable_parts,
 )
+from mnsa.training.trainer import build_trainer, quiet_lightning
 from mnsa.training.warm_start import INITIAL_CHECKPOINT, choose_checkpoint, warm_start
 
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "float32": "32-true",
-    "bfloat16": "bf16-mixed",
-    "float16": "16-mixed",
-}
 _NETWORK_PREFIX = "network."  # of the network's weights in a checkpoint of `StageModule`
-# Parts of Lightning's warnings that a user can't act on: about its loaders, its own deprecations, its defaults.
-_LIGHTNING_ADVICE = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+# Keys that change no result, so that they may be changed before a resume.
+_FREE_KEYS = ("train.workers", "train.cache", "train.cache_gb", "train.loggers")
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +93,7 @@ def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progres
     dataset: where the data set is now; None: where it was. Raises: RunError for another data set; else as `train`.
     """
     run = open_run_folder(Path(path))
-    config = read_run_config(run)
+    config = _read_config(run)
     known, digest = read_run_dataset(run)
     if dataset is None and not known.exists():
         raise RunError(f"{known} does not exist. If the data set has moved: mnsa train --resume {path} --data FOLDER.")
@@ -129,20 +113,6 @@ def is_rank_zero() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's messages: hardware, tips, and warnings that a user can't act on."""
-    lightning_logger = logging.getLogger("lightning.pytorch")
-    level = lightning_logger.level
-    lightning_logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=f".*({_LIGHTNING_ADVICE})")
-            yield
-    finally:
-        lightning_logger.setLevel(level)
-
-
 @dataclass(frozen=True, slots=True)
 class _Training:
     """One run: its folder, data and network, and how to run its stages."""
@@ -158,20 +128,36 @@ class _Training:
 
     def run_stages(self) -> RunFolder:
         """Run all stages and save the network. Raises: as `train`."""
-        for stage in self.config.stages:
-            finished = self.run.checkpoint_folder(stage.name) / "done"
-            if not finished.exists():
-                trainer = self._fit(stage)
-                trainer.strategy.barrier()
-                if trainer.is_global_zero:
-                    finished.touch()
-            self._load_best_weights(stage)
-        if is_rank_zero():
-            save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
+        with _save_errors(self.run.path):
+            for stage in self.config.stages:
+                self._run_stage(stage)
+            if is_rank_zero():
+                save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
         return self.run
 
-    def _fit(self, stage: StageConfig) -> lightning.Trainer:
-        """Train one stage, from its last checkpoint if there is one."""
+    def _run_stage(self, stage: StageConfig) -> None:
+        """Train a stage if it is not done yet, and give the network its best weights."""
+        folder = self.run.checkpoint_folder(stage.name)
+        done = folder / "done"
+        found = find_checkpoint(folder, writes=is_rank_zero())
+        if found is None and done.exists():
+            raise RunError(
+                f"Stage {stage.name!r} is done, but no checkpoint in {folder} is whole. Restore best.ckpt, or train "
+                "again into a new folder."
+            )
+        if found is not None:
+            _require_same_config(self.config, found.record["config"], self.run)
+            if is_rank_zero():
+                repair_metrics(self.run.metrics_file, found.record["metrics"])
+        if found is None or not found.record["finished"]:
+            trainer = self._fit(stage, found)
+            trainer.strategy.barrier()
+        self._load_best_weights(stage)
+        if is_rank_zero():
+            done.touch()
+
+    def _fit(self, stage: StageConfig, found: Found | None) -> lightning.Trainer:
+        """Train one stage, from a checkpoint if one was found."""
         config = self.config
         lightning.seed_everything(config.train.seed, workers=True, verbose=False)
         module = StageModule(
@@ -185,17 +171,26 @@ class _Training:
             teacher=self.teacher,
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network)
-        last = self.run.checkpoint_folder(stage.name) / "last.ckpt"
-        resumes = last.exists()
-        if resumes:
-            _load_checkpoint(last)  # raises for a damaged file; Lightning would show a traceback
-        elif stage == self._warm_started_stage():
-            initial = last.with_name(INITIAL_CHECKPOINT)
+        folder = self.run.checkpoint_folder(stage.name)
+        if found is None and stage == self._warm_started_stage():
+            initial = folder / INITIAL_CHECKPOINT
             warm_start(module, self.manifest, config.data, loaders.val_dataloader(), initial, writes=is_rank_zero())
+        metrics = CSVMetricsLogger(self.run.metrics_file, stage.name)
+        if found is None and is_rank_zero() and any(row["stage"] == stage.name for row in metrics.rows):
+            logger.warning(f"No checkpoint of stage {stage.name!r} is left, so it starts again from epoch 1.")
+        record = {"config": dump_config(config)}
+        callbacks = [
+            metrics,
+            EpochSeedCallback(config.train.seed),
+            *self.callbacks,
+            CheckpointCallback(folder, stage.name, lambda: {**record, "metrics": metrics.rows}),
+        ]
         with quiet_lightning(), open_loggers(self.run, config, stage.name, first_process=is_rank_zero()) as loggers:
-            trainer = self._build_trainer(stage, loggers)
+            trainer = build_trainer(
+                self.run.path, config.train, stage, callbacks, loggers, devices=self.devices, progress=self.progress
+            )
             try:
-                trainer.fit(module, loaders, ckpt_path=last if resumes else None, weights_only=resumes or None)
+                trainer.fit(module, loaders, ckpt_path=found.path if found else None)
             except SystemExit:
                 if not trainer.interrupted:
                     raise
@@ -205,50 +200,11 @@ class _Training:
                 ) from None
         return trainer
 
-    def _build_trainer(self, stage: StageConfig, loggers: list[Logger]) -> lightning.Trainer:
-        train, shows_bar = self.config.train, _shows_progress_bar(self.progress)
-        distributed = self.devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
-        callbacks = self._build_callbacks(stage, monitors_lr=bool(loggers))
-        return lightning.Trainer(
-            max_epochs=stage.epochs,
-            precision=PRECISIONS[train.precision],
-            gradient_clip_val=train.gradient_clip or None,
-            devices=self.devices,
-            strategy="ddp" if distributed else "auto",
-            plugins=None if TorchElasticEnvironment.detect() else [LightningEnvironment()],  # never SLURM_NTASKS
-            sync_batchnorm=distributed and torch.cuda.is_available(),
-            use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
-            callbacks=[*callbacks, TQDMProgressBar()] if shows_bar else callbacks,
-            logger=loggers or False,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=shows_bar,
-            default_root_dir=self.run.path,
-        )
-
-    def _build_callbacks(self, stage: StageConfig, *, monitors_lr: bool) -> list[Callback]:
-        train, folder = self.config.train, self.run.checkpoint_folder(stage.name)
-        checkpoint = partial(ModelCheckpoint, folder, save_on_train_epoch_end=True, enable_version_counter=False)
-        callbacks = [
-            CSVMetricsLogger(self.run.metrics_file, stage.name),
-            EpochSeedCallback(train.seed),
-            *self.callbacks,
-            checkpoint(filename="best", monitor="val_score", mode="max"),
-            checkpoint(filename="last"),  # after `best`, so that it stores which epoch was the best
-        ]
-        if stage.patience:
-            callbacks.append(EarlyStopping("val_score", mode="max", patience=stage.patience))
-        if train.ema_decay:
-            callbacks.append(EMAWeightAveraging(decay=train.ema_decay))
-        if monitors_lr:
-            callbacks.append(LearningRateMonitor(logging_interval="epoch"))
-        return callbacks
-
     def _load_best_weights(self, stage: StageConfig) -> None:
         folder = self.run.checkpoint_folder(stage.name)
-        checkpoint: Mapping[str, Any] = _load_checkpoint(folder / "best.ckpt")
+        checkpoint: Mapping[str, Any] = read_checkpoint(folder / "best.ckpt")
         if (initial := folder / INITIAL_CHECKPOINT).exists():
-            checkpoint = choose_checkpoint(checkpoint, _load_checkpoint(initial))
+            checkpoint = choose_checkpoint(checkpoint, read_checkpoint(initial))
             if "val_score" in checkpoint and is_rank_zero():
                 logger.info("%s: no epoch is better than the linear probe, which is kept", stage.name)
         state = checkpoint["state_dict"]
@@ -311,14 +267,56 @@ def _model_spec(config: Config, manifest: Manifest, network: Network) -> ModelSp
     return ModelSpec(config.model, config.data, classes, mask_classes)
 
 
-def _load_checkpoint(path: Path) -> dict[str, Any]:
+@contextmanager
+def _save_errors(run: Path) -> Iterator[None]:
+    """Raise a file that can't be read or written in training as RunError."""
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise RunError(f"{path} can't be read ({error}). Train again into a new folder.") from None
-    return checkpoint
+        yield
+    except DamagedFileError as error:
+        raise RunError(
+            f"{error.filename or run}: {error.strerror}. Resume again, or train into a new folder."
+        ) from None
+    except OSError as error:
+        raise save_error(error, run) from None
 
 
-def _shows_progress_bar(progress: bool | None) -> bool:
-    """Apply the default of `progress`: a bar on a terminal and in a notebook, none in a log file."""
-    return (sys.stdout.isatty() or "ipykernel" in sys.modules) if progress is None else progress
+def _read_config(run: RunFolder) -> Config:
+    """Read the config of a run; restore it from a checkpoint if it is damaged. Raises: ConfigError."""
+    try:
+        return read_run_config(run)
+    except ConfigError as error:
+        for path in sorted(run.path.glob("checkpoints/*/last.ckpt")):
+            with suppress(OSError, KeyError):
+                config = parse_config(tomllib.loads(read_checkpoint(path)[RECORD]["config"]), str(path))
+                if is_rank_zero():
+                    atomic_write_text(run.config_file, dump_config(config))
+                    logger.warning(f"{error} It is restored from {path}.")
+                return config
+        raise
+
+
+def _require_same_config(config: Config, saved: str, run: RunFolder) -> None:
+    """Refuse a config that would train another network than the one that the checkpoints hold. Raises: RunError."""
+    ours, theirs = (dict(_flatten(tree)) for tree in (tomllib.loads(dump_config(config)), tomllib.loads(saved)))
+    changed = [key for key in dict.fromkeys([*theirs, *ours]) if ours.get(key) != theirs.get(key)]
+    if changed := [key for key in changed if key not in _FREE_KEYS and not key.startswith("search.")]:
+        shown = ", ".join(
+            f"{key} (was {theirs.get(key, 'absent')!r}, is {ours.get(key, 'absent')!r})" for key in changed[:5]
+        )
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise RunError(
+            f"{run.config_file} was changed since the run began: {shown}{more}. Set it back, or start a new run with "
+            "mnsa train --out."
+        )
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables by their keys, such as train.seed; a stage has its name."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _flatten(value, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(tree, list) and tree and all(isinstance(item, dict) for item in tree):
+        for item in tree:
+            yield from _flatten(item, f"{prefix}.{item['name']}")
+    else:
+        yield prefix, tree

@@ -23,10 +23,11 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from mnsa.config import Config
 from mnsa.errors import ConfigError, RunError
-from mnsa.io import atomic_write_text
+from mnsa.io import MAX_BYTES, atomic_write_text, read_text
 from mnsa.run_folder import RunFolder
 
 _LOGGER_PACKAGES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
+_MAX_BYTES = 64 * MAX_BYTES  # of metrics.csv
 _PROJECT = "mnsa"  # MLflow's experiment, W&B's project
 _STAGE_TAG = "mnsa.stage"  # tag by which a resumed stage finds its MLflow run
 
@@ -34,34 +35,53 @@ logger = logging.getLogger(__name__)
 
 
 class CSVMetricsLogger(Callback):
-    """Append a row of losses and scores per epoch to a CSV file, and log them. A repeated epoch replaces its row."""
+    """Append a row of losses and scores per epoch to a CSV file, and log them. A repeated epoch replaces its row.
+
+    rows: of all epochs so far. A checkpoint holds them too, so that `repair_metrics` can write the file again.
+    """
 
     def __init__(self, file: Path, stage: str) -> None:
         self.file = file
         self.stage = stage
+        self.rows = _read_rows(file) or []
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         row = {"stage": self.stage, "epoch": str(trainer.current_epoch + 1)}
         row |= {name: f"{float(value):.5g}" for name, value in sorted(trainer.callback_metrics.items())}
-        rows = [*self._earlier_rows(trainer.current_epoch), row]
-        text = io.StringIO()
-        columns = dict.fromkeys(name for row in rows for name in row)  # stages may have different ones
-        writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write_text(self.file, text.getvalue())
+        epoch = trainer.current_epoch
+        self.rows = [row for row in self.rows if row["stage"] != self.stage or int(row["epoch"]) <= epoch]
+        self.rows.append(row)
+        _write_rows(self.file, self.rows)
         scores = "  ".join(f"{name} {row[name]}" for name in row if name == "loss" or name.startswith("val_"))
         logger.info("%s %s/%s  %s", self.stage, row["epoch"], trainer.max_epochs, scores)
 
-    def _earlier_rows(self, epoch: int) -> list[dict[str, str]]:
-        """Read the rows of other stages, and those of this stage before `epoch` (counted from 0)."""
-        if not self.file.exists():
-            return []
-        with self.file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-        return [row for row in rows if row["stage"] != self.stage or int(row["epoch"]) <= epoch]
+
+def repair_metrics(file: Path, rows: list[dict[str, str]]) -> None:
+    """Write metrics.csv again if it doesn't begin with these rows, which a checkpoint holds. Raises: OSError."""
+    if (_read_rows(file) or [])[: len(rows)] != rows:
+        logger.warning(f"{file} was cut or changed. It is written again from the checkpoint.")
+        _write_rows(file, rows)
+
+
+def _read_rows(file: Path) -> list[dict[str, str]] | None:
+    """Read the rows of metrics.csv without their empty cells; None if the file is missing or damaged."""
+    try:
+        table = list(csv.DictReader(read_text(file, max_bytes=_MAX_BYTES).splitlines(), strict=True))
+        rows = [{name: cell for name, cell in row.items() if cell} for row in table]
+        return rows if all(None not in row and row["stage"] and int(row["epoch"]) for row in rows) else None
+    except (FileNotFoundError, csv.Error, UnicodeDecodeError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _write_rows(file: Path, rows: list[dict[str, str]]) -> None:
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)  # stages may have different ones
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(file, text.getvalue())
 
 
 def require_loggers(config: Config) -> None:

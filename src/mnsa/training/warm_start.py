@@ -16,9 +16,10 @@ from mnsa.config import DataConfig
 from mnsa.data.manifest import Manifest
 from mnsa.data.transforms import eval_transform
 from mnsa.errors import ModelError
-from mnsa.io import atomic_path
+from mnsa.io import write_checked
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.structures import Batch
+from mnsa.training.checkpoint import RECORD
 from mnsa.training.linear_probe import LinearClassifier, compute_features, tune_logistic_regression
 from mnsa.training.module import StageModule
 
@@ -68,15 +69,13 @@ def warm_start(
     if writes:
         logger.info("%s 0  linear probe (penalty %.2g): val_score %.5g", module.stage.name, classifier.l2, score)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as temporary:
-            torch.save({"state_dict": module.state_dict(), "val_score": score}, temporary)
+        start = {"state_dict": module.state_dict(), "val_score": score}
+        write_checked(file, lambda writer: torch.save(start, writer))
 
 
 def choose_checkpoint(best: Mapping[str, Any], initial: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the checkpoint of the best epoch, or the one before training if no epoch has a better validation score."""
-    states = best["callbacks"].values()
-    score = float(next(state["best_model_score"] for state in states if state.get("monitor") == "val_score"))
-    return best if score > initial["val_score"] else initial
+    return best if best[RECORD]["best_score"] > initial["val_score"] else initial
 
 
 def _validate(module: StageModule, batches: Iterable[Batch]) -> float:

@@ -1,0 +1,88 @@
+"""Stop on a signal: SIGINT (Ctrl-C), SIGTERM (a scheduler) or SIGHUP (the terminal was closed)."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_ONE_STOP_S = 0.5  # a scheduler signals a process and then its group: both are one request
+
+
+class StopSignal(BaseException):
+    """A signal that asks the process to stop; no error, like KeyboardInterrupt. exit_code: 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class _State:
+    """What has arrived. There is one, because a process has one handler for a signal."""
+
+    number: int | None = None
+    time_s = 0.0
+    shields = 0
+    pid = 0
+
+
+_state = _State()
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Raise StopSignal in the main thread for the first signal; a second one ends the process at once.
+
+    Signals that the process ignores, such as SIGHUP under `nohup`, stay ignored. In other threads, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    nested = _handle in before.values()
+    if not nested:
+        _state.number, _state.shields, _state.pid = None, 0, os.getpid()
+    try:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, _handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let a block, such as a save, end before a signal stops the process."""
+    _state.shields += 1
+    try:
+        yield
+    finally:
+        _state.shields -= 1
+    if not _state.shields:
+        raise_if_stopped()
+
+
+def raise_if_stopped() -> None:
+    """Raise StopSignal if a signal has arrived: in a shielded block, or where Python had to swallow an exception."""
+    if _state.number is not None and _state.pid == os.getpid():
+        raise StopSignal(_state.number)
+
+
+def _handle(number: int, _frame: FrameType | None) -> None:
+    if os.getpid() != _state.pid:
+        return  # a process that was forked, such as one that loads images: the first process stops it
+    now = time.monotonic()
+    if _state.number is None:
+        _state.number, _state.time_s = number, now
+        if not _state.shields:
+            raise StopSignal(number)
+    elif now - _state.time_s > _ONE_STOP_S:
+        os.write(2, f"\nEnded at once by a second signal ({signal.Signals(number).name}).\n".encode())
+        os._exit(128 + number)

@@ -1,0 +1,95 @@
+"""Lightning's trainer for one stage: its callbacks, its precision, and none of its own messages and files."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import Logger
+
+from mnsa.config import StageConfig, TrainConfig
+from mnsa.training.checkpoint import VerifiedCheckpointIO
+
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float16": "16-mixed",
+}
+# Parts of Lightning's warnings that a user can't act on: about its loaders, its own deprecations, its defaults.
+_LIGHTNING_ADVICE = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's messages: hardware, tips, and warnings that a user can't act on."""
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    lightning_logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f".*({_LIGHTNING_ADVICE})")
+            yield
+    finally:
+        lightning_logger.setLevel(level)
+
+
+def build_trainer(
+    folder: Path, train: TrainConfig, stage: StageConfig, callbacks: Sequence[Callback], loggers: list[Logger], *,
+    devices: int, progress: bool | None,
+) -> lightning.Trainer:  # fmt: skip
+    """Build the trainer of a stage.
+
+    folder: of the run. callbacks: beside those that the config asks for. progress: as in `mnsa.training.fit.train`.
+    """
+    shows_bar = _shows_progress_bar(progress)
+    distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    environment = [] if TorchElasticEnvironment.detect() else [LightningEnvironment()]  # never SLURM_NTASKS
+    return lightning.Trainer(
+        max_epochs=stage.epochs,
+        precision=PRECISIONS[train.precision],
+        gradient_clip_val=train.gradient_clip or None,
+        devices=devices,
+        strategy="ddp" if distributed else "auto",
+        plugins=[*environment, VerifiedCheckpointIO()],
+        sync_batchnorm=distributed and torch.cuda.is_available(),
+        use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
+        callbacks=[*callbacks, *_configured_callbacks(train, stage, monitors_lr=bool(loggers), shows_bar=shows_bar)],
+        logger=loggers or False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=shows_bar,
+        default_root_dir=folder,
+    )
+
+
+def _configured_callbacks(
+    train: TrainConfig, stage: StageConfig, *, monitors_lr: bool, shows_bar: bool
+) -> Iterator[Callback]:
+    if stage.patience:
+        yield EarlyStopping("val_score", mode="max", patience=stage.patience)
+    if train.ema_decay:
+        yield EMAWeightAveraging(decay=train.ema_decay)
+    if monitors_lr:
+        yield LearningRateMonitor(logging_interval="epoch")
+    if shows_bar:
+        yield TQDMProgressBar()
+
+
+def _shows_progress_bar(progress: bool | None) -> bool:
+    """Apply the default of `progress`: a bar on a terminal and in a notebook, none in a log file."""
+    return (sys.stdout.isatty() or "ipykernel" in sys.modules) if progress is None else progress
