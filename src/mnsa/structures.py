@@ -84,6 +84,8 @@ class Prediction:
     class_probs: float32 (K,), sums to 1, or None. mask: uint8 (H, W), class indices, or None.
     attention: float32 (h, w) in 0..1, or None.
     grad_cam: Grad-CAM of the most probable class, float32 (h, w), 0 or more, or None.
+    scale, confidence, warning: of a predictor with a `scale`: the factor by which the image was resized for the
+    network, how sure it is of the veins, 0..1, and what speaks against them, or empty text. Else None and empty text.
     """
 
     path: str
@@ -91,3 +93,6 @@ class Prediction:
     mask: np.ndarray | None
     attention: np.ndarray | None
     grad_cam: np.ndarray | None = None
+    scale: float | None = None
+    confidence: float | None = None
+    warning: str = ""

@@ -25,6 +25,9 @@ class Arrays(NamedTuple):
 
     class_probs: np.ndarray | None = None
     mask: np.ndarray | None = None
+    scale: float | None = None
+    confidence: float | None = None
+    warning: str = ""
 
 
 PREDICTION = Arrays(np.array([0.2, 0.7, 0.1], np.float32), np.array([[0, 1], [2, 1]], np.uint8))
@@ -78,6 +81,15 @@ def test_a_network_of_one_task_has_the_columns_of_that_task() -> None:
     assert segmenter.columns == ["image", "area_fraction_vein", "error"]
     mask = np.array([[0, 1, 1, 1]], np.uint8)
     assert segmenter.row(Arrays(None, mask), "a") == {"image": "a", "area_fraction_vein": "0.750000"}
+
+
+def test_a_check_of_veins_has_columns_before_the_error() -> None:
+    table = PredictionTable((), ("vein",), trait_columns=("vein_count",), checks_veins=True)
+    assert table.columns == ["image", "area_fraction_vein", "vein_count", "scale", "confidence", "warning", "error"]
+    row = table.row(Arrays(None, np.zeros((2, 2)), 0.25, 0.12345, "no leaf found"), "a")
+    assert {name: row[name] for name in table.columns[-4:-1]} == {
+        "scale": "0.250000", "confidence": "0.1235", "warning": "no leaf found",
+    }  # fmt: skip
 
 
 def test_a_single_mask_class_has_value_1_and_several_count_from_0() -> None:

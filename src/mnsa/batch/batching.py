@@ -105,8 +105,8 @@ def make_reader(predictor: Predictor, images: list[Path]) -> Callable[[int], Loa
         path = str(images[index])
         try:
             pixels = read_image(images[index])
-            tiled = predictor.needs_tiling((pixels.shape[1], pixels.shape[2]))
-            return LoadedImage(index, path, pixels, None if tiled else predictor.preprocess(pixels, path))
+            alone = predictor.predicts_alone((pixels.shape[1], pixels.shape[2]))
+            return LoadedImage(index, path, pixels, None if alone else predictor.preprocess(pixels, path))
         except MnsaError as error:
             return LoadedImage(index, path, error=str(error))
 

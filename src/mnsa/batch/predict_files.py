@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,6 +46,7 @@ class PredictionSummary:
 
     done, failed: images with a prediction and with an error. new: images that this call has finished, with those that
     have an error. missing: images of other processes that are not finished; the last process writes the table.
+    warnings: the number of images with each warning.
     """
 
     table: Path
@@ -53,6 +55,7 @@ class PredictionSummary:
     failed: int
     new: int = 0
     missing: int = 0
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
 
 def predict_files(
@@ -99,7 +102,7 @@ def predictor_digest(predictor: Predictor) -> str:
     digest = hashlib.sha256(repr((predictor.classes, predictor.mask_classes)).encode())
     digest.update(repr((predictor.temperature, predictor.threshold)).encode())
     digest.update(repr(predictor.mask_maker.postprocessing).encode())
-    digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views)).encode())
+    digest.update(repr((predictor.keeps_scale, predictor.tiling, predictor.views, predictor.scale)).encode())
     digest.update(repr(predictor.transform.joint).encode())
     digest.update(repr(predictor.transform.image_only).encode())
     for name, tensor in predictor.network.state_dict().items():
@@ -140,8 +143,12 @@ def _summarize(folder: PredictionFolder, count: int, new: int) -> PredictionSumm
     if not folder.table.exists():
         finished = sum(find_finished(folder, count))
         return PredictionSummary(folder.table, None, finished, 0, new, count - finished)
-    broken = sum(bool(row["error"]) for row in read_prediction_table(folder))
-    return PredictionSummary(folder.table, folder.sheet if folder.sheet.exists() else None, count - broken, broken, new)
+    broken, warnings = 0, Counter[str]()
+    for row in read_prediction_table(folder):
+        broken += bool(row["error"])
+        warnings.update(filter(None, [row.get("warning")]))
+    sheet = folder.sheet if folder.sheet.exists() else None
+    return PredictionSummary(folder.table, sheet, count - broken, broken, new, warnings=warnings)
 
 
 def _find_trees(network: nn.Module) -> list[BoostedTrees]:

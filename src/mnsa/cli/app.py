@@ -26,12 +26,13 @@ from mnsa.cli.split import split
 from mnsa.cli.synth import synth
 from mnsa.cli.train import train
 from mnsa.cli.traits import traits
+from mnsa.cli.veins import veins
 from mnsa.errors import MnsaError
 
 VERBS = {
     "Prepare data": (synth, check, split, convert),
     "Train and evaluate": (probe, train, evaluate, calibrate, fit_trees, search, import_checkpoint, export, report),
-    "Predict and measure": (predict, traits, serve),
+    "Predict and measure": (veins, predict, traits, serve),
 }
 
 app = typer.Typer(

@@ -1,5 +1,6 @@
 """`mnsa predict`: predict classes and masks of image files."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnsa.cli.shared import (
+    BatchSizeOption,
     EngineName,
     HeadOption,
     LeafOption,
@@ -18,15 +20,19 @@ from mnsa.cli.shared import (
     ReferenceAreaOption,
     RepairOption,
     RunArgument,
+    ScaleOption,
     TtaOption,
     VeinOption,
     console,
     image_progress,
+    parse_scale,
 )
 from mnsa.errors import ConfigError
 
 if TYPE_CHECKING:
     from mnsa.batch.predict_files import PredictionSummary
+    from mnsa.inference.predictor import Predictor
+    from mnsa.traits import TraitMeasurer
 
 
 def predict(
@@ -50,9 +56,8 @@ def predict(
     tta: TtaOption = None,
     mask_threshold: MaskThresholdOption = None,
     repair: RepairOption = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
-    ] = None,
+    scale: ScaleOption = None,
+    batch_size: BatchSizeOption = None,
 ) -> None:
     """Predict image files: classes as CSV, masks as PNG, overlays as JPEG. Exit code 3 if a file could not be read.
 
@@ -66,29 +71,39 @@ def predict(
         )
     if engine is None and precision != "float32":
         raise ConfigError("--precision is an option of exported networks. Add --engine.")
-    from mnsa.batch.batching import local_device, shard_from_env
-    from mnsa.batch.predict_files import find_images, predict_files
-    from mnsa.batch.prediction_folder import is_prediction_folder
-    from mnsa.data.paths import PassedOver
     from mnsa.inference.predictor import load
     from mnsa.traits import TraitMeasurer, find_roles
 
     predictor = load(
         run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or (),
-        mask_threshold=mask_threshold, repair=repair,
+        mask_threshold=mask_threshold, repair=repair, scale=None if scale is None else parse_scale(scale),
     )  # fmt: skip
     measurer = None
     if traits:
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         measurer = TraitMeasurer(roles, px_per_mm=px_per_mm, reference_area=reference_area)
+    options = {"head": head, "engine": f"{engine} {precision}" if engine else "none"}
+    predict_into(out, predictor, images, measurer, batch_size=batch_size, options=options)
+
+
+def predict_into(
+    out: Path, predictor: "Predictor", images: list[str], measurer: "TraitMeasurer | None", *,
+    batch_size: int | None, options: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Predict image files into a folder, with progress and a summary. Exit code 3 if a file could not be read."""
+    from mnsa.batch.batching import local_device, shard_from_env
+    from mnsa.batch.predict_files import find_images, predict_files
+    from mnsa.batch.prediction_folder import is_prediction_folder
+    from mnsa.data.paths import PassedOver
+
     shard = shard_from_env()
     predictor.network.to(local_device())
     passed = PassedOver()
     found = find_images(images, exclude=out if is_prediction_folder(out) else None, passed=passed)
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         summary = predict_files(
-            predictor, found, out, measurer=measurer, batch_size=batch_size, shard=shard,
-            options={"head": head, "engine": f"{engine} {precision}" if engine else "none"}, progress=progress,
+            predictor, found, out, measurer=measurer, batch_size=batch_size, shard=shard, options=options,
+            progress=progress,
         )  # fmt: skip
     _print_summary(summary, out)
     if text := passed.describe():
@@ -105,5 +120,7 @@ def _print_summary(summary: "PredictionSummary", out: Path) -> None:
         return
     earlier = "" if summary.new else "Already complete, nothing to do: "
     console.print(f"{earlier}{summary.done} predicted, {summary.failed} failed: {summary.table}")
+    for warning, count in summary.warnings.items():
+        console.print(f"Warning for {count} of {summary.done}: {warning}", style="yellow")
     if summary.sheet:
         console.print(f"Contact sheet: {summary.sheet}")

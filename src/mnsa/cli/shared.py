@@ -63,6 +63,17 @@ RepairOption = Annotated[
     bool | None,
     typer.Option("--repair/--no-repair", help="Close gaps of veins. Default: as the run's validation images decided."),
 ]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        metavar="auto|FACTOR",
+        help="Resize images for a network of veins: by a factor, or `auto`, as it suits each image.",
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
+]
 MaskClassOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +92,16 @@ ReferenceAreaOption = Annotated[
     Literal["hull", "image"],
     typer.Option(help="Area for vein density when no leaf mask exists: convex hull of the veins, or the whole image."),
 ]
+
+
+def parse_scale(text: str) -> float | Literal["auto"]:
+    """Read `auto` or a number. Raises: ConfigError."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--scale is {text!r}; expected auto, or a number such as 0.5.") from None
 
 
 def require_extra(module: str, extra: str) -> None:

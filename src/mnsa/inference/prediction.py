@@ -47,24 +47,29 @@ class NamedPrediction(Prediction):
 
     def to_row(self) -> dict[str, str | float]:
         """A flat dict for `pandas.DataFrame`, with the columns of predictions.csv and numbers as floats."""
-        return PredictionTable(self.classes, self.mask_classes, top_k=_TOP_K, threshold=self.threshold).values(
-            self, self.path
+        table = PredictionTable(
+            self.classes, self.mask_classes, top_k=_TOP_K, threshold=self.threshold, checks_veins=self.scale is not None
         )
+        return table.values(self, self.path)
 
     def to_dict(self) -> dict[str, object]:
         """A dict that `json.dumps` takes: image, predicted, probabilities and area_fractions by class name.
 
-        Fields of a task that the network does not have are None. Masks and maps are left out.
+        Fields of a task that the network does not have are None. Masks and maps are left out. With a `scale`, there are
+        also scale, confidence and warning.
         """
         probabilities = None
         if self.class_probs is not None:
             probabilities = dict(zip(self.classes, map(float, self.class_probs), strict=True))
-        return {
+        fields: dict[str, object] = {
             "image": self.path,
             "predicted": self.predicted,
             "probabilities": probabilities,
             "area_fractions": None if self.mask is None else area_fractions(self.mask, self.mask_classes),
         }
+        if self.scale is None:
+            return fields
+        return {**fields, "scale": self.scale, "confidence": self.confidence, "warning": self.warning}
 
     def draw(self, max_px: int = _THUMBNAIL_PX) -> Image.Image | None:
         """Draw the overlay, or the image where there is no mask, with at most `max_px` a side.
@@ -92,6 +97,7 @@ class NamedPrediction(Prediction):
         if self.mask is not None:
             fractions = area_fractions(self.mask, self.mask_classes)
             rows += [(f"area of {name}", f"{value:.1%}") for name, value in fractions.items()]
+        rows += [("warning", self.warning)] if self.warning else []
         cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
         return (
             f'<figure style="display:flex;gap:1em;align-items:start;margin:0">{self._image_tag()}'

@@ -14,9 +14,11 @@ from mnsa.structures import UNKNOWN
 
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that starts with one of them
 
+_PROBABILITIES = ("probability", "confidence")
+
 
 class PredictedArrays(Protocol):
-    """The arrays of a prediction: class probabilities float (K,) and mask uint8 (H, W), or None."""
+    """What a row has of a prediction: class probabilities float (K,), mask uint8 (H, W), and the check of veins."""
 
     @property
     def class_probs(self) -> np.ndarray | None: ...
@@ -24,12 +26,22 @@ class PredictedArrays(Protocol):
     @property
     def mask(self) -> np.ndarray | None: ...
 
+    @property
+    def scale(self) -> float | None: ...
+
+    @property
+    def confidence(self) -> float | None: ...
+
+    @property
+    def warning(self) -> str: ...
+
 
 class PredictionTable:
     """The columns and rows of predictions.csv for one network.
 
     top_k: number of classes in the column `top5` (or `top3`, ...), the most probable first. threshold: the calibrated
     confidence; below it, `predicted` is UNKNOWN. trait_columns: names of the measured traits.
+    checks_veins: there are columns for scale, confidence and warning, see `mnsa.structures.Prediction`.
     escape_formulas: put an apostrophe before names and errors that a spreadsheet would run as a formula.
     """
 
@@ -41,13 +53,15 @@ class PredictionTable:
         top_k: int = 5,
         threshold: float | None = None,
         trait_columns: Sequence[str] = (),
+        checks_veins: bool = False,
         escape_formulas: bool = False,
     ) -> None:
         self.classes, self.mask_classes = tuple(classes), tuple(mask_classes)
         self.top_k, self.threshold, self.escape_formulas = top_k, threshold, escape_formulas
         class_columns = ["predicted", "probability", f"top{top_k}"] if classes else []
         areas = [f"area_fraction_{name}" for name in mask_classes]
-        self.columns: list[str] = ["image", *class_columns, *areas, *trait_columns, "error"]
+        checks = ["scale", "confidence", "warning"] if checks_veins else []
+        self.columns: list[str] = ["image", *class_columns, *areas, *trait_columns, *checks, "error"]
 
     def values(self, prediction: PredictedArrays, name: str) -> dict[str, str | float]:
         """The row of one prediction, with numbers as floats; it has no traits and no error.
@@ -64,15 +78,17 @@ class PredictionTable:
         if prediction.mask is not None:
             fractions = area_fractions(prediction.mask, self.mask_classes)
             values |= {f"area_fraction_{label}": fraction for label, fraction in fractions.items()}
+        if prediction.scale is not None and prediction.confidence is not None:
+            values |= {"scale": prediction.scale, "confidence": prediction.confidence, "warning": prediction.warning}
         return values
 
     def row(self, prediction: PredictedArrays, name: str, traits: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The row of one prediction as text by column: probability with 4 decimals, area fractions with 6.
+        """The row of one prediction as text by column: probability and confidence with 4 decimals, others with 6.
 
         name: the image's path or name. traits: measured values by column, see `TraitMeasurer.measure_row`.
         """
         row = {
-            column: value if isinstance(value, str) else f"{value:.{4 if column == 'probability' else 6}f}"
+            column: value if isinstance(value, str) else f"{value:.{4 if column in _PROBABILITIES else 6}f}"
             for column, value in self.values(prediction, name).items()
         }
         return {**row, **(traits or {})}

@@ -25,6 +25,7 @@ from mnsa.inference.postprocessing import MaskMaker, Postprocessing
 from mnsa.inference.postprocessing_file import choose_postprocessing
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.prediction_table import PredictionTable, predicted_class
+from mnsa.inference.scale import PredictAtScale, Scale
 from mnsa.inference.tiling import (
     Engine,
     TiledOutputs,
@@ -42,6 +43,7 @@ from mnsa.run_folder import ModelSpec
 from mnsa.structures import NetworkOutputs
 from mnsa.traits import TraitMeasurer, find_roles
 from mnsa.trees.boosted_trees import load_trees
+from mnsa.weights import is_bundled
 
 Head = Literal["network", "trees"]
 
@@ -53,8 +55,9 @@ class Predictor(PretrainedMixin):
     names of the network. engine: computes the outputs in place of the network. calibration: temperature and threshold;
     without it temperature is 1 and there is no threshold. postprocessing: how masks are made of their probabilities.
     source: the folder that the network was loaded from. explain: predictions have a Grad-CAM of their class. tta:
-    test-time augmentation, see `load`.
-    Raises: ModelError when `explain` is set and the network can't be explained (`can_explain`); ConfigError for `tta`.
+    test-time augmentation, see `load`. scale: see `load`; None: images keep their size.
+    Raises: ModelError when `explain` is set and the network can't be explained (`can_explain`); ConfigError for a
+    `tta` or `scale` that can't be used.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Predictor(PretrainedMixin):
         source: Path | None = None,
         explain: bool = False,
         tta: Iterable[str] = (),
+        scale: Scale | None = None,
     ) -> None:
         if explain and engine is not None:
             raise ModelError("An exported network has no gradients to explain it by. Leave out --engine, or --explain.")
@@ -90,6 +94,8 @@ class Predictor(PretrainedMixin):
         self.tiling = Tiling.for_input((height, width))
         # Resized to an input that is not square, an image on its side has other proportions than in training.
         self.views = build_views(tta, allow_quarter_turns=self.keeps_scale or height == width)
+        self.scale = scale
+        self._at_scale = None if scale is None else PredictAtScale(self._predict_plain, self.mask_maker, spec, scale)
 
     @property
     def can_explain(self) -> bool:
@@ -129,14 +135,16 @@ class Predictor(PretrainedMixin):
 
         Raises: DataError when a side has less than 16 pixels.
         """
-        size = require_min_size(image, path)
-        if self.needs_tiling(size):
-            return self._predict_tiled(image, path)
-        return self.predict_batch(self.preprocess(image, path)[None], [size], [path])[0]
+        require_min_size(image, path)
+        return self._predict_plain(image, path) if self._at_scale is None else self._at_scale(image, path)
 
     def needs_tiling(self, size: tuple[int, int]) -> bool:
         """Whether an image of (H, W) is predicted tile by tile: it is large, and the network keeps its scale."""
         return self.keeps_scale and self.tiling.needs_tiling(size)
+
+    def predicts_alone(self, size: tuple[int, int]) -> bool:
+        """Whether an image of (H, W) is predicted by itself: in tiles, or at a scale of its own. It is in no batch."""
+        return self.scale is not None or self.needs_tiling(size)
 
     def preprocess(self, image: Tensor, path: str = "") -> Tensor:
         """Make the network's input of an image uint8 (3, H, W), RGB: float32 (3, h, w), normalized.
@@ -148,9 +156,17 @@ class Predictor(PretrainedMixin):
         return inputs
 
     def predict_batch(
-        self, inputs: Tensor, sizes: Sequence[tuple[int, int]], paths: Sequence[str]
+        self,
+        inputs: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        paths: Sequence[str],
+        mask_maker: MaskMaker | None = None,
     ) -> list[NamedPrediction]:
-        """Predict preprocessed images (B, 3, h, w). sizes: the original (H, W) of each, which its mask will have."""
+        """Predict preprocessed images (B, 3, h, w). sizes: the original (H, W) of each, which its mask will have.
+
+        mask_maker: in place of the predictor's own.
+        """
+        maker = mask_maker or self.mask_maker
         inputs = inputs.to(self._device)
         class_probs, mask_logits, attention = predict_views(self, inputs, self.views, self.temperature)
         explained = None
@@ -160,7 +176,7 @@ class Predictor(PretrainedMixin):
             self._make_prediction(
                 path,
                 class_probs=None if class_probs is None else class_probs[n],
-                mask_maps=None if mask_logits is None else self.mask_maker.decide_at_size(mask_logits[n], size),
+                mask=None if mask_logits is None else maker.finish(maker.decide_at_size(mask_logits[n], size)),
                 attention=None if attention is None else attention[n, 0],
                 grad_cam=None if explained is None else explained[n],
             )
@@ -184,7 +200,10 @@ class Predictor(PretrainedMixin):
 
     def prediction_table(self, trait_columns: Sequence[str] = ()) -> PredictionTable:
         """Make the table for predictions of this network. trait_columns: names of the measured traits."""
-        return PredictionTable(self.classes, self.mask_classes, threshold=self.threshold, trait_columns=trait_columns)
+        return PredictionTable(
+            self.classes, self.mask_classes, threshold=self.threshold, trait_columns=trait_columns,
+            checks_veins=self.scale is not None,
+        )  # fmt: skip
 
     def measure_traits(self, prediction: NamedPrediction, *, px_per_mm: float | None = None) -> dict[str, str]:
         """Measure the mask of a prediction: values by column, as `mnsa predict --traits` writes them.
@@ -204,7 +223,7 @@ class Predictor(PretrainedMixin):
 
         Raises: ModelError when there is no class head.
         """
-        features = self._predict_tiles(image, pooling_forward(self.network), (View(),)).class_outputs
+        features = self._predict_tiles(image, pooling_forward(self.network), (View(),), self.mask_maker).class_outputs
         if features is None:
             raise ModelError(NO_CLASS_HEAD)
         return features
@@ -220,39 +239,46 @@ class Predictor(PretrainedMixin):
         prediction = self.predict_image(pixels, image_name(image))
         return replace(prediction, image=pixels.permute(1, 2, 0).numpy())
 
-    def _predict_tiled(self, image: Tensor, path: str) -> NamedPrediction:
+    def _predict_plain(self, image: Tensor, path: str, mask_maker: MaskMaker | None = None) -> NamedPrediction:
+        size, maker = (image.shape[-2], image.shape[-1]), mask_maker or self.mask_maker
+        if self.needs_tiling(size):
+            return self._predict_tiled(image, path, maker)
+        return self.predict_batch(self.preprocess(image, path)[None], [size], [path], maker)[0]
+
+    def _predict_tiled(self, image: Tensor, path: str, maker: MaskMaker) -> NamedPrediction:
         head = self.network.class_head if self.engine is self.network else None
         forward_tile = pooling_forward(self.network) if self.engine is self.network else logits_forward(self.engine)
-        found, class_probs = self._predict_tiles(image, forward_tile, self.views), None
+        found, class_probs = self._predict_tiles(image, forward_tile, self.views, maker), None
         if found.class_outputs is not None:
             with torch.inference_mode():
                 class_logits = found.class_outputs if head is None else head.classifier(found.class_outputs)
                 class_probs = average_class_probs(class_logits, self.temperature)
-        return self._make_prediction(
-            path, class_probs=class_probs, mask_maps=found.mask_maps, attention=found.attention
-        )
+        mask = None if found.mask_maps is None else maker.finish(found.mask_maps)
+        return self._make_prediction(path, class_probs=class_probs, mask=mask, attention=found.attention)
 
-    def _predict_tiles(self, image: Tensor, forward_tile: TileForward, views: Sequence[View]) -> TiledOutputs:
+    def _predict_tiles(
+        self, image: Tensor, forward_tile: TileForward, views: Sequence[View], maker: MaskMaker
+    ) -> TiledOutputs:
         def make_inputs(pixels: Tensor) -> Tensor:
             inputs = self.transform(pixels)[0][None].to(self._device)
             return inputs.contiguous(memory_format=torch.channels_last)
 
         with torch.inference_mode():
-            return predict_tiles(forward_tile, make_inputs, image, self.tiling, views, self.mask_maker.decide_probs)
+            return predict_tiles(forward_tile, make_inputs, image, self.tiling, views, maker.decide_probs)
 
     def _make_prediction(
         self,
         path: str,
         *,
         class_probs: Tensor | None,
-        mask_maps: Tensor | None,
+        mask: np.ndarray | None,
         attention: Tensor | None,
         grad_cam: Tensor | None = None,
     ) -> NamedPrediction:
         return NamedPrediction(
             path,
             class_probs=None if class_probs is None else _to_numpy(class_probs),
-            mask=None if mask_maps is None else self.mask_maker.finish(mask_maps),
+            mask=mask,
             attention=None if attention is None else _to_numpy(attention),
             grad_cam=None if grad_cam is None else _to_numpy(grad_cam),
             classes=self.classes,
@@ -272,9 +298,11 @@ def load(
     tta: Iterable[str] = (),
     mask_threshold: float | None = None,
     repair: bool | None = None,
+    scale: Scale | None = None,
 ) -> Predictor:
-    """Load the network of a run folder, of its model/ folder, or of a name on the hub (`owner/model`).
+    """Load the network of a run folder, of its model/ folder, of a name on the hub (`owner/model`), or of `veins`.
 
+    `veins` is the network that comes with mnsa: it finds the veins of any leaf.
     head: `network` classifies by the network's own head, `trees` by the boosted trees of `mnsa fit-trees`; masks and
     attention always come from the network. The calibration of `mnsa calibrate` is used with the network's own head, in
     every engine; trees are not calibrated.
@@ -285,9 +313,12 @@ def load(
     probabilities are averaged over all views, so prediction takes as many times longer as there are views.
     mask_threshold: masks are the pixels above this probability, without the run's postprocessing (postprocessing.json,
     see `Postprocessing`); for one mask class. repair: close the gaps of veins, or don't; None: as the run does.
+    scale: factor by which images are resized for a network of veins, or `auto`, which finds one for each image
+    (`mnsa.inference.scale`). Predictions then have a confidence and a warning. None: `auto` for `veins`, else images
+    keep their size. It needs a network that keeps the scale (`data.resize_mode = "crop"`).
     Raises: RunError when the folder is incomplete, has no trees or no such export, or when calibration.json or
     postprocessing.json belongs to other weights; ModelError when one of them can't be used; ConfigError for an unknown
-    augmentation or a threshold that is none.
+    augmentation, a threshold that is none, or a scale that can't be used.
     """
     if engine is not None and head == "trees":
         raise ModelError("Boosted trees are no part of an exported network. Leave out --engine, or --head trees.")
@@ -305,7 +336,7 @@ def load(
     calibration = None if head == "trees" else load_calibration(folder)
     return Predictor(
         network, spec, engine=exported, calibration=calibration, postprocessing=postprocessing, source=folder,
-        explain=explain, tta=tta,
+        explain=explain, tta=tta, scale="auto" if scale is None and is_bundled(run) else scale,
     )  # fmt: skip
 
 

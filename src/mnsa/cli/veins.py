@@ -1,0 +1,51 @@
+"""`mnsa veins`: find and measure the veins of leaves with the network that comes with mnsa."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnsa.cli.predict import predict_into
+from mnsa.cli.shared import (
+    BatchSizeOption,
+    MaskThresholdOption,
+    OutOption,
+    PxPerMmOption,
+    ReferenceAreaOption,
+    RepairOption,
+    ScaleOption,
+    TtaOption,
+    parse_scale,
+)
+from mnsa.weights import VEINS
+
+
+def veins(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    out: OutOption,
+    px_per_mm: PxPerMmOption = None,
+    scale: ScaleOption = "auto",
+    run: Annotated[
+        Path, typer.Option("--run", help="Run folder of another network of veins. Default: the one of mnsa.")
+    ] = Path(VEINS),
+    reference_area: ReferenceAreaOption = "hull",
+    tta: TtaOption = None,
+    mask_threshold: MaskThresholdOption = None,
+    repair: RepairOption = None,
+    batch_size: BatchSizeOption = None,
+) -> None:
+    """Find and measure the veins of any leaf, without training: traits as CSV, masks as PNG, overlays as JPEG.
+
+    Columns `confidence` and `warning` say where veins can't be trusted. Exit code 3 if a file could not be read.
+
+    Example: `mnsa veins photos/ --px-per-mm 23.6 --out veins`
+    """
+    from mnsa.inference.predictor import load
+    from mnsa.traits import TraitMeasurer, find_roles
+
+    predictor = load(
+        run, tta=tta or (), mask_threshold=mask_threshold, repair=repair, scale=parse_scale(scale or "auto")
+    )
+    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=px_per_mm, reference_area=reference_area)
+    options = {"head": "network", "engine": "none"}
+    predict_into(out, predictor, images, measurer, batch_size=batch_size, options=options)

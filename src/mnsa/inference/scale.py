@@ -1,0 +1,146 @@
+"""The scale at which the network looks at an image: the one at which it is surest of its own mask.
+
+Thin structures are found best where they are as wide as in training. How wide they are in a photo is not known, so the
+network looks at the image at several scales, and the one with the highest expected Dice (`expected_dice`) is taken.
+`benchmarks/veins.py` compares that choice with the best scale, which only the truth knows.
+
+H, W image size; h, w size of an input of the network, in pixels; M mask classes. A scale is a factor: h / H.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from mnsa.data.decode import MIN_SIDE_PX
+from mnsa.errors import ConfigError
+from mnsa.inference.postprocessing import MaskMaker, Postprocessing, ProbabilityMaker
+from mnsa.inference.prediction import NamedPrediction
+from mnsa.inference.vein_check import check_veins, expected_dice, find_vein_class
+from mnsa.model.heads import resize_and_decide
+from mnsa.run_folder import ModelSpec
+
+Scale = float | Literal["auto"]
+
+MIN_LONG_SIDE_PX, MAX_LONG_SIDE_PX = 256, 4096  # of the inputs that `choose_scale` compares
+
+MAX_FACTOR = 2.0  # an enlarged image shows no more, but its veins are wider
+
+LIMITS = (1 / 64, 8.0)  # of a given factor
+
+WINDOW_PX = 384  # side of the windows of the network's input that stand for a large input
+
+_WINDOWS = ((0.5, 0.5), (0.35, 0.35), (0.35, 0.65), (0.65, 0.35), (0.65, 0.65))  # centers, as parts of height and width
+
+
+class PredictAtScale:
+    """Predicts resized images. Masks have the images' own sizes: the probabilities are resized before they are decided.
+
+    predict: predicts an image with a mask maker. maker: of the masks. spec: of the network.
+    Raises: ConfigError when the network can't be used at other scales, or the scale is none.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Tensor, str, MaskMaker], NamedPrediction],
+        maker: MaskMaker,
+        spec: ModelSpec,
+        scale: Scale,
+    ) -> None:
+        validate_scale(scale)
+        self._predict, self._maker, self._scale = predict, maker, scale
+        self._vein, self._probs = (
+            find_vein_class(spec),
+            ProbabilityMaker(Postprocessing(), spec.mask_classes, spec.data),
+        )
+        self._threshold = maker.postprocessing.threshold if len(spec.mask_classes) == 1 else 0.5
+
+    def __call__(self, image: Tensor, path: str) -> NamedPrediction:
+        """Predict an image uint8 (3, H, W), at a scale of its own."""
+        factor = self._scale
+        if factor == "auto":
+            factor = choose_scale(lambda part: self._find_probs(part)[1][self._vein], image, self._threshold).factor
+        found, probs = self._find_probs(resize_image(image, factor), path)
+        size = image.shape[-2], image.shape[-1]
+        maps = resize_and_decide(torch.from_numpy(probs).float() / 255, size, self._maker.decide_probs)
+        confidence, warning = check_veins(probs[self._vein], self._threshold)
+        mask = self._maker.finish(maps, scale=1 / factor)
+        return replace(found, mask=mask, scale=factor, confidence=confidence, warning=warning)
+
+    def _find_probs(self, image: Tensor, path: str = "") -> tuple[NamedPrediction, np.ndarray]:
+        """Return the prediction, and the probabilities times 255 of the mask classes, uint8 (M, h, w)."""
+        found = self._predict(image, path, self._probs)
+        return found, np.asarray(found.mask)
+
+
+class ScaleChoice(NamedTuple):
+    """A factor, and the expected Dice of the network's mask at every factor that was tried."""
+
+    factor: float
+    expected_dice: dict[float, float]
+
+
+def validate_scale(scale: Scale) -> None:
+    """Do nothing for `auto` and for a factor within the limits. Raises: ConfigError."""
+    if scale != "auto" and not (isinstance(scale, int | float) and LIMITS[0] <= scale <= LIMITS[1]):
+        raise ConfigError(
+            f"The scale is {scale!r}; expected 'auto', or a factor from 1/64 to 8 by which images are resized for the "
+            "network, such as 0.5."
+        )
+
+
+def resize_image(image: Tensor, factor: float) -> Tensor:
+    """Resize an image uint8 (3, H, W) by a factor, with antialiasing; a side keeps at least MIN_SIDE_PX."""
+    size = [max(MIN_SIDE_PX, round(side * factor)) for side in image.shape[-2:]]
+    if size == list(image.shape[-2:]):
+        return image
+    resized: Tensor = F.resize_image(image, size, InterpolationMode.BILINEAR, antialias=True)
+    return resized
+
+
+def choose_scale(find_probs: Callable[[Tensor], np.ndarray], image: Tensor, threshold: float) -> ScaleChoice:
+    """Choose the scale for an image uint8 (3, H, W): octaves first, then half an octave around the best.
+
+    find_probs: makes probabilities times 255, uint8 (h, w), of an image uint8 (3, h, w). threshold: of the mask.
+    Of a large input, only windows are predicted: in the middle, and around it.
+    """
+    tried = dict[float, float]()
+
+    def rate(factor: float) -> float:
+        if factor not in tried:
+            counts = sum(
+                (np.bincount(find_probs(part).ravel(), minlength=256) for part in _windows(image, factor)),
+                start=np.zeros(256, dtype=np.int64),
+            )
+            tried[factor] = expected_dice(counts, threshold)
+        return tried[factor]
+
+    best = max(_octaves(max(image.shape[-2:])), key=rate)
+    near = (best * 2**step for step in (-0.5, 0.5))
+    best = max([best, *(factor for factor in near if factor <= MAX_FACTOR)], key=rate)
+    return ScaleChoice(best, tried)
+
+
+def _octaves(long_side_px: int) -> list[float]:
+    """Factors whose longer side of the input is 256, 512, 1024, ... px, at most 4096 px and MAX_FACTOR."""
+    sides = [MIN_LONG_SIDE_PX * 2**n for n in range(round(math.log2(MAX_LONG_SIDE_PX / MIN_LONG_SIDE_PX)) + 1)]
+    return [side / long_side_px for side in sides if side <= MAX_FACTOR * long_side_px] or [MAX_FACTOR]
+
+
+def _windows(image: Tensor, factor: float) -> Iterator[Tensor]:
+    """Yield the resized image, or windows of it, each at least WINDOW_PX a side after resizing where there is room."""
+    height, width = image.shape[-2:]
+    if height * width * factor**2 <= len(_WINDOWS) * WINDOW_PX**2:
+        yield resize_image(image, factor)
+        return
+    rows, columns = (min(side, math.ceil(WINDOW_PX / factor)) for side in (height, width))
+    for down, right in _WINDOWS:
+        top, left = round(down * height - rows / 2), round(right * width - columns / 2)
+        top, left = max(0, min(top, height - rows)), max(0, min(left, width - columns))
+        yield resize_image(image[:, top : top + rows, left : left + columns], factor)
