@@ -18,6 +18,8 @@ from mnsa.data.synthetic.varied_shape import sample_species
 
 MIN_PX_PER_MM, MAX_PX_PER_MM = 2.0, 40.0
 
+MIN_LENGTH_MM, MAX_LENGTH_MM = 12.0, 250.0  # of leaves
+
 
 @dataclass(frozen=True, slots=True)
 class VariedLeaf:
@@ -86,8 +88,7 @@ def draw_varied_leaf(seed: int, index: int, size_px: int) -> VariedLeaf:
     leaves = place_leaves(species, view, size_px, rng)
     layers = rasterize(leaves, species, size_px, rng)
     length_px = float(np.median([leaf.length_px for leaf in leaves]))
-    length_mm = float(np.exp(rng.normal(np.log(70.0), 0.6)))
-    px_per_mm = float(np.clip(length_px / length_mm, MIN_PX_PER_MM, MAX_PX_PER_MM))
+    px_per_mm = _sample_scale(length_px, rng)
     visible = visible_orders(look, layers)
     image, cut = render(layers, look, px_per_mm, rng)
     orders = np.where(np.isin(layers.orders, visible) & ~cut, np.minimum(layers.orders, 3), 0).astype(np.uint8)
@@ -96,6 +97,13 @@ def draw_varied_leaf(seed: int, index: int, size_px: int) -> VariedLeaf:
         image, orders, np.where(leaf, 255, 0).astype(np.uint8), px_per_mm, species.outline, species.venation, view,
         look.imaging, look.background, layers.widths_px[0], visible,
     )  # fmt: skip
+
+
+def _sample_scale(length_px: float, rng: np.random.Generator) -> float:
+    """Sample how many pixels a millimeter has, so that a leaf of this length has a length that leaves have."""
+    lowest = np.clip(length_px / MAX_LENGTH_MM, MIN_PX_PER_MM, MAX_PX_PER_MM)
+    highest = np.clip(length_px / MIN_LENGTH_MM, lowest, MAX_PX_PER_MM)
+    return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
 
 
 def _write_image(folder: Path, seed: int, size_px: int, max_order: int, class_per_order: bool, index: int) -> Row:

@@ -31,8 +31,10 @@ def _blobs(size_px: int, centers: np.ndarray, radii: np.ndarray, rng: np.random.
     """Draw irregular round shapes, float32 (S, S) in 0..1."""
     canvas = Image.new("L", (2 * size_px,) * 2)
     draw = ImageDraw.Draw(canvas)
-    angle = np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False)
-    ragged = radii[:, None] * np.clip(1.0 + 0.3 * rng.standard_normal((len(radii), 12)), 0.3, 1.8)
+    angle = np.linspace(0.0, 2.0 * np.pi, 14, endpoint=False)
+    rough = rng.standard_normal((len(radii), 14))
+    rough = rough + np.roll(rough, 1, axis=1) + np.roll(rough, -1, axis=1)
+    ragged = radii[:, None] * np.clip(1.0 + rng.uniform(0.03, 0.2) * rough, 0.3, 1.8)
     stretch = np.exp(0.3 * rng.standard_normal((len(radii), 1)))
     x = centers[:, :1] + ragged * stretch * np.cos(angle)
     y = centers[:, 1:] + ragged / stretch * np.sin(angle)
@@ -122,13 +124,13 @@ def _folds(blade: np.ndarray, _layers: Layers, rng: np.random.Generator) -> np.n
 def _hairs(blade: np.ndarray, layers: Layers, rng: np.random.Generator) -> np.ndarray:
     """Short bright hairs, on the veins or everywhere."""
     size_px = len(blade)
-    count = int(np.exp(rng.uniform(np.log(30.0), np.log(600.0))))
+    count = int(np.exp(rng.uniform(np.log(20.0), np.log(350.0))))
     where = np.argwhere(layers.veins[0] + layers.veins[1] > 0.4)
     if len(where) > 50 and rng.random() < 0.7:
         roots = where[rng.integers(0, len(where), count)][:, ::-1].astype(np.float64)
     else:
         roots = rng.uniform(0.0, size_px, (count, 2))
-    length = size_px * np.exp(rng.uniform(np.log(0.008), np.log(0.05)))
+    length = size_px * np.exp(rng.uniform(np.log(0.006), np.log(0.04)))
     turn = rng.uniform(0.0, 2.0 * np.pi) + rng.uniform(0.3, 3.0) * rng.standard_normal(count)
     t = np.linspace(0.0, 1.0, 5)[None, :] * length * rng.uniform(0.4, 1.2, (count, 1))
     turn = turn[:, None] + rng.uniform(-1.0, 1.0, (count, 1)) * t / length

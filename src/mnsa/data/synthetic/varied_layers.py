@@ -70,11 +70,10 @@ def rasterize(leaves: list[PlacedLeaf], species: Species, size_px: int, rng: np.
     canvas = {name: _Canvas(size_px, scale) for name in names}
     blade, tone, mask = _Canvas(size_px, 2), _Canvas(size_px, 1), _Canvas(size_px, 2)
     length_px = float(np.median([leaf.length_px for leaf in leaves]))
-    for leaf in leaves:
-        shade = int(rng.integers(1, 256))
+    for leaf, shade in zip(leaves, rng.permutation(np.linspace(1, 255, len(leaves)).astype(int)), strict=True):
         for polygon in leaf.blade.polygons:
             blade.polygon(polygon, 255)
-            tone.polygon(polygon, shade)
+            tone.polygon(polygon, int(shade))
             if len(leaves) > 1:
                 for each in (*canvas.values(), mask):
                     each.polygon(polygon, 0)
@@ -157,7 +156,7 @@ def bend_walls(walls: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _place_one(species: Species, view: str, size_px: int, rng: np.random.Generator) -> list[PlacedLeaf]:
-    leaves = _draw_leaf(species, rng)
+    leaves = _draw_leaf(species, rng)[-1 if view == "patch" else 0 :]  # a patch shows a single leaflet
     middle = np.full(2, size_px / 2.0)
     angle = rng.uniform(0.0, 2.0 * np.pi) if rng.random() < 0.6 else np.deg2rad(-90.0 + rng.uniform(-25.0, 25.0))
     if view == "whole":

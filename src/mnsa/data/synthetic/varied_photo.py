@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from mnsa.data.synthetic.photo import GAMMA, blend, layered_noise, lch_to_linear_rgb, smooth_noise
 from mnsa.data.synthetic.varied_backgrounds import draw_background
 from mnsa.data.synthetic.varied_damage import add_damage
-from mnsa.data.synthetic.varied_layers import Layers
+from mnsa.data.synthetic.varied_layers import FINEST_SPACING_PX, Layers
 
 # How likely each way of imaging is, and the backgrounds that go with it
 IMAGING = {
@@ -41,7 +41,7 @@ BACKGROUNDS = {
 ORDERS = (1, 2, 3, 4)
 
 # What an order of veins needs to be in a mask: width and distance in pixels, contrast relative to grain and noise
-NARROWEST_PX, CLOSEST_PX, NEEDED = {2: 0.5, 3: 0.8, 4: 1.0}, {2: 4.0, 3: 9.0, 4: 14.0}, {2: 0.8, 3: 1.3, 4: 1.5}
+NARROWEST_PX, CLOSEST_PX, NEEDED = {2: 0.4, 3: 0.8, 4: 1.0}, {2: 4.0, 3: 9.0, 4: 14.0}, {2: 0.5, 3: 1.3, 4: 1.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +171,21 @@ def _pigment(layers: Layers, look: Look, rng: np.random.Generator) -> np.ndarray
         _lch(look.lightness + spread, look.chroma + 2.0, look.hue - 3.0),
         patches,
     )
-    green = green * (1.0 + rng.uniform(0.0, 0.3) * (layers.tone - 0.5))[..., None]
+    green = green * (1.0 + rng.uniform(0.08, 0.35) * (layers.tone - 0.5))[..., None]
     uneven = np.clip(1.0 + 0.35 * _noise(rng, 5, 2, size_px), 0.25, 1.6)  # veins fade in places
     for order, contrast in reversed(list(zip(ORDERS, look.contrasts, strict=True))):
         cover = layers.veins[order - 1]
         if order >= 3 and abs(contrast) < 0.8:
             continue
         color = _lch(look.lightness + contrast, look.vein_chroma, look.vein_hue)
-        green = blend(green, color, np.clip(cover * uneven, 0.0, 1.0))
+        fading = uneven if order > 1 else 0.7 + 0.3 * uneven
+        green = blend(green, color, np.clip(cover * fading, 0.0, 1.0))
         if order <= 2 and look.core:
             green = green * (1.0 + 0.6 * look.core * _core(cover))[..., None]
+    if layers.gaps_px[3] < FINEST_SPACING_PX:  # a net that is too fine to draw: zero lines of smooth noise look alike
+        cells = int(size_px / max(1.6 * layers.gaps_px[3], 2.5))
+        net = 1.0 - np.minimum(np.abs(smooth_noise(rng, (cells, cells), size_px)) / 0.35, 1.0)
+        green = green * (1.0 + np.clip(look.contrasts[3], -8.0, 8.0) * rng.uniform(0.0, 0.02) * net)[..., None]
     halo = rng.normal(0.0, 0.22)
     if abs(halo) > 0.1:  # the blade beside its veins: paler, or darker
         near = gaussian_filter(layers.veins[0] + layers.veins[1], rng.uniform(1.5, 7.0), truncate=2.5)

@@ -25,6 +25,10 @@ OUTLINES = {
     "strap": 0.06,
 }
 
+ASPECTS = {"strap": (0.06, 0.3), "cordate": (0.6, 1.0), "palmate": (0.35, 0.75), "compound": (0.3, 0.65)}
+
+SECONDARY_COUNTS = {"lobed": (4.0, 9.0), "palmate": (3.0, 7.0), "cordate": (3.0, 7.0)}
+
 PINNATE = ("craspedodromous", "brochidodromous", "eucamptodromous")  # secondaries end in teeth, in loops, or fade
 
 
@@ -80,16 +84,13 @@ def sample_species(rng: np.random.Generator) -> Species:
         venation = "craspedodromous"
     if outline == "simple" and rng.random() < 0.07:
         venation = "parallel"  # acrodromous: a few veins that run from the base to the tip
-    low, high = {"strap": (0.06, 0.3), "cordate": (0.6, 1.0), "palmate": (0.35, 0.75), "compound": (0.3, 0.65)}.get(
-        outline, (0.28, 0.9)
-    )
-    count = rng.uniform(*{"lobed": (4.0, 9.0), "palmate": (3.0, 7.0), "cordate": (3.0, 7.0)}.get(outline, (4.5, 14.0)))
+    count = rng.uniform(*SECONDARY_COUNTS.get(outline, (4.5, 14.0)))
     lines = int(rng.integers(4, 16)) if outline == "strap" else int(rng.integers(1, 4))
     spacing = 0.9 / count * rng.uniform(0.25, 0.8)
     return Species(
         outline=outline,
         venation=venation,
-        aspect=rng.uniform(low, high),
+        aspect=rng.uniform(*ASPECTS.get(outline, (0.28, 0.9))),
         widest_at=rng.uniform(0.28, 0.6),
         base_bluntness=rng.uniform(0.35, 0.95) if outline != "strap" else rng.uniform(0.2, 0.4),
         tooth_depth=rng.uniform(0.006, 0.03) if outline in {"toothed", "palmate"} else rng.choice([0.0, 0.003, 0.012]),
@@ -113,7 +114,7 @@ def sample_species(rng: np.random.Generator) -> Species:
 
 def draw_blade(species: Species, rng: np.random.Generator) -> Blade:
     """Draw one leaf of a species. A compound leaf gives one of its leaflets (`draw_leaflets` gives all)."""
-    if species.outline == "strap" or species.venation == "parallel":
+    if species.venation == "parallel":
         blade = _parallel(species, rng)
     elif species.lobe_angles:
         blade = _palmate(species, rng)
@@ -135,8 +136,10 @@ def draw_leaflets(species: Species, rng: np.random.Generator) -> list[tuple[Blad
             base = np.zeros(2) if palmate else np.array([0.08 + 0.56 * pair / pairs, 0.0])
             angle = (pair + 1) * rng.uniform(0.6, 0.75) if palmate else rng.uniform(0.7, 1.3)
             leaflets.append((draw_blade(species, rng), length, base, side * angle))
-    leaflets.append((draw_blade(species, rng), 0.38, np.zeros(2) if palmate else np.array([0.62, 0.0]), 0.0))
-    return leaflets
+    last, base = draw_blade(species, rng), np.zeros(2) if palmate else np.array([0.62, 0.0])
+    stalk = np.linspace(0.01, -(base[0] + 0.15) / 0.38, 20)  # the rachis, as the petiole of the last leaflet
+    last = last._replace(petiole=last.petiole._replace(points=np.stack([stalk, 0.02 * stalk**2], axis=1)))
+    return [*leaflets, (last, 0.38, base, 0.0)]
 
 
 def ribbon(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
@@ -171,7 +174,7 @@ def _pinnate(species: Species, rng: np.random.Generator) -> Blade:
     taper = species.midrib_radius * (0.12 + 0.88 * (1.0 - x) ** rng.uniform(0.6, 1.3))
     wander = 0.006 * species.wiggle * _wander(rng, 80)
     veins = [Vein(np.stack([x, wander], axis=1), taper, 1)]
-    polygon = outline.polygon(160)
+    polygon = outline.polygon(max(160, 12 * species.teeth if species.tooth_depth else 0))
     if species.lobe_depth:
         polygon = polygon * np.array([1.0, 1.0 - species.lobe_depth])
     polygons = [polygon]
@@ -305,15 +308,14 @@ def _palmate(species: Species, rng: np.random.Generator) -> Blade:
 def _parallel(species: Species, rng: np.random.Generator) -> Blade:
     """Draw veins that run side by side from base to tip, with short cross veins between them."""
     outline = _outline(replace(species, tooth_depth=0.0), rng)
-    lines = species.lines
     x = np.linspace(0.004, 0.99, 90)
     thick = species.midrib_radius * (0.25 + 0.75 * (1.0 - x))
     veins = [Vein(np.stack([x, np.zeros(90)], axis=1), thick, 1)]
     thick = np.minimum(species.secondary_ratio * thick, 0.18 * species.secondary_gap)
     curves = []
     for side in (-1, 1):
-        at = (np.arange(lines) + 1.0) / (lines + (0.7 if species.outline == "strap" else 1.0))
-        for n, f in enumerate(at + rng.uniform(-0.2, 0.2, lines) / lines):
+        at = (np.arange(species.lines) + 1.0) / (species.lines + (0.7 if species.outline == "strap" else 1.0))
+        for n, f in enumerate(at + rng.uniform(-0.2, 0.2, species.lines) / species.lines):
             points = _across(x, np.full(90, f), side, outline)
             curves.append((side, f, points))
             strength = 1.0 if n % int(rng.integers(1, 4)) == 0 else 0.5
