@@ -16,6 +16,7 @@ from mnsa.cli.export import export
 from mnsa.cli.fit_trees import fit_trees
 from mnsa.cli.import_checkpoint import import_checkpoint
 from mnsa.cli.import_data import import_app
+from mnsa.cli.plan import plan
 from mnsa.cli.predict import predict
 from mnsa.cli.probe import probe
 from mnsa.cli.report import report
@@ -31,8 +32,9 @@ from mnsa.errors import MnsaError
 
 VERBS = {
     "Prepare data": (synth, check, split, convert),
-    "Train and evaluate": (probe, train, evaluate, calibrate, fit_trees, search, import_checkpoint, export, report),
-    "Predict and measure": (veins, predict, traits, serve),
+    "Train": (probe, plan, train, calibrate, fit_trees, search, import_checkpoint),
+    "Evaluate": (evaluate, report),
+    "Predict and measure": (veins, predict, traits, serve, export),
 }
 
 app = typer.Typer(
@@ -42,7 +44,7 @@ app = typer.Typer(
     help="Classify leaf images by cultivar and segment their veins, with one network.",
     epilog=(
         "Example: `mnsa import folders photos/ --out leaves`, then "
-        "`mnsa train configs/small.toml --data leaves --out runs/first`, then "
+        "`mnsa train --data leaves --out runs/first`, then "
         "`mnsa predict runs/first new_photos/ --out predictions`"
     ),
 )

@@ -1,29 +1,36 @@
 """`mnsa train`: train a network, or continue an interrupted run."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import console
 from mnsa.config import load_config
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, RunError
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(help="TOML file. configs/ holds ready ones.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="TOML file, or the name of a ready one, such as small. Without it: mnsa plan makes one."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data set: a folder with manifest.csv and dataset.toml.")] = None,
     out: Annotated[Path | None, typer.Option(help="New run folder.")] = None,
+    budget: BudgetOption = None,
+    tasks: TasksOption = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value. Repeat it.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="Number of processes, one GPU each if available.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run.")] = None,
 ) -> None:
     """Train a network, or continue a run.
 
-    Example: `mnsa train configs/demo.toml --data leaves --out runs/first --set train.seed=2`
+    Example: `mnsa train --data leaves --out runs/first`, or `mnsa train small --data leaves --out runs/first`
     """
     if resume is not None:
-        if config or out or overrides:
+        if config or out or overrides or budget or tasks:
             raise ConfigError(
                 "--resume takes everything from the run folder. Give it alone, or with --devices, "
                 "and with --data if the data set has moved."
@@ -34,9 +41,17 @@ def train(
         disable_malloc_trim()
         run = fit.resume(resume, dataset=data, devices=devices)
     else:
-        if config is None or data is None or out is None:
-            raise ConfigError("Give a config, --data and --out: mnsa train configs/demo.toml --data leaves --out run.")
-        settings = load_config(config, overrides or ())
+        if data is None or out is None:
+            raise ConfigError("Give --data and --out: mnsa train --data leaves --out run.")
+        if config is not None and (budget or tasks):
+            raise ConfigError("--budget and --tasks are for training without a config. Change the config with --set.")
+        if config is None:
+            _require_one_process(devices)  # each would make its own plan
+            if out.exists():
+                raise RunError(f"{out} exists already. Choose another folder, or continue it: --resume {out}.")
+            settings = make_config(data, budget, tasks, overrides or ())
+        else:
+            settings = load_config(config, overrides or ())
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 
@@ -47,3 +62,11 @@ def train(
     fit_after_training(run)
     if fit.is_rank_zero():
         console.print(f"Trained: {run.model_folder}. Evaluate it: mnsa evaluate {run.path}")
+
+
+def _require_one_process(devices: int) -> None:
+    if devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "Several processes need a config. Make one, and train with it: mnsa plan DATA --out plan.toml, then "
+            "mnsa train plan.toml."
+        )

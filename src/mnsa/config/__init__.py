@@ -1,6 +1,6 @@
 """Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
-from mnsa.config.load import dump_config, load_config, parse_config
+from mnsa.config.load import dump_config, load_config, named_configs, override_config, parse_config
 from mnsa.config.loss_config import LossConfig
 from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, SelectBy, StageConfig, TrainConfig
 from mnsa.config.search_config import SearchConfig
@@ -17,5 +17,7 @@ __all__ = [
     "TrainConfig",
     "dump_config",
     "load_config",
+    "named_configs",
+    "override_config",
     "parse_config",
 ]

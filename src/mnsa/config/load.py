@@ -27,16 +27,25 @@ _MAX_PATH_LENGTH = 4096  # characters
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML config and its bases, and apply overrides.
 
-    path: the TOML file. It may begin with `base = "other.toml"`, a path relative to itself.
+    path: the TOML file. It may begin with `base = "other.toml"`, a path relative to itself. Or the name of a config
+    that comes with the package, such as `small`.
     overrides: texts of the form `section.key=value`; a stage is given by its name: `stages.joint.epochs=3`.
 
     Raises: ConfigError that names the file, the key and the fix.
     """
-    chain = [Path(path)]
+    chain = [_find_config(Path(path))]
     tree = _read_with_bases(chain)
     for override in overrides:
         _apply_override(tree, override)
     return parse_config(tree, source=_format_chain(chain))
+
+
+def override_config(config: Config, overrides: Iterable[str]) -> Config:
+    """Return a config with overrides of the form `section.key=value`. Raises: ConfigError, as `load_config`."""
+    tree: dict[str, Any] = tomllib.loads(dump_config(config))
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, source="--set")
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
@@ -87,6 +96,25 @@ def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(section.model_fields)
 
 
+def named_configs() -> dict[str, Path]:
+    """The configs that come with the package, by name: `configs/` of a clone, which a wheel holds in the package."""
+    folders = Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs"
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+
+
+def _find_config(path: Path) -> Path:
+    if path.suffix or path.exists():
+        return path
+    configs = named_configs()
+    if path.as_posix() not in configs:
+        raise ConfigError(
+            f"There is no config {path}. Give a TOML file, one of the names {', '.join(configs)}, or none: mnsa train "
+            "then plans one."
+        )
+    return configs[path.as_posix()]
+
+
 def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
     """Read the last file of `chain` and merge it with its bases, which are appended to `chain`."""
     path = chain[-1]
@@ -94,7 +122,7 @@ def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
         tree = read_toml(path)
     except FileNotFoundError:
         missing = ", the base of ".join(map(str, reversed(chain)))
-        raise ConfigError(f"There is no config file {missing}. The folder `configs` has ready ones.") from None
+        raise ConfigError(f"There is no config file {missing}. Ready ones: mnsa train small.") from None
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
     base = tree.pop("base", None)

@@ -89,10 +89,14 @@ class StageModule(lightning.LightningModule):
                 f"Lower stages.{self.stage.name}.lr, or set train.precision to float32."
             )
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
+    def compute_loss(self, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """Compute the loss of a batch, and its terms by name: (weight, value)."""
         batch = _pad_batch(batch)
         terms = self._loss_terms(batch, self._compute_outputs(batch.images))
-        total = losses.weighted_sum(terms)
+        return losses.weighted_sum(terms), terms
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        total, terms = self.compute_loss(batch)
         size = len(batch.images)
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         for name, (_, value) in terms.items():

@@ -1,0 +1,333 @@
+"""`mnsa plan`, and `mnsa train` without a config: a config made from the data, this machine and a time budget."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mnsa.batch.batching import local_device
+from mnsa.config import Config, parse_config
+from mnsa.config.section import Task
+from mnsa.data.dataset import LeafDataset, SampleIndex, collate_batch, read_sample
+from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.data.rows import Row
+from mnsa.data.transforms import train_transform
+from mnsa.errors import ConfigError
+from mnsa.metrics.topology import is_thin_class, mask_topology
+from mnsa.model.network import STRIDE_PX, build_network
+from mnsa.structures import Batch
+from mnsa.training.module import StageModule
+from mnsa.training.preflight import require_trainable, thin_class_values
+
+DEFAULT_BUDGET_S = 30 * 60.0
+PlannedTasks = Literal["auto", "classification", "segmentation", "both"]
+Size = tuple[int, int]
+
+_LOOKED_AT = 8  # training images that are opened, to measure sizes, thin structures and time
+_RESERVE = 0.8  # part of the budget for the epochs; the rest is for checks, postprocessing, and other programs
+_LONGER_SIDES = (512, 448, 384, 320, 256, 224)  # of an input, in pixels
+_SHORTEST_SIDE = 128  # tiny images are enlarged to this
+_CROP_PX = 256
+_CROPS_PER_EPOCH = 200
+_BATCH_SIZE = 8
+_MIN_EPOCHS, _MAX_EPOCHS = 10, 60
+_ENOUGH_STEPS, _MAX_STEPS = 800, 4000  # a smaller input is planned where there is no time for enough steps
+_VALIDATION_COST = 0.4  # time for a validation image, in that of a training image of its size
+_THREAD_EFFICIENCY = 0.8  # of two threads and more, per thread
+_UNEVEN = 1.5  # images of the largest class for one of the smallest, from which on the loss is weighted
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One line of a plan. name: what was chosen. value: how. reason: in a few words."""
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """A config for one data set on one machine. choices: why it is so. estimate_s: seconds that training will take."""
+
+    config: Config
+    choices: tuple[Choice, ...]
+    estimate_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What a plan needs to know of the data.
+
+    train, val: numbers of images that the tasks can use. height, width: medians, in pixels. thin: thin mask classes.
+    class_sizes: labeled training images of each class. rows: the training rows that were looked at.
+    """
+
+    tasks: tuple[Task, ...]
+    train: int
+    val: int
+    height: int
+    width: int
+    thin: tuple[str, ...]
+    class_sizes: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def takes_crops(self) -> bool:
+        """Whether inputs keep the scale of the images: where thin structures would vanish, and no label needs all."""
+        return self.tasks == ("segmentation",) and bool(self.thin) and min(self.height, self.width) > 1.5 * _CROP_PX
+
+    @property
+    def is_uneven(self) -> bool:
+        return bool(self.class_sizes) and max(self.class_sizes) > _UNEVEN * min(self.class_sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """Input size (h, w), images of an epoch, number of epochs, and seconds for one."""
+
+    size: Size
+    images: int
+    epochs: int = 1
+    epoch_s: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return max(1, self.images // _BATCH_SIZE)
+
+
+def plan_training(
+    dataset: Path, *, budget_s: float = DEFAULT_BUDGET_S, tasks: PlannedTasks = "auto", seed: int = 1
+) -> TrainingPlan:
+    """Plan a training of the `small` network: tasks, input, loss, and as many epochs as there is time for.
+
+    Opens a few training images, and runs a few training steps to measure this machine. budget_s: seconds that training
+    may take. tasks: `auto`: those that the rows have labels and masks for.
+    Raises: DataError, ConfigError for data that can't be trained on, and for a budget too short for one epoch.
+    """
+    manifest = read_manifest(dataset)
+    survey = _survey(manifest, _choose_tasks(manifest, tasks))
+    schedule = _fit_budget(survey, budget_s, *_measure(manifest, survey, seed))
+    config = _make_config(survey, schedule, seed)
+    require_trainable(config, manifest)
+    estimate_s = schedule.epochs * schedule.epoch_s / _RESERVE
+    return TrainingPlan(config, tuple(_explain(survey, schedule, budget_s)), estimate_s)
+
+
+def _choose_tasks(manifest: Manifest, tasks: PlannedTasks) -> tuple[Task, ...]:
+    """Choose the tasks that the rows allow. Raises: ConfigError when a wanted one is impossible, or all are."""
+    missing: dict[Task, str] = {}
+    classes, val_classes = ({row.label for row in manifest.split(name).rows if row.label} for name in ("train", "val"))
+    if len(classes) < 2 or not val_classes:
+        missing["classification"] = (
+            f"classification needs two classes or more in split `train`, and labels in `val`: there are {len(classes)} "
+            f"classes in `train` and {len(val_classes)} in `val`"
+        )
+    train, val = (sum(bool(row.mask) for row in manifest.split(name).rows) for name in ("train", "val"))
+    if not (manifest.mask_classes and train and val):
+        missing["segmentation"] = (
+            f"segmentation needs masks in the splits `train` and `val`: there are {train} in `train` and {val} in `val`"
+        )
+    wanted: tuple[Task, ...] = ("classification", "segmentation")
+    if tasks == "classification" or tasks == "segmentation":  # noqa: PLR1714 - mypy narrows no `in`
+        wanted = (tasks,)
+    possible = tuple(task for task in wanted if task not in missing)
+    if not possible or (tasks != "auto" and len(possible) < len(wanted)):
+        raise ConfigError(
+            f"{manifest.name}: {'; '.join(missing[task] for task in wanted if task in missing)}. Add what is missing "
+            "to manifest.csv, divide the rows again (mnsa split), or choose another task with --tasks."
+        )
+    return possible
+
+
+def _survey(manifest: Manifest, tasks: tuple[Task, ...]) -> _Survey:
+    def usable(split: str) -> list[Row]:
+        rows = manifest.split(split).rows
+        return [
+            row for row in rows if (row.label and "classification" in tasks) or (row.mask and "segmentation" in tasks)
+        ]
+
+    train = usable("train")
+    rows = [row for row in train if row.mask] if "segmentation" in tasks else train
+    rows = rows[:: -(-len(rows) // _LOOKED_AT)]
+    samples = [read_sample(manifest, row) for row in rows]
+    height, width = (round(median(sample.image.shape[side] for sample in samples)) for side in (1, 2))
+    thin: tuple[str, ...] = ()
+    if "segmentation" in tasks:
+        masks = [sample.mask.numpy() for sample in samples if sample.mask is not None]
+        topology = np.stack([mask_topology(mask, mask, len(manifest.mask_classes)) for mask in masks])  # (N, M)
+        thin = tuple(name for index, name in enumerate(manifest.mask_classes) if is_thin_class(topology[:, index]))
+    counts = Counter(row.label for row in train if row.label and "classification" in tasks)
+    return _Survey(tasks, len(train), len(usable("val")), height, width, thin, tuple(counts.values()), tuple(rows))
+
+
+def _input_sizes(survey: _Survey) -> list[Size]:
+    """Possible sizes (h, w) of an input, in whole cells of level 5, the largest first.
+
+    They have the shape of the median image, and at most its size; `_CROP_PX` where inputs are crops.
+    """
+    if survey.takes_crops:
+        return [(_CROP_PX, _CROP_PX)]
+    sides = survey.height, survey.width
+    longer_sides = [side for side in _LONGER_SIDES if side < max(sides) + STRIDE_PX] or [
+        max(_SHORTEST_SIDE, *sides)
+    ]
+    scales = (longer / max(sides) for longer in longer_sides)
+    sizes = [tuple(max(1, round(side * scale / STRIDE_PX)) * STRIDE_PX for side in sides) for scale in scales]
+    return list(dict.fromkeys((height, width) for height, width in sizes))
+
+
+def _measure(manifest: Manifest, survey: _Survey, seed: int) -> tuple[float, float]:
+    """Measure seconds to read and augment one training image, and seconds of a training step per pixel of its input."""
+    size = min(_input_sizes(survey), key=lambda size: abs(max(size) - _CROP_PX))
+    config = _make_config(survey, _Schedule(size, 1), seed)
+    network = build_network(
+        config.model.model_copy(update={"pretrained": "none"}),
+        len(manifest.classes) if "classification" in survey.tasks else 0,
+        len(manifest.mask_classes) if "segmentation" in survey.tasks else 0,
+    )
+    thin = thin_class_values(config.loss, manifest.mask_classes) if survey.thin else ()
+    transform = train_transform(config.data, config.augment, network.backbone.mean, network.backbone.std)
+    images = LeafDataset(replace(manifest, rows=survey.rows), transform, seed=seed, thin_classes=thin)
+    module = StageModule(
+        network, config.stages[-1], config.loss, mask_classes=max(1, len(manifest.mask_classes)), class_weights=None,
+        thin_classes=thin,
+    ).to(device := local_device()).train()  # fmt: skip
+    batches: list[Batch] = []
+
+    def step() -> None:
+        module.compute_loss(batches[0])[0].backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    read_s = _seconds(lambda: [images[SampleIndex(0, index)] for index in range(len(survey.rows))])
+    items = [images[SampleIndex(0, index)] for index in range(len(survey.rows))]
+    batches.append(collate_batch((items * _BATCH_SIZE)[:_BATCH_SIZE]).to(device))
+    _seconds(step)  # the first step is slower than the others
+    return read_s / len(items), min(_seconds(step), _seconds(step)) / (_BATCH_SIZE * size[0] * size[1])
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Measure the seconds of a call, as if no other program was running.
+
+    On a CPU that is the processor time of one thread, divided by the number of threads and their usual efficiency: on a
+    busy machine, the time on the clock can be ten times as long, and plans would change from call to call.
+    """
+    if local_device().type == "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.process_time()
+        run()
+        return (time.process_time() - start) / max(1.0, _THREAD_EFFICIENCY * threads)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit_budget(survey: _Survey, budget_s: float, read_s: float, pixel_s: float) -> _Schedule:
+    """Choose the largest input with time for enough steps, then as many epochs as there is time for.
+
+    Raises: ConfigError when there is no time for one epoch.
+    """
+    available, schedules = budget_s * _RESERVE, []
+    images = max(survey.train, _CROPS_PER_EPOCH // survey.train * survey.train if survey.takes_crops else 0)
+    for size in _input_sizes(survey):
+        pixels = size[0] * size[1]
+        validated = survey.height * survey.width if survey.takes_crops else pixels
+        train_s, val_s = read_s + pixel_s * pixels, read_s + pixel_s * _VALIDATION_COST * validated
+        epoch_s = images * train_s + survey.val * val_s
+        schedule = _Schedule(size, images, epoch_s=epoch_s)
+        most = min(
+            max(_MAX_EPOCHS, -(-_ENOUGH_STEPS // schedule.steps)), max(_MIN_EPOCHS, _MAX_STEPS // schedule.steps)
+        )
+        schedule = replace(schedule, epochs=min(int(available / epoch_s), most))
+        if schedule.epochs >= _MIN_EPOCHS and schedule.epochs * schedule.steps >= _ENOUGH_STEPS:
+            return schedule
+        schedules.append(schedule)
+    best = schedules[-1]
+    if best.epochs == 0:
+        raise ConfigError(
+            f"One epoch of {best.images} images takes about {best.epoch_s / 60:.1f} minutes on this machine, at "
+            f"{best.size[0]} x {best.size[1]} px. That is more than {_RESERVE:.0%} of the budget of "
+            f"{budget_s / 60:.1f} minutes. Give more time: --budget 2h."
+        )
+    return best
+
+
+def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
+    """Make the config. Learning rates, augmentation and loss: benchmarks/RESULTS.md, "Training without a config"."""
+    classifies, segments = ("classification" in survey.tasks), ("segmentation" in survey.tasks)
+    parts = ["backbone"]
+    parts += ["attention", "class_head"] if classifies else []
+    parts += ["enhancer", "decoder"] if segments else []
+    tree: dict[str, Any] = {
+        "data": {"size": schedule.size},
+        "augment": {
+            "horizontal_flip": 0.5, "vertical_flip": 0.5, "rotation_deg": 20.0, "zoom": 0.15, "color_jitter": 0.15,
+        },
+        "loss": {},
+        "train": {"seed": seed, "ema_decay": 0.99, "workers": _loader_workers()},
+        "stages": [
+            {
+                "name": "joint" if len(survey.tasks) == 2 else survey.tasks[0], "tasks": survey.tasks,
+                "trainable": parts, "epochs": schedule.epochs, "batch_size": _BATCH_SIZE, "lr": 1e-3,
+                "backbone_lr": 1e-3, "weight_decay": 1e-2, "warmup_epochs": min(1.0, schedule.epochs / 10),
+            }
+        ],
+    }  # fmt: skip
+    if survey.takes_crops:
+        tree["data"] |= {"resize_mode": "crop", "crops_per_epoch": schedule.images}
+        tree["augment"] = {
+            "horizontal_flip": 0.5, "vertical_flip": 0.5, "rot90": 0.5, "color_jitter": 0.3, "hue": 0.5,
+        }  # fmt: skip
+    if survey.thin:
+        tree["loss"] |= {"cldice": 0.5, "thin_classes": survey.thin}
+    if classifies:
+        tree["loss"] |= {"label_smoothing": 0.1, "class_weights": "balanced" if survey.is_uneven else "none"}
+        tree["train"]["head_init"] = "linear_probe"
+    return parse_config(tree, source="the plan")
+
+
+def _loader_workers() -> int:
+    """Processes that read images: with a GPU the cores but one, at most 8; without, the network needs all cores."""
+    return min(8, (os.cpu_count() or 1) - 1) if local_device().type == "cuda" else 0
+
+
+def _explain(survey: _Survey, schedule: _Schedule, budget_s: float) -> Iterator[Choice]:
+    """Say what was chosen, and why."""
+    classes, size = len(survey.class_sizes), f"{schedule.size[0]} x {schedule.size[1]} px"
+    found = [f"labels of {classes} classes"] if classes else []
+    found += ["masks"] if "segmentation" in survey.tasks else []
+    yield Choice("tasks", " and ".join(survey.tasks), f"{survey.train} training images with {' and '.join(found)}")
+    photos = f"the images have {survey.height} x {survey.width} px"
+    if survey.takes_crops:
+        thin = ", ".join(survey.thin)
+        yield Choice("input", f"crops of {size}", f"{photos}, and {thin} would vanish if they were resized")
+    else:
+        larger = schedule.size != _input_sizes(survey)[0]
+        yield Choice("input", f"resized to {size}", photos + (", and larger inputs need more time" if larger else ""))
+    if survey.thin:
+        yield Choice("mask loss", "cross-entropy, Dice, clDice", f"{', '.join(survey.thin)}: thin, and must not break")
+    if classes:
+        fewest, most = min(survey.class_sizes), max(survey.class_sizes)
+        yield Choice(
+            "class weights", "balanced" if survey.is_uneven else "none", f"{fewest} to {most} images per class"
+        )
+        yield Choice("class head", "starts as a linear probe", "validation keeps it, unless training makes it better")
+    steps = schedule.epochs * schedule.steps
+    enough = ", enough for this data set" if schedule.epochs * schedule.epoch_s < 0.9 * _RESERVE * budget_s else ""
+    yield Choice(
+        "epochs", str(schedule.epochs),
+        f"{steps} steps of {_BATCH_SIZE} images; {schedule.epoch_s:.0f} s for one epoch on this machine{enough}",
+    )  # fmt: skip
