@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mnsa.config import Config, load_config
-from mnsa.errors import ConfigError, DataError, MnsaError, ModelError, RunError, StudyError
+from mnsa.errors import ConfigError, DataError, MnsaError, ModelError, RunError
 
 if TYPE_CHECKING:
     from mnsa.api import (
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         import_folders,
+        plan,
         predict_files,
         probe,
         resume,
@@ -39,6 +40,7 @@ _MODULES = {
         "evaluate",
         "export",
         "import_folders",
+        "plan",
         "predict_files",
         "probe",
         "resume",
@@ -70,7 +72,6 @@ __all__ = [
     "Predictor",
     "RunError",
     "RunFolder",
-    "StudyError",
     "TraitMeasurer",
     "build_network",
     "calibrate",
@@ -81,6 +82,7 @@ __all__ = [
     "import_folders",
     "load",
     "load_config",
+    "plan",
     "predict_files",
     "probe",
     "read_manifest",

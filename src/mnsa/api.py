@@ -11,7 +11,7 @@ from mnsa.batch import predict_files as batch
 from mnsa.batch.batching import local_device
 from mnsa.batch.pipeline import Progress
 from mnsa.batch.prediction_folder import is_prediction_folder
-from mnsa.config import Config, load_config
+from mnsa.config import Config, load_config, override_config
 from mnsa.data.formats.folders import import_folders as read_folders
 from mnsa.data.manifest import Manifest, read_manifest, write_manifest
 from mnsa.data.synthetic import synthesize as draw_leaves
@@ -26,6 +26,7 @@ from mnsa.workflows.calibrate import calibrate_all
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.export import ExportResult, export_run
 from mnsa.workflows.fit_postprocessing import fit_after_training
+from mnsa.workflows.plan import DEFAULT_BUDGET_S, PlannedTasks, TrainingPlan, plan_training
 from mnsa.workflows.probe import ProbeResult, probe_dataset
 
 AnyPath = str | PathLike[str]
@@ -67,8 +68,19 @@ def import_folders(
     return read_manifest(Path(out))
 
 
+def plan(data: AnyPath, *, budget_s: float = DEFAULT_BUDGET_S, tasks: PlannedTasks = "auto") -> TrainingPlan:
+    """Plan a training: a config (`.config`) made from the data, this machine and a time budget, with its reasons.
+
+    budget_s: seconds that training may take. tasks: `auto`, `classification`, `segmentation` or `both`; `auto`: those
+    that the rows have labels and masks for.
+
+    Raises: DataError, ConfigError for data that can't be trained on, and for a budget too short for one epoch.
+    """
+    return plan_training(Path(data), budget_s=budget_s, tasks=tasks)
+
+
 def train(
-    config: Config | AnyPath,
+    config: Config | AnyPath | None,
     data: AnyPath,
     out: AnyPath,
     *,
@@ -78,15 +90,19 @@ def train(
 ) -> RunFolder:
     """Train a network on a data set, and return its run folder.
 
-    config: a Config, or a TOML file. data: data set folder. out: new run folder. overrides: texts of the form
-    `section.key=value`, for a TOML file. devices: number of processes, one GPU each if there are GPUs. progress: show a
+    config: a Config, a TOML file, the name of a config that comes with the package, such as `small`, or None for that
+    of `plan(data)`. data: data set folder. out: new run folder. overrides: texts of the form `section.key=value`.
+    devices: number of processes, one GPU each if there are GPUs. progress: show a
     progress bar; None: on a terminal and in a notebook.
 
     Raises: ConfigError, DataError, ModelError, RunError for bad input, before training starts.
     """
-    if not isinstance(config, Config):
-        config = load_config(Path(config), overrides)
-    run = fit.train(config, Path(data), Path(out), devices=devices, progress=progress)
+    if config is None:
+        config = plan(data).config
+    settings = (
+        override_config(config, overrides) if isinstance(config, Config) else load_config(Path(config), overrides)
+    )
+    run = fit.train(settings, Path(data), Path(out), devices=devices, progress=progress)
     fit_after_training(run)
     return run
 

@@ -1,7 +1,6 @@
 """`plan_training`: what is planned for which data, and what is refused."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,10 +126,10 @@ def test_inputs_have_the_shape_of_the_images_and_are_not_larger(make_data: MakeD
 
 def test_a_slow_machine_gets_smaller_inputs(make_data: MakeData, machine: Callable[[float, float], None]) -> None:
     data = make_data(size=(600, 600), train=40)
-    machine(0.001, 1e-6)
+    machine(0.001, 4e-7)
     fast = plan_training(data)
-    machine(0.001, 2e-6)
-    slow = plan_training(data, budget_s=900)
+    machine(0.001, 4e-6)
+    slow = plan_training(data)
 
     assert fast.config.data.size == (512, 512)
     assert slow.config.data.size < fast.config.data.size

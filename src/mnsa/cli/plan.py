@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from mnsa.cli.shared import DatasetArgument, console
 from mnsa.config import Config, dump_config, override_config
@@ -56,17 +54,16 @@ def make_config(
     from mnsa.workflows.plan import plan_training
 
     planned = plan_training(dataset, tasks=tasks or "auto", **options)
-    console.print(plan_table(planned, dataset))
+    console.print(plan_text(planned, dataset), highlight=False)
     console.print(f"Training takes about {_format_minutes(planned.estimate_s)} on this machine.")
     return override_config(planned.config, overrides)
 
 
-def plan_table(planned: "TrainingPlan", dataset: Path) -> Table:
-    """A row per choice, with its reason."""
-    table = Table(title=escape(f"Plan for {dataset}"), show_header=False)
-    for choice in planned.choices:
-        table.add_row(*map(escape, (choice.name, choice.value, choice.reason)))
-    return table
+def plan_text(planned: "TrainingPlan", dataset: Path) -> str:
+    """A line per choice, with its reason."""
+    width = max(len(choice.name) for choice in planned.choices)
+    lines = (f"  {choice.name:{width}}  {choice.value}: {choice.reason}" for choice in planned.choices)
+    return "\n".join([f"Plan for {dataset}:", *lines])
 
 
 def parse_duration(text: str) -> float:

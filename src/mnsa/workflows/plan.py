@@ -177,9 +177,7 @@ def _input_sizes(survey: _Survey) -> list[Size]:
     if survey.takes_crops:
         return [(_CROP_PX, _CROP_PX)]
     sides = survey.height, survey.width
-    longer_sides = [side for side in _LONGER_SIDES if side < max(sides) + STRIDE_PX] or [
-        max(_SHORTEST_SIDE, *sides)
-    ]
+    longer_sides = [side for side in _LONGER_SIDES if side < max(sides) + STRIDE_PX] or [max(_SHORTEST_SIDE, *sides)]
     scales = (longer / max(sides) for longer in longer_sides)
     sizes = [tuple(max(1, round(side * scale / STRIDE_PX)) * STRIDE_PX for side in sides) for scale in scales]
     return list(dict.fromkeys((height, width) for height, width in sizes))
