@@ -29,6 +29,12 @@ DEFAULT_FIX = "Restore the file, or remove its row"
 
 MIN_SIDE_PX = 16  # a smaller image shows nothing
 
+_PHOTOMETRIC = 262  # tag of TIFF; 0: the lowest value is white
+
+_MIN_WHITE = 128  # a mask of 0 and this or more has no class indices
+
+_MAX_12_BITS = 4096
+
 _BAND_ROWS = 1024  # large images are copied in bands, because a second copy of a whole scan takes 1.2 GB
 
 # Maps each 16-bit gray value to its 8-bit value, rounded.
@@ -118,11 +124,18 @@ def read_pixels(path: Path) -> np.ndarray:
 def to_upright_rgb(image: Image.Image, path: Path) -> Image.Image:
     """Apply the EXIF orientation and convert to RGB: 16-bit gray is scaled to 8 bits, alpha is dropped.
 
-    Raises: BadFileError for 32-bit pixels.
+    Raises: BadFileError for 32-bit pixels, and for 12-bit values in 16 bits, which would be nearly black.
     """
+    has_16_bits = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     image = _apply_exif_orientation(image)
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
+        gray = np.asarray(image)
+        _require_16_bits(int(gray.max()), path)
+        scaled = _to_uint8(gray)
+        # Pillow inverts 8 bits by itself, but not 16
+        return Image.fromarray(255 - scaled if _is_min_white(image) else scaled).convert("RGB")
+    if has_16_bits and image.mode == "RGB":
+        _require_16_bits(256 * int(np.max(image.getextrema())) + 255, path)  # Pillow keeps the high bytes
     if image.mode in ("I", "F"):
         reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
         raise bad_file_error(path, "pixel-type", reason, "Save it with 8 bits per channel")
@@ -152,10 +165,16 @@ def read_mask_indices(path: Path, mask_classes: int) -> np.ndarray:
 def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
     """Read the pixel values of an open mask as stored, with its EXIF orientation applied: integers (H, W).
 
-    Raises: BadFileError for colors and for fractions.
+    Raises: BadFileError for colors and for fractions, and where programs disagree about what is marked: in a TIFF in
+    which 0 is white, and where marked pixels are transparent.
     """
+    if _is_min_white(image):
+        reason = "is a TIFF in which 0 is white (photometric 0), so programs disagree about what is marked"
+        fix = "Save it as a PNG in which marked pixels are white (ImageJ: Image > Lookup Tables > Invert LUT first)"
+        raise bad_file_error(path, "mask-format", reason, fix)
     image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
     values = np.array(image)  # indices of a palette image, booleans of a 1-bit image
+    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
     if values.ndim == 3:
         values = values[..., : len(image.getbands()) - ("A" in image.getbands())]
         if not (values == values[..., :1]).all():
@@ -163,10 +182,13 @@ def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
             raise bad_file_error(path, "mask-format", reason, "Save the class index of each pixel")
         values = values[..., 0]
     if values.dtype == np.bool_:
-        return values.astype(np.uint8)
+        values = values.astype(np.uint8)
     if values.dtype.kind not in "ui":
         reason = f"has {values.dtype} pixels; expected integers: an indexed or gray PNG"
         raise bad_file_error(path, "mask-format", reason, "Save the class index of each pixel")
+    if alpha is not None and (values[alpha == 0].any() or (alpha.min() < alpha.max() and not values.any())):
+        reason = "has a drawing that is in its transparency, or marks pixels that are transparent"
+        raise bad_file_error(path, "mask-format", reason, "Save it without transparency: white on black")
     return values
 
 
@@ -184,6 +206,8 @@ def to_class_indices(values: np.ndarray, mask_classes: int, path: Path) -> np.nd
     indices = np.where(values == 255, 1, values) if mask_classes == 1 else values
     count = max(mask_classes, 2)
     if indices.max() >= count or indices.min() < 0:
+        if mask_classes == 1 and (error := two_value_error(path, frozenset(np.unique(values).tolist()))):
+            raise error
         unknown = [str(value) for value in np.unique(indices) if not 0 <= value < count]
         expected = "0 and 1 (or 255)" if mask_classes == 1 else f"0 to {mask_classes - 1}"
         listed = ", ".join(unknown[:8]) + (", ..." if len(unknown) > 8 else "")
@@ -191,6 +215,16 @@ def to_class_indices(values: np.ndarray, mask_classes: int, path: Path) -> np.nd
         fix = "Name every value in mask_classes of dataset.toml, background (0) first; save masks as PNG, not as JPEG"
         raise bad_file_error(path, "mask-values", reason, fix)
     return indices.astype(np.uint8)
+
+
+def two_value_error(path: Path, values: frozenset[int]) -> BadFileError | None:
+    """The error for a mask of black and another white than 255, such as 254 or 65535; None for other values."""
+    marked = max(values, default=0)
+    if not values <= {0, marked} or marked < _MIN_WHITE or marked == 255:
+        return None
+    depth = " in 16 bits" if marked > 255 else ""
+    reason = f"has the two pixel values 0 and {marked}{depth}; expected 0 and 255 (or 1)"
+    return bad_file_error(path, "mask-values", reason, f"Save it with 8 bits, and {marked} as 255")
 
 
 @contextmanager
@@ -226,6 +260,18 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _is_min_white(image: Image.Image) -> bool:
+    """Whether an open file is a TIFF in which 0 is white."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(_PHOTOMETRIC) == 0
+
+
+def _require_16_bits(largest: int, path: Path) -> None:
+    if 0 < largest < _MAX_12_BITS:
+        reason = f"has 16 bits per channel, but no value above {largest:,} of 65,535, as cameras of 12 bits write"
+        raise bad_file_error(path, "pixel-type", reason, "Multiply its values by 16, or save it with 8 bits")
 
 
 def _to_array(image: Image.Image) -> np.ndarray:

@@ -112,7 +112,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_masks_of_gray_levels_are_rejected(tmp_path: Path, draw_leaf: Draw) -> None:
     draw_leaf(tmp_path / "oak" / "1.jpg", tmp_path / "masks" / "1.png", mask_value=200)
-    with pytest.raises(DataError, match=r"masks/1\.png has the pixel value 200"):
+    with pytest.raises(DataError, match=r"masks/1\.png has the two pixel values 0 and 200"):
         import_folders(tmp_path)
 
 

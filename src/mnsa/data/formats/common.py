@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import bad_file_error, open_image, read_mask_indices, read_pixels, unique_mask_values
+from mnsa.data.decode import (
+    bad_file_error,
+    open_image,
+    read_mask_indices,
+    read_pixels,
+    two_value_error,
+    unique_mask_values,
+)
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
 from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_layout_word
@@ -249,6 +256,9 @@ def _infer_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
     values = frozenset[int]().union(*values_of.values())
     if values <= {0, 1} or values <= {0, 255}:
         return ("foreground",)
+    for path, found in values_of.items():
+        if max(values) >= MAX_INFERRED_CLASSES and (error := two_value_error(path, found)):
+            raise error
     largest = max(values)
     if largest >= MAX_INFERRED_CLASSES:
         culprit = next(path for path, found in values_of.items() if largest in found)
