@@ -12,9 +12,19 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.synthetic import VariedLeaf, draw_varied_leaf, synthesize_varied
-from mnsa.data.synthetic.varied_layers import VIEWS, Layers, bend_walls, draw_net, place_leaves, rasterize, sample_view
+from mnsa.data.synthetic.major_veins import Vein
+from mnsa.data.synthetic.varied_layers import (
+    VIEWS,
+    Layers,
+    PlacedLeaf,
+    bend_walls,
+    draw_net,
+    place_leaves,
+    rasterize,
+    sample_view,
+)
 from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, Look, sample_look, visible_orders
-from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, Species, draw_blade, ribbon, sample_species
+from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, Blade, Species, draw_blade, ribbon, sample_species
 from mnsa.errors import DataError
 
 
@@ -133,6 +143,23 @@ def test_a_leaf_is_as_large_as_its_view_says() -> None:
         assert low < extent < high
     patch = rasterize(place_leaves(a_species(aspect=0.8), "patch", 96, rng(5)), species, 96, rng(6))
     assert patch.blade.mean() > 0.9
+
+
+def test_masks_and_images_are_drawn_at_the_same_place() -> None:
+    """The centers of a vein in mask, coverage and geometry are the same, to a fifth of a pixel."""
+    corners = np.array([[0.0, 0.0], [64.0, 0.0], [64.0, 64.0], [0.0, 64.0]])
+    columns, centers = np.arange(64) + 0.5, []
+    for x in np.linspace(30.0, 31.0, 9):
+        upright = Vein(np.stack([np.full(9, x), np.linspace(-9.0, 73.0, 9)], axis=1), np.full(9, 1.5), 2)
+        outside = Vein(upright.points - 500.0, upright.radii, 1)
+        species = a_species(areole_size=0.01, tertiary_spacing=0.01)
+        layers = rasterize([PlacedLeaf(Blade([corners], outside, [upright]), 100.0)], species, 64, rng(1))
+        coverage, mask = layers.veins[1][32], layers.orders[32] == 2
+        assert (coverage * columns).sum() / coverage.sum() == pytest.approx(x, abs=0.2)
+        assert columns[mask].mean() == pytest.approx(x, abs=0.51)
+        assert 3 <= mask.sum() <= 4
+        centers.append(float(columns[mask].mean() - x))
+    assert np.mean(centers) == pytest.approx(0.0, abs=0.2)
 
 
 def test_a_net_has_cells_of_the_asked_size_and_none_below_the_finest() -> None:

@@ -14,7 +14,7 @@ from mnsa.data.synthetic.varied_shape import Blade, Species, draw_blade, draw_le
 
 VIEWS = {"whole": 0.44, "several": 0.12, "closeup": 0.24, "patch": 0.2}  # patch: cut from a blade, without outline
 
-FINEST_SPACING_PX = 7.0  # a finer net is no more than texture
+FINEST_SPACING_PX = 9.0  # a finer net is no more than texture
 
 THINNEST_RADIUS_PX = 0.75  # of a vein in a mask, so that it has no gaps
 
@@ -68,7 +68,9 @@ def rasterize(leaves: list[PlacedLeaf], species: Species, size_px: int, rng: np.
     scale = 4 if size_px <= 512 else 2
     names = ("stem", 1, 2, 3, 4)
     canvas = {name: _Canvas(size_px, scale) for name in names}
-    blade, tone, mask = _Canvas(size_px, 2), _Canvas(size_px, 1), _Canvas(size_px, 2)
+    # Every second pixel of a mask's canvas is taken, so these have their centers where the image has them.
+    blade, tone, mask = _Canvas(size_px, 2), _Canvas(size_px, 1), _Canvas(size_px, 2, offset=1.0)
+    near: list[Vein] = []
     length_px = float(np.median([leaf.length_px for leaf in leaves]))
     for leaf, shade in zip(leaves, rng.permutation(np.linspace(1, 255, len(leaves)).astype(int)), strict=True):
         for polygon in leaf.blade.polygons:
@@ -81,13 +83,16 @@ def rasterize(leaves: list[PlacedLeaf], species: Species, size_px: int, rng: np.
         canvas["stem"].ribbon(leaf.blade.petiole)
         mask.ribbon(leaf.blade.petiole, 1, THINNEST_RADIUS_PX)
         for vein in sorted(visible, key=lambda vein: -vein.order):
-            canvas[vein.order].ribbon(vein)
-            mask.ribbon(vein, vein.order, THINNEST_RADIUS_PX)
-    majors = _segments([vein for leaf in leaves for vein in leaf.blade.veins if _is_near(vein.points, size_px)])
+            if vein.order == 3:
+                canvas[3].lines(vein.points[None], float(vein.radii[0]))
+                mask.lines(vein.points[None], max(float(vein.radii[0]), THINNEST_RADIUS_PX), 3)
+            else:
+                canvas[vein.order].ribbon(vein)
+                mask.ribbon(vein, vein.order, THINNEST_RADIUS_PX)
+        near += visible
+    majors = _segments(near)
     radius = species.midrib_radius * species.secondary_ratio * species.tertiary_ratio * length_px
-    nets = Image.new("L", mask.image.size)
-    net_mask = ImageDraw.Draw(nets)
-    fine = []
+    nets, fine = _Canvas(size_px, 2, offset=1.0), []
     if not species.ladder and species.venation != "parallel":
         walls = draw_net(majors, species.tertiary_spacing * length_px, size_px, rng)
         majors = np.concatenate([majors, walls])
@@ -96,12 +101,11 @@ def rasterize(leaves: list[PlacedLeaf], species: Species, size_px: int, rng: np.
     fine.append((4, radius * species.fine_ratio, bend_walls(walls, rng)))
     for order, thin, walls in reversed(fine):
         canvas[order].lines(walls, thin)
-        width = max(1, round(2.0 * max(thin, THINNEST_RADIUS_PX) * 2.0))
-        for line in (walls * 2.0).reshape(len(walls), 2 * walls.shape[1]).tolist():
-            net_mask.line(line, fill=order, width=width)
+        if thin > 0.3:  # no mask has thinner veins
+            nets.lines(walls, max(thin, THINNEST_RADIUS_PX), order)
     cover = blade.rounded(0.006 * length_px if species.lobe_depth or species.outline == "palmate" else 0.0)
     stem = canvas["stem"].coverage()
-    drawn, net = (np.asarray(image)[::2, ::2] for image in (mask.image, nets))
+    drawn, net = (np.asarray(image)[::2, ::2] for image in (mask.image, nets.image))
     net = np.where(cover >= 0.5, net, 0)
     orders = np.where((drawn > 0) & ((drawn < 4) | (net == 0)), drawn, net)
     orders = np.where((cover >= 0.5) | ((stem >= 0.5) & (orders == 1)), orders, 0).astype(np.uint8)
@@ -258,24 +262,28 @@ def _seeds_beside(segments: np.ndarray, spacing: float, rng: np.random.Generator
 
 
 class _Canvas:
-    """A gray image, `scale` times as large as the layer that it becomes."""
+    """A gray image, `scale` times as large as the layer that it becomes.
 
-    def __init__(self, size_px: int, scale: int) -> None:
+    offset: subtracted from coordinates, as PIL counts from the center of the first pixel.
+    """
+
+    def __init__(self, size_px: int, scale: int, offset: float = 0.5) -> None:
         self.scale = scale
+        self.offset = offset
         self.image = Image.new("L", (size_px * scale,) * 2)
         self._draw = ImageDraw.Draw(self.image)
 
     def polygon(self, points: np.ndarray, fill: int) -> None:
-        self._draw.polygon((points * self.scale).ravel().tolist(), fill=fill)
+        self._draw.polygon((points * self.scale - self.offset).ravel().tolist(), fill=fill)
 
     def ribbon(self, vein: Vein, fill: int = 255, thinnest: float = 0.0) -> None:
         self.polygon(ribbon(vein.points, np.maximum(vein.radii, thinnest)), fill)
 
-    def lines(self, segments: np.ndarray, radius: float) -> None:
+    def lines(self, segments: np.ndarray, radius: float, fill: int = 255) -> None:
         """Draw lines (N, points, 2). Lines thinner than a pixel of the canvas are drawn fainter."""
         width = 2.0 * radius * self.scale
-        fill = round(255 * min(1.0, width))
-        for line in (segments * self.scale).reshape(len(segments), 2 * segments.shape[1]).tolist():
+        fill = round(fill * min(1.0, width))
+        for line in (segments * self.scale - self.offset).reshape(len(segments), 2 * segments.shape[1]).tolist():
             self._draw.line(line, fill=fill, width=max(1, round(width)))
 
     def coverage(self) -> np.ndarray:
