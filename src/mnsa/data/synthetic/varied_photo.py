@@ -88,8 +88,8 @@ def sample_look(rng: np.random.Generator) -> Look:
     first = sign * (3.0 + strong * rng.beta(1.4, 2.0))
     contrasts, last = [first], first
     for _ in range(3):
-        last *= rng.uniform(0.5, 1.05)
-        if rng.random() < 0.13:
+        last *= rng.uniform(0.4, 1.1)
+        if rng.random() < 0.17:
             last = -last
         contrasts.append(last)
     flat = imaging in {"backlit", "transmission", "cleared", "flatbed"}
