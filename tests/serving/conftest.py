@@ -29,6 +29,7 @@ class StubPredictor:
     classes = ("a", "b")
     mask_classes = ()
     threshold = None
+    scale = None
 
     def __init__(self) -> None:
         self.started, self.release, self.predicted = threading.Event(), threading.Event(), 0

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mnsa.data.decode import read_image
 from mnsa.inference.predictor import load
+from mnsa.inference.vein_check import NO_LEAF
 from mnsa.run_folder import RunFolder
 
 
@@ -362,3 +363,15 @@ def test_a_network_without_masks_leaves_their_parts_null(
         assert result["classes"][0] == {"name": "a", "probability": 0.75}
         assert result["mask"] is result["attention"] is result["traits"] is None
         assert post(client, photos[0], format="csv").text.splitlines()[0] == "image,predicted,probability,top5,error"
+
+
+def test_a_network_of_veins_gives_confidence_and_warning(
+    open_client: Callable[..., TestClient], bundled_veins: Path, encoded: Callable[..., bytes]
+) -> None:
+    blank = ("blank.png", encoded(np.full((70, 90, 3), 240, np.uint8)))
+    with open_client(load("veins", mask_threshold=0.99)) as client:
+        result = post(client, blank, include="row").json()["results"][0]
+        assert (result["warning"], result["confidence"], result["row"]["warning"]) == (NO_LEAF, 0, NO_LEAF)
+        assert read_csv(export(client, [{"row": result["row"]}]).text)[0]["warning"] == NO_LEAF
+        other = result["row"] | {"warning": "=1+1"}
+        assert "no such warning" in error_detail(export(client, [{"row": other}]), 422)

@@ -26,6 +26,8 @@ NO_LEAF = "no leaf found"
 
 NOT_VISIBLE = "veins not visible at this resolution: photograph closer"
 
+WARNINGS = (NO_LEAF, NOT_VISIBLE)
+
 
 def find_vein_class(spec: ModelSpec) -> int:
     """The index of the mask class whose probability is checked: the only one, or the one with a usual name of veins.

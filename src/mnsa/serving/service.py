@@ -21,6 +21,7 @@ from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, read_mask_
 from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import PredictionTable, area_fractions, mask_values, predicted_class, top_classes
 from mnsa.inference.predictor import Predictor
+from mnsa.inference.vein_check import WARNINGS
 from mnsa.serving.request_queue import RequestQueue, ServerMetrics
 from mnsa.serving.responses import FileEntry, encode_attention, encode_mask, encode_overlay, encode_preview, to_base64
 from mnsa.serving.schemas import (
@@ -80,6 +81,7 @@ class PredictionService:
             self.predictor.mask_classes,
             threshold=self.predictor.threshold,
             trait_columns=measurer.columns if measurer else (),
+            checks_veins=self.predictor.scale is not None,
             escape_formulas=True,
         )
 
@@ -151,7 +153,10 @@ class PredictionService:
         start = time.perf_counter()
         include, prediction, (height, width) = query.include, predicted.prediction, predicted.pixels.shape[:2]
         class_probs, mask, attention = prediction.class_probs, prediction.mask, prediction.attention
-        result = ImageResult(image=predicted.name, width=width, height=height, seconds=0.0)
+        result = ImageResult(
+            image=predicted.name, width=width, height=height, seconds=0.0,
+            confidence=prediction.confidence, warning=prediction.warning,
+        )  # fmt: skip
         if OutputKind.classes in include and class_probs is not None:
             classes = self.predictor.classes
             result.predicted = predicted_class(class_probs, classes, self.predictor.threshold)
@@ -202,6 +207,8 @@ def _export_row(
     if unknown := row.keys() - set(table.columns):
         raise HTTPException(422, f"items.row: Unknown column {min(unknown)!r}.")
     row = row | table.error_row(row.get("image", ""), row.get("error", ""))
+    if row.get("warning", "") not in ("", *WARNINGS):
+        raise HTTPException(422, "items.row: There is no such warning.")
     if px_per_mm is None or measurer is None:
         return row
     traits = {name: row.pop(name) for name in measurer.columns if name in row}

@@ -21,6 +21,8 @@ export async function showPhoto(photo, model, pxPerMm) {
   byId("photo-name").textContent = photo.name;
   byId("error").hidden = !photo.error;
   byId("error").textContent = photo.error ?? "";
+  byId("warning").hidden = !result?.warning;
+  byId("warning").textContent = result?.warning ?? "";
   byId("viewer").hidden = byId("details").hidden = !result;
   byId("photo-size").textContent = result ? `${result.width} × ${result.height} px, ${result.seconds.toFixed(2)} s` : "";
   if (!result) return;
