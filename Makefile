@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 # Without compiled files, each of the many processes that the tests start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-slow lint docs clean
+.PHONY: demo test test-fast test-slow test-faults lint docs clean
 
 demo: $(READY)
 	rm -rf demo
@@ -24,6 +24,10 @@ test-slow: $(READY)
 
 test-fast: $(READY)
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+# The full dose of injected faults; test-slow has a short one. It takes an hour.
+test-faults: $(READY)
+	MNSA_FAULTS=full $(BIN)/pytest -m slow tests/faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Atomic writes, new folders, locks and limited reading."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,33 @@ def test_new_folder_does_not_appear_after_an_error(tmp_path: Path) -> None:
         (temporary / "a.txt").write_text("a")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "exists"), [(errno.EIO, False), (errno.EINVAL, True)])
+def test_new_folder_that_cannot_be_flushed_does_not_stay_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, exists: bool
+) -> None:
+    def refuse(_number: int) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with nullcontext() if exists else pytest.raises(OSError, match="refused"), io.new_folder(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run").exists() == exists
+
+
+def test_a_folder_that_may_only_be_written_to_takes_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, flags: int, *arguments: int) -> int:
+        if path == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *arguments)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    io.atomic_write_text(tmp_path / "a.txt", "a")
+    with io.new_folder(tmp_path / "run"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "run"}
 
 
 def test_new_folder_refuses_an_existing_path_before_the_work(tmp_path: Path) -> None:
@@ -223,3 +252,9 @@ def test_toml_is_read_and_a_line_of_dots_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("a." * 2000 + "b = 1\n")
     with pytest.raises(ValueError, match="more than 1000 dots"):
         io.read_toml(tmp_path / "a.toml")
+
+
+def test_a_lock_names_its_owner(tmp_path: Path) -> None:
+    with io.lock(tmp_path / "a.lock", names_owner=True):
+        assert f"process {os.getpid()} on " in io.lock_owner(tmp_path / "a.lock")
+    assert io.lock_owner(tmp_path / "b.lock") == "another process"

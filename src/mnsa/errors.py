@@ -38,6 +38,17 @@ class RunError(MnsaError):
     """A run folder that is incomplete, in the way, or of another kind."""
 
 
+class TrainingInterruptedError(MnsaError):
+    """Training was stopped by Ctrl-C or another signal. The weights of the last complete epoch are saved.
+
+    exit_code: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class StudyError(MnsaError):
     """A study that is in the way, can't be joined, or holds nothing to select."""
 

@@ -1,7 +1,6 @@
 """Write files and folders as a whole, lock them, and read untrusted text files with limits.
 
-Write: a reader sees the old content or the new content, never a part of it, also after a crash. State that must not be
-lost has its SHA-256 beside it (`write_checked`), so that damage is found when it is read.
+Write: a reader sees the old content or the new content, never a part of it, also after a crash.
 Read: a path may name a pipe or a device that never ends, and a few thousand brackets exhaust the stack of a parser.
 So only regular files of limited size are read, and JSON and TOML of limited depth.
 """
@@ -11,15 +10,17 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import stat
+import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -34,10 +35,6 @@ _QUOTED = re.compile(r"""\"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp(\.\w+)?")  # names of `atomic_path`
 
 logger = logging.getLogger(__name__)
-
-
-class DamagedFileError(OSError):
-    """The content of a file is not what was written: bytes were changed or lost."""
 
 
 @contextmanager
@@ -76,76 +73,6 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-class _HashingWriter:
-    """A binary file to write to; it computes the SHA-256 of what it was given.
-
-    error: the first OSError. A library that writes through native code may raise something else instead of it.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._hash = file, hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-        self._hash.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def hexdigest(self) -> str:
-        """Return the SHA-256 of all data so far, as 64 hexadecimal digits."""
-        return self._hash.hexdigest()
-
-
-def write_checked(path: Path, write: Callable[[IO[bytes]], object], *, previous: Path | None = None) -> str:
-    """Replace a file by what `write` writes, and keep its SHA-256 in `NAME.sha256` beside it. Returns: the SHA-256.
-
-    The new file is written beside the old one, flushed, read again and compared, before it replaces the old one.
-    previous: keep the old file under this name, if it is whole. At any moment `path` is whole, or absent for the first
-    time. Raises: OSError; then both files are as they were.
-    """
-    with atomic_path(path) as temporary:
-        with temporary.open("xb") as file:
-            writer = _HashingWriter(file)
-            try:
-                write(cast("IO[bytes]", writer))
-            except RuntimeError as error:  # torch's own, for a write that was refused
-                raise writer.error or error from None
-            file.flush()
-            os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):  # so that the disk is read, not the memory
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        digest = writer.hexdigest()
-        if sha256_file(temporary) != digest:
-            raise DamagedFileError(errno.EIO, "the disk gives back other bytes than were written", str(path))
-        old = _whole_digest(path, path)
-        kept = _whole_digest(previous, path) if previous is not None and old is None else old
-        _write_digests(path, [digest, kept])
-        if previous is not None and old is not None:
-            _link_or_copy(path, previous)
-    if previous is None and old is not None:
-        _write_digests(path, [digest])
-    return digest
-
-
-def require_whole(path: Path, *, digests: Path | None = None) -> None:
-    """Compare a file of `write_checked` with its SHA-256. A file without a SHA-256 beside it passes.
-
-    digests: the file that was written, if `path` is its previous content. Raises: DamagedFileError; OSError.
-    """
-    known = _read_digests(digests or path)
-    if known is not None and sha256_file(path) not in known:
-        raise DamagedFileError(
-            errno.EIO, f"its content was changed or damaged: its SHA-256 is not in {_digest_file(digests or path).name}"
-        )
-
-
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed writers of `atomic_path` left in a folder. No other process may write there now."""
     if folder.is_dir():
@@ -172,17 +99,22 @@ def new_folder(path: Path) -> Iterator[Path]:
         except OSError:
             _require_absent(path)  # another process was faster
             raise
-        _sync_folder(path.parent)
+        try:
+            _sync_folder(path.parent)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)  # else it would be in the way of the next try
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def lock(path: Path, *, timeout_s: float | None = None, waiting: str = "") -> Iterator[None]:
+def lock(path: Path, *, timeout_s: float | None = None, waiting: str = "", names_owner: bool = False) -> Iterator[None]:
     """Hold the lock file `path`: one process and one thread at a time. The file is created and stays.
 
     The kernel releases the lock of a process that was killed. timeout_s: seconds to wait, 0: not at all, None: without
-    a limit. waiting: this message is logged once if the lock is not free. Raises: TimeoutError; OSError.
+    a limit. waiting: this message is logged once if the lock is not free. names_owner: write who holds it, for
+    `lock_owner`. Raises: TimeoutError; OSError.
     """
     file_lock = FileLock(path)
     try:
@@ -194,9 +126,20 @@ def lock(path: Path, *, timeout_s: float | None = None, waiting: str = "") -> It
             logger.info(waiting)
         file_lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
     try:
+        if names_owner:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            atomic_write_text(_owner_file(path), f"process {os.getpid()} on {platform.node()} since {since}")
         yield
     finally:
         file_lock.release()
+
+
+def lock_owner(path: Path) -> str:
+    """Return who holds a lock that names its owner: process, machine and time."""
+    try:
+        return read_text(_owner_file(path), max_bytes=MAX_BYTES)
+    except (OSError, UnicodeDecodeError):
+        return "another process"
 
 
 def sha256_file(path: Path) -> str:
@@ -279,42 +222,8 @@ def _require_absent(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "it exists already", str(path))
 
 
-def _digest_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _read_digests(path: Path) -> list[str] | None:
-    """Read the SHA-256 of a file and of the one before it; None if there are none."""
-    try:
-        text = read_text(_digest_file(path), max_bytes=MAX_BYTES)
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        return []
-    return [line.partition(" ")[0] for line in text.splitlines()]
-
-
-def _write_digests(path: Path, digests: Iterable[str | None]) -> None:
-    """Write SHA-256 sums in the format of `sha256sum`. The first is that of `path`."""
-    atomic_write_text(_digest_file(path), "".join(f"{digest}  {path.name}\n" for digest in digests if digest))
-
-
-def _whole_digest(path: Path, written: Path) -> str | None:
-    """Return the SHA-256 of a file; None if there is no file, or if it is damaged. written: whose sums are compared."""
-    try:
-        digest, known = sha256_file(path), _read_digests(written)
-    except FileNotFoundError:
-        return None
-    return digest if known is None or digest in known else None
-
-
-def _link_or_copy(path: Path, target: Path) -> None:
-    """Give the content of a file a second name, which replaces an older file of this name."""
-    with atomic_path(target) as temporary:
-        try:
-            temporary.hardlink_to(path)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, temporary)
+def _owner_file(path: Path) -> Path:
+    return path.with_suffix(".owner")
 
 
 def _sync_file(path: Path) -> None:
@@ -323,11 +232,20 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the names in a folder. Windows can't open a folder and needs no flush."""
+    """Flush the names in a folder. Windows can't open a folder and needs no flush.
+
+    A folder may be for writing only, and some network file systems can't flush one; then the system decides when.
+    """
     if os.name == "nt":
         return
-    number = os.open(folder, os.O_RDONLY)
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(number)

@@ -7,8 +7,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from mnsa.checked_files import require_whole, write_checked
 from mnsa.errors import ModelError, RunError
-from mnsa.io import atomic_write_text, read_json, require_whole, write_checked
+from mnsa.io import atomic_write_text, read_json
 from mnsa.model.network import Network, build_network
 from mnsa.model.weights import find_not_finite
 from mnsa.run_folder import ModelSpec

@@ -2,6 +2,7 @@
 
 config.toml        the complete config, with every field
 provenance.json    versions, seed, git commit, command, data set and its digest
+dataset_files.json  SHA-256 of each image and mask of train and val
 metrics.csv        one row per epoch
 logs/              logs for TensorBoard, MLflow and W&B, if `train.loggers` names them
 checkpoints/       training state to resume from, a folder per stage (`mnsa.training.checkpoint`)
@@ -81,6 +82,15 @@ class RunFolder:
         return self.path / "provenance.json"
 
     @property
+    def dataset_files_file(self) -> Path:
+        return self.path / "dataset_files.json"
+
+    @property
+    def training_lock_file(self) -> Path:
+        """The lock of the process that trains the run."""
+        return self.path / ".training.lock"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.csv"
 
@@ -125,10 +135,11 @@ class RunFolder:
         return self.path / "checkpoints" / stage
 
 
-def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> RunFolder:
+def create_run_folder(path: Path, config: Config, origin: Mapping[str, str], contents: str = "") -> RunFolder:
     """Create a run folder with its config and provenance.
 
-    origin: the source of the network, such as `dataset_provenance`. Raises: RunError if `path` exists or can't be
+    origin: the source of the network, such as `dataset_provenance`. contents: text of dataset_files.json; empty: none.
+    Raises: RunError if `path` exists or can't be
     written.
     """
     provenance = {
@@ -145,6 +156,8 @@ def create_run_folder(path: Path, config: Config, origin: Mapping[str, str]) -> 
             run = RunFolder(folder)
             atomic_write_text(run.config_file, dump_config(config))
             write_json(run.provenance_file, provenance)
+            if contents:
+                atomic_write_text(run.dataset_files_file, contents)
     except FileExistsError:
         raise RunError(
             f"{path} exists and was not changed. Choose another --out, or continue it: mnsa train --resume {path}"

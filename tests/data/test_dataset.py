@@ -105,7 +105,7 @@ STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3,
 def make_data_module(
     manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4,
     resize_mode: Literal["resize", "crop"] = "resize",
-    cache: DecodedCache | None = None, thin_classes: tuple[int, ...] = (),
+    cache: DecodedCache | None = None, thin_classes: tuple[int, ...] = (), first_epoch: int = 0,
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)
     return LeafDataModule(
@@ -119,6 +119,7 @@ def make_data_module(
         seed=seed,
         cache=cache,
         thin_classes=thin_classes,
+        first_epoch=first_epoch,
     )
 
 
@@ -139,6 +140,12 @@ def test_batches_are_the_same_for_any_number_of_workers(leaves: Manifest) -> Non
     expected = two_epochs(make_data_module(leaves))
     assert are_equal(expected, two_epochs(make_data_module(leaves, workers=1)))
     assert are_equal(expected, two_epochs(make_data_module(leaves, workers=2)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_epoch_has_its_own_batches_before_anyone_sets_the_epoch(leaves: Manifest, workers: int) -> None:
+    second_epoch = two_epochs(make_data_module(leaves))[2:]
+    assert are_equal(second_epoch, list(make_data_module(leaves, workers=workers, first_epoch=1).train_dataloader()))
 
 
 def test_batches_are_the_same_with_a_cache_and_any_number_of_workers(leaves: Manifest, tmp_path: Path) -> None:

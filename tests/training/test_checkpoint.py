@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mnsa.checked_files import write_checked
 from mnsa.config import Config
 from mnsa.errors import ConfigError, RunError
-from mnsa.io import write_checked
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
 from mnsa.training import checkpoint
@@ -130,9 +130,9 @@ def test_a_save_that_ends_at_any_step_loses_nothing(tmp_path: Path, monkeypatch:
             elif step == "sync":
                 patch.setattr("os.fsync", die)
             elif step == "sums":
-                patch.setattr("mnsa.io._write_digests", die)
+                patch.setattr("mnsa.checked_files._write_digests", die)
             elif step == "link":
-                patch.setattr("mnsa.io._link_or_copy", die)
+                patch.setattr("mnsa.checked_files._link_or_copy", die)
             else:
                 patch.setattr(Path, "replace", lambda a, b: die() if b.name == "last.ckpt" else replace(a, b))
             with pytest.raises(KilledError):
@@ -150,7 +150,7 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_the_old_file_is_repl
     import mnsa.io
 
     real = mnsa.io.sha256_file
-    monkeypatch.setattr("mnsa.io.sha256_file", lambda path: "0" * 64 if ".tmp" in path.name else real(path))
+    monkeypatch.setattr("mnsa.checked_files.sha256_file", lambda path: "0" * 64 if ".tmp" in path.name else real(path))
     with pytest.raises(OSError, match="other bytes"):
         save(stage, "last.ckpt", 5, 2)
     monkeypatch.undo()

@@ -176,14 +176,22 @@ def test_balanced_class_weights_change_the_loss_of_a_rare_class(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "loss"), [("first", {}), ("second", {"cldice": 0.5, "skeleton_recall": 0.5})])
+@pytest.mark.parametrize(
+    ("stage", "loss", "workers"),
+    [("first", {}, 0), ("first", {}, 2), ("second", {"cldice": 0.5, "skeleton_recall": 0.5}, 0)],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    trained: Callable[..., RunFolder], interrupt: Callable[..., None], finished: RunFolder, stage: str, loss: Any
+    trained: Callable[..., RunFolder],
+    interrupt: Callable[..., None],
+    finished: RunFolder,
+    stage: str,
+    loss: Any,
+    workers: int,
 ) -> None:
     stages = [{**FIRST, "epochs": 3}, {**SECOND, "epochs": 3}]
     teacher = {"distill": str(finished.path)} if loss else {}
     options = {
-        "train": {"ema_decay": 0.9, **teacher},
+        "train": {"ema_decay": 0.9, "workers": workers, **teacher},
         "loss": loss,
         "augment": {"random_erasing": 0.5, "vertical_flip": 0.5},
     }

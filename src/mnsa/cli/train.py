@@ -9,7 +9,8 @@ import typer
 from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import console
 from mnsa.config import load_config
-from mnsa.errors import ConfigError, RunError
+from mnsa.errors import ConfigError, RunError, TrainingInterruptedError
+from mnsa.signals import StopSignal, stop_signals
 
 
 def train(
@@ -29,6 +30,20 @@ def train(
 
     Example: `mnsa train --data leaves --out runs/first`, or `mnsa train small --data leaves --out runs/first`
     """
+    try:
+        with stop_signals():
+            _train(config, data, out, budget, tasks, overrides or [], devices, resume)
+    except StopSignal as stop:
+        folder = resume or out
+        began = folder is not None and folder.exists()
+        hint = f"Continue with: mnsa train --resume {folder}" if began else "Training had not begun."
+        raise TrainingInterruptedError(f"Interrupted ({stop}). {hint}", stop.exit_code) from None
+
+
+def _train(
+    config: Path | None, data: Path | None, out: Path | None, budget: BudgetOption, tasks: TasksOption,
+    overrides: list[str], devices: int, resume: Path | None,
+) -> None:  # fmt: skip
     if resume is not None:
         if config or out or overrides or budget or tasks:
             raise ConfigError(
@@ -49,9 +64,9 @@ def train(
             _require_one_process(devices)  # each would make its own plan
             if out.exists():
                 raise RunError(f"{out} exists already. Choose another folder, or continue it: --resume {out}.")
-            settings = make_config(data, budget, tasks, overrides or ())
+            settings = make_config(data, budget, tasks, overrides)
         else:
-            settings = load_config(config, overrides or ())
+            settings = load_config(config, overrides)
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 

@@ -266,6 +266,16 @@ class TrainConfig(Section):
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that load images. They change no result."
     )
+    loader_timeout_s: NonNegative = Field(
+        default=600.0,
+        description="Longest time that these processes may take for a batch, in seconds. Then training ends, and names "
+        "the images that they were loading. 0: no limit.",
+    )
+    on_nan: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="A step whose loss or gradient is not a finite number: end the training, or skip and count the "
+        "step (`skipped_steps` in metrics.csv). Weights that are not finite are never saved.",
+    )
     cache: str = Field(
         default="",
         description="Folder for decoded images, which are looked up by the SHA-256 of their file. Empty: none.",

@@ -4,6 +4,7 @@ The order of the images depends only on seed and epoch, not on the number of wor
 B batch; H, W image size; h, w network input size, in pixels; K classes.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from lightning import LightningDataModule
 from skimage.morphology import skeletonize
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.data.cache import DecodedCache
@@ -82,7 +83,8 @@ class EpochSampler(Sampler[SampleIndex]):
 class LeafDataset(Dataset[DatasetItem]):
     """The images of a manifest, transformed. The random augmentation of an index depends on seed, epoch and row only.
 
-    thin_classes: mask values whose centerlines an item has; empty: none are computed.
+    thin_classes: mask values whose centerlines an item has; empty: none are computed. in_progress: int64 (workers,) in
+    shared memory, the row that each process loads or has loaded last.
     Raises: DataError when a row has neither label nor mask.
     """
 
@@ -100,11 +102,15 @@ class LeafDataset(Dataset[DatasetItem]):
         self.seed = seed
         self.cache = cache
         self.thin_classes = thin_classes
+        self.in_progress: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
 
     def __getitem__(self, index: SampleIndex) -> DatasetItem:
+        worker = get_worker_info()
+        if worker is not None and self.in_progress is not None:
+            self.in_progress[worker.id] = index.row
         sample = read_sample(self.manifest, self.manifest.rows[index.row], cache=self.cache)
         with torch.random.fork_rng(devices=[]):
             seed_cpu_generator(sample_seed(self.seed, index))
@@ -117,14 +123,16 @@ class LeafDataModule(LightningDataModule):
     """The data loaders of training and validation. It has no access to the test rows.
 
     mean, std: per channel, for pixel values in 0..1. batch_size: per process. thin_classes: mask values whose
-    centerlines a training batch has.
+    centerlines a training batch has. first_epoch: counted from 0; processes load its first images before anyone else
+    could tell them the epoch. timeout_s: longest time that processes may take for a batch, in seconds; 0: no limit.
     Raises: DataError when there are no training or no validation rows.
     """
 
     def __init__(
         self, manifest: Manifest, data: DataConfig, augment: AugmentConfig, *,
         mean: Sequence[float], std: Sequence[float], batch_size: int, workers: int, seed: int,
-        cache: DecodedCache | None = None, thin_classes: Sequence[int] = (),
+        cache: DecodedCache | None = None, thin_classes: Sequence[int] = (), first_epoch: int = 0,
+        timeout_s: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         for split in ("train", "val"):
@@ -137,12 +145,15 @@ class LeafDataModule(LightningDataModule):
         self.crops_per_epoch = data.crops_per_epoch
         self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
+        self.first_epoch = first_epoch
+        self.timeout_s = timeout_s
 
     def train_dataloader(self) -> DataLoader[DatasetItem]:
         """Shuffled batches. A smaller last batch is dropped, because BatchNorm needs more than one image."""
         size, seed = len(self.train_set), self.train_set.seed
         repeats = -(-self.crops_per_epoch // size)
         sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=repeats)
+        sampler.set_epoch(self.first_epoch)
         return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[DatasetItem]:
@@ -150,12 +161,25 @@ class LeafDataModule(LightningDataModule):
         sampler = EpochSampler(len(self.val_set), seed=self.val_set.seed, order="sequential")
         return self._make_loader(self.val_set, sampler, self.val_batch_size, drop_last=False)
 
+    def rows_in_progress(self) -> list[str]:
+        """Name the images that the processes load or have loaded last."""
+        return [
+            dataset.manifest.rows[row].image
+            for dataset in (self.train_set, self.val_set)
+            if dataset.in_progress is not None
+            for row in dataset.in_progress.tolist()
+            if row >= 0
+        ]
+
     def _make_loader(
         self, dataset: LeafDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool
     ) -> DataLoader[DatasetItem]:
+        if self.workers:
+            dataset.in_progress = torch.full((self.workers,), -1).share_memory_()
         return DataLoader(
             dataset, batch_size=batch_size, sampler=sampler, drop_last=drop_last, collate_fn=collate_batch,
-            num_workers=self.workers, persistent_workers=self.workers > 0,
+            num_workers=self.workers, persistent_workers=self.workers > 0, worker_init_fn=_ignore_stop_signals,
+            timeout=self.timeout_s if self.workers else 0,
             generator=torch.Generator(),  # else the state of the global generator depends on the number of workers
         )  # fmt: skip
 
@@ -216,6 +240,13 @@ def class_weights(manifest: Manifest) -> Tensor:
     counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=len(manifest.classes)).float()
     weights = torch.where(counts > 0, 1 / counts, 0.0)
     return weights * (counts > 0).sum() / weights.sum()
+
+
+def _ignore_stop_signals(_worker: int) -> None:
+    """Leave it to the first process to stop: signals for a whole process group would end this one before."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _rank_and_world_size() -> tuple[int, int]:

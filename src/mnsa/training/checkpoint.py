@@ -18,10 +18,11 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from mnsa.checked_files import DamagedFileError, require_whole, write_checked
 from mnsa.errors import ConfigError, MnsaError, RunError
-from mnsa.io import DamagedFileError, remove_temporaries, require_whole, write_checked
+from mnsa.io import remove_temporaries
 from mnsa.model.weights import find_not_finite
-from mnsa.signals import shielded
+from mnsa.signals import raise_if_stopped, shielded
 
 RECORD = "mnsa"  # key of what this project adds to Lightning's checkpoint
 
@@ -76,6 +77,12 @@ class CheckpointCallback(Checkpoint):
         self.stage = stage
         self.record = record
         self.best_score, self.best_epoch = float("-inf"), -1
+
+    def on_train_batch_start(self, *_arguments: Any) -> None:
+        raise_if_stopped()
+
+    def on_validation_batch_start(self, *_arguments: Any) -> None:
+        raise_if_stopped()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         score = float(trainer.callback_metrics["val_score"].nan_to_num(nan=float("-inf")))

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mnsa.config import Config, StageConfig, dump_config, parse_config
+from mnsa.config import Config, StageConfig, dump_config
 from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import LeafDataModule, class_weights
 from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.data.validation.inspect import Inspection
 from mnsa.data.validation.validate import require_valid
-from mnsa.errors import ConfigError, MnsaError, RunError
-from mnsa.io import DamagedFileError, atomic_write_text, read_json, write_json
+from mnsa.errors import RunError, TrainingInterruptedError
+from mnsa.io import read_json, write_json
 from mnsa.model.network import Network, build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import (
@@ -28,13 +28,20 @@ from mnsa.run_folder import (
     create_run_folder,
     dataset_provenance,
     open_run_folder,
-    read_run_config,
     read_run_dataset,
 )
-from mnsa.training.checkpoint import RECORD, CheckpointCallback, Found, find_checkpoint, read_checkpoint, save_error
+from mnsa.signals import StopSignal
+from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
+from mnsa.training.session import (
+    dump_contents,
+    read_config,
+    require_same_config,
+    require_same_contents,
+    run_session,
+)
 from mnsa.training.stages import (
     Teacher,
     has_class_head,
@@ -44,20 +51,14 @@ from mnsa.training.stages import (
     read_teacher,
     set_trainable_parts,
 )
-from mnsa.training.trainer import build_trainer, quiet_lightning
+from mnsa.training.trainer import build_trainer, loader_errors, quiet_lightning
 from mnsa.training.warm_start import INITIAL_CHECKPOINT, choose_checkpoint, warm_start
 
+__all__ = ["TrainingInterruptedError", "is_rank_zero", "resume", "train", "train_validated"]
+
 _NETWORK_PREFIX = "network."  # of the network's weights in a checkpoint of `StageModule`
-# Keys that change no result, so that they may be changed before a resume.
-_FREE_KEYS = ("train.workers", "train.cache", "train.cache_gb", "train.loggers")
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingInterruptedError(MnsaError):
-    """Training was interrupted by Ctrl-C. The weights of the last complete epoch are saved."""
-
-    exit_code = 130
 
 
 def train(config: Config, dataset: Path, out: Path, *, devices: int = 1, progress: bool | None = None) -> RunFolder:
@@ -69,43 +70,57 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1, progres
     TrainingInterruptedError after Ctrl-C.
     """
     manifest = read_manifest(Path(dataset))
-    _validate(config, manifest)
-    return train_validated(config, manifest, Path(dataset), Path(out), devices=devices, progress=progress)
+    inspections = _validate(config, manifest)
+    contents = dump_contents(manifest, inspections) if inspections else ""
+    return train_validated(
+        config, manifest, Path(dataset), Path(out), devices=devices, progress=progress, contents=contents
+    )
 
 
 def train_validated(
     config: Config, manifest: Manifest, dataset: Path, out: Path, *,
-    devices: int = 1, progress: bool | None = None, callbacks: Sequence[Callback] = (),
+    devices: int = 1, progress: bool | None = None, callbacks: Sequence[Callback] = (), contents: str = "",
 ) -> RunFolder:  # fmt: skip
     """Train like `train`, on data that `train` or a search has validated already. Raises: as `train`.
 
-    callbacks: Lightning callbacks for every stage.
+    callbacks: Lightning callbacks for every stage. contents: of `dump_contents`, to find changed images at a resume.
     """
     network = _build_network(config, manifest)
     teacher = read_teacher(config.train, network, manifest.mask_classes)
-    run = create_run_folder(out, config, dataset_provenance(manifest, dataset)) if is_rank_zero() else RunFolder(out)
-    return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
+    if is_rank_zero():
+        run = create_run_folder(out, config, dataset_provenance(manifest, dataset), contents)
+    else:
+        run = RunFolder(out)
+    with run_session(run, writes=is_rank_zero()):
+        return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
 
 
 def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progress: bool | None = None) -> RunFolder:
     """Continue an interrupted run: load the finished stages and continue the current one. Arguments: as `train`.
 
-    dataset: where the data set is now; None: where it was. Raises: RunError for another data set; else as `train`.
+    dataset: where the data set is now; None: where it was. Raises: RunError for another data set, or when another
+    process trains the run; DataError for changed images; else as `train`.
     """
     run = open_run_folder(Path(path))
-    config = _read_config(run)
-    known, digest = read_run_dataset(run)
-    if dataset is None and not known.exists():
-        raise RunError(f"{known} does not exist. If the data set has moved: mnsa train --resume {path} --data FOLDER.")
-    manifest = read_manifest(dataset or known)
-    if manifest.digest() != digest:
-        raise RunError(f"{dataset or known} has changed since {path} began. Start a new run with mnsa train --out.")
-    _validate(config, manifest)
-    if dataset is not None and is_rank_zero():
-        write_json(run.provenance_file, {**read_json(run.provenance_file), "dataset": str(dataset.resolve())})
-    network = _build_network(config, manifest)
-    teacher = read_teacher(config.train, network, manifest.mask_classes)
-    return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
+    with run_session(run, writes=is_rank_zero()):
+        config = read_config(run, writes=is_rank_zero())
+        known, digest = read_run_dataset(run)
+        if dataset is None and not known.exists():
+            raise RunError(
+                f"{known} does not exist. If the data set has moved: mnsa train --resume {path} --data FOLDER."
+            )
+        manifest = read_manifest(dataset or known)
+        if manifest.digest() != digest:
+            raise RunError(f"{dataset or known} has changed since {path} began. Start a new run with mnsa train --out.")
+        inspections = _validate(config, manifest)
+        if is_rank_zero():
+            require_same_contents(run, manifest, inspections)
+            if dataset is not None:
+                moved = {**read_json(run.provenance_file), "dataset": str(dataset.resolve())}
+                write_json(run.provenance_file, moved)
+        network = _build_network(config, manifest)
+        teacher = read_teacher(config.train, network, manifest.mask_classes)
+        return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
 
 
 def is_rank_zero() -> bool:
@@ -128,11 +143,10 @@ class _Training:
 
     def run_stages(self) -> RunFolder:
         """Run all stages and save the network. Raises: as `train`."""
-        with _save_errors(self.run.path):
-            for stage in self.config.stages:
-                self._run_stage(stage)
-            if is_rank_zero():
-                save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
+        for stage in self.config.stages:
+            self._run_stage(stage)
+        if is_rank_zero():
+            save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
         return self.run
 
     def _run_stage(self, stage: StageConfig) -> None:
@@ -146,7 +160,7 @@ class _Training:
                 "again into a new folder."
             )
         if found is not None:
-            _require_same_config(self.config, found.record["config"], self.run)
+            require_same_config(self.config, found.record["config"], self.run)
             if is_rank_zero():
                 repair_metrics(self.run.metrics_file, found.record["metrics"])
         if found is None or not found.record["finished"]:
@@ -168,9 +182,10 @@ class _Training:
             class_weights=class_weights(self.manifest) if config.loss.class_weights == "balanced" else None,
             thin_classes=thin_class_values(config.loss, self.manifest.mask_classes),
             select_by=config.train.select_by,
+            on_nan=config.train.on_nan,
             teacher=self.teacher,
         )
-        loaders = _build_data_module(config, stage, self.manifest, self.network)
+        loaders = _build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)
         folder = self.run.checkpoint_folder(stage.name)
         if found is None and stage == self._warm_started_stage():
             initial = folder / INITIAL_CHECKPOINT
@@ -189,15 +204,8 @@ class _Training:
             trainer = build_trainer(
                 self.run.path, config.train, stage, callbacks, loggers, devices=self.devices, progress=self.progress
             )
-            try:
+            with _interruptions(trainer, stage, self.run), loader_errors(loaders, self.run.path):
                 trainer.fit(module, loaders, ckpt_path=found.path if found else None)
-            except SystemExit:
-                if not trainer.interrupted:
-                    raise
-                raise TrainingInterruptedError(
-                    f"Interrupted in epoch {trainer.current_epoch + 1} of stage {stage.name!r}. The epochs before it "
-                    f"are saved. Continue with: mnsa train --resume {self.run.path}"
-                ) from None
         return trainer
 
     def _load_best_weights(self, stage: StageConfig) -> None:
@@ -218,12 +226,35 @@ class _Training:
         return next((stage for stage in self.config.stages if "class_head" in stage.trainable), None)
 
 
-def _validate(config: Config, manifest: Manifest) -> None:
+@contextmanager
+def _interruptions(trainer: lightning.Trainer, stage: StageConfig, run: RunFolder) -> Iterator[None]:
+    """Raise a signal, and what Lightning makes of Ctrl-C, as TrainingInterruptedError."""
+    try:
+        yield
+    except StopSignal as stop:
+        name, exit_code = str(stop), stop.exit_code
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        name, exit_code = "SIGINT", 130
+    else:
+        return
+    raise TrainingInterruptedError(
+        f"Interrupted ({name}) in epoch {trainer.current_epoch + 1} of stage {stage.name!r}. The epochs before it are "
+        f"saved. Continue with: mnsa train --resume {run.path}",
+        exit_code,
+    )
+
+
+def _validate(config: Config, manifest: Manifest) -> list[Inspection]:
+    """Check config and data. Returns: what was found in the files; in processes but the first, nothing."""
     require_trainable(config, manifest)
-    if is_rank_zero():
-        inspections = require_valid(manifest)  # opens every file once
-        require_mask_pixels(config, manifest, [inspection.mask for inspection in inspections])
-        warn_about_wide_classes(config, manifest)
+    if not is_rank_zero():
+        return []
+    inspections = require_valid(manifest)  # opens every file once
+    require_mask_pixels(config, manifest, [inspection.mask for inspection in inspections])
+    warn_about_wide_classes(config, manifest)
+    return inspections
 
 
 def _build_network(config: Config, manifest: Manifest) -> Network:
@@ -248,7 +279,9 @@ def _build_network(config: Config, manifest: Manifest) -> Network:
     return network
 
 
-def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, network: Network) -> LeafDataModule:
+def _build_data_module(
+    config: Config, stage: StageConfig, manifest: Manifest, network: Network, first_epoch: int = 0
+) -> LeafDataModule:
     train, loss = config.train, config.loss
     needs_centerlines = loss.needs_centerlines and "segmentation" in stage.tasks
     return LeafDataModule(
@@ -257,6 +290,7 @@ def _build_data_module(config: Config, stage: StageConfig, manifest: Manifest, n
         workers=min(train.workers, os.cpu_count() or 1),  # the batches don't depend on the number of workers
         cache=DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None,
         thin_classes=thin_class_values(loss, manifest.mask_classes) if needs_centerlines else (),
+        first_epoch=first_epoch, timeout_s=train.loader_timeout_s,
     )  # fmt: skip
 
 
@@ -265,58 +299,3 @@ def _model_spec(config: Config, manifest: Manifest, network: Network) -> ModelSp
     classes = manifest.classes if network.class_head else ()
     mask_classes = manifest.mask_classes if network.decoder else ()
     return ModelSpec(config.model, config.data, classes, mask_classes)
-
-
-@contextmanager
-def _save_errors(run: Path) -> Iterator[None]:
-    """Raise a file that can't be read or written in training as RunError."""
-    try:
-        yield
-    except DamagedFileError as error:
-        raise RunError(
-            f"{error.filename or run}: {error.strerror}. Resume again, or train into a new folder."
-        ) from None
-    except OSError as error:
-        raise save_error(error, run) from None
-
-
-def _read_config(run: RunFolder) -> Config:
-    """Read the config of a run; restore it from a checkpoint if it is damaged. Raises: ConfigError."""
-    try:
-        return read_run_config(run)
-    except ConfigError as error:
-        for path in sorted(run.path.glob("checkpoints/*/last.ckpt")):
-            with suppress(OSError, KeyError):
-                config = parse_config(tomllib.loads(read_checkpoint(path)[RECORD]["config"]), str(path))
-                if is_rank_zero():
-                    atomic_write_text(run.config_file, dump_config(config))
-                    logger.warning(f"{error} It is restored from {path}.")
-                return config
-        raise
-
-
-def _require_same_config(config: Config, saved: str, run: RunFolder) -> None:
-    """Refuse a config that would train another network than the one that the checkpoints hold. Raises: RunError."""
-    ours, theirs = (dict(_flatten(tree)) for tree in (tomllib.loads(dump_config(config)), tomllib.loads(saved)))
-    changed = [key for key in dict.fromkeys([*theirs, *ours]) if ours.get(key) != theirs.get(key)]
-    if changed := [key for key in changed if key not in _FREE_KEYS and not key.startswith("search.")]:
-        shown = ", ".join(
-            f"{key} (was {theirs.get(key, 'absent')!r}, is {ours.get(key, 'absent')!r})" for key in changed[:5]
-        )
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        raise RunError(
-            f"{run.config_file} was changed since the run began: {shown}{more}. Set it back, or start a new run with "
-            "mnsa train --out."
-        )
-
-
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested tables by their keys, such as train.seed; a stage has its name."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _flatten(value, f"{prefix}.{key}" if prefix else key)
-    elif isinstance(tree, list) and tree and all(isinstance(item, dict) for item in tree):
-        for item in tree:
-            yield from _flatten(item, f"{prefix}.{item['name']}")
-    else:
-        yield prefix, tree

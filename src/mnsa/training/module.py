@@ -1,11 +1,13 @@
 """A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every epoch."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -34,7 +36,10 @@ class EpochSeedCallback(Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        torch.manual_seed(sample_seed(self.seed, SampleIndex(trainer.current_epoch, trainer.global_rank)))
+        seed = sample_seed(self.seed, SampleIndex(trainer.current_epoch, trainer.global_rank))
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % (1 << 32))
 
 
 class StageOutputs(NamedTuple):
@@ -60,7 +65,7 @@ class StageModule(lightning.LightningModule):
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
         class_weights: Tensor | None, thin_classes: Sequence[int] = (1,), teacher: Teacher | None = None,
-        select_by: SelectBy = "auto",
+        select_by: SelectBy = "auto", on_nan: Literal["stop", "skip"] = "stop",
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -71,6 +76,9 @@ class StageModule(lightning.LightningModule):
         self.thin_classes = thin_classes
         self.teacher = teacher
         self.scores = ValidationScores(mask_classes, select_by)
+        self.on_nan = on_nan
+        self._loss_is_finite = True
+        self._buffers_before: list[Tensor] = []
         set_trainable_parts(network, stage)
 
     def train(self, mode: bool = True) -> Self:
@@ -83,11 +91,8 @@ class StageModule(lightning.LightningModule):
         self.train()  # Lightning keeps the modes that it finds
 
     def on_train_epoch_end(self) -> None:
-        if not self.trainer.callback_metrics["loss"].isfinite():
-            raise ConfigError(
-                f"The loss of stage {self.stage.name!r} is not a finite number in epoch {self.current_epoch + 1}. "
-                f"Lower stages.{self.stage.name}.lr, or set train.precision to float32."
-            )
+        if "loss" not in self.trainer.callback_metrics:
+            raise ConfigError(self._nan_message("every step"))
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Compute the loss of a batch, and its terms by name: (weight, value)."""
@@ -96,12 +101,40 @@ class StageModule(lightning.LightningModule):
         return losses.weighted_sum(terms), terms
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
+        if self.on_nan == "skip":
+            self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
         total, terms = self.compute_loss(batch)
+        self._loss_is_finite = bool(total.isfinite())
+        if not self._loss_is_finite:
+            return total
         size = len(batch.images)
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         for name, (_, value) in terms.items():
             self.log(f"loss_{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop, or undo the step and count it, if the loss or the gradient is not finite."""
+        scales = self.trainer.precision == "16-mixed"  # its own scaler skips steps with infinite gradients
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        finite = self._loss_is_finite and (scales or bool(torch.nn.utils.get_total_norm(gradients).isfinite()))
+        if not finite and self.on_nan == "stop":
+            raise ConfigError(self._nan_message(f"step {self.trainer.fit_loop.epoch_loop.batch_idx + 1}"))
+        if not finite:
+            for buffer, before in zip(self.network.buffers(), self._buffers_before, strict=True):
+                buffer.copy_(before)  # the statistics of BatchNorm
+            if not scales:
+                optimizer.zero_grad()  # without a gradient, a step changes nothing
+        if self.on_nan == "skip":
+            self.log("skipped_steps", float(not finite), on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
+
+    def _nan_message(self, where: str) -> str:
+        name = self.stage.name
+        return (
+            f"The loss or the gradient of stage {name!r} is not a finite number in epoch {self.current_epoch + 1}, "
+            f"{where}. Lower stages.{name}.lr, set train.precision to float32, or leave out such steps: "
+            'train.on_nan = "skip". Complete epochs are saved.'
+        )
 
     def optimizer_step(
         self,

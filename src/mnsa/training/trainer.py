@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +24,11 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 
 from mnsa.config import StageConfig, TrainConfig
+from mnsa.data.dataset import LeafDataModule
+from mnsa.errors import MnsaError, RunError
 from mnsa.training.checkpoint import VerifiedCheckpointIO
 
+_JOIN_S = 5.0
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float32": "32-true",
     "bfloat16": "bf16-mixed",
@@ -46,6 +50,40 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         lightning_logger.setLevel(level)
+
+
+@contextmanager
+def loader_errors(loaders: LeafDataModule, run: Path) -> Iterator[None]:
+    """Raise failures of the processes that load images as errors of one paragraph, and leave no process behind.
+
+    Raises: RunError when a process was killed or takes too long; the errors of reading an image.
+    """
+    before = set(active_children())
+    try:
+        yield
+    except MnsaError as error:
+        kind, text = type(error), str(error)
+        if not text.startswith("Caught "):
+            raise
+        raise kind(text.rpartition(f"{kind.__name__}: ")[2].strip()) from None  # without the traceback of the process
+    except RuntimeError as error:
+        reason, resume = str(error).partition("\n")[0], f"continue with: mnsa train --resume {run}"
+        if "DataLoader timed out" in reason:
+            names = ", ".join(dict.fromkeys(loaders.rows_in_progress())) or "unknown"
+            raise RunError(
+                f"No batch was loaded for {loaders.timeout_s:g} s (train.loader_timeout_s). The images that were being "
+                f"loaded: {names}. Check the disk that they are on, or raise the limit. Then {resume}"
+            ) from None
+        if "DataLoader worker" in reason:
+            raise RunError(
+                f"A process that loads images has ended: {reason.rstrip('. ')}. Often it is short of memory: lower "
+                f"train.workers or the batch size. Complete epochs are saved. To go on, {resume}"
+            ) from None
+        raise
+    finally:
+        for process in set(active_children()) - before:
+            process.kill()
+            process.join(_JOIN_S)
 
 
 def build_trainer(

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnsa.checked_files import write_checked
 from mnsa.config import DataConfig
 from mnsa.data.manifest import Manifest
 from mnsa.data.transforms import eval_transform
 from mnsa.errors import ModelError
-from mnsa.io import write_checked
 from mnsa.model.network import NO_CLASS_HEAD, Network
 from mnsa.structures import Batch
 from mnsa.training.checkpoint import RECORD

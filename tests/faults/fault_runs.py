@@ -1,0 +1,170 @@
+"""Run `mnsa train` in processes that are killed, signalled, or refused the disk.
+
+The processes are forked from a server that has imported everything, so that each starts within a moment.
+"""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+FULL = os.environ.get("MNSA_FAULTS") == "full"
+
+TIMEOUT_S = 240.0  # longer than any of these trainings takes on a busy machine
+
+
+def dose(full: int, short: int) -> int:
+    """Number of injected faults: the full dose, or the short one."""
+    return full if FULL else short
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is done to a process. kill_at: number of the step of a save (count in `steps_file`) before which it dies."""
+
+    kill_at: int = 0
+    steps_file: Path | None = None
+    max_file_bytes: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    patch: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command has ended. code: exit code, negative for a signal that killed it."""
+
+    code: int
+    text: str
+
+
+class Command:
+    """A running `mnsa` command, in a process group of its own."""
+
+    def __init__(self, arguments: Sequence[object], log: Path, faults: Faults) -> None:
+        self.log = log
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["mnsa.training.fit", "mnsa.cli", "mnsa.workflows.fit_postprocessing"])
+        self.process: ForkServerProcess = context.Process(
+            target=_run, args=([str(argument) for argument in arguments], log, faults)
+        )
+        self.process.start()
+
+    def wait(self) -> Ended:
+        """Wait for the end; a command that hangs is killed, and fails the test."""
+        self.process.join(TIMEOUT_S)
+        hangs = self.process.exitcode is None
+        if hangs:
+            self.signal(signal.SIGKILL, group=True)
+            self.process.join()
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        assert not hangs, f"it hung: {text}"
+        return Ended(int(self.process.exitcode or 0), text)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        pid = self.process.pid
+        assert pid is not None
+        (os.killpg if group else os.kill)(pid, number)
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until the condition holds, or the command has ended."""
+        end = time.monotonic() + TIMEOUT_S
+        while not condition() and self.process.exitcode is None:
+            assert time.monotonic() < end
+            self.process.join(0.02)
+
+    def children(self) -> list[int]:
+        """Return the processes that it has started, such as those that load images."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        try:
+            return [int(number) for number in path.read_text().split()]
+        except OSError:
+            return []
+
+
+def run(arguments: Sequence[object], log: Path, faults: Faults = Faults()) -> Ended:
+    """Run a command to its end."""
+    return Command(arguments, log, faults).wait()
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_folder / "model" / "model.safetensors")
+
+
+def equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def damage(file: Path, rng: random.Random) -> None:
+    """Flip a bit, set a page to zero, or cut the end off."""
+    data = bytearray(file.read_bytes())
+    before, kind = bytes(data), rng.choice(("bit", "page", "cut"))
+    while bytes(data) == before:
+        place = rng.randrange(len(data))
+        if kind == "bit":
+            data[place] ^= 1 << rng.randrange(8)
+        elif kind == "page":
+            data[place : place + 4096] = bytes(len(data[place : place + 4096]))
+        else:
+            del data[place:]
+    file.write_bytes(data)
+
+
+def _run(arguments: list[str], log: Path, faults: Faults) -> None:
+    os.setsid()
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(faults.environment)
+    tempfile.tempdir = None
+    torch.set_num_threads(1)
+    if faults.kill_at or faults.steps_file:
+        _count_steps(faults.kill_at, faults.steps_file)
+    if faults.patch:
+        faults.patch()
+    if faults.max_file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (faults.max_file_bytes, faults.max_file_bytes))
+    from mnsa.cli import main
+
+    sys.argv = ["mnsa", *arguments]
+    main()
+
+
+def _count_steps(kill_at: int, steps_file: Path | None) -> None:
+    """Kill this process at a step of a save: at a write, which is then cut in half, a flush, a link or a rename."""
+    from mnsa import checked_files
+
+    count, pid = 0, os.getpid()
+
+    def counted(function: Callable[..., Any], *, writes: bool = False) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            if os.getpid() == pid:
+                count += 1
+                if count == kill_at:
+                    if writes:
+                        writer, data = arguments
+                        function(writer, bytes(data)[: len(data) // 2])
+                        writer.flush()
+                    os.kill(pid, signal.SIGKILL)
+                if steps_file is not None:
+                    steps_file.write_text(str(count))
+            return function(*arguments, **options)
+
+        return step
+
+    owner: Any = checked_files._HashingWriter
+    owner.write = counted(owner.write, writes=True)
+    for target, name in ((os, "fsync"), (Path, "replace"), (Path, "hardlink_to"), (Path, "unlink")):
+        setattr(target, name, counted(getattr(target, name)))
