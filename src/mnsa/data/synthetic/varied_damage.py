@@ -17,7 +17,7 @@ def add_damage(
     size_px = len(blade)
     living = imaging in {"upper", "under", "flatbed", "backlit"}
     steps = (
-        (_lesions, 0.42 if living else 0.2), (_mines, 0.1), (_folds, 0.15), (_hairs, 0.3 if living else 0.1),
+        (_lesions, 0.5 if living else 0.2), (_mines, 0.1), (_folds, 0.15), (_hairs, 0.3 if living else 0.1),
         (_dust, 0.15), (_drops, 0.06 if living else 0.0),
     )  # fmt: skip
     for draw, chance in steps:
@@ -69,7 +69,7 @@ def _lesions(blade: np.ndarray, layers: Layers, rng: np.random.Generator) -> np.
 
 
 def _spot_color(rng: np.random.Generator) -> tuple[float, float, float]:
-    kind = int(rng.integers(4))
+    kind = int(rng.choice(4, p=(0.4, 0.2, 0.2, 0.2)))
     return (
         (rng.uniform(12.0, 35.0), rng.uniform(4.0, 25.0), rng.uniform(70.0, 140.0)),
         (rng.uniform(30.0, 50.0), rng.uniform(15.0, 40.0), rng.uniform(50.0, 75.0)),

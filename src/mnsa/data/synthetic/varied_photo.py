@@ -61,7 +61,7 @@ class Look:
     texture: float  # of the blade, relative
     texture_px: float
     gloss: float
-    core: float  # strength of a thin line of another lightness in the middle of a vein
+    core: float  # strength of lines of another lightness in the middle of veins and along them
     blur_px: float
     noise: float  # gray values of 255
     gray: bool
@@ -93,7 +93,7 @@ def sample_look(rng: np.random.Generator) -> Look:
             last = -last
         contrasts.append(last)
     flat = imaging in {"backlit", "transmission", "cleared", "flatbed"}
-    relief = 0.0 if flat and rng.random() < 0.7 else rng.gamma(1.6, 0.45)
+    relief = 0.0 if flat and rng.random() < 0.7 else rng.gamma(1.8, 0.65)
     if imaging == "upper" and rng.random() < 0.8:
         relief = -relief
     gray = {"transmission": 0.8, "cleared": 0.6}.get(imaging, 0.04)
@@ -109,11 +109,11 @@ def sample_look(rng: np.random.Generator) -> Look:
         vein_hue=hue - abs(shift) if sign > 0 else hue + shift,
         relief=relief,
         puckering=rng.gamma(1.2, 0.5) * (0.2 if flat else 1.0),
-        texture=min(rng.gamma(1.6, 0.02), 0.015 + 0.006 * abs(first)),
+        texture=min(rng.gamma(1.8, 0.026), 0.03 + 0.008 * abs(first)),
         texture_px=float(np.exp(rng.uniform(np.log(0.6), np.log(3.5)))),
         gloss=0.0 if flat else rng.choice([0.0, rng.gamma(1.0, 0.08)]),
-        core=rng.choice([0.0, rng.normal(0.0, 0.7)]),
-        blur_px=0.35 + rng.gamma(1.3, 0.35),
+        core=rng.choice([0.0, rng.normal(0.0, 1.0)]),
+        blur_px=0.25 + rng.gamma(1.2, 0.3),
         noise=min(rng.gamma(1.2, 2.0), 1.0 + 0.8 * abs(first)),
         gray=bool(rng.random() < gray),
     )
@@ -173,15 +173,18 @@ def _pigment(layers: Layers, look: Look, rng: np.random.Generator) -> np.ndarray
     )
     green = green * (1.0 + rng.uniform(0.08, 0.35) * (layers.tone - 0.5))[..., None]
     uneven = np.clip(1.0 + 0.35 * _noise(rng, 5, 2, size_px), 0.25, 1.6)  # veins fade in places
+    if rng.random() < 0.5:  # and glitter
+        speck = gaussian_filter(rng.standard_normal((size_px, size_px), dtype=np.float32), 0.8, truncate=2.0)
+        uneven = np.clip(uneven * (1.0 + rng.uniform(0.3, 1.5) * speck), 0.0, 2.0)
     for order, contrast in reversed(list(zip(ORDERS, look.contrasts, strict=True))):
         cover = layers.veins[order - 1]
         if order >= 3 and abs(contrast) < 0.8:
             continue
         color = _lch(look.lightness + contrast, look.vein_chroma, look.vein_hue)
         fading = uneven if order > 1 else 0.7 + 0.3 * uneven
-        green = blend(green, color, np.clip(cover * fading, 0.0, 1.0))
-        if order <= 2 and look.core:
-            green = green * (1.0 + 0.6 * look.core * _core(cover))[..., None]
+        green = blend(green, color, np.clip(cover * fading, 0.0, 1.5))
+        if order <= 3 and look.core:
+            green = green * np.clip(1.0 + look.core * _core(cover), 0.4, 1.8)[..., None]
     if layers.gaps_px[3] < FINEST_SPACING_PX:  # a net that is too fine to draw: zero lines of smooth noise look alike
         cells = int(size_px / max(1.6 * layers.gaps_px[3], 2.5))
         net = 1.0 - np.minimum(np.abs(smooth_noise(rng, (cells, cells), size_px)) / 0.35, 1.0)
@@ -199,9 +202,8 @@ def _pigment(layers: Layers, look: Look, rng: np.random.Generator) -> np.ndarray
 
 
 def _core(cover: np.ndarray) -> np.ndarray:
-    """Where a vein is at its middle: there many veins have a thin darker or lighter line."""
-    soft = gaussian_filter(cover, 1.2, truncate=2.5)
-    return np.asarray(np.clip(soft - 0.55, 0.0, 0.45) / 0.45 * cover)
+    """Above 0 in the middle of thin veins, below 0 along them: many veins look like lines of light and dark."""
+    return np.asarray(gaussian_filter(cover, 0.7, truncate=2.5) - gaussian_filter(cover, 2.0, truncate=2.5))
 
 
 def _shade(layers: Layers, look: Look, light: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +226,7 @@ def _shade(layers: Layers, look: Look, light: float, rng: np.random.Generator) -
         height = height + 2.0 * layers.tone
     down, right = np.gradient(height.astype(np.float32))
     facing = -(np.float32(np.cos(light)) * right + np.float32(np.sin(light)) * down)
-    strength = {"backlit": 0.15, "transmission": 0.1, "cleared": 0.05, "flatbed": 0.35}.get(look.imaging, 0.55)
+    strength = {"backlit": 0.15, "transmission": 0.1, "cleared": 0.05, "flatbed": 0.35}.get(look.imaging, 0.7)
     diffuse = np.clip(1.0 + strength * facing / (1.0 + np.abs(facing)), 0.3, 1.8)
     if look.gloss < 0.01:
         return diffuse, np.zeros_like(diffuse)
@@ -268,6 +270,9 @@ def _expose(scene: np.ndarray, look: Look, light: float, rng: np.random.Generato
         pixels = gray[..., None] * np.exp(rng.normal(0.0, 0.02, 3)).astype(np.float32)
     if rng.random() < 0.3:  # contrast and black level of a camera's own processing
         pixels = (pixels - 128.0) * rng.uniform(0.7, 1.25) + 128.0 + rng.uniform(-15.0, 15.0)
+    if rng.random() < 0.35:  # cameras sharpen
+        soft = gaussian_filter(pixels, (1.0, 1.0, 0.0), truncate=2.0)
+        pixels = pixels + np.float32(rng.uniform(0.3, 1.3)) * (pixels - soft)
     noise = rng.standard_normal((size_px, size_px), dtype=np.float32)[..., None]
     if not look.gray and rng.random() < 0.5:
         noise = rng.standard_normal((size_px, size_px, 3), dtype=np.float32)

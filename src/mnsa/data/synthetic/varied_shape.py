@@ -254,10 +254,8 @@ def _rungs(species: Species, side: SecondaryVeins, outline: LeafOutline, rng: np
         slant = rng.uniform(-0.12, 0.12)
         for f in at[at < 0.93]:
             ends = np.clip([f + slant, f - slant], 0.02, 0.96)
-            start, end = (
-                np.array([np.interp(e, grid, c) for c in curve.T])
-                for e, curve in zip(ends, (lower, upper), strict=True)
-            )
+            start = np.array([np.interp(ends[0], grid, c) for c in lower.T])
+            end = np.array([np.interp(ends[1], grid, c) for c in upper.T])
             t = np.linspace(0.0, 1.0 if rng.random() < 0.85 else rng.uniform(0.3, 0.8), 10)[:, None]
             step = end - start
             bow = (rng.uniform(-0.15, 0.15) * np.sin(np.pi * t) + 0.06 * _wander(rng, 10)[:, None]) * np.array(
