@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from field_inputs import IMPORTS, Command, count_of, make_masks, write_photo, write_vein
+from PIL import Image
 
+from mnsa.data.decode import read_mask_indices
 from mnsa.data.manifest import read_manifest
 from mnsa.run_folder import RunFolder
 
@@ -62,13 +65,42 @@ def test_a_data_set_with_byte_order_marks_is_read(mnsa: Command, tmp_path: Path)
     assert count_of(tmp_path / "out") == count
 
 
-@pytest.mark.parametrize("suffix", ["_1stHO", "_2ndHO", "_Mask", "_mask"])
+@pytest.mark.parametrize("suffix", ["_1stHO", "_2ndHO", "_2ndho", "_Mask", "_mask", "_MASK", "_manual1"])
 def test_mask_suffixes_of_public_data_sets_are_known(mnsa: Command, tmp_path: Path, suffix: str) -> None:
     for number in range(3):
         write_photo(tmp_path / "in/images" / f"Image_0{number}L.png", number)
         write_vein(tmp_path / "in/masks" / f"Image_0{number}L{suffix}.png")
     assert mnsa(*IMPORTS["masks"].arguments(tmp_path / "in", tmp_path / "out")).code == 0
     assert all(row.mask for row in read_manifest(tmp_path / "out").rows)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("white_first", [True, False])
+def test_gif_masks_are_read_by_the_colors_of_their_first_frame(
+    mnsa: Command, tmp_path: Path, frames: int, white_first: bool
+) -> None:
+    """DRIVE: images/21_training.tif, 1st_manual/21_manual1.gif."""
+    palette = [255] * 3 + [0] * 3 if white_first else [0] * 3 + [255] * 3
+    for number in (21, 22, 23):
+        write_photo(tmp_path / f"in/images/{number}_training.tif", number)
+        vein = write_vein(tmp_path / f"in/{number}.png")
+        mask = Image.fromarray((np.asarray(Image.open(vein)) > 0).astype(np.uint8) ^ white_first)
+        mask.putpalette(palette)
+        path = tmp_path / f"in/1st_manual/{number}_manual1.gif"
+        path.parent.mkdir(exist_ok=True)
+        others = [Image.new("P", mask.size)] * (frames - 1)
+        mask.save(path, save_all=True, append_images=others, optimize=False)
+    folders = tmp_path / "in/images", tmp_path / "in/1st_manual"
+    ending = mnsa("import", "masks", *folders, "--mask-class", "vein", "--out", tmp_path / "out")
+    assert ending.code == 0, ending
+    manifest = read_manifest(tmp_path / "out")
+    expected = np.asarray(Image.open(tmp_path / "in/21.png")) > 0
+    assert all((read_mask_indices(manifest.mask_path(row), 1) == expected).all() for row in manifest.rows)
+    found = mnsa("check", tmp_path / "out").out
+    assert "unreadable" not in found
+    assert ("animated" in found) == (frames == 2)
+    ending = mnsa("traits", manifest.mask_path(manifest.rows[0]), "--out", tmp_path / "traits.csv")
+    assert ending.code == 0
 
 
 @pytest.mark.parametrize("name", ["study 1?", "50%", "a#b"])

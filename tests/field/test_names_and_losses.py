@@ -124,7 +124,7 @@ LOSSES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("verb", ["folders", "masks", "yolo", "nnunet", "mganet", "ufg", "traits"])
+@pytest.mark.parametrize("verb", ["folders", "masks", "csv", "yolo", "nnunet", "mganet", "ufg", "traits"])
 def test_what_is_passed_over_is_said(mnsa: Command, tmp_path: Path, verb: str, loss: str) -> None:
     make, photos, arguments, count = {**IMPORTS, **TRAITS}[verb]
     make(tmp_path / "in")
@@ -135,7 +135,7 @@ def test_what_is_passed_over_is_said(mnsa: Command, tmp_path: Path, verb: str, l
         assert len(rows_of(tmp_path / "out")) == count + 1
         return
     assert count_of(tmp_path / "out") == count
-    if verb in ("nnunet", "mganet") and loss in ("empty folder", "link", "data set"):
+    if verb in ("nnunet", "mganet", "csv") and loss in ("empty folder", "link", "data set"):
         return  # these read no folders below
     assert "Passed over: " in ending.out
     assert LOSSES[loss][1] in ending.out
@@ -163,6 +163,31 @@ def test_a_folder_of_unread_photos_is_refused_with_their_formats(refused: Callab
     (tmp_path / "in/a/1.heic").touch()
     assert "1 .heic" in refused("import", "folders", tmp_path / "in", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def add_unlisted(folder: Path, verb: str) -> str:
+    """Add a photo or a mask that belongs to nothing. Returns: what must be said."""
+    if verb == "csv":
+        write_photo(folder / "a/9.png")
+        return "1 images beside those of"
+    if verb == "nnunet mask":
+        write_vein(folder / "labelsTr/leaf9.png")
+        return "1 masks of labelsTr have no image, such as leaf9.png"
+    if verb == "nnunet image":
+        write_photo(folder / "imagesTr/leaf9_0000.bmp")
+        return "1 files are no .png and are left out, such as leaf9_0000.bmp"
+    write_vein(folder / "soybean_2_1/l2_mask/999.png")
+    return "1 masks of"
+
+
+@pytest.mark.parametrize("verb", ["csv", "nnunet mask", "nnunet image", "mganet"])
+def test_what_belongs_to_no_row_is_said(mnsa: Command, tmp_path: Path, verb: str) -> None:
+    make, _, arguments, count = IMPORTS[verb.split(maxsplit=1)[0]]
+    make(tmp_path / "in")
+    said = add_unlisted(tmp_path / "in", verb)
+    ending = mnsa(*arguments(tmp_path / "in", tmp_path / "out"))
+    assert said in ending.out
+    assert count_of(tmp_path / "out") == count
 
 
 def test_unlisted_photos_of_coco_are_said(mnsa: Command, tmp_path: Path) -> None:

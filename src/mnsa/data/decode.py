@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
+MASK_FORMATS = (*FORMATS, "GIF")  # public data sets have masks of 0 and 255 as GIF
+
 MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a limit a small file can fill the memory
 
 DEFAULT_FIX = "Restore the file, or remove its row"
@@ -77,10 +79,10 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """Open an image file; its pixels are decoded on first use.
 
-    Raises: BadFileError, also for errors of Pillow inside the `with` block.
+    formats: MASK_FORMATS for a mask. Raises: BadFileError, also for errors of Pillow inside the `with` block.
     """
     with _bad_file_errors(path):
         status = path.stat()
@@ -88,7 +90,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             raise bad_file_error(path, "unreadable", "is not an image, but a folder or a device")
         if status.st_size == 0:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=formats) as image:
             _require_size(image, path, MAX_PIXELS)
             yield image
 
@@ -157,7 +159,7 @@ def read_mask_indices(path: Path, mask_classes: int) -> np.ndarray:
     mask_classes: number of classes. 1: pixel 0 is background, 1 or 255 is the class. M >= 2: pixels are 0..M-1.
     Raises: BadFileError, also for pixel values that are no class.
     """
-    with open_image(path) as image:
+    with open_image(path, MASK_FORMATS) as image:
         values = read_mask_values(image, path)
     return to_class_indices(values, mask_classes, path)
 
@@ -165,14 +167,16 @@ def read_mask_indices(path: Path, mask_classes: int) -> np.ndarray:
 def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
     """Read the pixel values of an open mask as stored, with its EXIF orientation applied: integers (H, W).
 
-    Raises: BadFileError for colors and for fractions, and where programs disagree about what is marked: in a TIFF in
-    which 0 is white, and where marked pixels are transparent.
+    A GIF is read by the colors of its first frame, as its writer chooses the indices. Raises: BadFileError for colors
+    and for fractions, and where programs disagree about what is marked: in a TIFF in which 0 is white, and where marked
+    pixels are transparent.
     """
     if _is_min_white(image):
         reason = "is a TIFF in which 0 is white (photometric 0), so programs disagree about what is marked"
         fix = "Save it as a PNG in which marked pixels are white (ImageJ: Image > Lookup Tables > Invert LUT first)"
         raise bad_file_error(path, "mask-format", reason, fix)
     image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB") if image.format == "GIF" else image
     values = np.array(image)  # indices of a palette image, booleans of a 1-bit image
     alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
     if values.ndim == 3:
@@ -194,7 +198,7 @@ def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
 
 def unique_mask_values(path: Path) -> frozenset[int]:
     """Collect the different pixel values of a mask file, as stored. Raises: BadFileError."""
-    with open_image(path) as image:
+    with open_image(path, MASK_FORMATS) as image:
         return frozenset(int(value) for value in np.unique(read_mask_values(image, path)))
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +19,8 @@ from mnsa.errors import DataError
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 
 # Of photos in formats that mnsa doesn't read.
 UNREAD_SUFFIXES = frozenset(
@@ -92,10 +94,12 @@ def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixP
     return scan_images(folder, PassedOver(), recursive=recursive)
 
 
-def list_images_to_import(folder: Path, *, recursive: bool = True) -> list[PurePosixPath]:
-    """List the image files whose names are UTF-8, and log what is passed over."""
+def list_images_to_import(
+    folder: Path, *, recursive: bool = True, suffixes: Set[str] = IMAGE_SUFFIXES
+) -> list[PurePosixPath]:
+    """List the image files whose names are UTF-8, and log what is passed over. suffixes: of the files to list."""
     passed = PassedOver()
-    found = scan_images(folder, passed, recursive=recursive, text_names=True)
+    found = scan_images(folder, passed, recursive=recursive, text_names=True, suffixes=suffixes)
     log_passed_over(folder, passed)
     return found
 
@@ -107,12 +111,13 @@ def log_passed_over(folder: Path, passed: PassedOver) -> None:
 
 
 def scan_images(
-    folder: Path, passed: PassedOver, *, recursive: bool = True, text_names: bool = False, exclude: Path | None = None
-) -> list[PurePosixPath]:
+    folder: Path, passed: PassedOver, *, recursive: bool = True, text_names: bool = False, exclude: Path | None = None,
+    suffixes: Set[str] = IMAGE_SUFFIXES,
+) -> list[PurePosixPath]:  # fmt: skip
     """List the image files of a folder, sorted, relative to it, and add to `passed` what is not listed.
 
     recursive: list the folders below it as well. text_names: leave out names that are not UTF-8. exclude: a folder that
-    is left out without a word. A folder that does not exist has no images.
+    is left out without a word. suffixes: of the files to list. A folder that does not exist has no images.
     """
     found: list[PurePosixPath] = []
     visited: list[PurePosixPath] = []
@@ -132,7 +137,7 @@ def scan_images(
         passed.links.extend(str(below / name) for name in folders if Path(parent, name).is_symlink())
         for name in files:
             suffix = PurePosixPath(name).suffix.lower()
-            if suffix in IMAGE_SUFFIXES and not is_ignored(name):
+            if suffix in suffixes and not is_ignored(name):
                 found.append(below / name)
             elif not is_ignored(name):
                 passed.other[suffix] += 1

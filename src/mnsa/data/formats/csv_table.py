@@ -1,12 +1,17 @@
 """A CSV table of images. The caller names the columns to use; all other columns are kept as extra columns."""
 
+import logging
+import posixpath
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.manifest import COLUMNS, Manifest, Row, parse_px_per_mm, validate_path
+from mnsa.data.paths import list_images_to_import
 from mnsa.data.rows import CsvRow, read_csv
 from mnsa.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def import_csv(
@@ -35,8 +40,18 @@ def import_csv(
         raise DataError(f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}.")
     rows = [_parse_row(line, key_of) for line in lines]
     _require_known_labels(drop_labels, rows, table)
+    _log_unlisted(table, lines, rows)
     kept = [row for row in rows if row.label not in drop_labels]
     return build_manifest(table.parent, kept, mask_classes, val_fraction, seed)
+
+
+def _log_unlisted(table: Path, lines: Sequence[CsvRow], rows: Sequence[Row]) -> None:
+    """Log what lies beside the images of a table, and is in none of its cells."""
+    listed = {posixpath.normpath(cell) for line in lines for cell in line.cells.values() if cell}
+    for folder in sorted({PurePosixPath(row.image).parent for row in rows}):
+        found = [str(folder / path) for path in list_images_to_import(table.parent / folder, recursive=False)]
+        if unlisted := [name for name in found if name not in listed]:
+            logger.warning("%s images beside those of %s are in no row, such as %s", len(unlisted), table, unlisted[0])
 
 
 def _parse_row(line: CsvRow, key_of: Mapping[str, str]) -> Row:

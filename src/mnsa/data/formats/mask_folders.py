@@ -1,7 +1,8 @@
 """An image folder and a mask folder, by split or flat; mnsa.json beside them holds further metadata."""
 
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -19,23 +20,18 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import list_images_to_import
+from mnsa.data.paths import IMAGE_SUFFIXES, MASK_SUFFIXES, list_images_to_import
 from mnsa.errors import DataError
 
-MASK_SUFFIXES = (
-    "_mask",
-    "-mask",
-    "_masks",
-    "_seg",
-    "_segmentation",
-    "_label",
-    "_labels",
-    "_gt",
-    "_annotation",
-    "_Mask",
-    "_1stHO",
-    "_2ndHO",
-)
+# What the name of a mask may add to that of its image, in any case; the last ones are those of CHASE_DB1 and DRIVE.
+ENDINGS = (
+    "_mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation",
+    "_1stho", "_2ndho", "_manual1",
+)  # fmt: skip
+
+_SPLIT_ENDINGS = ("_training", "_test")  # DRIVE's 21_manual1.gif is the mask of 21_training.tif
+
+_Key = tuple[str, str]  # the folder of a mask or image, and its stem
 
 _UNUSED = "unused"  # rows without a split, as mnsa writes them
 
@@ -50,6 +46,7 @@ def import_masks(
 ) -> Manifest:
     """Import `images`/[split/]NAME.jpg and `masks`/[split/]NAME.png or NAME_mask.png; no file is changed.
 
+    Masks may be GIF files, too.
     Images may lack a mask. mask_classes: names in order of pixel value; None infers them.
     Raises: DataError with the file that doesn't fit.
     """
@@ -92,12 +89,19 @@ class _MaskMatcher:
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
         self._images = {(_place(path), path.stem) for path in images}
-        self.unmatched = {(_place(path), path.stem): path for path in _list_images(masks)}
+        self.unmatched = {(_place(path), path.stem): path for path in _list_images(masks, MASK_SUFFIXES)}
+        self._with_ending: defaultdict[_Key, list[_Key]] = defaultdict(list)  # without the ending -> with it
+        for place, stem in self.unmatched:
+            for ending in ENDINGS:
+                if stem.lower().endswith(ending):
+                    self._with_ending[place, stem[: -len(ending)]].append((place, stem))
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
-        """Remove and return the mask of an image: its stem, or its stem with a suffix that is not another image's."""
-        keys = [(_place(image), image.stem + ending) for ending in ("", *MASK_SUFFIXES)]
-        keys_found = [key for key in keys if key in self.unmatched and (key == keys[0] or key not in self._images)]
+        """Remove and return the mask of an image: its stem, or its stem with an ending that is not another image's."""
+        own = _place(image), image.stem
+        number = next((image.stem.removesuffix(one) for one in _SPLIT_ENDINGS if image.stem.endswith(one)), None)
+        keys = self._with_ending[own] + ([] if number is None else self._with_ending[own[0], number])
+        keys_found = [key for key in (own, *keys) if key in self.unmatched and (key == own or key not in self._images)]
         if len(keys_found) > 1:
             first, second = (self.unmatched[key] for key in keys_found[:2])
             raise DataError(f"{self._folder}: {first} and {second} belong to the same image. Keep one of them.")
@@ -122,8 +126,8 @@ def _common_root(images: Path, masks: Path) -> Path:
     return root
 
 
-def _list_images(folder: Path) -> list[PurePosixPath]:
-    found = list_images_to_import(folder)
+def _list_images(folder: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
+    found = list_images_to_import(folder, suffixes=suffixes)
     places: dict[tuple[str, str], PurePosixPath] = {}
     for path in found:
         if (other := places.setdefault((_place(path), path.stem), path)) != path:

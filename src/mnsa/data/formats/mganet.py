@@ -46,6 +46,10 @@ def import_mganet(
         logger.warning(
             "%s labels of %s have no image and are left out: %s", len(unused), source / LABELS, _preview(unused)
         )
+    if masks and (unused := sorted(masks.keys() - images.keys(), key=str)):
+        logger.warning(
+            "%s masks of %s have no image and are left out: %s", len(unused), source / MASKS, _preview(unused)
+        )
     return build_manifest(source, rows, mask_classes or (("vein",) if has_masks else None), val_fraction, seed)
 
 

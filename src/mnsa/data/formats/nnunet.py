@@ -1,9 +1,10 @@
 """nnU-Net v2: images in imagesTr and imagesTs, masks in labelsTr and labelsTs, dataset.json, splits_final.json."""
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ from mnsa.data.formats.untrusted import read_json, read_json_list, require_mappi
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder, write_manifest
 from mnsa.data.paths import IMAGE_SUFFIXES, list_images_to_import
 from mnsa.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 IGNORE_LABEL = "ignore"
 
@@ -146,6 +149,12 @@ def _list_cases(source: Path, description: Mapping[str, Any]) -> list[_Case]:
             if part == "Tr" and not label:
                 raise DataError(f"{source}: case {name} has no labelsTr/{name}{ending}. Add it, or remove the case.")
             cases.append(_Case(name, channels, label, split))
+        known = {PurePosixPath(case.label).name for case in cases}
+        labels = [file.name for file in list_images_to_import(source / f"labels{part}", recursive=False)]
+        if unpaired := [name for name in labels if name not in known]:
+            logger.warning(
+                "%s: %s masks of labels%s have no image, such as %s", source, len(unpaired), part, unpaired[0]
+            )
     if not cases:
         raise DataError(f"{source} holds no case such as imagesTr/NAME_0000{ending}.")
     return cases
@@ -155,7 +164,10 @@ def _group_channels(source: Path, part: str, ending: str) -> dict[str, tuple[str
     """Find the image files of each case: one in color or gray, or three for red, green and blue."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     folder = source / f"images{part}"
-    for path in (folder / file for file in list_images_to_import(folder, recursive=False) if file.suffix == ending):
+    listed = list_images_to_import(folder, recursive=False)
+    if other := [file.name for file in listed if file.suffix != ending]:
+        logger.warning("%s: %s files are no %s and are left out, such as %s", folder, len(other), ending, other[0])
+    for path in (folder / file for file in listed if file.suffix == ending):
         name, _, number = path.name.removesuffix(ending).rpartition("_")
         if len(number) != 4 or not number.isdigit() or int(number) != len(found[name]):
             raise DataError(f"{path}: expected NAME_0000{ending}, and _0001, _0002 for more channels.")

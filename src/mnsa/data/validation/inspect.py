@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mnsa.data.decode import (
+    MASK_FORMATS,
     BadFileError,
     open_image,
     read_mask_values,
@@ -32,6 +33,7 @@ _FORMAT_OF_SUFFIX = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
     ".bmp": "BMP",
+    ".gif": "GIF",
 }
 
 _THIN_SIDE_PX = 512
@@ -108,7 +110,7 @@ def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | 
 def _inspect_mask(root: Path, name: str, mask_classes: int, on_finding: OnFinding) -> MaskInfo | None:
     try:
         path = resolve_inside(root, name)
-        with open_image(path) as image:
+        with open_image(path, MASK_FORMATS) as image:
             for finding in _file_findings(image, name):
                 on_finding(finding)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
