@@ -35,8 +35,7 @@ def test_train_without_a_config_plans_and_trains(mnsa: Callable[..., Any], datas
 
     assert result.code == 0, result.err
     assert "Plan for" in result.out
-    config = read_run_config(RunFolder(tmp_path / "run"))
-    assert (config.stages[0].epochs, config.train.head_init) == (1, "linear_probe")
+    assert read_run_config(RunFolder(tmp_path / "run")).stages[0].epochs == 1
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_row_has_both_classes_with_their_probabilities() -> None:
     assert (row["image"], row["label"], row["predicted"]) == ("a.jpg", "ash", "elm")
     assert (row["probability"], row["true_probability"]) == pytest.approx((0.7, 0.2))
     assert row["top5"] == "elm 0.7000; ash 0.2000; oak 0.1000"
-    assert list(row) == ["image", "label", "predicted", "probability", "top5", "true_probability"]
+    assert list(row) == ["image", "group", "label", "predicted", "probability", "top5", "true_probability"]
     assert set(row) == set(image_columns(CLASSES, ()))
 
 
@@ -216,7 +216,10 @@ def test_the_iou_of_an_image_is_torchmetrics_and_leaves_the_background_out() -> 
 
 def test_an_iou_that_does_not_exist_is_left_out() -> None:
     nothing = torch.zeros(2, 4, dtype=torch.uint8)
-    assert image_row(sample(NO_LABEL, nothing), predict(mask=nothing.numpy()), (), ("vein",)) == {"image": "a.jpg"}
+    assert image_row(sample(NO_LABEL, nothing), predict(mask=nothing.numpy()), (), ("vein",)) == {
+        "image": "a.jpg",
+        "group": "",
+    }
 
 
 def test_the_worst_come_worst_first_and_the_best_best_first() -> None:

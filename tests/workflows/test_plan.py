@@ -62,7 +62,6 @@ def test_labels_alone_are_classified(make_data: MakeData) -> None:
     (stage,) = plan.config.stages
     assert stage.tasks == ("classification",)
     assert stage.trainable == ("backbone", "attention", "class_head")
-    assert plan.config.train.head_init == "linear_probe"
 
 
 def test_masks_alone_are_segmented(make_data: MakeData) -> None:
@@ -169,7 +168,7 @@ def test_every_choice_has_a_reason(make_data: MakeData) -> None:
     plan: TrainingPlan = plan_training(make_data(mask=_lines((96, 64))))
 
     assert [choice.name for choice in plan.choices] == [
-        "tasks", "input", "mask loss", "class weights", "class head", "epochs",
+        "tasks", "input", "mask loss", "class weights", "epochs",
     ]  # fmt: skip
     assert all(choice.value and choice.reason for choice in plan.choices)
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from mnsa.cli.calibrate import calibrate
 from mnsa.cli.check import check
+from mnsa.cli.compare import compare
 from mnsa.cli.convert import convert
 from mnsa.cli.evaluate import evaluate
 from mnsa.cli.export import export
@@ -33,7 +34,7 @@ from mnsa.errors import MnsaError
 VERBS = {
     "Prepare data": (synth, check, split, convert),
     "Train": (probe, plan, train, calibrate, fit_trees, search, import_checkpoint),
-    "Evaluate": (evaluate, report),
+    "Evaluate": (evaluate, compare, report),
     "Predict and measure": (veins, predict, traits, serve, export),
 }
 

@@ -125,17 +125,17 @@ def image_columns(
     class_columns = ["label", "predicted", "probability", "true_probability", "top5"] if classes else []
     mask_columns = ["iou", *(f"iou_{name}" for name in mask_classes)] if mask_classes else []
     topology_columns = [f"{score}_{name}" for name in thin_classes for score in _TOPOLOGY]
-    return ["image", *class_columns, *mask_columns, *topology_columns]
+    return ["image", "group", *class_columns, *mask_columns, *topology_columns]
 
 
 def image_row(sample: Sample, prediction: Prediction, classes: Sequence[str], mask_classes: Sequence[str]) -> ImageRow:
     """Score one prediction.
 
-    label, predicted: names of the true and of the most probable class. probability, true_probability: of the predicted
-    and of the true class. iou_NAME: IoU of each mask class. iou: their mean, without the background; see
-    `leave_out_classes`.
+    group: of the image; empty where it is a group by itself. label, predicted: names of the true and of the most
+    probable class. probability, true_probability: of the predicted and of the true class. iou_NAME: IoU of each mask
+    class. iou: their mean, without the background; see `leave_out_classes`.
     """
-    row: ImageRow = {"image": sample.path}
+    row: ImageRow = {"image": sample.path, "group": sample.group or ""}
     if classes and sample.label != NO_LABEL:
         row["label"] = classes[sample.label]
     if prediction.class_probs is not None:

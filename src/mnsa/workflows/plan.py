@@ -293,7 +293,6 @@ def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
         tree["loss"] |= {"cldice": 0.5, "thin_classes": survey.thin}
     if classifies:
         tree["loss"] |= {"label_smoothing": 0.1, "class_weights": "balanced" if survey.is_uneven else "none"}
-        tree["train"]["head_init"] = "linear_probe"
     return parse_config(tree, source="the plan")
 
 
@@ -322,7 +321,6 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float) -> Iterator[
         yield Choice(
             "class weights", "balanced" if survey.is_uneven else "none", f"{fewest} to {most} images per class"
         )
-        yield Choice("class head", "starts as a linear probe", "validation keeps it, unless training makes it better")
     steps = schedule.epochs * schedule.steps
     enough = ", enough for this data set" if schedule.epochs * schedule.epoch_s < 0.9 * _RESERVE * budget_s else ""
     yield Choice(
