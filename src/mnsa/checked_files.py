@@ -81,7 +81,9 @@ def require_whole(path: Path, *, digests: Path | None = None) -> None:
     known = _read_digests(digests or path)
     if known is not None and sha256_file(path) not in known:
         raise DamagedFileError(
-            errno.EIO, f"its content was changed or damaged: its SHA-256 is not in {_digest_file(digests or path).name}"
+            errno.EIO,
+            f"its content was changed or damaged: its SHA-256 is not in {_digest_file(digests or path).name}",
+            str(path),
         )
 
 

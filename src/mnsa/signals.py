@@ -55,6 +55,8 @@ def stop_signals() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
+        if not nested:
+            _state.number = None
 
 
 @contextmanager

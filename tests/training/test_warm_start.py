@@ -13,6 +13,7 @@ from mnsa.config import Config
 from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import read_manifest
 from mnsa.data.transforms import eval_transform
+from mnsa.errors import RunError
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network
 from mnsa.training.checkpoint import RECORD
@@ -97,6 +98,16 @@ def test_an_interrupted_run_keeps_its_start(
     initial = torch.load(start, weights_only=True)["state_dict"]
     weights = load_network(run.path)[0].state_dict()
     assert all(torch.equal(value, initial[f"network.{name}"]) for name, value in weights.items())
+
+
+def test_a_damaged_start_is_refused_before_another_network_is_chosen(
+    dataset: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = train(make_config({**STAGE, "epochs": 1}, train=PROBE), dataset, tmp_path / "run")
+    start = run.checkpoint_folder("joint") / "initial.ckpt"
+    start.write_bytes(start.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"initial\.ckpt is damaged: .*remove it to keep the best epoch"):
+        resume(run.path)
 
 
 def test_a_run_without_it_starts_with_a_random_head(

@@ -72,9 +72,11 @@ def _train(
 
         disable_malloc_trim()
         run = fit.train(settings, data, out, devices=devices)
+    from mnsa.training.session import file_errors
     from mnsa.workflows.fit_postprocessing import fit_after_training
 
-    fit_after_training(run)
+    with file_errors(run.path):
+        fit_after_training(run)
     if fit.is_rank_zero():
         console.print(f"Trained: {run.model_folder}. Evaluate it: mnsa evaluate {run.path}")
 

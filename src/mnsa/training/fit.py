@@ -12,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from mnsa.checked_files import DamagedFileError
 from mnsa.config import Config, StageConfig, dump_config
 from mnsa.data.cache import DecodedCache
 from mnsa.data.dataset import LeafDataModule, class_weights
@@ -212,7 +213,13 @@ class _Training:
         folder = self.run.checkpoint_folder(stage.name)
         checkpoint: Mapping[str, Any] = read_checkpoint(folder / "best.ckpt")
         if (initial := folder / INITIAL_CHECKPOINT).exists():
-            checkpoint = choose_checkpoint(checkpoint, read_checkpoint(initial))
+            try:
+                checkpoint = choose_checkpoint(checkpoint, read_checkpoint(initial))
+            except DamagedFileError as error:
+                raise RunError(
+                    f"{initial} is damaged: {error.strerror}. Restore it, or remove it to keep the best epoch. Then "
+                    f"continue with: mnsa train --resume {self.run.path}"
+                ) from None
             if "val_score" in checkpoint and is_rank_zero():
                 logger.info("%s: no epoch is better than the linear probe, which is kept", stage.name)
         state = checkpoint["state_dict"]

@@ -35,7 +35,7 @@ def run_session(run: RunFolder, *, writes: bool) -> Iterator[None]:
     TrainingInterruptedError.
     """
     try:
-        with stop_signals(), _file_errors(run.path), ExitStack() as stack:
+        with stop_signals(), file_errors(run.path), ExitStack() as stack:
             if writes:
                 try:
                     stack.enter_context(lock(run.training_lock_file, timeout_s=0, names_owner=True))
@@ -115,7 +115,8 @@ def _contents(manifest: Manifest, inspections: Sequence[Inspection]) -> dict[str
 
 
 @contextmanager
-def _file_errors(run: Path) -> Iterator[None]:
+def file_errors(run: Path) -> Iterator[None]:
+    """Raise a file of a run that is damaged, or can't be read or written, as RunError."""
     try:
         yield
     except DamagedFileError as error:

@@ -5,7 +5,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Literal
@@ -82,8 +83,9 @@ def loader_errors(loaders: LeafDataModule, run: Path) -> Iterator[None]:
         raise
     finally:
         for process in set(active_children()) - before:
-            process.kill()
-            process.join(_JOIN_S)
+            for end in (process.kill, partial(process.join, _JOIN_S), partial(process.join, _JOIN_S)):
+                with suppress(RuntimeError):  # torch's own, for each process that it sees end
+                    end()
 
 
 def build_trainer(
