@@ -23,7 +23,7 @@ from mnsa.data.synthetic.varied_layers import (
     rasterize,
     sample_view,
 )
-from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, Look, sample_look, visible_orders
+from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, sample_look, visible_orders
 from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, Blade, Species, draw_blade, ribbon, sample_species
 from mnsa.errors import DataError
 
@@ -42,12 +42,6 @@ def a_species(**changes: object) -> Species:
     while species.outline != "simple" or species.venation not in PINNATE:
         species = sample_species(rng(int(1e6 * species.aspect)))
     return replace(species, **changes)  # type: ignore[arg-type]
-
-
-def plain_layers(size_px: int = 64, width: float = 4.0, gap: float = 40.0) -> Layers:
-    flat = np.zeros((size_px, size_px), np.float32)
-    orders = np.zeros((size_px, size_px), np.uint8)
-    return Layers(flat + 1, flat, (flat,) * 4, flat, orders, (width,) * 4, (gap,) * 4)
 
 
 def test_an_image_depends_on_seed_index_and_size_alone() -> None:
@@ -184,15 +178,36 @@ def test_a_ribbon_is_twice_as_wide_as_its_radii() -> None:
     assert np.allclose(np.abs(around[:, 1]), [0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
 
 
-def test_faint_thin_or_crowded_veins_are_in_no_mask() -> None:
-    def look(contrast: float) -> Look:
-        flat = {"relief": 0.0, "texture": 0.03, "noise": 2.0, "blur_px": 0.7}
-        return replace(sample_look(rng(12)), contrasts=(contrast,) * 4, **flat)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("contrast", "width", "gap", "expected"),
+    [
+        (40.0, 4.0, 40.0, (1, 2, 3, 4)),
+        (-40.0, 4.0, 40.0, (1, 2, 3, 4)),
+        (0.0, 4.0, 40.0, ()),
+        (40.0, 0.6, 40.0, (1, 2)),
+        (40.0, 4.0, 10.0, (1, 2, 3)),
+    ],
+)
+def test_faint_thin_or_crowded_veins_are_in_no_mask(
+    contrast: float, width: float, gap: float, expected: tuple[int, ...]
+) -> None:  # fmt: skip
+    flat = np.ones((96, 96), np.float32)
+    orders = np.zeros((96, 96), np.uint8)
+    for order in (1, 2, 3, 4):
+        orders[:, 20 * order : 20 * order + 2] = order
+    layers = Layers(flat, 0 * flat, (flat,) * 4, flat, orders, (width,) * 4, (gap,) * 4)
+    gray = 120.0 + contrast * (orders > 0) + 3.0 * rng(12).standard_normal((96, 96))
+    image = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
+    assert visible_orders(image, layers) == expected
 
-    assert visible_orders(look(20.0), plain_layers()) == (1, 2, 3, 4)
-    assert visible_orders(look(0.5), plain_layers()) == (1,)
-    assert visible_orders(look(20.0), plain_layers(width=0.6)) == (1, 2)
-    assert visible_orders(look(20.0), plain_layers(gap=10.0)) == (1, 2, 3)
+
+def test_finer_veins_are_left_out_where_coarser_ones_are_invisible() -> None:
+    flat = np.ones((96, 96), np.float32)
+    orders = np.zeros((96, 96), np.uint8)
+    orders[:, 30:32], orders[:, 60:62] = 2, 3
+    layers = Layers(flat, 0 * flat, (flat,) * 4, flat, orders, (4.0,) * 4, (40.0,) * 4)
+    gray = 120.0 + 40.0 * (orders == 3) + 3.0 * rng(13).standard_normal((96, 96))
+    assert visible_orders(np.repeat(gray[..., None], 3, axis=2).astype(np.uint8), layers) == (1,)
 
 
 @pytest.fixture(scope="module")

@@ -89,8 +89,8 @@ def draw_varied_leaf(seed: int, index: int, size_px: int) -> VariedLeaf:
     layers = rasterize(leaves, species, size_px, rng)
     length_px = float(np.median([leaf.length_px for leaf in leaves]))
     px_per_mm = _sample_scale(length_px, rng)
-    visible = visible_orders(look, layers)
     image, cut = render(layers, look, px_per_mm, rng)
+    visible = visible_orders(image, layers)
     orders = np.where(np.isin(layers.orders, visible) & ~cut, np.minimum(layers.orders, 3), 0).astype(np.uint8)
     leaf = (layers.blade >= 0.5) & ~cut
     return VariedLeaf(

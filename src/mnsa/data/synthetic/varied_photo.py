@@ -8,7 +8,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 
 from mnsa.data.synthetic.photo import GAMMA, blend, layered_noise, lch_to_linear_rgb, smooth_noise
 from mnsa.data.synthetic.varied_backgrounds import draw_background
@@ -40,8 +40,12 @@ BACKGROUNDS = {
 
 ORDERS = (1, 2, 3, 4)
 
-# What an order of veins needs to be in a mask: width and distance in pixels, contrast relative to grain and noise
-NARROWEST_PX, CLOSEST_PX, NEEDED = {2: 0.4, 3: 0.8, 4: 1.0}, {2: 4.0, 3: 9.0, 4: 14.0}, {2: 0.5, 3: 1.3, 4: 1.5}
+# What an order of veins needs to be in a mask: width and distance in pixels, and how far it stands out
+NARROWEST_PX, CLOSEST_PX = {1: 0.0, 2: 0.4, 3: 0.8, 4: 1.0}, {1: 0.0, 2: 4.0, 3: 9.0, 4: 14.0}
+
+STANDS_OUT = {1: 0.2, 2: 0.35, 3: 0.8, 4: 1.2}
+
+FEW_PIXELS = 30  # of an order; too few to measure how far it stands out
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +123,41 @@ def sample_look(rng: np.random.Generator) -> Look:
     )
 
 
-def visible_orders(look: Look, layers: Layers) -> tuple[int, ...]:
-    """The orders of veins that a person would draw: wide enough, and with enough contrast in this image.
+def visible_orders(image: np.ndarray, layers: Layers) -> tuple[int, ...]:
+    """The orders of veins that a person would draw: wide and apart enough, and visible in the finished image.
 
-    The lightness of grain and noise is what the contrast is compared with; blur takes contrast from narrow veins.
-    Order 2 needs less than finer veins, as people know where to look for it. A net must also be wide enough to draw.
+    How far an order stands out is the larger of two measures, both in units of the spread of the blade without veins.
+    In fine detail of lightness: the difference of the medians, plus how much larger the spread is, as veins that are
+    lit from one side have light and dark pixels. In slope: half the difference of the medians, as a ridge or furrow has
+    a light and a dark side. If an order is not visible, no finer order is in the mask.
     """
-    blur = max(look.blur_px, 0.5)
-    rough = 0.7 + 25.0 * look.texture + 0.35 * look.noise
-    visible = [1]
-    for order in ORDERS[1:]:
-        width, gap = layers.widths_px[order - 1], layers.gaps_px[order - 1]
-        kept = 1.0 - np.exp(-((width / (2.0 * blur)) ** 1.2))
-        strength = (abs(look.contrasts[order - 1]) + 4.0 * min(abs(look.relief), 2.0)) * kept
-        if width < NARROWEST_PX[order] or gap < CLOSEST_PX[order] or strength < NEEDED[order] * rough:
+    gray = image @ np.array([0.3, 0.59, 0.11], np.float32)
+    detail = gaussian_filter(gray, 0.6, truncate=2.5) - gaussian_filter(gray, 4.0, truncate=2.5)
+    slope = gaussian_gradient_magnitude(gray, 1.5, truncate=2.5)
+    blade, visible = layers.blade > 0.99, []
+    free = blade & (layers.orders == 0)
+    (low, middle, high), (gentle, usual, steep) = _quantiles(detail[free]), _quantiles(slope[free])
+    spread, slope_spread = max(0.5 * (high - low), 0.8), max(0.5 * (steep - gentle), 0.3)
+    for order in ORDERS:
+        if layers.widths_px[order - 1] < NARROWEST_PX[order] or layers.gaps_px[order - 1] < CLOSEST_PX[order]:
             break
+        inside = blade & (layers.orders == order)
+        if inside.sum() >= FEW_PIXELS:
+            own_low, own_middle, own_high = _quantiles(detail[inside])
+            wider = max(0.5 * (own_high - own_low) / spread - 1.0, 0.0)
+            steeper = 0.5 * (_quantiles(slope[inside])[1] - usual) / slope_spread
+            if max(abs(own_middle - middle) / spread + wider, steeper) < STANDS_OUT[order]:
+                break
         visible.append(order)
     return tuple(visible)
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Of a sample of the values: median, and one standard deviation below and above if they are normal."""
+    if not len(values):
+        return 0.0, 0.0, 0.0
+    low, middle, high = np.quantile(values[:: max(1, len(values) // 4000)], (0.16, 0.5, 0.84))
+    return float(low), float(middle), float(high)
 
 
 def render(layers: Layers, look: Look, px_per_mm: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
