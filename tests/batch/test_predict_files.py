@@ -50,7 +50,7 @@ def test_the_table_has_class_probabilities_and_the_area_fraction_of_each_mask_cl
     predictions = predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions")
     rows = table_of(predictions)
     assert (predictions.done, predictions.failed) == (3, 0)
-    assert list(rows[0]) == ["image", "predicted", "probability", "top5", "area_fraction_vein", "error"]
+    assert list(rows[0]) == ["image", "mask", "predicted", "probability", "top5", "area_fraction_vein", "error"]
     for row in rows:
         prediction = predictor.predict(row["image"])
         assert row["predicted"] == predictor.classes[prediction.class_probs.argmax()]
@@ -68,6 +68,7 @@ def test_a_measurer_adds_a_column_per_trait(photos: Path, predictor: Any, tmp_pa
     rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions", measurer=measurer))
     assert list(rows[0]) == [
         "image",
+        "mask",
         "predicted",
         "probability",
         "top5",
@@ -96,10 +97,15 @@ def test_masks_read_back_equal_and_overlays_have_the_images_size(photos: Path, p
 
 def test_two_images_of_one_name_have_image_files_of_their_own(photos: Path, predictor: Any, tmp_path: Path) -> None:
     out = tmp_path / "predictions"
-    predict_files(predictor, find_images([str(photos)]), out)
-    sizes = {path.name: size_of(path) for path in (out / "masks").iterdir()}
-    assert sizes == {"twin.png": (64, 64), "other.png": (33, 90), "twin-2.png": (70, 45)}
-    assert {path.stem for path in (out / "overlays").iterdir()} == {Path(name).stem for name in sizes}
+    rows = table_of(predict_files(predictor, find_images([str(photos)]), out))
+    assert {row["mask"]: size_of(out / row["mask"]) for row in rows} == {
+        "masks/twin.png": (70, 45),
+        "masks/other.png": (33, 90),
+        "masks/deep/twin.png": (64, 64),
+    }
+    assert all(size_of(out / row["mask"]) == size_of(Path(row["image"])) for row in rows)
+    drawn = [path.relative_to(out / "overlays").as_posix() for path in (out / "overlays").rglob("*.jpg")]
+    assert sorted(drawn) == ["deep/twin.jpg", "other.jpg", "twin.jpg"]
 
 
 def test_a_broken_file_has_its_error_in_the_table_and_the_others_are_predicted(

@@ -104,12 +104,21 @@ def test_a_pattern_without_a_match_is_an_error(pattern: str, tmp_path: Path, mon
         find_images([pattern])
 
 
-def test_names_are_stems_with_a_number_where_two_images_have_the_same() -> None:
-    images = [Path(name) for name in ("a/x.jpg", "b/X.png", "c/x-2.jpg", "d/x.tif", "e/y.jpg")]
-    assert unique_names(images) == ["x", "X-2", "x-2-2", "x-3", "y"]
+def test_names_are_stems_with_their_folders_where_two_images_have_the_same() -> None:
+    images = [Path(name) for name in ("p/a/x.jpg", "p/b/X.png", "p/c/x-2.jpg", "p/y.jpg")]
+    assert unique_names(images) == ["a/x", "b/X", "x-2", "y"]
+    assert unique_names([Path("p/../q/x.jpg"), Path("x.jpg")]) == ["q/x", "x"]
+    assert unique_names([Path("p/x.jpg"), Path("p/deep/x.jpg"), Path("/p/x.jpg")])[0].endswith("/p/x")
+
+
+def test_names_of_one_folder_have_a_number_where_they_are_the_same() -> None:
+    images = [Path(name) for name in ("x.jpg", "X.png", "x-2.jpg", "x.tif")]
+    assert unique_names(images) == ["x", "X-2", "x-2-2", "x-3"]
 
 
 def test_a_thousand_images_of_one_name_have_different_names() -> None:
     names = unique_names([Path(f"{n}/leaf.jpg") for n in range(1000)])
     assert len(set(names)) == 1000
+    assert names[999] == "999/leaf"
+    names = unique_names([Path("leaf.jpg")] * 1000)
     assert names[999] == "leaf-1000"

@@ -177,13 +177,14 @@ def _make_writer(
         if image.prediction is None or image.pixels is None:
             results_log.add(image.index, table.error_row(image.path, image.error))
             return
-        mask, traits = image.prediction.mask, dict[str, str]()
+        mask, traits, files = image.prediction.mask, dict[str, str](), dict[str, str]()
         if mask is not None:
+            files["mask"] = folder.image_path("masks", names[image.index]).relative_to(folder.path).as_posix()
             write_mask_and_overlay(mask, image.pixels, folder, names[image.index])
             traits = measure(mask) if measure is not None else {}
         if predictor.explain:
             write_explanation(image.prediction, image.pixels, folder, names[image.index])
-        results_log.add(image.index, table.row(image.prediction, image.path, traits))
+        results_log.add(image.index, table.row(image.prediction, image.path, traits) | files)
 
     return write
 

@@ -135,7 +135,9 @@ def _write_table_when_complete(
         )
         write_overview_sheet(folder, rows)
         write_prediction_table(
-            folder, predictor.prediction_table(measurer.columns if measurer else ()), merge_rows(folder, count)
+            folder,
+            predictor.prediction_table(measurer.columns if measurer else (), mask_files=bool(predictor.mask_classes)),
+            merge_rows(folder, count),
         )
 
 

@@ -3,8 +3,8 @@
 predictions.json    what the predictions depend on: network, images, options
 parts/              until all images are finished: one file per process with one line of JSON per finished image
 predictions.csv     the table, in the order of the images; it is written last, and parts/ is removed
-masks/, overlays/   one image each, and with --explain attention/ and grad_cam/; an image file appears whole, before its
-                    image counts as finished
+masks/, overlays/   one image each, in folders where names are the same, and with --explain attention/ and grad_cam/; an
+                    image file appears whole, before its image counts as finished
 sheet.png           some images with their overlays
 """
 
@@ -158,7 +158,7 @@ def write_prediction_table(folder: PredictionFolder, table: PredictionTable, row
         table.write_csv(file, rows)
     shutil.rmtree(folder.parts, ignore_errors=True)
     for kind in IMAGE_FOLDERS:
-        for temporary in (folder.path / kind).glob(".*.tmp.*"):  # of processes that were killed
+        for temporary in (folder.path / kind).rglob(".*.tmp.*"):  # of processes that were killed
             temporary.unlink(missing_ok=True)
 
 
@@ -183,7 +183,7 @@ def write_mask_and_overlay(mask: np.ndarray, pixels: np.ndarray, folder: Predict
     """Write the mask (H, W) and the overlay of an image uint8 (H, W, 3)."""
     for kind in ("masks", "overlays"):
         path = folder.image_path(kind, name)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, durable=False) as temporary:
             if kind == "masks":
                 write_mask(mask, temporary)
@@ -202,7 +202,7 @@ def write_explanation(prediction: Prediction, pixels: np.ndarray, folder: Predic
     for kind, values in maps.items():
         if values is not None:
             path = folder.image_path(kind, name)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path, durable=False) as temporary:
                 drawing = Image.fromarray(draw_heatmap(np.array(image), values))
                 drawing.save(temporary, format="JPEG", quality=_QUALITY)

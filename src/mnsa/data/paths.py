@@ -198,22 +198,47 @@ def find_images(
 
 
 def unique_names(images: Sequence[Path]) -> list[str]:
-    """Give each image a name for its output files: its stem, with a number where two images have the same.
+    """Give each image a name for its output files: its stem.
 
-    Names that differ only in upper and lower case count as the same. A name is cut where a file name would be too long.
+    Where two images have the same stem, the names keep the folders below the one that all images have in common:
+    `plant1/top` and `plant2/top`. A number tells apart what is still the same. Names that differ only in upper and
+    lower case count as the same. A name is cut where a file name would be too long.
     """
+    stems = Counter(path.stem.lower() for path in images)
+    above = _common_folder([path for path in images if stems[path.stem.lower()] > 1])
     names: list[str] = []
     taken: set[str] = set()
-    last: dict[str, int] = {}  # the last number of each stem, so a thousand images of one name take little time
+    last: dict[str, int] = {}  # the last number of each name, so a thousand images of one name take little time
     for path in images:
-        name, number = _cut(path.stem, _MAX_STEM_BYTES), last.get(path.stem.lower(), 1)
+        folders = "" if above is None or stems[path.stem.lower()] == 1 else _folders_below(above, path)
+        key = f"{folders}{path.stem}".lower()
+        name, number = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES)}", last.get(key, 1)
         while name.lower() in taken:
             number += 1
-            name = f"{_cut(path.stem, _MAX_STEM_BYTES - len(f'-{number}'))}-{number}"
+            name = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES - len(f'-{number}'))}-{number}"
         taken.add(name.lower())
-        last[path.stem.lower()] = number
+        last[key] = number
         names.append(name)
     return names
+
+
+def _common_folder(images: Sequence[Path]) -> str | None:
+    """The deepest folder of all images; None without images, or on several drives."""
+    try:
+        return os.path.commonpath([_folder_of(path) for path in images])
+    except ValueError:
+        return None
+
+
+def _folders_below(above: str, image: Path) -> str:
+    """The folders between `above` and an image, with a slash at the end; or an empty text."""
+    below = _folder_of(image).relative_to(above).as_posix()
+    return "" if below == "." else f"{below}/"
+
+
+def _folder_of(image: Path) -> Path:
+    """The absolute folder of an image without `..`; links are not followed."""
+    return Path(os.path.normpath(image.absolute())).parent
 
 
 def _cut(stem: str, max_bytes: int) -> str:

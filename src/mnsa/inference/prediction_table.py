@@ -43,6 +43,7 @@ class PredictionTable:
     confidence; below it, `predicted` is UNKNOWN. trait_columns: names of the measured traits.
     checks_veins: there are columns for scale, confidence and warning, see `mnsa.structures.Prediction`.
     escape_formulas: put an apostrophe before names and errors that a spreadsheet would run as a formula.
+    mask_files: there is a column `mask` for the path of the mask.
     """
 
     def __init__(
@@ -55,13 +56,15 @@ class PredictionTable:
         trait_columns: Sequence[str] = (),
         checks_veins: bool = False,
         escape_formulas: bool = False,
+        mask_files: bool = False,
     ) -> None:
         self.classes, self.mask_classes = tuple(classes), tuple(mask_classes)
         self.top_k, self.threshold, self.escape_formulas = top_k, threshold, escape_formulas
         class_columns = ["predicted", "probability", f"top{top_k}"] if classes else []
         areas = [f"area_fraction_{name}" for name in mask_classes]
         checks = ["scale", "confidence", "warning"] if checks_veins else []
-        self.columns: list[str] = ["image", *class_columns, *areas, *trait_columns, *checks, "error"]
+        files = ["mask"] if mask_files else []
+        self.columns: list[str] = ["image", *files, *class_columns, *areas, *trait_columns, *checks, "error"]
 
     def values(self, prediction: PredictedArrays, name: str) -> dict[str, str | float]:
         """The row of one prediction, with numbers as floats; it has no traits and no error.

@@ -198,11 +198,11 @@ class Predictor(PretrainedMixin):
         """The most probable class of probabilities (K,); `unknown` when its probability is below the threshold."""
         return predicted_class(class_probs, self.classes, self.threshold)
 
-    def prediction_table(self, trait_columns: Sequence[str] = ()) -> PredictionTable:
-        """Make the table for predictions of this network. trait_columns: names of the measured traits."""
+    def prediction_table(self, trait_columns: Sequence[str] = (), *, mask_files: bool = False) -> PredictionTable:
+        """Make the table for predictions of this network; arguments: as `PredictionTable` takes them."""
         return PredictionTable(
             self.classes, self.mask_classes, threshold=self.threshold, trait_columns=trait_columns,
-            checks_veins=self.scale is not None,
+            checks_veins=self.scale is not None, mask_files=mask_files,
         )  # fmt: skip
 
     def measure_traits(self, prediction: NamedPrediction, *, px_per_mm: float | None = None) -> dict[str, str]:
