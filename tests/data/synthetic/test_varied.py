@@ -93,7 +93,7 @@ def test_a_blade_of_every_outline_has_veins_of_order_1_and_2(outline: str) -> No
 def test_veins_differ_from_the_blade_beside_them() -> None:
     """Either in lightness or by shading: the contrast at the midrib and the secondary veins is that of a line."""
     contrasts = []
-    for index in range(24):
+    for index in range(14):
         drawn = leaf(index)
         gray = drawn.image.astype(np.float64).mean(axis=2)
         veins = (drawn.vein_orders > 0) & (drawn.vein_orders <= 2)
@@ -101,7 +101,7 @@ def test_veins_differ_from_the_blade_beside_them() -> None:
         if veins.sum() > 50 and beside.sum() > 50:
             detail = np.abs(gray - gaussian_filter(gray, 4.0))
             contrasts.append(detail[veins].mean() / detail[beside].mean())
-    assert len(contrasts) > 15
+    assert len(contrasts) > 8
     assert np.median(contrasts) > 1.15
 
 
@@ -112,7 +112,7 @@ def test_a_shifted_mask_fits_the_image_less() -> None:
         veins = np.roll(drawn.vein_orders, (shift, shift), axis=(0, 1)) > 0
         return float(ridge[veins & (drawn.leaf_mask > 0)].mean())
 
-    drawn = [leaf(index) for index in range(24) if 200 < (leaf(index).vein_orders > 0).sum() < 3000]
+    drawn = [leaf(index) for index in range(14) if 200 < (leaf(index).vein_orders > 0).sum() < 3000]
     better = [fit(one, 0) > max(fit(one, 5), fit(one, -5)) for one in drawn]
     assert np.mean(better) > 0.75
 
