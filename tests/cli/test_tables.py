@@ -103,6 +103,19 @@ def test_a_mask_class_that_never_occurs_has_no_score(show: Callable[..., str]) -
     assert "Not scored, as no mask has a pixel of it: lesion." in " ".join(text.split())
 
 
+@pytest.mark.parametrize("markup", [True, False])
+def test_names_with_brackets_are_shown_as_they_are(markup: bool) -> None:
+    """The console of mnsa reads no markup, so nothing may be escaped for one."""
+    sizes = {"segmentation": IMAGES}
+    evaluation = Evaluation("set [a]", 24, calibrated=False, sizes=sizes, scores=masks("vein [red]"))
+    text_file = io.StringIO()
+    for table in score_tables(evaluation, "test"):
+        Console(width=100, file=text_file, markup=markup).print(table)
+    assert "set [a], split test" in text_file.getvalue()
+    assert "vein [red]" in text_file.getvalue()
+    assert "\\" not in text_file.getvalue()
+
+
 def text_of(table: Any) -> Any:
     text_file = io.StringIO()
     Console(width=80, file=text_file).print(table)

@@ -1,7 +1,10 @@
 """Tables as spreadsheets and pandas write them, byte order marks, batch jobs, moved data, odd numbers and suffixes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,17 @@ TABLES = {
     "trailing commas in rows": "image,label\na/0.png,a,,\nb/1.png,b,\na/2.png,a\nb/3.png,b\n",
     "blank rows": "image,label\na/0.png,a\n,\nb/1.png,b\n\na/2.png,a\n , \nb/3.png,b\n,\n",
 }
+
+
+def test_greek_paths_are_shown_on_a_terminal_of_western_europe(tmp_path: Path) -> None:
+    make, _, arguments, count = IMPORTS["folders"]
+    make(tmp_path / "φύλλα")
+    command = [sys.executable, "-m", "mnsa", *map(str, arguments(tmp_path / "φύλλα", tmp_path / "σετ"))]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    ending = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (ending.returncode, ending.stderr) == (0, b"")
+    assert b"\\u03c3\\u03b5\\u03c4" in ending.stdout
+    assert count_of(tmp_path / "σετ") == count
 
 
 @pytest.mark.parametrize("table", TABLES)

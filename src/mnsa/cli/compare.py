@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mnsa.cli.shared import console
 from mnsa.errors import RunError
@@ -65,7 +65,7 @@ def comparison_table(comparisons: "list[Comparison]", title: str) -> Table:
     with_seeds = any(one.seed_interval for one in comparisons)
     images, groups = max((one.images, one.groups) for one in comparisons)
     units = f"{images} images" if images == groups else f"{images} images in {groups} groups"
-    table = Table(title=escape(title), caption=f"95 % intervals and p-values over {units}")
+    table = Table(title=Text(title), caption=f"95 % intervals and p-values over {units}")
     table.add_column("score")
     for name in ("first", "second", "difference", "interval", "p", *(["over seeds"] if with_seeds else [])):
         table.add_column(name, justify="right")
@@ -73,5 +73,5 @@ def comparison_table(comparisons: "list[Comparison]", title: str) -> Table:
         numbers = [format_score(value) for value in (one.first, one.second, one.difference)]
         interval = format_interval(one.interval) if one.interval else ""
         seeds = format_interval(one.seed_interval) if one.seed_interval else ""
-        table.add_row(escape(one.name), *numbers, interval, f"{one.p_value:.3g}", *([seeds] if with_seeds else []))
+        table.add_row(Text(one.name), *numbers, interval, f"{one.p_value:.3g}", *([seeds] if with_seeds else []))
     return table

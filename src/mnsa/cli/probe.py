@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mnsa.cli.shared import DatasetArgument, console, image_progress
 from mnsa.config import load_config
@@ -65,7 +65,7 @@ def probe_table(result: "ProbeResult") -> Table:
     from mnsa.metrics.scores import format_score
 
     images = f"{result.images['train']} training images, {result.images['val']} of validation"
-    table = Table(title=escape(f"{result.dataset}, frozen {result.backbone} ({result.weights}), {images}"))
+    table = Table(title=Text(f"{result.dataset}, frozen {result.backbone} ({result.weights}), {images}"))
     for name in ("head", "levels", "size", "L2"):
         table.add_column(name)
     for name in ("accuracy (95 % interval)", "log-loss", "fit, s"):

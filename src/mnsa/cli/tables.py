@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mnsa.inference.postprocessing_file import FittedPostprocessing
 from mnsa.metrics.scores import Evaluation, Score, format_score
@@ -15,18 +15,18 @@ def score_tables(evaluation: Evaluation, key: str) -> Iterator[Table]:
 
     That of the topology scores, which are many, has a row per score and a column per mask class.
     """
-    title = escape(f"{evaluation.dataset}, split {key}, {evaluation.images} images")
+    title = Text(f"{evaluation.dataset}, split {key}, {evaluation.images} images")
     for group, size in evaluation.sizes.items():
         make = _topology_table if group == "topology" else _group_table
         table = make(evaluation.of_group(group), title, size.interval_text)
         if group == "segmentation" and (absent := evaluation.absent_text):
-            table.caption = escape(f"{table.caption}. {absent}" if table.caption else absent)
+            table.caption = Text(f"{table.caption}. {absent}" if table.caption else absent)
         yield table
 
 
 def head_table(validation: Mapping[str, Mapping[str, float]], title: str) -> Table:
     """A row per class head: its accuracy and log-loss on validation."""
-    table = Table(title=escape(title))
+    table = Table(title=Text(title))
     table.add_column("head")
     for name in ("accuracy", "log-loss"):
         table.add_column(name, justify="right")
@@ -37,7 +37,7 @@ def head_table(validation: Mapping[str, Mapping[str, float]], title: str) -> Tab
 
 def export_table(comparison: Mapping[str, Any], title: str) -> Table:
     """A row per number that compares an exported network with the eager one."""
-    table = Table(title=escape(title))
+    table = Table(title=Text(title))
     for name in ("", "eager", "exported"):
         table.add_column(name, justify="right" if name else "left")
     for kind, by_output in comparison["differences"].items():
@@ -51,7 +51,7 @@ def export_table(comparison: Mapping[str, Any], title: str) -> Table:
     for eager, exported in zip(*(map(Score.from_dict, scores[which]) for which in ("eager", "exported")), strict=True):
         if eager.headline:
             values = (format_score(score.value, score.unit) for score in (eager, exported))
-            table.add_row(escape(f"{eager.title}, validation"), *values)
+            table.add_row(Text(f"{eager.title}, validation"), *values)
     table.add_row("file, MB", *(f"{size / 1e6:.1f}" for size in comparison["bytes"].values()))
     return table
 
@@ -65,12 +65,12 @@ def postprocessing_table(fitted: FittedPostprocessing) -> Table:
         after = fitted.scores["after"].get(mask_class, {})
         for name, value in before.items():
             table.add_row(
-                escape(f"{name} of {mask_class}"), f"{value:.3f}", f"{after[name]:.3f}" if name in after else ""
+                Text(f"{name} of {mask_class}"), f"{value:.3f}", f"{after[name]:.3f}" if name in after else ""
             )
     return table
 
 
-def _group_table(scores: list[Score], title: str, interval_text: str) -> Table:
+def _group_table(scores: list[Score], title: Text, interval_text: str) -> Table:
     with_interval = {score.name for score in scores if score.interval}
     labels = {score.name: score.label for score in scores}
     rows: dict[str, dict[str, str]] = {}
@@ -84,18 +84,18 @@ def _group_table(scores: list[Score], title: str, interval_text: str) -> Table:
         table.add_column(f"{label} (95 % interval)" if name in with_interval else label, justify="right")
     for mask_class, cells in rows.items():
         values = [cells.get(name, "") for name in labels]
-        table.add_row(*([escape(mask_class)] if has_classes else []), *values)
+        table.add_row(*([Text(mask_class)] if has_classes else []), *values)
     return table
 
 
-def _topology_table(scores: list[Score], title: str, interval_text: str) -> Table:
+def _topology_table(scores: list[Score], title: Text, interval_text: str) -> Table:
     labels = {score.name: score.label for score in scores}
     cells = {(score.name, score.mask_class): _format_cell(score) for score in scores}
     mask_classes = dict.fromkeys(score.mask_class for score in scores)
     table = Table(title=title, caption=interval_text)
     table.add_column("topology (95 % interval)")
     for mask_class in mask_classes:
-        table.add_column(escape(mask_class), justify="right")
+        table.add_column(Text(mask_class), justify="right")
     for name, label in labels.items():
         table.add_row(label, *(cells[name, mask_class] for mask_class in mask_classes))
     return table
