@@ -25,6 +25,7 @@ from mnsa.cli.search import search
 from mnsa.cli.serve import serve
 from mnsa.cli.shared import console
 from mnsa.cli.split import split
+from mnsa.cli.study import study
 from mnsa.cli.synth import synth
 from mnsa.cli.train import train
 from mnsa.cli.traits import traits
@@ -34,7 +35,7 @@ from mnsa.errors import MnsaError
 VERBS = {
     "Prepare data": (synth, check, split, convert),
     "Train": (probe, plan, train, calibrate, fit_trees, search, import_checkpoint),
-    "Evaluate": (evaluate, compare, report),
+    "Evaluate": (evaluate, compare, study, report),
     "Predict and measure": (veins, predict, traits, serve, export),
 }
 
