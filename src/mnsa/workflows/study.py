@@ -19,7 +19,7 @@ from mnsa.errors import ConfigError, MnsaError
 from mnsa.io import atomic_write_text, lock, read_toml
 from mnsa.metrics.evaluation_files import read_evaluations
 from mnsa.metrics.scores import Score, format_score
-from mnsa.run_folder import RunFolder, open_run_folder, read_run_config
+from mnsa.run_folder import RunFolder, read_run_config
 from mnsa.training import fit
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.fit_postprocessing import fit_after_training
@@ -172,7 +172,7 @@ def _with_seed(config: Config, seed: int) -> Config:
 
 
 def _require_same_config(run: RunFolder, config: Config, source: str) -> None:
-    if run.path.exists() and read_run_config(open_run_folder(run.path)) != config:
+    if run.config_file.exists() and read_run_config(run) != config:
         raise ConfigError(
             f"{source} is another config than that of {run.path}. Give the new config another name, or remove the run."
         )
