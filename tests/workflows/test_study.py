@@ -181,7 +181,7 @@ def test_a_config_that_differs_from_that_of_its_runs_is_refused(
     changed = {"a": {"config": "base.toml", "set": ["loss.dice=0.5"]}, "b": {"config": "base.toml"}}
 
     with pytest.raises(ConfigError, match=r"configs\.a is another config than that of .*seed_1"):
-        run_study(_write(study_file, configs=changed), tmp_path / "out")
+        run_study(_write(study_file, seeds=[1, 2], configs=changed), tmp_path / "out")
 
     assert trained == []
 
