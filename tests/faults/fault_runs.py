@@ -57,7 +57,8 @@ class Command:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["mnsa.training.fit", "mnsa.cli", "mnsa.workflows.fit_postprocessing"])
         self.process: ForkServerProcess = context.Process(
-            target=_run, args=([str(argument) for argument in arguments], log, faults)
+            target=_run,
+            args=([str(argument) for argument in arguments], log, faults, multiprocessing.get_start_method()),
         )
         self.process.start()
 
@@ -121,8 +122,9 @@ def damage(file: Path, rng: random.Random) -> None:
     file.write_bytes(data)
 
 
-def _run(arguments: list[str], log: Path, faults: Faults) -> None:
+def _run(arguments: list[str], log: Path, faults: Faults, start_method: str) -> None:
     os.setsid()
+    multiprocessing.set_start_method(start_method, force=True)  # that of a command, not that of this process
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -146,6 +148,8 @@ def _count_steps(kill_at: int, steps_file: Path | None) -> None:
     from mnsa import checked_files
 
     count, pid = 0, os.getpid()
+    # A file that is truncated for each step would be flushed to the disk each time, which takes minutes.
+    number_file = None if steps_file is None else os.open(steps_file, os.O_RDWR | os.O_CREAT)
 
     def counted(function: Callable[..., Any], *, writes: bool = False) -> Callable[..., Any]:
         def step(*arguments: Any, **options: Any) -> Any:
@@ -158,8 +162,8 @@ def _count_steps(kill_at: int, steps_file: Path | None) -> None:
                         function(writer, bytes(data)[: len(data) // 2])
                         writer.flush()
                     os.kill(pid, signal.SIGKILL)
-                if steps_file is not None:
-                    steps_file.write_text(str(count))
+                if number_file is not None:
+                    os.pwrite(number_file, b"%9d" % count, 0)
             return function(*arguments, **options)
 
         return step

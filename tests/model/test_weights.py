@@ -10,7 +10,13 @@ from torch import nn
 
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone
-from mnsa.model.weights import bundled_weights, load_pretrained, set_memory_format, set_memory_format_reference
+from mnsa.model.weights import (
+    bundled_weights,
+    load_pretrained,
+    read_state_dict,
+    set_memory_format,
+    set_memory_format_reference,
+)
 
 KERNELS = [nn.Conv2d(4, 8, 1), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3)]
 
@@ -142,3 +148,11 @@ def test_outputs_and_gradients_equal_the_reference(kernel_size: int) -> None:
         output = network(features.contiguous(memory_format=torch.channels_last))
         results.append([output, *torch.autograd.grad(output.square().sum(), [features, *network.parameters()])])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    state, path = {"a": torch.zeros(2), "b": torch.tensor([0.0, float("nan")])}, tmp_path / f"weights{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    with pytest.raises(ModelError, match="b has values that are not finite"):
+        read_state_dict(path)

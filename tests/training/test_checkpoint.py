@@ -170,6 +170,20 @@ def test_a_file_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path, 
     assert f"mnsa train --resume {tmp_path}" in message
 
 
+def test_a_full_disk_is_named_with_the_size_that_the_file_would_have(
+    stage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    size = (stage / "last.ckpt").stat().st_size
+    monkeypatch.setattr(checkpoint, "write_checked", refuse)
+    with pytest.raises(OSError, match=r"No space left on device: .*last\.ckpt") as error:
+        save(stage, "last.ckpt", 4, 2)
+    assert error.value.needed == size  # type: ignore[attr-defined]
+    assert f"{size / 1e6:,.1f} MB are needed" in str(save_error(error.value, stage))
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EPERM, errno.EACCES, errno.EIO])
 def test_the_first_save_that_fails_ends_training(
     dataset: Path, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mnsa.checked_files import require_whole
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone, flat_name
 from mnsa.weights import NAMES, WEIGHTS_FILE, bundled_folder
@@ -102,12 +103,12 @@ def bundled_weights(timm_name: str) -> StateDict:
 def read_state_dict(path: Path) -> StateDict:
     """Read a state dict from a .pth or .safetensors file, at the top level or under the key `net`.
 
-    No code in the file is executed. Raises: ModelError.
+    No code in the file is executed. Raises: ModelError, also for values that are not finite.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        require_whole(path)
+        is_safe = path.suffix == ".safetensors"
+        state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file {path}; give a file, or 'imagenet', 'bundled' or 'none'.") from None
     except Exception as error:  # torch, pickle and safetensors raise many types
@@ -119,6 +120,8 @@ def read_state_dict(path: Path) -> StateDict:
         state = state["net"]  # the upstream code stores epoch and accuracy beside it
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} contains a {type(state).__name__} that is no state dict. Save `model.state_dict()`.")
+    if (name := find_not_finite(state)) is not None:
+        raise ModelError(f"{path}: {name} has values that are not finite (NaN). Choose other weights.")
     return state
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any, cast
 
 import lightning
 import torch
@@ -200,12 +200,24 @@ def _previous(path: Path) -> Path:
     return path.with_suffix(f".previous{path.suffix}")
 
 
-def _count_bytes(tree: Any) -> int:
-    """Count the bytes of all tensors in nested containers."""
-    if isinstance(tree, torch.Tensor):
-        return tree.nbytes
-    children = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple) else ()
-    return sum(map(_count_bytes, children))
+def _count_bytes(checkpoint: Mapping[str, Any]) -> int:
+    """Count the bytes of the file that a checkpoint would be."""
+    counter = _ByteCounter()
+    torch.save(checkpoint, cast("IO[bytes]", counter))
+    return counter.count
+
+
+class _ByteCounter:
+    """A file that keeps nothing but the number of bytes."""
+
+    count = 0
+
+    def write(self, data: bytes) -> int:
+        self.count += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: there is nothing to flush."""
 
 
 def _format_size(size: int) -> str:
