@@ -141,6 +141,60 @@ def import_yolo(
     _print_manifest(read(source, out, val_fraction=val_fraction, seed=seed), out)
 
 
+@import_app.command("cvat")
+def import_cvat(
+    source: Annotated[Path, typer.Argument(help="annotations.xml, exported as `CVAT for images 1.1`.")],
+    images: Annotated[Path, typer.Option(help="Folder that the names of the images are relative to.")],
+    out: OutOption,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import CVAT annotations: polygons, boxes and ellipses become masks. The images are copied.
+
+    Example: `mnsa import cvat annotations.xml --images images/ --out leaves`
+    """
+    from mnsa.data.formats.shapes import import_cvat as read
+
+    _print_manifest(read(source, out, images=images, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("labelme")
+def import_labelme(
+    source: Annotated[Path, typer.Argument(help="Folder of Labelme's JSON files, one per image.")],
+    out: OutOption,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: that of the JSON files.")] = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import Labelme annotations: polygons, rectangles and circles become masks. The images are copied.
+
+    Example: `mnsa import labelme photos/ --out leaves`
+    """
+    from mnsa.data.formats.shapes import import_labelme as read
+
+    _print_manifest(read(source, out, images=images, val_fraction=val_fraction, seed=seed), out)
+
+
+@import_app.command("via")
+def import_via(
+    source: Annotated[Path, typer.Argument(help="JSON file of the VGG Image Annotator: a project, or an export.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    out: OutOption,
+    attribute: Annotated[
+        str | None, typer.Option(help="Attribute of the regions that has the class. Default: the only one.")
+    ] = None,
+    val_fraction: ValFractionOption = 0.2,
+    seed: SeedOption = 1,
+) -> None:
+    """Import annotations of the VGG Image Annotator: regions become masks. The images are copied.
+
+    Example: `mnsa import via via_project.json --images photos/ --out leaves`
+    """
+    from mnsa.data.formats.shapes import import_via as read
+
+    _print_manifest(read(source, out, images=images, attribute=attribute, val_fraction=val_fraction, seed=seed), out)
+
+
 @import_app.command("nnunet")
 def import_nnunet(
     source: Annotated[Path, typer.Argument(help="Folder such as Dataset101_leaves, with dataset.json and imagesTr.")],

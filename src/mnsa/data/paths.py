@@ -104,6 +104,21 @@ def list_images_to_import(
     return found
 
 
+def log_unlisted(folder: Path, listed: Iterable[str], *, used_suffix: str = "") -> None:
+    """Log what a folder holds besides images of a list of names: images that are in no list, and other files.
+
+    used_suffix: of files that were read, too, such as annotations.
+    """
+    known = set(listed)
+    found = scan_images(folder, passed := PassedOver(), text_names=True)
+    passed.other.pop(used_suffix, None)
+    log_passed_over(folder, passed)
+    if unlisted := [str(path) for path in found if str(path) not in known]:
+        logger.warning(
+            "%s images of %s are in no list and are left out, such as %s", len(unlisted), folder, unlisted[0]
+        )
+
+
 def log_passed_over(folder: Path, passed: PassedOver) -> None:
     """Log what was passed over in a folder, if there was anything."""
     if text := passed.describe():

@@ -7,6 +7,7 @@ from mnsa.data.formats.folders import import_folders
 from mnsa.data.formats.mask_folders import import_masks
 from mnsa.data.formats.mganet import import_mganet
 from mnsa.data.formats.nnunet import import_nnunet
+from mnsa.data.formats.shapes import import_cvat, import_labelme, import_via
 from mnsa.data.formats.ufg import import_ufg
 from mnsa.data.formats.yolo import import_yolo
 
@@ -15,10 +16,13 @@ __all__ = [
     "convert_dataset",
     "import_coco",
     "import_csv",
+    "import_cvat",
     "import_folders",
+    "import_labelme",
     "import_masks",
     "import_mganet",
     "import_nnunet",
     "import_ufg",
+    "import_via",
     "import_yolo",
 ]

@@ -45,7 +45,7 @@ from mnsa.data.formats.sidecar import (
 )
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
-from mnsa.data.paths import is_ignored, list_images_to_import
+from mnsa.data.paths import is_ignored, log_unlisted
 from mnsa.errors import DataError
 
 Record = Mapping[str, Any]
@@ -89,11 +89,7 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         mask_classes = resolve_mask_classes(found, sidecar, str(source))
         painter = MaskPainter(found)
         _require_unique_images(files)
-        listed = {name for file in files for name, _ in file.images.values()}
-        if unlisted := [str(path) for path in list_images_to_import(images) if str(path) not in listed]:
-            logger.warning(
-                "%s images of %s are in no list and are left out, such as %s", len(unlisted), images, unlisted[0]
-            )
+        log_unlisted(images, (name for file in files for name, _ in file.images.values()))
         for file in files:
             _paint_masks(file, images, value_of, builder, painter)
         painter.log_covered(str(source))
