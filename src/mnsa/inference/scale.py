@@ -55,10 +55,8 @@ class PredictAtScale:
     ) -> None:
         validate_scale(scale)
         self._predict, self._maker, self._scale = predict, maker, scale
-        self._vein, self._probs = (
-            find_vein_class(spec),
-            ProbabilityMaker(Postprocessing(), spec.mask_classes, spec.data),
-        )
+        self._vein = find_vein_class(spec)
+        self._probs = ProbabilityMaker(Postprocessing(), spec.mask_classes, spec.data)
         self._threshold = maker.postprocessing.threshold if len(spec.mask_classes) == 1 else 0.5
 
     def __call__(self, image: Tensor, path: str) -> NamedPrediction:
