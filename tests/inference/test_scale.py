@@ -31,7 +31,7 @@ def find_probs(image: Tensor) -> np.ndarray:
     dark = image[0].numpy() < 128
     lines = np.count_nonzero(dark[1:, 0] & ~dark[:-1, 0])
     width = (255 - image[0, :, 0].numpy()).sum() / 255 / max(lines, 1)
-    sure = np.exp(-(np.log(max(width, 0.1) / LINE_PX) ** 2))
+    sure = np.exp(-8 * np.log(max(width, 0.1) / LINE_PX) ** 2)
     return np.where(dark, 255 * (0.5 + sure / 2), 0).astype(np.uint8)
 
 
@@ -40,7 +40,7 @@ def find_probs(image: Tensor) -> np.ndarray:
 def test_lines_of_any_width_are_seen_at_the_width_that_the_network_knows(size: tuple[int, int], width: int) -> None:
     chosen = choose_scale(find_probs, stripes(size, width), 0.5)
     assert chosen.factor * width == pytest.approx(LINE_PX, rel=0.45)
-    assert chosen.expected_dice[chosen.factor] == max(chosen.expected_dice.values())
+    assert chosen.ratings[chosen.factor] == max(chosen.ratings.values())
 
 
 def test_thin_lines_are_enlarged_at_most_twice() -> None:
@@ -58,6 +58,14 @@ def test_of_a_large_image_only_windows_are_predicted() -> None:
     choose_scale(record, torch.zeros(3, 3000, 4000, dtype=torch.uint8), 0.5)
     assert max(height * width for height, width in seen) <= 5 * WINDOW_PX**2
     assert max(map(max, seen)) < 1100
+
+
+def test_a_scale_at_which_everything_is_vein_is_not_chosen() -> None:
+    def cover_small_inputs(image: Tensor) -> np.ndarray:
+        dark = image[0].numpy() < 128
+        return np.where(dark | (max(image.shape) < 500), 230, 0).astype(np.uint8)
+
+    assert choose_scale(cover_small_inputs, stripes((700, 1024), 16), 0.5).factor * 1024 > 500
 
 
 def test_an_image_without_anything_still_has_a_scale() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mnsa.inference.vein_check import NO_LEAF, NOT_VISIBLE, check_veins, expected_dice
+from mnsa.inference.vein_check import NO_LEAF, NOT_VISIBLE, VeinCounts, check_veins, count_veins
 
 
 def drawing(lines: list[list[tuple[int, int]]], value: int, width: int = 3) -> np.ndarray:
@@ -12,6 +12,10 @@ def drawing(lines: list[list[tuple[int, int]]], value: int, width: int = 3) -> n
     for line in lines:
         ImageDraw.Draw(image).line(line, fill=value, width=width)
     return np.asarray(image)
+
+
+def check(probs: np.ndarray, threshold: float = 0.5) -> tuple[float, str]:
+    return check_veins(count_veins(probs, threshold))
 
 
 MIDRIB = [(128, 10), (128, 245)]
@@ -24,30 +28,44 @@ def test_the_expected_dice_is_the_mean_dice_over_truths_that_are_drawn_from_the_
     probs = random.beta(0.4, 0.6, (200, 200))
     mask = probs > 0.5
     scores = [2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for truth in random.random((50, 200, 200)) < probs]
-    counts = np.bincount((probs * 255).round().astype(np.uint8).ravel(), minlength=256)
-    assert expected_dice(counts, 0.5) == pytest.approx(np.mean(scores), abs=0.005)
+    counts = count_veins((probs * 255).round().astype(np.uint8), 0.5)
+    assert counts.expected_dice == pytest.approx(np.mean(scores), abs=0.005)
+    assert counts.area == pytest.approx(mask.mean(), abs=0.005)
 
 
 def test_an_empty_mask_expects_nothing() -> None:
-    assert expected_dice(np.bincount([100] * 5, minlength=256), 0.5) == 0
-    assert expected_dice(np.zeros(256, np.int64), 0.5) == 0
+    assert count_veins(np.full((20, 20), 100, np.uint8), 0.5).expected_dice == 0
+
+
+def test_the_counts_of_windows_add_up() -> None:
+    left, right = drawing(LEAF, 250), drawing(TEXT, 200)
+    total: VeinCounts = count_veins(left, 0.5) + count_veins(right, 0.5)
+    both = np.concatenate([left, np.zeros((256, 8), np.uint8), right], axis=1)
+    whole = count_veins(both, 0.5)
+    assert (total.lines, total.connected) == (whole.lines, whole.connected)
+    assert total.expected_dice == pytest.approx(whole.expected_dice)
 
 
 def test_a_clear_leaf_has_a_high_confidence_and_no_warning() -> None:
-    confidence, warning = check_veins(drawing(LEAF, 250), 0.5)
+    confidence, warning = check(drawing(LEAF, 250))
     assert confidence > 0.95
     assert warning == ""
 
 
 @pytest.mark.parametrize("lines", [[], [[(20, 20), (60, 60)]]])
 def test_without_lines_there_is_no_leaf(lines: list[list[tuple[int, int]]]) -> None:
-    assert check_veins(drawing(lines, 250), 0.5)[1] == NO_LEAF
+    assert check(drawing(lines, 250))[1] == NO_LEAF
 
 
 def test_lines_that_the_network_is_not_sure_of_are_not_visible() -> None:
-    confidence, warning = check_veins(drawing(LEAF, 135) + drawing([], 0) + np.uint8(60), 0.7)
+    confidence, warning = check(drawing(LEAF, 135) + np.uint8(60), 0.7)
     assert (confidence < 0.5, warning) == (True, NOT_VISIBLE)
 
 
 def test_many_short_lines_such_as_letters_are_no_veins() -> None:
-    assert check_veins(drawing(TEXT, 250), 0.5)[1] == NOT_VISIBLE
+    assert check(drawing(TEXT, 250))[1] == NOT_VISIBLE
+
+
+def test_a_page_that_is_covered_as_a_whole_is_no_leaf() -> None:
+    lines = [[(x, 0), (x, 255)] for x in range(0, 256, 8)]
+    assert check(drawing(lines, 250, width=6))[1] == NO_LEAF

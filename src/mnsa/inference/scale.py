@@ -1,7 +1,9 @@
 """The scale at which the network looks at an image: the one at which it is surest of its own mask.
 
 Thin structures are found best where they are as wide as in training. How wide they are in a photo is not known, so the
-network looks at the image at several scales, and the one with the highest expected Dice (`expected_dice`) is taken.
+network looks at the image at several scales, and rates its own mask at each: by the Dice score that its probabilities
+expect, times the square root of the part of the centerlines that hang together. Small inputs count a little less,
+because they show main veins alone, of which any network is sure. A mask that covers the image counts nothing.
 `benchmarks/veins.py` compares that choice with the best scale, which only the truth knows.
 
 H, W image size; h, w size of an input of the network, in pixels; M mask classes. A scale is a factor: h / H.
@@ -22,13 +24,16 @@ from mnsa.data.decode import MIN_SIDE_PX
 from mnsa.errors import ConfigError
 from mnsa.inference.postprocessing import MaskMaker, Postprocessing, ProbabilityMaker
 from mnsa.inference.prediction import NamedPrediction
-from mnsa.inference.vein_check import check_veins, expected_dice, find_vein_class
+from mnsa.inference.vein_check import MAX_AREA, VeinCounts, check_veins, count_veins, find_vein_class
 from mnsa.model.heads import resize_and_decide
 from mnsa.run_folder import ModelSpec
 
 Scale = float | Literal["auto"]
 
 MIN_LONG_SIDE_PX, MAX_LONG_SIDE_PX = 256, 4096  # of the inputs that `choose_scale` compares
+
+SMALL_PX = 512  # of the longer side: inputs that count less, as in a normal distribution of so many octaves
+_OCTAVES = 2.5
 
 MAX_FACTOR = 2.0  # an enlarged image shows no more, but its veins are wider
 
@@ -67,7 +72,7 @@ class PredictAtScale:
         found, probs = self._find_probs(resize_image(image, factor), path)
         size = image.shape[-2], image.shape[-1]
         maps = resize_and_decide(torch.from_numpy(probs).float() / 255, size, self._maker.decide_probs)
-        confidence, warning = check_veins(probs[self._vein], self._threshold)
+        confidence, warning = check_veins(count_veins(probs[self._vein], self._threshold))
         mask = self._maker.finish(maps, scale=1 / factor)
         return replace(found, mask=mask, scale=factor, confidence=confidence, warning=warning)
 
@@ -78,10 +83,10 @@ class PredictAtScale:
 
 
 class ScaleChoice(NamedTuple):
-    """A factor, and the expected Dice of the network's mask at every factor that was tried."""
+    """A factor, and the rating of the network's mask at every factor that was tried."""
 
     factor: float
-    expected_dice: dict[float, float]
+    ratings: dict[float, float]
 
 
 def validate_scale(scale: Scale) -> None:
@@ -108,21 +113,25 @@ def choose_scale(find_probs: Callable[[Tensor], np.ndarray], image: Tensor, thre
     find_probs: makes probabilities times 255, uint8 (h, w), of an image uint8 (3, h, w). threshold: of the mask.
     Of a large input, only windows are predicted: in the middle, and around it.
     """
-    tried = dict[float, float]()
+    tried, long_side_px = dict[float, float](), max(image.shape[-2:])
 
     def rate(factor: float) -> float:
         if factor not in tried:
-            counts = sum(
-                (np.bincount(find_probs(part).ravel(), minlength=256) for part in _windows(image, factor)),
-                start=np.zeros(256, dtype=np.int64),
-            )
-            tried[factor] = expected_dice(counts, threshold)
+            first, *others = (count_veins(find_probs(part), threshold) for part in _windows(image, factor))
+            tried[factor] = _rate(sum(others, start=first), factor * long_side_px)
         return tried[factor]
 
-    best = max(_octaves(max(image.shape[-2:])), key=rate)
+    best = max(_octaves(long_side_px), key=rate)
     near = (best * 2**step for step in (-0.5, 0.5))
     best = max([best, *(factor for factor in near if factor <= MAX_FACTOR)], key=rate)
     return ScaleChoice(best, tried)
+
+
+def _rate(counts: VeinCounts, long_side_px: float) -> float:
+    if counts.area > MAX_AREA:
+        return 0.0
+    too_small = max(0.0, math.log2(SMALL_PX / long_side_px)) / _OCTAVES
+    return counts.expected_dice * math.sqrt(counts.connected_part) * math.exp(-(too_small**2) / 2)
 
 
 def _octaves(long_side_px: int) -> list[float]:

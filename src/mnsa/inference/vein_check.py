@@ -4,6 +4,7 @@ h, w size of the network's input, in pixels.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import label
@@ -16,9 +17,11 @@ from mnsa.traits.measurer import find_roles_or_none
 
 MIN_LENGTH = 0.5  # centerlines of a leaf are longer than this part of the mean side of the image
 
+MAX_AREA = 0.45  # veins cover a smaller part of an image; a page of text may be covered as a whole
+
 MIN_CONNECTED = 0.5  # veins hang together: the least part of the centerlines in pieces that are not short
 
-SHORT = 0.1  # of the mean side of the image; letters are shorter, also those of a title
+SHORT_PX = 60  # a shorter piece of a centerline is short, such as a letter; in an input of less than 240 px, a quarter
 
 MIN_CONFIDENCE = 0.5
 
@@ -49,30 +52,61 @@ def find_vein_class(spec: ModelSpec) -> int:
     return veins[0]
 
 
-def check_veins(probs: np.ndarray, threshold: float) -> tuple[float, str]:
-    """Return the confidence of a mask of veins, 0..1, and a warning or empty text.
+@dataclass(frozen=True, slots=True)
+class VeinCounts:
+    """Pixel counts of the probabilities of veins. Those of several windows of an image can be added.
 
-    probs: uint8 (h, w), probabilities times 255. threshold: pixels above it are in the mask. The confidence is the
-    expected Dice.
+    probs: number of pixels of each probability times 255, (256,). lines: pixels of the mask's centerlines. connected:
+    those in pieces that are not short. threshold: pixels above it are in the mask.
     """
-    confidence = expected_dice(np.bincount(probs.ravel(), minlength=256), threshold)
-    side = math.sqrt(probs.size)
+
+    probs: np.ndarray
+    lines: int
+    connected: int
+    threshold: float
+
+    def __add__(self, other: "VeinCounts") -> "VeinCounts":
+        lines, connected = self.lines + other.lines, self.connected + other.connected
+        return VeinCounts(self.probs + other.probs, lines, connected, self.threshold)
+
+    @property
+    def area(self) -> float:
+        """The part of the pixels that is in the mask."""
+        return float(self.probs[np.arange(256) > 255 * self.threshold].sum() / self.probs.sum())
+
+    @property
+    def connected_part(self) -> float:
+        """The part of the centerlines in pieces that are not short."""
+        return self.connected / max(self.lines, 1)
+
+    @property
+    def expected_dice(self) -> float:
+        """The Dice score that the mask m is expected to have, by its own probabilities p: 2 * sum(p * m) / sum(p + m).
+
+        It is the soft Dice of the mask with its probabilities, and near the mean Dice if they are right. 0 if empty.
+        """
+        probs = np.arange(256) / 255
+        inside = np.where(probs > self.threshold, self.probs, 0)
+        total = float((self.probs * probs).sum() + inside.sum())
+        return 2 * float((inside * probs).sum()) / total if inside.any() else 0.0
+
+
+def count_veins(probs: np.ndarray, threshold: float) -> VeinCounts:
+    """Count the pixels of probabilities times 255, uint8 (h, w)."""
     pieces, count = label(thin(probs > 255 * threshold), EIGHT)
     lengths = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    if lengths.sum() < MIN_LENGTH * side:
-        return confidence, NO_LEAF
-    is_connected = lengths[lengths >= SHORT * side].sum() >= MIN_CONNECTED * lengths.sum()
-    return confidence, "" if is_connected and confidence >= MIN_CONFIDENCE else NOT_VISIBLE
+    is_long = lengths >= min(SHORT_PX, math.sqrt(probs.size) / 4)
+    counts = np.bincount(probs.ravel(), minlength=256)
+    return VeinCounts(counts, int(lengths.sum()), int(lengths[is_long].sum()), threshold)
 
 
-def expected_dice(counts: np.ndarray, threshold: float) -> float:
-    """The Dice score that a mask m is expected to have, by its own probabilities p: 2 * sum(p * m) / sum(p + m).
+def check_veins(counts: VeinCounts) -> tuple[float, str]:
+    """Return the confidence of the mask of an image, 0..1, and a warning or empty text.
 
-    It is the soft Dice of the mask with its probabilities, and near the mean Dice if they are right.
-    counts: number of pixels of each probability times 255, (256,). threshold: pixels above it are in the mask m.
-    0 for an empty mask.
+    The confidence is the expected Dice.
     """
-    probs = np.arange(256) / 255
-    inside = probs > threshold
-    total = float((counts * probs).sum() + counts[inside].sum())
-    return 2 * float((counts * probs)[inside].sum()) / total if counts[inside].any() else 0.0
+    confidence = counts.expected_dice
+    if counts.lines < MIN_LENGTH * math.sqrt(counts.probs.sum()) or counts.area > MAX_AREA:
+        return confidence, NO_LEAF
+    is_visible = counts.connected_part >= MIN_CONNECTED and confidence >= MIN_CONFIDENCE
+    return confidence, "" if is_visible else NOT_VISIBLE
