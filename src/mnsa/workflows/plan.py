@@ -264,7 +264,7 @@ def _fit_budget(survey: _Survey, budget_s: float, read_s: float, pixel_s: float)
 
 
 def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
-    """Make the config. Learning rates, augmentation and loss: benchmarks/RESULTS.md, "Training without a config"."""
+    """Make the config. Learning rates, augmentation and loss: benchmarks/RESULTS.md, "How training starts"."""
     classifies, segments = ("classification" in survey.tasks), ("segmentation" in survey.tasks)
     parts = ["backbone"]
     parts += ["attention", "class_head"] if classifies else []
