@@ -95,6 +95,32 @@ def make_coco(folder: Path) -> None:
     (folder / "annotations/train.json").write_text(json.dumps(tree))
 
 
+def make_cvat(folder: Path) -> None:
+    images = ""
+    for number in range(4):
+        write_photo(folder / "images" / f"{number}.png", number)
+        shape = '<polygon label="vein" points="2,2;9,2;9,9"/>'
+        images += f'<image id="{number}" name="{number}.png" width="{SIDE_PX}" height="{SIDE_PX}">{shape}</image>'
+    (folder / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+
+
+def make_labelme(folder: Path) -> None:
+    for number in range(4):
+        write_photo(folder / f"{number}.png", number)
+        shape = {"label": "vein", "points": [[2, 2], [9, 2], [9, 9]], "shape_type": "polygon"}
+        tree = {"shapes": [shape], "imagePath": f"{number}.png", "imageHeight": SIDE_PX, "imageWidth": SIDE_PX}
+        (folder / f"{number}.json").write_text(json.dumps(tree))
+
+
+def make_via(folder: Path) -> None:
+    shape = {"name": "polygon", "all_points_x": [2, 9, 9], "all_points_y": [2, 2, 9]}
+    region = {"shape_attributes": shape, "region_attributes": {"part": "vein"}}
+    for number in range(4):
+        write_photo(folder / "images" / f"{number}.png", number)
+    entries = {f"{number}.png-1": {"filename": f"{number}.png", "regions": [region]} for number in range(4)}
+    (folder / "via.json").write_text(json.dumps(entries))
+
+
 def make_yolo(folder: Path) -> None:
     for number in range(4):
         write_photo(folder / "train/images" / f"{number}.png", number)
@@ -156,6 +182,19 @@ IMPORTS = {
         make_coco,
         "annotations",
         lambda folder, out: ["import", "coco", folder / "annotations", "--images", folder / "images", "--out", out],
+        4,
+    ),
+    "cvat": Verb(
+        make_cvat,
+        "images",
+        lambda folder, out: ["import", "cvat", folder / "annotations.xml", "--images", folder / "images", "--out", out],
+        4,
+    ),
+    "labelme": Verb(make_labelme, ".", lambda folder, out: ["import", "labelme", folder, "--out", out], 4),
+    "via": Verb(
+        make_via,
+        "images",
+        lambda folder, out: ["import", "via", folder / "via.json", "--images", folder / "images", "--out", out],
         4,
     ),
     "yolo": Verb(make_yolo, "train/images", lambda folder, out: ["import", "yolo", folder, "--out", out], 4),

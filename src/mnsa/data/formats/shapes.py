@@ -22,7 +22,7 @@ from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.sidecar import BACKGROUND, resolve_mask_classes
 from mnsa.data.formats.untrusted import MAX_JSON_BYTES, read_json, read_text, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
-from mnsa.data.paths import is_ignored, log_unlisted
+from mnsa.data.paths import PassedOver, log_unlisted, scan_images
 from mnsa.data.rows import is_inside_root
 from mnsa.errors import DataError
 
@@ -69,8 +69,7 @@ def import_labelme(
 
     images: folder of the images; None: that of the JSON files. Raises: DataError.
     """
-    below = [path.relative_to(source) for path in sorted(source.rglob("*.json"))]
-    paths = [source / path for path in below if not any(map(is_ignored, path.parts))]
+    paths = [source / path for path in scan_images(source, PassedOver(), suffixes={".json"})]
     if not paths:
         raise DataError(f"{source} holds no .json file. Give the folder of Labelme's files.")
     root = images or source
