@@ -6,7 +6,6 @@ The processes are forked from a server that has imported everything, so that eac
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -136,6 +135,8 @@ def _run(arguments: list[str], log: Path, faults: Faults, start_method: str) -> 
     if faults.patch:
         faults.patch()
     if faults.max_file_bytes:
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (faults.max_file_bytes, faults.max_file_bytes))
     from mnsa.cli import main
 
