@@ -73,11 +73,14 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what killed writers of `atomic_path` left in a folder. No other process may write there now."""
+def remove_temporaries(folder: Path, *suffixes: str) -> None:
+    """Remove what killed writers of `atomic_path` left in a folder.
+
+    suffixes: of the files that no other process writes there now; none: of all. Raises: OSError.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
+            if _TEMPORARY.fullmatch(path.name) and (not suffixes or path.suffix in suffixes):
                 path.unlink(missing_ok=True)
 
 

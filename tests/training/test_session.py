@@ -29,6 +29,17 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(own_run: RunFold
     resume(own_run.path)
 
 
+def test_what_a_killed_process_left_is_removed_but_not_what_others_write(own_run: RunFolder) -> None:
+    left = [own_run.path / ".0123456789abcdef.tmp.csv", own_run.model_folder / ".0123456789abcdef.tmp.safetensors"]
+    others = own_run.path / ".0123456789abcdef.tmp.json"  # scores of an evaluation that runs beside
+    for file in (*left, others):
+        file.touch()
+    with run_session(own_run, writes=True):
+        pass
+    assert not any(file.exists() for file in left)
+    assert others.exists()
+
+
 @pytest.mark.parametrize("kind", ["images", "vein_masks"])
 def test_images_that_changed_are_refused_by_name(
     own_dataset: Path, make_config: Callable[..., Config], tmp_path: Path, kind: str

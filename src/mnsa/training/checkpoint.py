@@ -161,7 +161,7 @@ def save_error(error: OSError, run: Path) -> MnsaError:
         needs = ". Mend this"
     return RunError(
         f"{path} can't be written: {error.strerror or error}{needs}, then continue with: mnsa train --resume {run}. "
-        "The checkpoint before it is whole."
+        "Epochs that were saved before are whole."
     )
 
 

@@ -13,7 +13,7 @@ from mnsa.config import Config, dump_config, parse_config
 from mnsa.data.manifest import Manifest
 from mnsa.data.validation.inspect import Inspection
 from mnsa.errors import ConfigError, DataError, RunError, TrainingInterruptedError
-from mnsa.io import atomic_write_text, lock, lock_owner, read_json
+from mnsa.io import atomic_write_text, lock, lock_owner, read_json, remove_temporaries
 from mnsa.run_folder import RunFolder, read_run_config
 from mnsa.signals import StopSignal, stop_signals
 from mnsa.training.checkpoint import RECORD, read_checkpoint, save_error
@@ -42,6 +42,8 @@ def run_session(run: RunFolder, *, writes: bool) -> Iterator[None]:
                 except TimeoutError:
                     owner = lock_owner(run.training_lock_file)
                     raise RunError(f"{run.path} is being trained by {owner}. Wait until it ends, or stop it.") from None
+                remove_temporaries(run.path, ".csv", ".toml", ".owner")  # others may write reports and scores there
+                remove_temporaries(run.model_folder)
             yield
     except StopSignal as stop:
         raise TrainingInterruptedError(
