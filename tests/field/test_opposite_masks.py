@@ -111,6 +111,7 @@ def test_12_bits_in_16_are_refused_with_the_way_on(
     Image.fromarray(values * 16).save(tmp_path / "in" / f"scaled-{name}")
     ending = mnsa("predict", finished.path, tmp_path / "in", "--out", tmp_path / "out")
     assert ending.code == 3
+    assert f"{name} has 16 bits per channel" in ending.out
     errors = {Path(row["image"]).name: row["error"] for row in rows_of(tmp_path / "out")}
     assert "no value above" in errors[name]
     assert "Multiply its values by 16" in errors[name]

@@ -31,6 +31,8 @@ from mnsa.trees.boosted_trees import BoostedTrees
 
 __all__ = ["PredictionInterruptedError", "PredictionSummary", "find_images", "predict_files"]
 
+_MAX_ERRORS = 100  # that are named beside the table
+
 _DEFAULT_BATCH_SIZE = {"cpu": 4, "cuda": 32}
 
 
@@ -46,7 +48,7 @@ class PredictionSummary:
 
     done, failed: images with a prediction and with an error. new: images that this call has finished, with those that
     have an error. missing: images of other processes that are not finished; the last process writes the table.
-    warnings: the number of images with each warning.
+    warnings: the number of images with each warning. errors: path and error of the first images that failed.
     """
 
     table: Path
@@ -56,6 +58,7 @@ class PredictionSummary:
     new: int = 0
     missing: int = 0
     warnings: Mapping[str, int] = field(default_factory=dict)
+    errors: Sequence[tuple[str, str]] = ()
 
 
 def predict_files(
@@ -145,12 +148,14 @@ def _summarize(folder: PredictionFolder, count: int, new: int) -> PredictionSumm
     if not folder.table.exists():
         finished = sum(find_finished(folder, count))
         return PredictionSummary(folder.table, None, finished, 0, new, count - finished)
-    broken, warnings = 0, Counter[str]()
+    broken, warnings, errors = 0, Counter[str](), list[tuple[str, str]]()
     for row in read_prediction_table(folder):
         broken += bool(row["error"])
+        if row["error"] and len(errors) < _MAX_ERRORS:
+            errors.append((row["image"], row["error"]))
         warnings.update(filter(None, [row.get("warning")]))
     sheet = folder.sheet if folder.sheet.exists() else None
-    return PredictionSummary(folder.table, sheet, count - broken, broken, new, warnings=warnings)
+    return PredictionSummary(folder.table, sheet, count - broken, broken, new, warnings=warnings, errors=errors)
 
 
 def _find_trees(network: nn.Module) -> list[BoostedTrees]:

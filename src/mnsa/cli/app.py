@@ -3,11 +3,13 @@
 import io
 import logging
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mnsa import __version__
 from mnsa.cli.calibrate import calibrate
 from mnsa.cli.check import check
 from mnsa.cli.compare import compare
@@ -54,6 +56,21 @@ for _panel, _verbs in VERBS.items():
     for _verb in _verbs:
         app.command(rich_help_panel=_panel)(_verb)
 app.add_typer(import_app, name="import", rich_help_panel="Prepare data")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        console.print(f"mnsa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 class ConsoleHandler(logging.Handler):

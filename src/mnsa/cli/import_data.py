@@ -256,3 +256,6 @@ def _print_manifest(manifest: "Manifest", out: Path) -> None:
         f"{len(manifest.rows)} images, {len(manifest.classes)} classes, {len(manifest.mask_classes)} mask classes: "
         f"{out}"
     )
+    if not any(row.split == "test" for row in manifest.rows):
+        command = f"mnsa split {out} --val-fraction 0.2 --test-fraction 0.2 --out {out}-split"
+        console.print(f"There is no test split. To make one, before training: {command}")

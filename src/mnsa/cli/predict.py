@@ -29,6 +29,8 @@ from mnsa.cli.shared import (
 )
 from mnsa.errors import ConfigError
 
+_MAX_SHOWN = 10  # broken files
+
 if TYPE_CHECKING:
     from mnsa.batch.predict_files import PredictionSummary
     from mnsa.inference.predictor import Predictor
@@ -120,6 +122,10 @@ def _print_summary(summary: "PredictionSummary", out: Path) -> None:
         return
     earlier = "" if summary.new else "Already complete, nothing to do: "
     console.print(f"{earlier}{summary.done} predicted, {summary.failed} failed: {summary.table}")
+    for image, error in summary.errors[:_MAX_SHOWN]:
+        console.print(f"{image}: {error}" if image not in error else error, style="yellow")
+    if (more := summary.failed - len(summary.errors[:_MAX_SHOWN])) > 0:
+        console.print(f"... and {more} more, in the column error of {summary.table}", style="yellow")
     for warning, count in summary.warnings.items():
         console.print(f"Warning for {count} of {summary.done}: {warning}", style="yellow")
     if summary.sheet:

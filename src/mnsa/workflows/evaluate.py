@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnsa.data.dataset import read_sample
-from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.data.manifest import SPLITS, Manifest, read_manifest
 from mnsa.data.transforms import center_crop_transform
 from mnsa.data.validation.validate import require_valid
 from mnsa.errors import DataError, ModelError
@@ -68,7 +68,11 @@ def evaluate_run(
     require_same_classes(predictor, manifest)
     rows = manifest.split(split)
     if not rows.rows:
-        raise DataError(f"{manifest.name} has no row with split {split!r}. Choose another --split.")
+        used = [name for name in SPLITS if manifest.split(name).rows]
+        raise DataError(
+            f"{manifest.name} has no row with split {split!r}. It has {', '.join(used) or 'none'}: use --split val for "
+            "the images that have selected the epoch, or make a test split with `mnsa split`, and train again."
+        )
     require_valid(rows)
     upstream = [_upstream_score(path, rows)] if upstream_iou else []
     recorder = SplitRecorder(predictor, rows, traits)
