@@ -2,8 +2,9 @@
 
 Thin structures are found best where they are as wide as in training. How wide they are in a photo is not known, so the
 network looks at the image at several scales, and rates its own mask at each: by the Dice score that its probabilities
-expect, times the square root of the part of the centerlines that hang together. Small inputs count a little less,
-because they show main veins alone, of which any network is sure. A mask that covers the image counts nothing.
+expect, times the part of the centerlines that hang together. Inputs much smaller or larger than leaves in training
+count less: in small ones any network is sure of the main veins that are left, and in large ones it may be sure of a
+texture. A mask that covers the image counts nothing.
 `benchmarks/veins.py` compares that choice with the best scale, which only the truth knows.
 
 H, W image size; h, w size of an input of the network, in pixels; M mask classes. A scale is a factor: h / H.
@@ -32,8 +33,8 @@ Scale = float | Literal["auto"]
 
 MIN_LONG_SIDE_PX, MAX_LONG_SIDE_PX = 256, 4096  # of the inputs that `choose_scale` compares
 
-SMALL_PX = 512  # of the longer side: inputs that count less, as in a normal distribution of so many octaves
-_OCTAVES = 2.5
+USUAL_PX = 560  # of the longer side; other inputs count less, as in a normal distribution of _OCTAVES octaves
+_OCTAVES = 1.5
 
 MAX_FACTOR = 2.0  # an enlarged image shows no more, but its veins are wider
 
@@ -130,8 +131,8 @@ def choose_scale(find_probs: Callable[[Tensor], np.ndarray], image: Tensor, thre
 def _rate(counts: VeinCounts, long_side_px: float) -> float:
     if counts.area > MAX_AREA:
         return 0.0
-    too_small = max(0.0, math.log2(SMALL_PX / long_side_px)) / _OCTAVES
-    return counts.expected_dice * math.sqrt(counts.connected_part) * math.exp(-(too_small**2) / 2)
+    octaves = math.log2(long_side_px / USUAL_PX) / _OCTAVES
+    return counts.expected_dice * counts.connected_part * math.exp(-(octaves**2) / 2)
 
 
 def _octaves(long_side_px: int) -> list[float]:
