@@ -157,6 +157,16 @@ def test_a_budget_too_short_for_one_epoch_is_refused(
         plan_training(data, budget_s=5)
 
 
+@pytest.mark.parametrize(("minutes", "decay"), [(1, 0.9), (30, 0.9875)])
+def test_a_short_training_averages_its_weights_over_fewer_steps(
+    make_data: MakeData, machine: Callable[[float, float], None], minutes: int, decay: float
+) -> None:
+    data = make_data(train=40, size=(256, 256))
+    machine(0.01, 2e-6)
+
+    assert plan_training(data, budget_s=minutes * 60).config.train.ema_decay == decay
+
+
 @pytest.mark.parametrize(("sizes", "weights"), [((4, 4), "none"), ((9, 3), "balanced")])
 def test_uneven_classes_are_weighted(make_data: MakeData, sizes: tuple[int, ...], weights: str) -> None:
     plan = plan_training(make_data(sizes=sizes))

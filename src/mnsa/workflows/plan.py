@@ -275,7 +275,7 @@ def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
             "horizontal_flip": 0.5, "vertical_flip": 0.5, "rotation_deg": 20.0, "zoom": 0.15, "color_jitter": 0.15,
         },
         "loss": {},
-        "train": {"seed": seed, "ema_decay": 0.99, "workers": _loader_workers()},
+        "train": {"seed": seed, "ema_decay": _ema_decay(schedule), "workers": _loader_workers()},
         "stages": [
             {
                 "name": "joint" if len(survey.tasks) == 2 else survey.tasks[0], "tasks": survey.tasks,
@@ -294,6 +294,11 @@ def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
     if classifies:
         tree["loss"] |= {"label_smoothing": 0.1, "class_weights": "balanced" if survey.is_uneven else "none"}
     return parse_config(tree, source="the plan")
+
+
+def _ema_decay(schedule: _Schedule) -> float:
+    """The decay of an average over a tenth of the steps, at most 100: a longer one would hold untrained weights."""
+    return round(1 - 10 / min(1000, max(100, schedule.epochs * schedule.steps)), 4)
 
 
 def _loader_workers() -> int:
