@@ -3,23 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import torch
-from fault_runs import Faults, equal, run, weights
 
+from fault_runs import Faults, Reference, equal, run, weights
 from mnsa.config import Config, dump_config
 
 _counts: Counter[str] = Counter()
-
-
-class Reference(NamedTuple):
-    """A training without faults: how to start it, the number of steps of its saves, and its weights."""
-
-    arguments: tuple[object, ...]
-    steps: int
-    weights: dict[str, torch.Tensor]
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from fault_runs import Command, Ended, Faults, damage, dose, equal, run, weights
 
-from conftest import Reference
+from fault_runs import Command, Ended, Faults, Reference, damage, dose, equal, run, weights
 from mnsa.errors import RunError
 from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder

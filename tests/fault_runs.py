@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -173,3 +173,11 @@ def _count_steps(kill_at: int, steps_file: Path | None) -> None:
     owner.write = counted(owner.write, writes=True)
     for target, name in ((os, "fsync"), (Path, "replace"), (Path, "hardlink_to"), (Path, "unlink")):
         setattr(target, name, counted(getattr(target, name)))
+
+
+class Reference(NamedTuple):
+    """A training without faults: how to start it, the number of steps of its saves, and its weights."""
+
+    arguments: tuple[object, ...]
+    steps: int
+    weights: dict[str, torch.Tensor]
