@@ -19,7 +19,8 @@ GAMMA = 2.2
 def lch_to_linear_rgb(lightness: float, chroma: float, hue_deg: float) -> np.ndarray:
     """Convert a color from CIE LCh to linear RGB, (3,) in 0..1."""
     hue = np.deg2rad(hue_deg)
-    lab = np.array([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
+    most_yellow = 200.0 * (lightness + 16.0) / 116.0  # beyond, Z would be negative: lab2rgb clips it, with a warning
+    lab = np.array([lightness, chroma * np.cos(hue), min(chroma * np.sin(hue), most_yellow)])
     return np.asarray(lab2rgb(lab[None, None])[0, 0] ** GAMMA)
 
 
