@@ -44,7 +44,7 @@ class StageSteps:
     def compute_gradients(self, batch: Batch) -> None:
         """Take a step without the optimizer, which has no kernel for `meta` tensors."""
         with self.trainer.precision_plugin.train_step_context():
-            loss = self.module.training_step(batch, 0)
+            loss, _terms = self.module.compute_loss(batch)
         loss.backward()
 
 

@@ -35,8 +35,11 @@ def read_csv(text: str) -> Any:
 
 
 def read_csv_file(path: Path, photos: list[tuple[str, bytes]]) -> Any:
-    """Read a CSV file of `mnsa predict`, with the names of the photos instead of their paths."""
-    rows = read_csv(path.read_text())
+    """Read a CSV file of `mnsa predict`, with the names of the photos instead of their paths.
+
+    The column `mask` is left out: it names a file, and the server writes none.
+    """
+    rows = [{name: cell for name, cell in row.items() if name != "mask"} for row in read_csv(path.read_text())]
     return [row | {"image": name} for row, (name, _) in zip(rows, photos, strict=True)]
 
 

@@ -111,7 +111,7 @@ def test_a_split_without_rows_is_refused(own_run: RunFolder, dataset: Path, tmp_
     manifest = read_manifest(dataset)
     rows = tuple(row for row in manifest.rows if row.split != "test")
     write_manifest(replace(manifest, rows=rows), tmp_path / "untested")
-    with pytest.raises(DataError, match=r"no row with split 'test'.*another --split"):
+    with pytest.raises(DataError, match=r"no row with split 'test'.*--split val"):
         evaluate_run(own_run.path, dataset=tmp_path / "untested")
 
 

@@ -23,7 +23,7 @@ def study(
     Example: `mnsa study benchmarks/studies/start.toml --data coffee=coffee --out studies/start`
     """
     datasets = dict(_parse_dataset(text) for text in data or ())
-    from mnsa.workflows.study import markdown, run_study
+    from mnsa.workflows.config_study import markdown, run_study
 
     console.print(markdown(run_study(file, out, datasets=datasets)), highlight=False)
     console.print(f"Written to {out / 'table.md'}, table.csv and table.tex.")

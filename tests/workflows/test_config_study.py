@@ -14,8 +14,8 @@ from mnsa.metrics.evaluation_files import save_evaluation
 from mnsa.metrics.scores import Evaluation, SampleSize, Score
 from mnsa.run_folder import RunFolder
 from mnsa.training import fit
-from mnsa.workflows import study as study_module
-from mnsa.workflows.study import read_study, run_study
+from mnsa.workflows import config_study as study_module
+from mnsa.workflows.config_study import read_study, run_study
 
 
 @pytest.fixture
