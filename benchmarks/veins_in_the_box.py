@@ -121,8 +121,9 @@ Weights are stored in float16, and read as float32. Masks of both precisions: {s
 
 ## Data
 
-Drawn leaves alone (`mnsa synth --kind varied`), whose masks are known exactly. No photo of a leaf was used to train,
-nor to choose an epoch or a threshold. The backbone began with ImageNet weights.
+Drawn leaves alone (`mnsa synth --kind varied --max-order 2`), whose masks are known exactly: main veins, of orders 1
+and 2. No photo of a leaf was used to train, nor to choose an epoch or a threshold. The backbone began with ImageNet
+weights. The one number that photos chose is the usual size of an input of `--scale auto`, 640 px.
 
 ## Scores
 
@@ -130,7 +131,9 @@ nor to choose an epoch or a threshold. The backbone began with ImageNet weights.
 
 ## Limits
 
-- Veins that are thinner than about a pixel, out of focus or without contrast are not found. Main veins are found best.
+- Main veins only: midrib, secondary veins and what looks like them. Finer veins are mostly left out, so areoles are not
+  those of the leaf.
+- Veins that are thinner than about a pixel, out of focus or without contrast are not found.
 - It looks for a scale at which veins are 2 to 6 px wide (`--scale auto`). If overlays show it is wrong, give a factor.
 - `confidence` is the Dice score that the network expects of its own mask. It is no proof: cracks, roots, nets and
   letters look like veins. A `warning` means that no leaf was found, or that veins can't be seen.

@@ -33,8 +33,8 @@ Scale = float | Literal["auto"]
 
 MIN_LONG_SIDE_PX, MAX_LONG_SIDE_PX = 256, 4096  # of the inputs that `choose_scale` compares
 
-USUAL_PX = 560  # of the longer side; other inputs count less, as in a normal distribution of _OCTAVES octaves
-_OCTAVES = 1.5
+USUAL_PX = 640  # of the longer side; other inputs count less, as in a normal distribution of _OCTAVES octaves
+_OCTAVES = 0.75
 
 MAX_FACTOR = 2.0  # an enlarged image shows no more, but its veins are wider
 
