@@ -7,7 +7,7 @@ Each has its previous content in NAME.previous.ckpt, and the SHA-256 of both in 
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +23,7 @@ from mnsa.errors import ConfigError, MnsaError, RunError
 from mnsa.io import remove_temporaries
 from mnsa.model.weights import find_not_finite
 from mnsa.signals import raise_if_stopped, shielded
+from mnsa.training.loggers import CSVMetricsLogger
 
 RECORD = "mnsa"  # key of what this project adds to Lightning's checkpoint
 
@@ -68,14 +69,15 @@ class VerifiedCheckpointIO(CheckpointIO):
 class CheckpointCallback(Checkpoint):
     """Saves last.ckpt after every epoch, and best.ckpt after every epoch with a better validation score.
 
-    record: returns what else a checkpoint holds, as plain values. Raises: ConfigError for weights that are not finite;
-    OSError when a file can't be written.
+    config, metrics: what else a checkpoint holds, to restore config.toml and metrics.csv. Raises: ConfigError for
+    weights that are not finite; OSError when a file can't be written.
     """
 
-    def __init__(self, folder: Path, stage: str, record: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, folder: Path, stage: str, config: str, metrics: CSVMetricsLogger) -> None:
         self.folder = folder
         self.stage = stage
-        self.record = record
+        self.config = config
+        self.metrics = metrics
         self.best_score, self.best_epoch = float("-inf"), -1
 
     def on_train_batch_start(self, *_arguments: Any) -> None:
@@ -103,7 +105,7 @@ class CheckpointCallback(Checkpoint):
                 )
         finished = bool(trainer.should_stop) or trainer.current_epoch + 1 == trainer.max_epochs
         best = {"best_score": self.best_score, "best_epoch": self.best_epoch, "finished": finished}
-        checkpoint[RECORD] = {**self.record(), **best}
+        checkpoint[RECORD] = {"config": self.config, "metrics": self.metrics.rows, **best}
 
     def on_load_checkpoint(
         self, _trainer: lightning.Trainer, _module: lightning.LightningModule, checkpoint: dict[str, Any]

@@ -194,12 +194,11 @@ class _Training:
         metrics = CSVMetricsLogger(self.run.metrics_file, stage.name)
         if found is None and is_rank_zero() and any(row["stage"] == stage.name for row in metrics.rows):
             logger.warning(f"No checkpoint of stage {stage.name!r} is left, so it starts again from epoch 1.")
-        record = {"config": dump_config(config)}
         callbacks = [
             metrics,
             EpochSeedCallback(config.train.seed),
             *self.callbacks,
-            CheckpointCallback(folder, stage.name, lambda: {**record, "metrics": metrics.rows}),
+            CheckpointCallback(folder, stage.name, dump_config(config), metrics),
         ]
         with quiet_lightning(), open_loggers(self.run, config, stage.name, first_process=is_rank_zero()) as loggers:
             trainer = build_trainer(

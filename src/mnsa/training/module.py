@@ -74,6 +74,7 @@ class StageModule(lightning.LightningModule):
         self.mask_classes = mask_classes
         self.class_weights = class_weights
         self.thin_classes = thin_classes
+        self.needs_centerlines = loss.needs_centerlines
         self.teacher = teacher
         self.scores = ValidationScores(mask_classes, select_by)
         self.on_nan = on_nan
@@ -206,7 +207,7 @@ class StageModule(lightning.LightningModule):
             if loss.deep_supervision:
                 sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
-            if loss.needs_centerlines:
+            if self.needs_centerlines:
                 thin = losses.thin_targets(batch, self.thin_classes)
                 terms |= self._thin_terms(logits, labels, valid, thin, weight)
         return terms
