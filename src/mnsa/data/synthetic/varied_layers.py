@@ -199,22 +199,24 @@ def _fit(
         cos, sin = np.cos(angle), np.sin(angle)
         return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
-    corners = np.concatenate([turn(p, *pose) for blade, *pose in leaves for p in blade.polygons])  # type: ignore[arg-type]
+    corners = np.concatenate(
+        [turn(p, length, base, own) for blade, length, base, own in leaves for p in blade.polygons]
+    )
     low, high = corners.min(axis=0), corners.max(axis=0)
     factor = extent / (high - low).max()
+
+    def move(points: np.ndarray, length: float, base: np.ndarray, own: float) -> np.ndarray:
+        return np.asarray((turn(points, length, base, own) - 0.5 * (low + high)) * factor + center)
+
     placed = []
     for blade, length, base, own in leaves:
-
-        def move(points: np.ndarray, pose: tuple[float, np.ndarray, float] = (length, base, own)) -> np.ndarray:
-            return np.asarray((turn(points, *pose) - 0.5 * (low + high)) * factor + center)
-
         stretch = factor * length
-
-        def move_vein(vein: Vein, stretch: float = stretch, move=move) -> Vein:  # type: ignore[no-untyped-def]
-            return Vein(move(vein.points), vein.radii * stretch, vein.order)
-
-        moved = Blade([move(p) for p in blade.polygons], move_vein(blade.petiole), [move_vein(v) for v in blade.veins])
-        placed.append(PlacedLeaf(moved, stretch))
+        petiole, *veins = (
+            Vein(move(vein.points, length, base, own), vein.radii * stretch, vein.order)
+            for vein in (blade.petiole, *blade.veins)
+        )
+        polygons = [move(polygon, length, base, own) for polygon in blade.polygons]
+        placed.append(PlacedLeaf(Blade(polygons, petiole, veins), stretch))
     return placed
 
 
