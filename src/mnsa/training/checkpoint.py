@@ -160,7 +160,7 @@ def save_error(error: OSError, run: Path) -> MnsaError:
     elif error.errno == errno.EFBIG:
         needs = ", which is more than the limit of this process (ulimit -f). Raise it"
     else:
-        needs = ". Mend this"
+        needs = ". Fix that"
     return RunError(
         f"{path} can't be written: {error.strerror or error}{needs}, then continue with: mnsa train --resume {run}. "
         "Epochs that were saved before are whole."
