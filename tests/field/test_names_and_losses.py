@@ -79,13 +79,13 @@ def test_predict_answers_photos_of_any_name(mnsa: Command, finished: RunFolder, 
     for number, name in enumerate(NAMES.values()):
         write_photo(tmp_path / "in" / name, number)
         write_photo(tmp_path / "in/twins" / name, number)
-    (tmp_path / "in/4.heic").touch()
+    (tmp_path / "in/4.avif").touch()
     ending = mnsa("predict", finished.path, tmp_path / "in", "--out", tmp_path / "out")
     assert ending.code == 0, ending
     rows = rows_of(tmp_path / "out")
     assert len({row["mask"] for row in rows}) == len(rows) == 2 * len(NAMES)
     assert all((tmp_path / "out" / row["mask"]).is_file() for row in rows)
-    assert "Passed over: files that are no images in a supported format: 1 .heic." in ending.out
+    assert "Passed over: files that are no images in a supported format: 1 .avif." in ending.out
 
 
 def test_names_of_outputs_fit_a_file_system() -> None:
@@ -114,8 +114,8 @@ def add_dataset(photos: Path) -> None:
 
 
 LOSSES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "heic": (lambda photos: (photos / "7.HEIC").touch(), "1 .heic"),
-    "jfif": (lambda photos: (photos / "7.jfif").touch(), "1 .jfif"),
+    "avif": (lambda photos: (photos / "7.AVIF").touch(), "1 .avif"),
+    "raw": (lambda photos: (photos / "7.CR2").touch(), "1 .cr2"),
     "no suffix": (lambda photos: (photos / "IMG").touch(), "1 without suffix"),
     "link": (lambda photos: (photos / "linked").symlink_to(photos.parent), "links to folders, which are not followed:"),
     "empty folder": (lambda photos: (photos / "empty").mkdir(), "folders without images:"),
@@ -153,17 +153,17 @@ def test_nothing_is_said_where_nothing_is_passed_over(mnsa: Command, tmp_path: P
 def test_a_zip_says_what_is_not_unpacked(mnsa: Command, tmp_path: Path) -> None:
     make, photos, arguments, count = IMPORTS["zip"]
     make(tmp_path / "in")
-    for name in ("7.heic", "8.heic", ".9.png"):
+    for name in ("7.avif", "8.avif", ".9.png"):
         (tmp_path / "in" / photos / name).touch()
     ending = mnsa(*arguments(tmp_path / "in", tmp_path / "out"))
     assert count_of(tmp_path / "out") == count
-    assert "2 .heic; hidden and desktop files: 1" in ending.out
+    assert "2 .avif; hidden and desktop files: 1" in ending.out
 
 
 def test_a_folder_of_unread_photos_is_refused_with_their_formats(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
-    (tmp_path / "in/a/1.heic").touch()
-    assert "1 .heic" in refused("import", "folders", tmp_path / "in", "--out", tmp_path / "out")
+    (tmp_path / "in/a/1.avif").touch()
+    assert "1 .avif" in refused("import", "folders", tmp_path / "in", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -209,6 +209,6 @@ def test_check_finds_what_an_import_passed_over(mnsa: Command, tmp_path: Path, l
     assert "passed-over" not in mnsa("check", tmp_path / "out").out
     LOSSES[loss][0](tmp_path / "in" / photos)
     found = mnsa("check", tmp_path / "out").out
-    assert ("passed-over" in found) == (loss in ("heic", "jfif", "link", "empty folder"))
+    assert ("passed-over" in found) == (loss in ("avif", "raw", "link", "empty folder"))
     assert ("unlisted-file" in found) == (loss == "not UTF-8")
     assert len(read_manifest(tmp_path / "out").rows) == 4

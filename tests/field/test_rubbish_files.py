@@ -130,12 +130,12 @@ def test_a_walk_says_what_it_passes_over(tmp_path: Path) -> None:
     for litter in RUBBISH.values():
         litter(tmp_path)
     (tmp_path / "b/c").mkdir(parents=True)
-    for name in ("1.HEIC", "2.heic", "3.jfif", "README"):
+    for name in ("1.AVIF", "2.avif", "3.cr2", "README"):
         (tmp_path / name).touch()
     (tmp_path / "linked").symlink_to(tmp_path / "leaves")
     passed = PassedOver()
     assert [str(path) for path in scan_images(tmp_path, passed)] == ["0.png", "1.png"]
-    assert passed.other == {".heic": 2, ".jfif": 1, "": 1}
+    assert passed.other == {".avif": 2, ".cr2": 1, "": 1}
     assert sorted(passed.outputs) == ["answers", "leaves"]
     assert (passed.links, passed.empty) == (["linked"], ["b"])
     assert passed.ignored == 2 + 1 + 1 + 4 + 1 + 1

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -227,6 +228,21 @@ def test_unreadable_images_are_refused_by_name(
     assert error_detail(post(client, ("leaf.jpg", b"")), 415) == "leaf.jpg is empty (0 bytes)."
     assert "is truncated" in error_detail(post(client, ("leaf.jpg", data[: len(data) // 2])), 415)
     assert "not a readable image" in error_detail(post(client, ("leaf.gif", encoded((8, 8), "GIF"))), 415)
+
+
+def test_a_heic_photo_is_predicted_or_refused_with_the_package_that_reads_it(
+    client: TestClient, encoded: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    photo = ("leaf.heic", encoded((40, 30), "HEIF"))
+    result = post(client, photo, include="mask").json()["results"][0]
+    assert {result["width"], result["height"]} == {40, 30}
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    detail = error_detail(post(client, photo), 415)
+    assert detail.startswith("leaf.heic is a HEIC photo")
+    assert "pip install 'mnsa[heif]'" in detail
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "..\\..\\secret.jpg", "a\x00b.jpg", "x" * 500, "\n"])

@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+
+_BIG_ENDIAN_BIGTIFF = b"MM\0\x2b"
+
 MASK_FORMATS = (*FORMATS, "GIF")  # public data sets have masks of 0 and 255 as GIF
 
 MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a limit a small file can fill the memory
 
 DEFAULT_FIX = "Restore the file, or remove its row"
+
+_HEAD_BYTES = 12  # the start of a file, which tells its format
 
 MIN_SIDE_PX = 16  # a smaller image shows nothing
 
@@ -90,7 +96,9 @@ def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image
             raise bad_file_error(path, "unreadable", "is not an image, but a folder or a device")
         if status.st_size == 0:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
-        with Image.open(path, formats=formats) as image:
+        with path.open("rb") as file:
+            readable = _readable_formats(file.read(_HEAD_BYTES), formats, path)
+        with Image.open(path, formats=readable) as image:
             _require_size(image, path, MAX_PIXELS)
             yield image
 
@@ -105,7 +113,7 @@ def open_image_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) ->
     with _bad_file_errors(path):
         if not data:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_readable_formats(data[:_HEAD_BYTES], FORMATS, path)) as image:
             _require_size(image, path, max_pixels)
             yield image
 
@@ -248,6 +256,26 @@ def _bad_file_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders raise many different errors for damaged files
         kind = "truncated" if "truncated" in str(error) else "unreadable"
         raise bad_file_error(path, kind, f"is damaged: {error}") from error
+
+
+def _readable_formats(head: bytes, formats: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """The formats that a file may have, by its first bytes: HEIF (HEIC photos of phones) is added where it is one.
+
+    Raises: BadFileError where the optional package that reads HEIF is missing, and for TIFF that Pillow misreads.
+    """
+    if head.startswith(_BIG_ENDIAN_BIGTIFF):
+        reason = "is a BigTIFF of big-endian byte order, which is not read"
+        raise bad_file_error(path, "unsupported", reason, "Save it as a TIFF of little-endian byte order, or as PNG")
+    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+        return formats
+    try:
+        from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra
+    except ImportError:
+        reason = "is a HEIC photo, and the package that reads them is missing"
+        fix = "pip install 'mnsa[heif]', or save it as JPEG or PNG"
+        raise bad_file_error(path, "unsupported", reason, fix) from None
+    register_heif_opener()
+    return (*formats, "HEIF")
 
 
 def _require_size(image: Image.Image, path: Path, max_pixels: int) -> None:

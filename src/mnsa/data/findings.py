@@ -26,6 +26,7 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "zero-byte": "error",
     "unreadable": "error",
     "truncated": "error",
+    "unsupported": "error",
     "decompression-bomb": "error",
     "pixel-type": "error",
     "wrong-extension": "warning",

@@ -12,20 +12,25 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})  # photos of phones; an optional package reads them
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp"}) | (
+    _HEIF_SUFFIXES if find_spec("pillow_heif") else frozenset()
+)
 
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 
 # Of photos in formats that mnsa doesn't read.
-UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".jfif", ".jpe", ".avif", ".gif", ".jp2", ".dng", ".nef", ".cr2", ".arw"}
-)
+UNREAD_SUFFIXES = (
+    _HEIF_SUFFIXES | {".avif", ".gif", ".jp2", ".jxl", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw"}
+) - IMAGE_SUFFIXES
 
 # A file that each folder of mnsa has: a data set, predictions, a run, a study.
 OUTPUT_MARKERS = frozenset({"manifest.csv", "predictions.json", "provenance.json", "study.toml"})
@@ -66,6 +71,7 @@ class PassedOver:
     def describe(self) -> str:
         """Say what was passed over, in one sentence; an empty text for nothing."""
         suffixes = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(self.other.items()))
+        hint = next(filter(None, map(missing_package_hint, self.other)), "")
         parts = {
             "files that are no images in a supported format": suffixes,
             "hidden and desktop files": str(self.ignored or ""),
@@ -75,7 +81,7 @@ class PassedOver:
             "images whose names are not UTF-8 (rename them)": _preview(self.not_utf8),
         }
         listed = "; ".join(f"{what}: {names}" for what, names in parts.items() if names)
-        return f"Passed over: {listed}." if listed else ""
+        return f"Passed over: {listed}.{hint}" if listed else ""
 
 
 def is_ignored(name: str) -> bool:
@@ -87,6 +93,12 @@ def is_image_name(path: str) -> bool:
     """Whether a path with `/` names an image: the suffix of an image format, and no level that is ignored."""
     levels = PurePosixPath(path)
     return levels.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_ignored, levels.parts))
+
+
+def missing_package_hint(suffix: str) -> str:
+    """How to have the images of a suffix (lower case) read that an optional package reads; empty for others."""
+    needs_package = suffix in _HEIF_SUFFIXES - IMAGE_SUFFIXES
+    return f" To read {suffix} photos: pip install 'mnsa[heif]'." if needs_package else ""
 
 
 def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixPath]:

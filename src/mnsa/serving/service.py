@@ -238,6 +238,8 @@ def _decode_mask(upload: Upload, mask_classes: int, max_pixels: int) -> np.ndarr
 
 
 def _rejection(error: BadFileError, name: str, max_pixels: int) -> HTTPException:
+    if error.kind == "unsupported":  # a text of mnsa's own, which may name a package to install
+        return HTTPException(415, f"{name} {error.reason}. {error.fix}.")
     status, reason = _REJECTIONS.get(error.kind, _UNREADABLE)
     return HTTPException(status, f"{name} {reason.format(max_pixels=max_pixels)}.")
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import tifffile
 from broken_set import breaks
 from editable_dataset import EditableDataset, read_array
 from PIL import Image, ImageOps
@@ -133,6 +134,13 @@ def small_file_with_many_pixels(dataset: EditableDataset) -> str:
 
 
 # image formats and pixel types
+
+
+@breaks("unsupported")
+def big_endian_bigtiff(dataset: EditableDataset) -> str:
+    path = dataset.rename(dataset.first, "image", "leaf.tif")
+    tifffile.imwrite(path, read_array(path), bigtiff=True, byteorder=">")
+    return dataset.first["image"]
 
 
 @breaks("pixel-type")

@@ -147,8 +147,8 @@ def class_of_two_images(dataset: EditableDataset) -> str:
 
 @breaks("passed-over")
 def photos_in_a_format_that_is_not_read(dataset: EditableDataset) -> str:
-    (dataset.folder / "images/new.heic").touch()
-    return "*.heic"
+    (dataset.folder / "images/new.avif").touch()
+    return "*.avif"
 
 
 @breaks("class-name")

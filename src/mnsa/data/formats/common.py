@@ -27,7 +27,7 @@ from mnsa.data.decode import (
 )
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
-from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_layout_word
+from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_layout_word, missing_package_hint
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
@@ -52,9 +52,10 @@ def validate_image_name(text: object, location: str) -> str:
     if not isinstance(text, str) or any(ord(char) < 32 for char in text):
         raise DataError(f"{location}: the image's name must be text on one line, got {ascii(text)[:80]}.")
     path = posixpath.normpath(validate_path(text, location, "image"))
-    if posixpath.splitext(path)[1].lower() not in IMAGE_SUFFIXES:
+    if (suffix := posixpath.splitext(path)[1].lower()) not in IMAGE_SUFFIXES:
         raise DataError(
             f"{location}: {path!r} is no image that can be read; expected {', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{missing_package_hint(suffix)}"
         )
     return path
 
@@ -75,11 +76,12 @@ def is_turned(path: Path) -> bool:
 def copy_upright(source: Path, folder: Path, stem: str) -> str:
     """Copy an image and return its new file name. An image with an EXIF orientation is written upright, as PNG.
 
-    Other tools ignore the orientation, or apply it to the image and not to the mask. stem: of the new file name.
+    Other tools ignore the orientation, or apply it to the image and not to the mask. HEIC, which few of them read,
+    becomes PNG too. stem: of the new file name.
     """
     with open_image(source) as image:
-        upright = image.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    if not upright:
+        is_portable = image.getexif().get(_EXIF_ORIENTATION, 1) == 1 and image.format != "HEIF"
+    if not is_portable:
         return write_png(source, folder, stem)
     name = stem + source.suffix.lower()
     shutil.copyfile(source, folder / name)

@@ -10,7 +10,14 @@ import numpy as np
 
 from mnsa.data.findings import Finding
 from mnsa.data.manifest import Manifest
-from mnsa.data.paths import UNREAD_SUFFIXES, PassedOver, casefold_name, is_layout_word, scan_images
+from mnsa.data.paths import (
+    UNREAD_SUFFIXES,
+    PassedOver,
+    casefold_name,
+    is_layout_word,
+    missing_package_hint,
+    scan_images,
+)
 from mnsa.data.rows import SPLITS, Row
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
 from mnsa.data.validation.near_duplicates import find_similar_pairs
@@ -67,7 +74,8 @@ def unlisted_file_findings(manifest: Manifest) -> Iterator[Finding]:
     for suffix, count in sorted(passed.other.items()):
         if suffix in UNREAD_SUFFIXES - used:
             reason = f"{count} files of this format are below the root; it is not read"
-            yield Finding("passed-over", f"*{suffix}", reason, "Save them as JPEG or PNG, and import the folder again")
+            fix = f"Save them as JPEG or PNG, and import the folder again.{missing_package_hint(suffix)}".rstrip(".")
+            yield Finding("passed-over", f"*{suffix}", reason, fix)
     fixes = {
         "is a link to a folder, which is not followed": (passed.links, "Copy the folder to its place"),
         "is a folder without images": (passed.empty, "Remove it, or look for its images"),
