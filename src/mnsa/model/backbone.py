@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.errors import ModelError
+from mnsa.model.ops.depthwise_conv import Conv2d, is_depthwise
 from mnsa.structures import FeaturePyramid
 
 # Names in the paper's code -> timm's names.
@@ -28,17 +29,15 @@ STRIDES = [2, 4, 8, 16, 32]
 BACKBONE_HINT = "Use a convolutional model such as tf_efficientnet_lite0, resnet50 or convnext_atto."
 
 
-class SamePaddedConv2d(nn.Conv2d):
+class SamePaddedConv2d(Conv2d):
     """TensorFlow's SAME convolution for maps whose sides are multiples of its stride, so that its padding is constant.
 
     timm computes the padding from the size of each map, with formulas that exporters can't trace.
     """
 
     def __init__(self, conv: Conv2dSame) -> None:
-        bias = conv.bias is not None
-        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups
-        super().__init__(*shape, bias=bias, device="meta")  # type: ignore[arg-type]
-        self.weight, self.bias = conv.weight, conv.bias
+        super().__init__(conv)
+        self.padding = (0, 0)
         sides = zip(conv.kernel_size, conv.stride, conv.dilation, strict=True)
         tall, wide = (max(0, (k - 1) * dilation + 1 - stride) for k, stride, dilation in sides)
         self.border = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)  # left, right, top, bottom
@@ -71,6 +70,8 @@ class Backbone(nn.Module):
         for path, module in list(self.net.named_modules()):
             if isinstance(module, Conv2dSame):
                 self.net.set_submodule(path, SamePaddedConv2d(module))
+            elif type(module) is nn.Conv2d and is_depthwise(module):
+                self.net.set_submodule(path, Conv2d(module))
         if self.family == "densenet":
             self.net["features_norm5"].act = nn.Identity()  # attention reads the map before the last ReLU
 

@@ -1,0 +1,124 @@
+"""Depthwise convolution whose backward pass on a CPU is fast in bfloat16, too.
+
+oneDNN has no fast kernels for the gradients of depthwise convolutions in bfloat16: with a stride of 2 or 5x5 weights
+they take 3 to 25 times as long as in float32. So the gradients are computed in float32, in channels-last memory. The
+forward pass stays in bfloat16. `benchmarks/depthwise_conv_speed.py` compares both.
+
+B batch; C channels; H, W size of the input and H', W' of the output; k size of the kernel.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from mnsa.model.ops.recompute import is_recorded
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with the weights of another one; faster where it is depthwise and trained in bfloat16 on a CPU."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        bias = conv.bias is not None
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        super().__init__(*shape, conv.groups, bias, conv.padding_mode, device="meta")  # type: ignore[arg-type]
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if is_depthwise(self) and _is_bfloat16_on_cpu(features) and is_recorded():
+            return depthwise_conv(features, weight, bias, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+        convolved: Tensor = super()._conv_forward(features, weight, bias)
+        return convolved
+
+
+def is_depthwise(conv: nn.Module) -> bool:
+    """Check whether a module is a convolution with one kernel for each channel, and zeros as padding."""
+    if not isinstance(conv, nn.Conv2d) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return False
+    return 1 < conv.groups == conv.in_channels == conv.out_channels
+
+
+def depthwise_conv(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """Convolve features (B, C, H, W) with weights (C, 1, k, k) and bias (C,) -> (B, C, H', W'), in bfloat16.
+
+    Gradients have the types of the arguments. They are rounded to bfloat16 once, for the features alone.
+    """
+    convolved: Tensor = _DepthwiseConv.apply(features, weight, bias, stride, padding, dilation)
+    return convolved
+
+
+def depthwise_conv_reference(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """`depthwise_conv` in plain PyTorch."""
+    dtype = torch.bfloat16
+    cast_bias = None if bias is None else bias.to(dtype)
+    return F.conv2d(features.to(dtype), weight.to(dtype), cast_bias, stride, padding, dilation, features.shape[1])
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+    ) -> Tensor:
+        ctx.input_dtype, ctx.has_bias = features.dtype, bias is not None
+        ctx.geometry = stride, padding, dilation
+        features = features.to(torch.bfloat16)
+        ctx.save_for_backward(features, weight)
+        return depthwise_conv_reference(features, weight, bias, stride, padding, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.has_bias and ctx.needs_input_grad[2]]
+        grad_features, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            _in_float32(grad),
+            _in_float32(features),
+            weight.to(torch.bfloat16).float(),  # the values that the forward pass used
+            [len(weight)] if ctx.has_bias else None,
+            stride,
+            padding,
+            dilation,
+            False,  # not transposed
+            [0, 0],  # output padding
+            len(weight),
+            needed,
+        )
+        if grad_features is not None:
+            grad_features = grad_features.to(ctx.input_dtype)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
+        return grad_features, grad_weight, grad_bias, None, None, None
+
+
+def _in_float32(features: Tensor) -> Tensor:
+    return features.to(torch.float32, memory_format=torch.channels_last)
+
+
+def _is_bfloat16_on_cpu(features: Tensor) -> bool:
+    if features.device.type != "cpu":
+        return False
+    in_autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return in_autocast or features.dtype == torch.bfloat16
