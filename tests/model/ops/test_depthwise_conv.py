@@ -76,14 +76,21 @@ def test_a_module_shares_the_weights_of_its_convolution_and_its_values(
 
 
 def test_only_training_in_bfloat16_takes_the_fast_gradients() -> None:
-    fast = Conv2d(make_conv(3, 1, bias=False))
+    fast = Conv2d(make_conv(5, 1, bias=False))
     features = make_features()
     assert "DepthwiseConv" not in type(fast(features).grad_fn).__name__
     with torch.autocast("cpu", torch.bfloat16):
         assert "DepthwiseConv" in type(fast(features).grad_fn).__name__
         with torch.no_grad():
-            assert torch.equal(fast(features), make_conv(3, 1, bias=False)(features))
+            assert torch.equal(fast(features), make_conv(5, 1, bias=False)(features))
     assert "DepthwiseConv" in type(fast.bfloat16()(features.bfloat16()).grad_fn).__name__
+
+
+@pytest.mark.parametrize(("kernel", "stride", "slow"), [(3, 1, False), (3, 2, True), (5, 1, True), (5, 2, True)])
+def test_gradients_that_are_fast_in_bfloat16_stay_in_it(kernel: int, stride: int, slow: bool) -> None:
+    conv = Conv2d(make_conv(kernel, stride, bias=False)).bfloat16()
+    node = type(conv(make_features().bfloat16()).grad_fn).__name__
+    assert ("DepthwiseConv" in node) is slow
 
 
 def test_frozen_weights_and_images_have_no_gradients() -> None:

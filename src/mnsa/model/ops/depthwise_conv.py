@@ -1,7 +1,7 @@
 """Depthwise convolution whose backward pass on a CPU is fast in bfloat16, too.
 
 oneDNN has no fast kernels for the gradients of depthwise convolutions in bfloat16: with a stride of 2 or 5x5 weights
-they take 3 to 25 times as long as in float32. So the gradients are computed in float32, in channels-last memory. The
+they take 3 to 25 times as long as in float32. So these gradients are computed in float32, in channels-last memory. The
 forward pass stays in bfloat16. `benchmarks/depthwise_conv_speed.py` compares both.
 
 B batch; C channels; H, W size of the input and H', W' of the output; k size of the kernel.
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from mnsa.model.ops.recompute import is_recorded
 
+_FAST_KERNEL = 3  # oneDNN has fast gradients in bfloat16 for a stride of 1
+
 
 class Conv2d(nn.Conv2d):
     """A convolution with the weights of another one; faster where it is depthwise and trained in bfloat16 on a CPU."""
@@ -27,7 +29,7 @@ class Conv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if is_depthwise(self) and _is_bfloat16_on_cpu(features) and is_recorded():
+        if _has_slow_gradients(self) and _is_bfloat16_on_cpu(features) and is_recorded():
             return depthwise_conv(features, weight, bias, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
         convolved: Tensor = super()._conv_forward(features, weight, bias)
         return convolved
@@ -111,6 +113,10 @@ class _DepthwiseConv(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         return grad_features, grad_weight, grad_bias, None, None, None
+
+
+def _has_slow_gradients(conv: nn.Conv2d) -> bool:
+    return is_depthwise(conv) and (max(conv.kernel_size) > _FAST_KERNEL or max(conv.stride) > 1)
 
 
 def _in_float32(features: Tensor) -> Tensor:
