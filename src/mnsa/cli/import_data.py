@@ -153,7 +153,7 @@ def import_cvat(
 
     Example: `mnsa import cvat annotations.xml --images images/ --out leaves`
     """
-    from mnsa.data.formats.shapes import import_cvat as read
+    from mnsa.data.formats.cvat import import_cvat as read
 
     _print_manifest(read(source, out, images=images, val_fraction=val_fraction, seed=seed), out)
 

@@ -1,15 +1,18 @@
-"""CVAT XML, Labelme JSON and VIA JSON: the same outlines give the same masks, invalid files are rejected."""
+"""Labelme JSON and VIA JSON: the same outlines give the same masks, invalid files are rejected."""
 
+import io
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from miniature_datasets import masks_of, write_image
-from mnsa.data.formats.shapes import import_cvat, import_labelme, import_via
+from mnsa.data.formats.shapes import import_labelme, import_via
 from mnsa.data.manifest import Manifest
 from mnsa.errors import DataError
 
@@ -23,31 +26,6 @@ def write_images(root: Path) -> Path:
     for name in ("a.png", "b.png"):
         write_image(root / "images" / name)
     return root / "images"
-
-
-def cvat_text(shapes: str, size: str = 'width="10" height="8"') -> str:
-    points = {name: ";".join(f"{x}.0,{y}.0" for x, y in shape) for name, shape in (("LEAF", LEAF), ("VEIN", VEIN))}
-    for name, text in points.items():
-        shapes = shapes.replace(name, text)
-    labels = "".join(f"<label><name>{name}</name><color>#fff</color></label>" for name in ("leaf", "vein"))
-    images = f'<image id="0" name="a.png" subset="Train" {size}>{shapes}</image>'
-    images += f'<image id="1" name="b.png" subset="Validation" {size}><tag label="leaf"/></image>'
-    return (
-        f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
-        f"<meta><task><labels>{labels}</labels></task></meta>{images}</annotations>"
-    )
-
-
-CVAT = (
-    '<polygon label="vein" points="VEIN" z_order="1"><attribute name="side">left</attribute></polygon>'
-    '<box label="leaf" xtl="1" ytl="1" xbr="9" ybr="7" z_order="0"/>'
-)
-
-
-def cvat(root: Path, text: str = "") -> Manifest:
-    images = write_images(root)
-    (root / "annotations.xml").write_text(text or cvat_text(CVAT))
-    return import_cvat(root / "annotations.xml", root / "set", images=images)
 
 
 def labelme(root: Path, **changes: Any) -> Manifest:
@@ -85,8 +63,8 @@ def via(root: Path, attribute: str | None = None, *, is_project: bool = True, **
 
 @pytest.mark.parametrize(
     "read",
-    [cvat, labelme, via, lambda root: via(root, is_project=False), lambda root: via(root, "part", color="red")],
-    ids=["CVAT", "Labelme", "VIA project", "VIA export", "VIA attribute"],
+    [labelme, via, lambda root: via(root, is_project=False), lambda root: via(root, "part", color="red")],
+    ids=["Labelme", "VIA project", "VIA export", "VIA attribute"],
 )
 def test_each_format_gives_the_masks_of_its_outlines(tmp_path: Path, read: Callable[[Path], Manifest]) -> None:
     manifest = read(tmp_path)
@@ -97,16 +75,55 @@ def test_each_format_gives_the_masks_of_its_outlines(tmp_path: Path, read: Calla
     assert sorted(row.split for row in manifest.rows) == ["train", "val"]
 
 
-@pytest.mark.parametrize("rotation", [0, 90, 180])
-def test_an_ellipse_has_its_area_and_its_sides(tmp_path: Path, rotation: int) -> None:
-    ellipse = f'<ellipse label="leaf" cx="5" cy="4" rx="4" ry="2" rotation="{rotation}"/>'
-    mask = masks_of(cvat(tmp_path, cvat_text(ellipse)))[0]
+def png_text(inside: np.ndarray) -> str:
+    data = io.BytesIO()
+    Image.fromarray(inside).save(data, "PNG")
+    return b64encode(data.getvalue()).decode()
+
+
+@pytest.mark.parametrize("inside", [np.eye(3, 4, dtype=bool), np.ones((3, 4), bool), np.zeros((3, 4), bool)])
+def test_a_mask_of_labelme_lies_in_its_box(tmp_path: Path, inside: np.ndarray) -> None:
+    """Labelme's `shape_to_mask`: mask[y1 : y2 + 1, x1 : x2 + 1] = the PNG."""
+    shape = {"label": "leaf", "points": [[2, 1], [5, 3]], "shape_type": "mask", "mask": png_text(inside)}
+    expected = np.zeros((8, 10), bool)
+    expected[1 : 3 + 1, 2 : 5 + 1] = inside
+    assert (masks_of(labelme(tmp_path, shapes=[shape]))[0] == expected).all()
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle"])
+def test_a_box_of_four_corners_is_its_polygon(tmp_path: Path, kind: str) -> None:
+    shape = {"label": "leaf", "points": [[1, 4], [5, 0], [9, 4], [5, 8]], "shape_type": kind}
     y, x = np.mgrid[:8, :10] + 0.5
-    if rotation == 90:
-        expected = ((x - 5) / 2) ** 2 + ((y - 4) / 4) ** 2 <= 1
-    else:
-        expected = ((x - 5) / 4) ** 2 + ((y - 4) / 2) ** 2 <= 1
-    assert ((mask > 0) == expected).all()
+    mask = masks_of(labelme(tmp_path, shapes=[shape]))[0]
+    np.testing.assert_array_equal(mask[:, :5], (abs(x - 5) + abs(y - 4) <= 4)[:, :5])  # the right border is outside
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("?", "not base64"),
+        (None, "is empty"),
+        (png_text(np.ones((3, 20), bool)), "box outside the image of 10 x 8 px"),
+        (b64encode(b"no image").decode(), "is not an image"),
+    ],
+)
+def test_an_invalid_mask_of_labelme_is_named(tmp_path: Path, mask: str | None, message: str) -> None:
+    shape = {"label": "leaf", "points": [[2, 1], [5, 3]], "shape_type": "mask", "mask": mask}
+    with pytest.raises(DataError, match=message) as refusal:
+        labelme(tmp_path, shapes=[shape])
+    assert "a.json, shape 1" in str(refusal.value)
+
+
+@pytest.mark.parametrize("center", [(0, 0), (10, 4), (5, 8), (5, 4)])
+def test_a_circle_that_leaves_the_image_is_cut_off(tmp_path: Path, center: tuple[int, int]) -> None:
+    circle = {"name": "circle", "cx": center[0], "cy": center[1], "r": 6}
+    (tmp_path / "images").mkdir()
+    images = write_images(tmp_path)
+    entry = {"filename": "a.png", "regions": [via_region(circle, {"part": "leaf"})]}
+    (tmp_path / "via.json").write_text(json.dumps({"a.png": entry}))
+    mask = masks_of(import_via(tmp_path / "via.json", tmp_path / "set", images=images))[0]
+    y, x = np.mgrid[:8, :10] + 0.5
+    np.testing.assert_array_equal(mask, (x - center[0]) ** 2 + (y - center[1]) ** 2 <= 36)
 
 
 def test_a_circle_of_labelme_has_its_radius(tmp_path: Path) -> None:
@@ -114,30 +131,6 @@ def test_a_circle_of_labelme_has_its_radius(tmp_path: Path) -> None:
     mask = masks_of(labelme(tmp_path, shapes=[circle]))[0]
     y, x = np.mgrid[:8, :10] + 0.5
     assert (mask == ((x - 5) ** 2 + (y - 4) ** 2 <= 9)).all()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<annotations>", "can't be read as XML"),
-        ("<annotations></annotations>", "names no image"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>', "has a document type"),
-        ('<annotations><track id="0"/></annotations>', "export of a video"),
-        (cvat_text("").replace("a.png", "../a.png").replace("b.png", "../../etc/b"), "there is no image '../../etc/b'"),
-        (cvat_text("", 'width="8" height="10"'), "has 10 x 8 pixels, upright"),
-        (cvat_text("", 'width="?" height="10"'), "has no numbers for width"),
-        (cvat_text('<polyline label="vein" points="VEIN"/>'), "polyline 1 is a 'polyline', which is not read"),
-        (cvat_text('<mask label="vein" rle="1,2"/>'), "is a 'mask', which is not read"),
-        (cvat_text('<polygon label="vein" points="1,2;3"/>'), "expected x,y;x,y"),
-        (cvat_text('<polygon label="vein" points="1,2;3,4;x,6"/>'), "NaN or infinite"),
-        (cvat_text('<polygon label="vein" points="1,2;3,4;99,6"/>'), r"corner at \(99, 6\), outside"),
-        (cvat_text('<polygon points="VEIN"/>'), "has the label None"),
-    ],
-)
-def test_invalid_cvat_files_are_rejected_and_leave_nothing(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        cvat(tmp_path, text)
-    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(

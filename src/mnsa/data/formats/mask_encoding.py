@@ -79,11 +79,11 @@ def paint_rle(mask: np.ndarray, runs: Sequence[int], value: int) -> np.ndarray:
     Raises: InvalidRleError unless the runs add up to H * W.
     """
     if len(runs) > mask.size + 1:
-        raise InvalidRleError(f"has {len(runs):,} runs; an image of {mask.size:,} pixels has at most {mask.size + 1:,}")
+        raise InvalidRleError(f"has {len(runs):,} runs; {mask.size:,} pixels have at most {mask.size + 1:,}")
     if not all(isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= mask.size for run in runs):
         raise InvalidRleError("has runs that are no pixel counts; expected whole numbers from 0 to the image's pixels")
     if sum(runs) != mask.size:
-        raise InvalidRleError(f"has runs of {sum(runs):,} pixels in all; the image has {mask.size:,}")
+        raise InvalidRleError(f"has runs of {sum(runs):,} pixels in all; expected {mask.size:,}")
     ends, lengths = np.cumsum(runs, dtype=np.int64)[1::2], np.array(runs[1::2], np.int64)
     index = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)  # index down the columns
     pixels = index % len(mask), index // len(mask)

@@ -1,26 +1,25 @@
-"""Outlines of annotation tools: CVAT's XML for images, Labelme's JSON per image, and VIA's JSON. They become masks.
+"""Shapes of annotation tools, Labelme's JSON per image and VIA's JSON (CVAT's XML: `cvat`). They become masks.
 
-Polygons, boxes, circles and ellipses are read; lines and points have no area and are refused. Shapes are painted in the
-order of the file (CVAT: of z_order), later ones over earlier ones. Images are copied.
-Sources: CVAT's "CVAT for images 1.1", Labelme 5's LabelFile, VGG Image Annotator 2's `_via_img_metadata`.
+Polygons, boxes, circles, ellipses and brush masks are read; lines and points have no area and are refused. Shapes are
+painted in the order of the file (CVAT: of z_order), later ones over earlier ones. Images are copied.
+Sources: Labelme 5's LabelFile and `shape_to_mask`, VGG Image Annotator 2's `_via_img_metadata`.
 """
 
 import posixpath
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
 import numpy as np
 
-from mnsa.data.decode import resolve_inside
-from mnsa.data.formats.common import SPLIT_ALIASES, DatasetBuilder, upright_size, validate_image_name
-from mnsa.data.formats.mask_encoding import InvalidPolygonError
+from mnsa.data.decode import open_image_bytes, resolve_inside
+from mnsa.data.formats.common import DatasetBuilder, upright_size, validate_image_name
+from mnsa.data.formats.mask_encoding import InvalidPolygonError, InvalidRleError, Region, encode_region
 from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.sidecar import BACKGROUND, resolve_mask_classes
-from mnsa.data.formats.untrusted import MAX_JSON_BYTES, read_json, read_text, require_mapping, shorten
+from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
 from mnsa.data.paths import PassedOver, log_unlisted, scan_images
 from mnsa.data.rows import is_inside_root
@@ -28,17 +27,53 @@ from mnsa.errors import DataError
 
 _CORNERS = 128  # of the polygon that stands for an ellipse
 
+_LABELME_POLYGONS = ("polygon", "oriented_rectangle", "rotation", "rectangle")  # the last of four corners
+
 _BACKGROUNDS = (BACKGROUND, "_background_")  # the second is Labelme's
 
 _Numbers = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """The outline of a shape: corners (N, 2), x and y in pixels.
+
+    is_clipped: what is outside of the image is cut off, if the center is inside. Tools let circles and turned boxes
+    leave the image; polygons outside of it belong to another image.
+    """
+
+    corners: np.ndarray
+    is_clipped: bool = False
+
+    def paint(self, mask: np.ndarray, painter: MaskPainter, value: int) -> None:
+        """Set its pixels in a mask, uint8 (H, W). Raises: InvalidPolygonError."""
+        painter.polygons(mask, [_clip(self.corners, *mask.shape) if self.is_clipped else self.corners], value)
+
+
+@dataclass(frozen=True, slots=True)
+class BrushMask:
+    """Pixels in a box of an image, in pixels. runs: lengths of runs along its rows, background first."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    runs: Sequence[int]
+
+    def paint(self, mask: np.ndarray, painter: MaskPainter, value: int) -> None:
+        """Set its pixels in a mask, uint8 (H, W). Raises: InvalidRleError."""
+        bottom, right = self.top + self.height, self.left + self.width
+        if not (0 <= self.left < right <= mask.shape[1] and 0 <= self.top < bottom <= mask.shape[0]):
+            raise InvalidRleError(f"has a box outside the image of {mask.shape[1]} x {mask.shape[0]} px")
+        painter.runs(mask[self.top : bottom, self.left : right].T, self.runs, value)
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """An outline: label, corners (N, 2) as x and y in pixels, and where it is in the file, for messages."""
+    """A shape: label, its pixels, and where it is in the file, for messages."""
 
     label: str
-    corners: np.ndarray
+    pixels: Outline | BrushMask
     location: str
 
 
@@ -53,15 +88,6 @@ class AnnotatedImage:
     shapes: list[Shape] = field(default_factory=list)
 
 
-def import_cvat(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Import an annotations.xml of "CVAT for images" into the new folder `out`. An error leaves no folder.
-
-    images: folder that the names are relative to. The subsets of images are the splits. Raises: DataError.
-    """
-    reader = _read_cvat(source, images)
-    return _write_dataset(source, out, images, reader.found, reader.labels, val_fraction, seed)
-
-
 def import_labelme(
     source: Path, out: Path, *, images: Path | None = None, val_fraction: float = 0.2, seed: int = 1
 ) -> Manifest:
@@ -74,7 +100,7 @@ def import_labelme(
         raise DataError(f"{source} holds no .json file. Give the folder of Labelme's files.")
     root = images or source
     found = [_read_labelme(path, path.parent.relative_to(source).as_posix(), root) for path in paths]
-    return _write_dataset(source, out, root, found, [], val_fraction, seed)
+    return write_dataset(source, out, root, found, [], val_fraction, seed)
 
 
 def import_via(
@@ -86,10 +112,10 @@ def import_via(
     Raises: DataError.
     """
     found = list(_read_via(source, images, attribute))
-    return _write_dataset(source, out, images, found, [], val_fraction, seed)
+    return write_dataset(source, out, images, found, [], val_fraction, seed)
 
 
-def _write_dataset(
+def write_dataset(
     source: Path, out: Path, images: Path, found: Sequence[AnnotatedImage], labels: Sequence[str], val_fraction: float,
     seed: int,
 ) -> Manifest:  # fmt: skip
@@ -116,80 +142,12 @@ def _write_dataset(
             mask = np.zeros((height, width), np.uint8)
             for shape in image.shapes:
                 try:
-                    painter.polygons(mask, [shape.corners], value_of[shape.label])
-                except InvalidPolygonError as error:
+                    shape.pixels.paint(mask, painter, value_of[shape.label])
+                except (InvalidPolygonError, InvalidRleError) as error:
                     raise DataError(f"{shape.location} {error}. Correct or remove the annotation.") from None
             builder.add(path, image.name, mask, Row(image.name, split=image.split))
         painter.log_covered(str(source))
         return builder.finish(out, mask_classes, None, val_fraction, seed)
-
-
-class _CvatReader:
-    """Reads annotations.xml: images with their shapes by layer, and the labels in the order of the project."""
-
-    def __init__(self, path: Path, images: Path) -> None:
-        self._path, self._images = path, images
-        self._tags: list[str] = []
-        self._layers: list[list[tuple[int, Shape]]] = []
-        self.found: list[AnnotatedImage] = []
-        self.labels: list[str] = []
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self._tags.append(tag)
-        if tag == "image":
-            location = f"{self._path}, image {shorten(attributes.get('name'))}"
-            size = _integer(attributes, "height", location), _integer(attributes, "width", location)
-            split = SPLIT_ALIASES.get(attributes.get("subset", "").lower(), "train")
-            name = _find_image(self._images, "", attributes.get("name"), location)
-            self.found.append(AnnotatedImage(name, location, size, split))
-            self._layers.append([])
-        elif self._tags[-2:-1] == ["image"] and tag != "tag":
-            location = f"{self.found[-1].location}, {tag} {len(self._layers[-1]) + 1}"
-            corners = _cvat_corners(tag, attributes, location)
-            layer = _integer({"z_order": "0", **attributes}, "z_order", location)
-            self._layers[-1].append((layer, Shape(_label(attributes.get("label"), location), corners, location)))
-        elif tag == "track":
-            raise DataError(f"{self._path} is an export of a video. Export the task as `CVAT for images 1.1`.")
-
-    def end(self, _tag: str) -> None:
-        if self._tags.pop() == "image":
-            self.found[-1].shapes = [shape for _, shape in sorted(self._layers[-1], key=itemgetter(0))]
-
-    def text(self, data: str) -> None:
-        if self._tags[-3:] == ["labels", "label", "name"]:
-            self.labels.append(data)
-
-    def refuse_document_type(self, *_: object) -> None:
-        """Entities could grow without limit."""
-        raise DataError(f"{self._path} has a document type. Export it again as `CVAT for images 1.1`.")
-
-
-def _read_cvat(path: Path, images: Path) -> _CvatReader:
-    reader, parser = _CvatReader(path, images), expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
-    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = reader.text, reader.refuse_document_type
-    try:
-        parser.Parse(read_text(path, MAX_JSON_BYTES).encode(), True)
-    except expat.ExpatError as error:
-        raise DataError(f"{path} can't be read as XML: {error}. Export it again as `CVAT for images 1.1`.") from None
-    if not reader.found:
-        raise DataError(f"{path} names no image. Export the task as `CVAT for images 1.1`.")
-    return reader
-
-
-def _cvat_corners(tag: str, attributes: Mapping[str, str], location: str) -> np.ndarray:
-    if tag == "polygon":
-        pairs = [pair.split(",") for pair in attributes.get("points", "").split(";")]
-        if any(len(pair) != 2 for pair in pairs):
-            raise DataError(f"{location} has the points {shorten(attributes.get('points'))}; expected x,y;x,y;...")
-        return _points([_float(pair) for pair in pairs], location)
-    values = {name: _float(text) for name, text in attributes.items() if name not in ("label", "source")}
-    if tag == "box" and _float(attributes.get("rotation", "0")) == 0:
-        return _box(values, ("xtl", "ytl", "xbr", "ybr"), location)
-    if tag == "ellipse":
-        return _ellipse(values, ("cx", "cy", "rx", "ry"), _float(attributes.get("rotation", "0")), location)
-    raise _kind_error(tag, location)
 
 
 def _read_labelme(path: Path, place: str, images: Path) -> AnnotatedImage:
@@ -198,24 +156,38 @@ def _read_labelme(path: Path, place: str, images: Path) -> AnnotatedImage:
     if not isinstance(shapes, list):
         raise DataError(f"{path}: shapes is {shorten(shapes)}; expected Labelme's list of shapes.")
     size = tree.get("imageHeight"), tree.get("imageWidth")
-    image = AnnotatedImage(_find_image(images, place, tree.get("imagePath"), str(path)), str(path))
+    image = AnnotatedImage(find_image(images, place, tree.get("imagePath"), str(path)), str(path))
     image.size = None if size == (None, None) else size
     for number, value in enumerate(shapes, 1):
         location = f"{path}, shape {number}"
         entry = require_mapping(value, location)
-        kind, points = entry.get("shape_type") or "polygon", _points(entry.get("points"), location)
+        kind, points = entry.get("shape_type") or "polygon", parse_points(entry.get("points"), location)
+        pixels: Outline | BrushMask
         if kind == "rectangle" and len(points) == 2:
-            corners = _box(dict(zip("abcd", points.ravel().tolist(), strict=True)), ("a", "b", "c", "d"), location)
+            pixels = box(*points.ravel(), location=location)
         elif kind == "circle" and len(points) == 2:
-            radius = float(np.hypot(*(points[1] - points[0])))
-            center = dict(zip("xy", points[0].tolist(), strict=True))
-            corners = _ellipse({**center, "r": radius}, ("x", "y", "r", "r"), 0, location)
-        elif kind == "polygon":
-            corners = points
+            (x, y), radius = points[0].tolist(), float(np.hypot(*(points[1] - points[0])))
+            pixels = ellipse(x, y, radius, radius, location=location)
+        elif kind == "mask" and len(points) == 2:
+            pixels = _labelme_mask(entry.get("mask"), points, location)
+        elif kind in _LABELME_POLYGONS:
+            pixels = Outline(points, is_clipped=kind != "polygon")
         else:
-            raise _kind_error(kind, location)
-        image.shapes.append(Shape(_label(entry.get("label"), location), corners, location))
+            raise kind_error(kind, location)
+        image.shapes.append(Shape(parse_label(entry.get("label"), location), pixels, location))
     return image
+
+
+def _labelme_mask(text: object, points: np.ndarray, location: str) -> BrushMask:
+    """Read the PNG of a mask that lies in the box of two points."""
+    try:
+        data = b64decode(text if isinstance(text, str) else "", validate=True)
+    except ValueError:
+        raise DataError(f"{location} has a mask that is not base64. Save the file again with Labelme.") from None
+    with open_image_bytes(data, f"{location}: its mask") as image:
+        inside = np.asarray(image.convert("1"))
+    left, top, *_ = _finite(points.ravel().tolist(), "points", location)
+    return BrushMask(int(left), int(top), inside.shape[1], inside.shape[0], row_runs(inside))
 
 
 def _read_via(path: Path, images: Path, attribute: str | None) -> Iterator[AnnotatedImage]:
@@ -224,32 +196,34 @@ def _read_via(path: Path, images: Path, attribute: str | None) -> Iterator[Annot
     for key, value in entries.items():
         location = f"{path}, {shorten(key)}"
         entry = require_mapping(value, location)
-        image = AnnotatedImage(_find_image(images, "", entry.get("filename"), location), location)
+        image = AnnotatedImage(find_image(images, "", entry.get("filename"), location), location)
         regions = entry.get("regions") or []
         for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions, 1):
             place = f"{location}, region {number}"
             parts = require_mapping(region, place)
             shape = require_mapping(parts.get("shape_attributes"), place)
             label = _via_label(require_mapping(parts.get("region_attributes") or {}, place), attribute, place)
-            image.shapes.append(Shape(label, _via_corners(shape, place), place))
+            image.shapes.append(Shape(label, _via_outline(shape, place), place))
         yield image
 
 
-def _via_corners(shape: _Numbers, location: str) -> np.ndarray:
+def _via_outline(shape: _Numbers, location: str) -> Outline:
     kind = shape.get("name")
     if kind == "polygon":
         x, y = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
             raise DataError(f"{location} has no corners; expected all_points_x and all_points_y of one length.")
-        return _points(list(map(list, zip(x, y, strict=True))), location)
+        return Outline(parse_points(list(map(list, zip(x, y, strict=True))), location))
     if kind == "rect":
-        left, top, width, height = _take(shape, ("x", "y", "width", "height"), location)
-        return _rectangle(left, top, left + width, top + height)
+        left, top, width, height = take_numbers(shape, ("x", "y", "width", "height"), location)
+        return box(left, top, left + width, top + height, location=location)
     if kind == "circle":
-        return _ellipse(shape, ("cx", "cy", "r", "r"), 0, location)
+        x, y, radius = take_numbers(shape, ("cx", "cy", "r"), location)
+        return ellipse(x, y, radius, radius, location=location)
     if kind == "ellipse":
-        return _ellipse(shape, ("cx", "cy", "rx", "ry"), np.degrees(_float(shape.get("theta", 0))), location)
-    raise _kind_error(kind, location)
+        x, y, rx, ry, turn = take_numbers({"theta": 0, **shape}, ("cx", "cy", "rx", "ry", "theta"), location)
+        return ellipse(x, y, rx, ry, np.degrees(turn), location=location)
+    raise kind_error(kind, location)
 
 
 def _via_label(attributes: _Numbers, attribute: str | None, location: str) -> str:
@@ -262,10 +236,10 @@ def _via_label(attributes: _Numbers, attribute: str | None, location: str) -> st
     value = attributes.get(attribute or next(iter(attributes)))
     if isinstance(value, dict) and sum(map(bool, value.values())) == 1:
         value = next(name for name, is_set in value.items() if is_set)
-    return _label(value, location)
+    return parse_label(value, location)
 
 
-def _find_image(images: Path, place: str, text: object, location: str) -> str:
+def find_image(images: Path, place: str, text: object, location: str) -> str:
     """The name of an image in `images`: relative to `place`, or as the last level of its path, which tools may move."""
     if not isinstance(text, str) or not text:
         raise DataError(f"{location} names no image, but {shorten(text)}.")
@@ -277,61 +251,90 @@ def _find_image(images: Path, place: str, text: object, location: str) -> str:
     raise DataError(f"{location}: there is no image {shorten(text)} in {images}. Give its folder by --images.")
 
 
-def _label(value: object, location: str) -> str:
+def parse_label(value: object, location: str) -> str:
+    """The name of a class, without spaces around it. Raises: DataError."""
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{location} has the label {shorten(value)}; expected the name of a class.")
     return value.strip()
 
 
-def _kind_error(kind: object, location: str) -> DataError:
+def kind_error(kind: object, location: str) -> DataError:
+    """The error for a kind of shape that has no area."""
     return DataError(
-        f"{location} is a {shorten(kind)}, which is not read; expected polygons, boxes, circles or ellipses. Draw its "
-        "outline, or remove it."
+        f"{location} is a {shorten(kind)}, which is not read; expected polygons, boxes, circles, ellipses or brush "
+        "masks. Draw its outline, or remove it."
     )
 
 
-def _float(value: Any) -> Any:
+def parse_float(value: Any) -> Any:
     """Numbers of texts, also in a list; NaN, which is refused later, for everything else."""
     if isinstance(value, list):
-        return [_float(one) for one in value]
+        return [parse_float(one) for one in value]
     try:
         return float("nan") if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 
-def _points(value: object, location: str) -> np.ndarray:
+def parse_points(value: object, location: str) -> np.ndarray:
+    """Points (N, 2) of a list of pairs. Raises: DataError."""
     if not isinstance(value, list) or not all(isinstance(point, list) and len(point) == 2 for point in value):
         raise DataError(f"{location} has the points {shorten(value)}; expected pairs of x and y.")
-    return np.array(_float(value), np.float64).reshape(-1, 2)
+    return np.array(parse_float(value), np.float64).reshape(-1, 2)
 
 
-def _take(values: _Numbers, names: Sequence[str], location: str) -> list[float]:
-    numbers = [_float(values.get(name)) for name in names]
+def take_numbers(values: _Numbers, names: Sequence[str], location: str) -> list[float]:
+    """The numbers of these names. Raises: DataError where one is missing or not finite."""
+    numbers = [parse_float(values.get(name)) for name in names]
     if not np.isfinite(numbers).all():
         raise DataError(f"{location} has no numbers for {', '.join(names)}.")
     return numbers
 
 
-def _integer(attributes: Mapping[str, str], name: str, location: str) -> int:
-    (number,) = _take(attributes, (name,), location)
-    return int(number)
+def box(x1: float, y1: float, x2: float, y2: float, degrees: float = 0, *, location: str) -> Outline:
+    """A box, turned around its center. degrees: clockwise, as y points down."""
+    x1, y1, x2, y2, degrees = _finite((x1, y1, x2, y2, degrees), "a box", location)
+    half = np.array(((-1, -1), (1, -1), (1, 1), (-1, 1))) * ((x2 - x1) / 2, (y2 - y1) / 2)
+    return Outline(np.add(_turn(half, degrees), ((x1 + x2) / 2, (y1 + y2) / 2)), is_clipped=True)
 
 
-def _box(values: _Numbers, names: Sequence[str], location: str) -> np.ndarray:
-    return _rectangle(*_take(values, names, location))
-
-
-def _rectangle(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
-    return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float64)
-
-
-def _ellipse(values: _Numbers, names: Sequence[str], degrees: float, location: str) -> np.ndarray:
-    """A polygon of the same area. degrees: the rotation, clockwise as y points down."""
-    x, y, rx, ry = _take(values, names, location)
-    turn, angles = np.radians(degrees), np.arange(_CORNERS) * 2 * np.pi / _CORNERS
+def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0, *, location: str) -> Outline:
+    """A polygon of the area of an ellipse with the center x, y and the radii rx, ry. degrees: as for `box`."""
+    x, y, rx, ry, degrees = _finite((x, y, rx, ry, degrees), "an ellipse", location)
+    angles = np.arange(_CORNERS) * 2 * np.pi / _CORNERS
     grow = np.sqrt(2 * np.pi / _CORNERS / np.sin(2 * np.pi / _CORNERS))
-    across, along = grow * rx * np.cos(angles), grow * ry * np.sin(angles)
-    corners = across * np.cos(turn) - along * np.sin(turn), across * np.sin(turn) + along * np.cos(turn)
-    moved: np.ndarray = np.add(np.column_stack(corners), (x, y))
-    return moved
+    corners = np.column_stack((grow * rx * np.cos(angles), grow * ry * np.sin(angles)))
+    return Outline(np.add(_turn(corners, degrees), (x, y)), is_clipped=True)
+
+
+def row_runs(inside: np.ndarray) -> list[int]:
+    """The lengths of runs along the rows of a mask, bool (H, W), background first."""
+    height, width = inside.shape
+    return encode_region(Region(1, 0, 0, inside.T), width, height) if inside.any() else [inside.size]
+
+
+def _turn(corners: np.ndarray, degrees: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turned: np.ndarray = corners @ np.array(((cos, sin), (-sin, cos)))
+    return turned
+
+
+def _finite(numbers: Sequence[float], what: str, location: str) -> Sequence[float]:
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{location} has {what} with coordinates that are no numbers. Draw it again, or remove it.")
+    return numbers
+
+
+def _clip(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cut a convex polygon (N, 2) at the border of an image (Sutherland and Hodgman), if its center is in the image."""
+    x, y = corners.mean(0)
+    if not (-1 <= x <= width + 1 and -1 <= y <= height + 1):
+        return corners
+    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
+        depth = sign * (corners[:, axis] - limit)  # at least 0 inside
+        kept: list[np.ndarray] = []
+        for start, end, a, b in zip(corners, np.roll(corners, -1, 0), depth, np.roll(depth, -1), strict=True):
+            kept += [start] if a >= 0 else []
+            kept += [start + (end - start) * a / (a - b)] if (a < 0) != (b < 0) else []
+        corners = np.array(kept)
+    return corners
