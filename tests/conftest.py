@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Kernels for GPUs run in Triton's interpreter. It has to know before torchvision imports Triton.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # The imports of all test files make millions of objects that stay: the garbage collector looks at them no more.
 gc.disable()
 

@@ -2,7 +2,8 @@
 
 Bilinear sampling is linear and acts on each channel alone, so it can trade places with the convolution's 1x1
 projections: out(p) = bias + sum over taps t of Sample_t(W_t x)(p). Projecting C -> T*O channels first leaves O channels
-per tap to sample instead of C. It uses only a matrix product and `grid_sample`, which every exporter supports.
+per tap to sample instead of C. It uses only a matrix product and `grid_sample`, which every exporter supports; on an
+NVIDIA GPU, Triton kernels in place of `grid_sample` (`mnsa.model.ops.tap_sampling`).
 
 B batch; C input and O output channels; k kernel size; T = k*k taps; H, W size of the map.
 """
@@ -10,6 +11,8 @@ B batch; C input and O output channels; k kernel size; T = k*k taps; H, W size o
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mnsa.model.ops.tap_sampling import deform_conv2d_triton, runs_triton
 
 
 class DeformConv2d(nn.Module):
@@ -57,6 +60,13 @@ class OffsetPredictor(nn.Sequential):
 
 def deform_conv2d(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, weight (O, C, k, k) -> (B, O, H, W)."""
+    if runs_triton(features.device) and not torch.compiler.is_exporting():
+        return deform_conv2d_triton(features, offsets, weight)
+    return deform_conv2d_grid_sample(features, offsets, weight)
+
+
+def deform_conv2d_grid_sample(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+    """`deform_conv2d` on any device, and for exporters."""
     projected = project_taps(features, weight)
     return sample_taps(projected, sampling_grid(offsets, weight.shape[-1]))
 
