@@ -6,7 +6,7 @@ Command: `python benchmarks/coffee.py --coffee PATH_TO/coffee_leaf_stress --out 
 Expect: `coffee/table.md`, for val, test and both (98 images, scored as one set): accuracy, macro-F1, IoU of leaf and
 symptom (pooled over all pixels), IoU of symptom per image, minutes of training; means with 95 % intervals over seeds
 (Student's t). A second call does only what is missing, and resumes what was interrupted.
-The peer needs `pip install -e '.[bench]'`.
+The peer needs `pip install -e '.[bench]'`. With `--budget 10m`, mnsa trains without a config, as `mnsa train` plans it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
         import_coffee(options.coffee, data)
     results = []
     for seed in options.seeds:  # side by side, so that a busy hour slows both
-        results.append(result_of_mnsa(data, options.out, seed))
+        results.append(result_of_mnsa(data, options.out, seed, options.budget))
         if options.peer:
             results.append(result_of_peer(data, options.out, seed, options.peer_options))
     results.sort(key=lambda result: result.method)
@@ -53,11 +53,11 @@ def import_coffee(source: Path, data: Path) -> None:
     mnsa("import", "csv", str(source / "labels.csv"), *columns, "--drop-label", "mixed", *names, "--out", str(data))
 
 
-def result_of_mnsa(data: Path, out: Path, seed: int) -> Result:
+def result_of_mnsa(data: Path, out: Path, seed: int, budget: str | None) -> Result:
     """Train and score one seed, unless that is done."""
     kept, run = out / f"mnsa-{seed}.json", out / f"run-{seed}"
     if not kept.exists():
-        seconds = train_mnsa(data, run, seed)
+        seconds = train_mnsa(data, run, seed, budget)
         for split in ("val", "test"):
             mnsa("evaluate", str(run), "--split", split)
         scores = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
@@ -65,16 +65,18 @@ def result_of_mnsa(data: Path, out: Path, seed: int) -> Result:
         both = SPLITS[-1]
         scores[both] = score(lambda sample: network.predict_image(sample.image, sample.path), read_manifest(data), both)
         kept.write_text(json.dumps({"train_seconds": seconds, "scores": scores}, indent=2) + "\n", encoding="utf-8")
-    return Result("mnsa", seed, **json.loads(kept.read_text(encoding="utf-8")))
+    method = "mnsa" if budget is None else f"mnsa, no config, {budget}"
+    return Result(method, seed, **json.loads(kept.read_text(encoding="utf-8")))
 
 
-def train_mnsa(data: Path, run: Path, seed: int) -> float | None:
+def train_mnsa(data: Path, run: Path, seed: int, budget: str | None) -> float | None:
     """Train, or continue where a run stopped. Returns: seconds, or None for a run that was interrupted."""
     if run.exists():
         mnsa("train", "--resume", str(run))
         return None
     start = time.perf_counter()
-    mnsa("train", str(CONFIG), "--data", str(data), "--out", str(run), "--set", f"train.seed={seed}")
+    how = [str(CONFIG)] if budget is None else ["--budget", budget]
+    mnsa("train", *how, "--data", str(data), "--out", str(run), "--set", f"train.seed={seed}")
     return time.perf_counter() - start
 
 
@@ -104,6 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--coffee", type=Path, required=True, help="folder with labels.csv, images/ and masks/")
     parser.add_argument("--out", type=Path, required=True, help="folder for data set, runs and table; may exist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--budget", help="train without a config within this time, such as 10m")
     parser.add_argument("--peer", action="store_true", help="train the peer as well")
     parser.add_argument("--peer-options", default="", help="for coffee_peer.py: --peer-options='--bf16 --epochs 16'")
     return parser.parse_args()
