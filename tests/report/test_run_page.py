@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mnsa.inference.postprocessing import ClassPostprocessing, Postprocessing
+from mnsa.inference.postprocessing_file import POSTPROCESSING_FILE, FittedPostprocessing, save_postprocessing
 from mnsa.metrics.evaluation_files import read_evaluations, read_image_rows, save_evaluation
 from mnsa.metrics.scores import Evaluation, SampleSize
 from mnsa.report.run_page import best_epochs, plot_losses, plot_scores, render_run_page, write_run_report
 from mnsa.report.run_record import read_run_record
 from mnsa.report.trait_agreement import compute_agreement, read_trait_pairs
-from mnsa.run_folder import RunFolder
+from mnsa.run_folder import RunFolder, weights_digest
 from mnsa.workflows.evaluate import evaluate_run
+from mnsa.workflows.fit_postprocessing import describe
 from narrowing import some
 
 pytestmark = pytest.mark.slow
@@ -27,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 SCORE_COLUMNS = ("split", "score", "value", "95 % interval", "interval over", "images")
 DIGITS = {"images": ".0f", "count": ".2f", "relative": "+.3f"}
-SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Config", "Provenance"]
+SECTIONS = ["Summary", "Learning curves", "Split test", "Split train", "Calibration", "Masks", "Config", "Provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,29 @@ def test_it_holds_every_section_and_links_to_each(page: Any) -> None:
         assert words in page.sections["Split test"]
     for words in ("Worst masks", "Best masks", "Worst classified", "Best classified", "Traits"):
         assert words in page.sections["Split train"]
+
+
+def test_masks_show_what_was_chosen_for_them_and_what_it_brought(
+    own_reported: RunFolder, page_of: Callable[..., Any]
+) -> None:
+    chosen = Postprocessing(threshold=0.375, classes={"vein": ClassPostprocessing(min_area_px=12)})
+    scores = {"before": {"vein": {"dice": 0.5, "areole_f1": 0.25}}, "after": {"vein": {"dice": 0.625}}}
+    weights = weights_digest(own_reported.path)
+    fitted = FittedPostprocessing(chosen, "by hand", "val", 7, scores, "leaves", "", weights, describe(chosen))
+    save_postprocessing(own_reported.path, fitted)
+    page = page_of(own_reported)
+    for words in ("7 images of split val", "threshold 0.375", "vein: pieces below 12 px removed", "by hand"):
+        assert words in page.sections["Masks"]
+    rows = page.table("mask class", "score", "threshold 0.5", "as chosen")
+    assert rows == [["vein", "dice", "0.500", "0.625"], ["vein", "areole f1", "0.250", ""]]
+
+
+def test_masks_without_a_choice_name_the_command_that_chooses(
+    own_reported: RunFolder, one_task: Callable[..., RunFolder], page_of: Callable[..., Any]
+) -> None:
+    (own_reported.path / POSTPROCESSING_FILE).unlink(missing_ok=True)
+    assert f"mnsa calibrate {own_reported.path}" in page_of(own_reported).sections["Masks"]
+    assert "predicts no masks" in page_of(one_task("classes")).sections["Masks"]
 
 
 def test_it_needs_nothing_from_elsewhere_and_runs_nothing(page: Any, reported: RunFolder) -> None:

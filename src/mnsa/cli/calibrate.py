@@ -39,9 +39,8 @@ def calibrate(
         console.print(f"Written to {run / CALIBRATION_FILE}")
     if masks is not None:
         from mnsa.cli.tables import postprocessing_table
-        from mnsa.workflows.fit_postprocessing import describe
 
-        console.print(f"Masks, {masks.images} images: {describe(masks.postprocessing)}")
+        console.print(f"Masks, {masks.images} images: {masks.summary}")
         console.print(postprocessing_table(masks))
         console.print(f"Written to {run / POSTPROCESSING_FILE}")
 

@@ -20,8 +20,8 @@ POSTPROCESSING_FILE = "postprocessing.json"
 class FittedPostprocessing:
     """Postprocessing that was chosen on validation images.
 
-    rule: how, in words. images: of `split` that have a mask. scores: `before` and `after` by mask class and name of the
-    score. dataset_digest: of the manifest.
+    rule: how it was chosen, in words. images: of `split` that have a mask. scores: `before` and `after` by mask class
+    and name of the score. dataset_digest: of the manifest. summary: what was chosen, in words.
     """
 
     postprocessing: Postprocessing
@@ -32,6 +32,7 @@ class FittedPostprocessing:
     dataset: str
     dataset_digest: str
     weights_sha256: str
+    summary: str = ""
 
     def to_json(self) -> str:
         """Return the text of postprocessing.json."""

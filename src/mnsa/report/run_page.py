@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,6 +91,7 @@ def render_run_page(run: RunRecord) -> str:
         reliability_figures=list(reliability_figures(run)),
         uncalibrated=uncalibrated_splits(run),
         config=_TOML_ARRAY.sub(_join_lines, run.config.strip()),
+        postprocessing_rows=list(_postprocessing_rows(run.postprocessing)),
         provenance=list(_provenance_rows(run)),
     )
 
@@ -168,6 +170,15 @@ def _score_row(split: SplitScores, score: Score) -> tuple[str, ...]:
     drawn = size.drawn_text if score.interval else ""
     value, interval = format_score(score.value, score.unit), score.interval_text
     return split.title, score.title, value, interval, drawn, str(size.images)
+
+
+def _postprocessing_rows(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    scores = chosen.get("scores", {})
+    for mask_class, before in scores.get("before", {}).items():
+        after = scores.get("after", {}).get(mask_class, {})
+        for name, value in before.items():
+            chosen_value = f"{after[name]:.3f}" if name in after else ""
+            yield mask_class, name.replace("_", " "), f"{value:.3f}", chosen_value
 
 
 def _provenance_rows(run: RunRecord) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,7 @@ class RunRecord:
     """A run at one moment.
 
     trained: whether there is a finished network. spec: model/config.json. stale_calibration: why calibration.json can't
-    be used, or empty. epochs: rows of metrics.csv as text.
+    be used, or empty. epochs: rows of metrics.csv as text. postprocessing: postprocessing.json, or empty.
     """
 
     run: RunFolder
@@ -66,6 +66,7 @@ class RunRecord:
     evaluated: list[SplitScores]
     calibration: Calibration | None
     stale_calibration: str
+    postprocessing: Mapping[str, Any]
 
     def command(self, verb: str, *options: str) -> str:
         """A command of mnsa on this run."""
@@ -94,7 +95,12 @@ def read_run_record(run: RunFolder) -> RunRecord:
         evaluated=_read_evaluated(run),
         calibration=calibration,
         stale_calibration=stale,
+        postprocessing=_read_table(run, "postprocessing.json") if _has_postprocessing(run) else {},
     )
+
+
+def _has_postprocessing(run: RunFolder) -> bool:
+    return (run.path / "postprocessing.json").is_file()
 
 
 def _read_evaluated(run: RunFolder) -> list[SplitScores]:

@@ -120,8 +120,9 @@ def fit_postprocessing(path: Path, *, dataset: Path | None = None) -> FittedPost
         when: {name: _score(examples, name, spec, one).values for name in _foreground(spec.mask_classes)}
         for when, one in (("before", Postprocessing()), ("after", chosen))
     }
+    digests = manifest.digest(), weights_digest(path)
     fitted = FittedPostprocessing(
-        chosen, RULE, _SPLIT, len(examples), scores, manifest.name, manifest.digest(), weights_digest(path)
+        chosen, RULE, _SPLIT, len(examples), scores, manifest.name, *digests, summary=describe(chosen)
     )
     save_postprocessing(path, fitted)
     return fitted
@@ -140,7 +141,7 @@ def fit_after_training(run: RunFolder) -> None:
         logger.warning("Masks are made with the threshold 0.5: %s", error)
         return
     if fitted is not None:
-        logger.info("Masks: %s", describe(fitted.postprocessing))
+        logger.info("Masks: %s", fitted.summary)
 
 
 def describe(postprocessing: Postprocessing) -> str:
