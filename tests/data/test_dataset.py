@@ -71,7 +71,7 @@ def test_distributed_processes_get_different_rows(
 ) -> None:
     rows_of_rank = []
     for rank in range(3):
-        monkeypatch.setattr(dataset, "_rank_and_world_size", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(dataset, "rank_and_world_size", lambda rank=rank: (rank, 3))
         sampler = EpochSampler(20, seed=1, order=order)
         rows_of_rank.append(rows_in_epoch(sampler))
         assert len(sampler) == len(rows_of_rank[-1])
@@ -81,6 +81,17 @@ def test_distributed_processes_get_different_rows(
         assert sorted(all_rows) == list(range(20))
     else:
         assert [len(rows) for rows in rows_of_rank] == [6, 6, 6]  # every process does the same number of steps
+
+
+def test_processes_share_the_batches_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = rows_in_epoch(EpochSampler(20, seed=1, order="shuffled"))
+    together = []
+    for rank in range(2):
+        monkeypatch.setattr(dataset, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        together.append(rows_in_epoch(EpochSampler(20, seed=1, order="shuffled")))
+    for start in range(0, 20, 4):
+        parts = [rows[start // 2 : start // 2 + 2] for rows in together]
+        assert sorted(parts[0] + parts[1]) == sorted(alone[start : start + 4])
 
 
 def test_seeds_of_neighboring_indices_differ() -> None:

@@ -73,7 +73,7 @@ class EpochSampler(Sampler[SampleIndex]):
 
     def _order(self) -> np.ndarray:
         """The process's part of 0 .. size * repeats - 1, in its order."""
-        (rank, world_size), count = _rank_and_world_size(), self.size * self.repeats
+        (rank, world_size), count = rank_and_world_size(), self.size * self.repeats
         if self.order == "sequential":
             return np.arange(rank, count, world_size)
         order = np.random.default_rng((self.seed, self.epoch)).permutation(count)
@@ -249,7 +249,8 @@ def _ignore_stop_signals(_worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _rank_and_world_size() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the number of this process, and the number of processes that train together: 0 and 1 if it is alone."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

@@ -1,7 +1,7 @@
 """Loss functions.
 
 B batch; K classes; M mask classes; H, W size of the masks; h, w size of the mask logits. Images without a label or a
-mask add nothing to a loss.
+mask add nothing to a loss. With several processes, a loss is that of the whole batch, the same number in each of them.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mnsa.model.ops.soft_skeleton import box, cross, soft_skeleton
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
+from mnsa.training.collectives import sum_over_processes
 
 # Deep supervision: weights of the losses of the output and of `side_loss`. Source: method section 1.
 OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
@@ -20,10 +21,11 @@ OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
 
 def classification_loss(logits: Tensor, labels: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
     """Compute the cross-entropy of logits (B, K) and labels (B,); class weights (K,) or None. 0 without any label."""
-    if bool((labels == NO_LABEL).all()):
-        return logits.sum() * 0.0  # every parameter stays in the graph: DDP waits for all gradients
-    weight = None if weights is None else weights.to(logits)
-    return F.cross_entropy(logits, labels, weight, ignore_index=NO_LABEL, label_smoothing=label_smoothing)
+    weights = logits.new_ones(logits.shape[1]) if weights is None else weights.to(logits)
+    entropy = F.cross_entropy(
+        logits, labels, weights, ignore_index=NO_LABEL, label_smoothing=label_smoothing, reduction="sum"
+    )
+    return _divide(entropy, weights[labels[labels != NO_LABEL]].sum(), minimum=1e-6)
 
 
 def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tuple[Tensor, Tensor]:
@@ -46,7 +48,7 @@ def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tup
 
 def pixel_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """Compute the mean cross-entropy over valid pixels: binary for one mask class, softmax for several."""
-    return (_cross_entropy(logits, targets) * valid).sum() / valid.sum().clamp(min=1.0)
+    return _divide((_cross_entropy(logits, targets) * valid).sum(), valid.sum())
 
 
 def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -57,8 +59,10 @@ def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor, labels: Tensor | N
     """
     probs = mask_probs(logits) * valid
     targets = targets * valid
-    overlap, total = (probs * targets).sum((0, 2, 3)), (probs + targets).sum((0, 2, 3))
-    present = ((targets if labels is None else labels * valid).sum((0, 2, 3)) > 0).to(probs)
+    present = targets if labels is None else labels * valid
+    sums = ((probs * targets), (probs + targets), present)
+    overlap, total, pixels = sum_over_processes(*(values.sum((0, 2, 3)) for values in sums))
+    present = (pixels > 0).to(probs)
     losses = 1 - 2 * overlap / total.clamp(min=1e-6)
     return (losses * present).sum() / present.sum().clamp(min=1.0)
 
@@ -93,7 +97,8 @@ def cldice_loss(probs: Tensor, thin: ThinTargets, valid: Tensor, iterations: int
     """
     skeletons = soft_skeleton(probs, iterations) * valid
     truth = F.adaptive_avg_pool2d(thin.masks.float(), (probs.shape[-2], probs.shape[-1]))
-    precision = ((skeletons * truth).sum((0, 2, 3)) + 1) / (skeletons.sum((0, 2, 3)) + 1)
+    inside, length = sum_over_processes((skeletons * truth).sum((0, 2, 3)), skeletons.sum((0, 2, 3)))
+    precision = (inside + 1) / (length + 1)
     recall, present = _recall(probs, _pool_max(thin.centerlines, probs) * valid)
     losses = 1 - 2 * precision * recall / (precision + recall)
     return (losses * present).sum() / present.sum().clamp(min=1.0)
@@ -119,7 +124,7 @@ def centerline_loss(logits: Tensor, targets: Tensor, valid: Tensor, thin: ThinTa
     lines, masks = thin.centerlines.amax(1, keepdim=True), thin.masks.amax(1, keepdim=True)
     gaps = box(torch.minimum, box(torch.maximum, masks)) - masks
     critical = _pool_max(torch.maximum(box(torch.maximum, lines), gaps), logits)
-    return (_cross_entropy(logits, targets) * critical * valid).sum() / valid.sum().clamp(min=1.0)
+    return _divide((_cross_entropy(logits, targets) * critical * valid).sum(), valid.sum())
 
 
 def side_loss(side_logits: Sequence[Tensor], masks: Tensor) -> Tensor:
@@ -146,7 +151,13 @@ def guidance_loss(attention: Tensor, masks: Tensor) -> Tensor:
     squares = (attention.float() - targets / peak.clamp(min=1e-6)).square() * valid
     usable = peak.flatten() > 0
     per_image = squares.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1.0)
-    return (per_image * usable).sum() / usable.sum().clamp(min=1)
+    return _divide((per_image * usable).sum(), usable.sum())
+
+
+def _divide(total: Tensor, count: Tensor, minimum: float = 1.0) -> Tensor:
+    """Divide sums of this process by counts, both over all processes. No count: 0."""
+    total, count = sum_over_processes(total, count)
+    return total / count.clamp(min=minimum)
 
 
 def _foreground_targets(masks: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,8 +175,8 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _recall(probs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the weighted mean of probs (B, T, h, w), (T,), and whether a class has any weight, 0 or 1, (T,)."""
-    total = weights.sum((0, 2, 3))
-    return (probs * weights).sum((0, 2, 3)) / total.clamp(min=1e-6), (total > 0).to(probs)
+    found, total = sum_over_processes((probs * weights).sum((0, 2, 3)), weights.sum((0, 2, 3)))
+    return found / total.clamp(min=1e-6), (total > 0).to(probs)
 
 
 def _pool_max(maps: Tensor, like: Tensor) -> Tensor:

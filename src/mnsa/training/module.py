@@ -127,7 +127,8 @@ class StageModule(lightning.LightningModule):
             if not scales:
                 optimizer.zero_grad()  # without a gradient, a step changes nothing
         if self.on_nan == "skip":
-            self.log("skipped_steps", float(not finite), on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
+            share = float(not finite) / self.trainer.world_size  # every process skips it, and the sum is over all
+            self.log("skipped_steps", share, on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
 
     def _nan_message(self, where: str) -> str:
         name = self.stage.name

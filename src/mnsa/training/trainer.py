@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import lightning
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import (
@@ -28,6 +27,7 @@ from mnsa.config import StageConfig, TrainConfig
 from mnsa.data.dataset import LeafDataModule
 from mnsa.errors import MnsaError, RunError
 from mnsa.training.checkpoint import VerifiedCheckpointIO
+from mnsa.training.collectives import BatchNormSync
 
 _JOIN_S = 5.0
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -105,8 +105,7 @@ def build_trainer(
         gradient_clip_val=train.gradient_clip or None,
         devices=devices,
         strategy="ddp" if distributed else "auto",
-        plugins=[*environment, VerifiedCheckpointIO()],
-        sync_batchnorm=distributed and torch.cuda.is_available(),
+        plugins=[*environment, VerifiedCheckpointIO(), *([BatchNormSync()] if distributed else [])],
         use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
         callbacks=[*callbacks, *_configured_callbacks(train, stage, monitors_lr=bool(loggers), shows_bar=shows_bar)],
         logger=loggers or False,
