@@ -87,17 +87,17 @@ def main() -> None:
     for seed in options.seeds:
         for training in options.trainings:
             run = folder / f"{training.replace(' ', '').replace('+', '_')}-{seed}"
-            if seconds := _train(run, data, CONFIGS / benchmark_set.config, TRAININGS[training], seed):
+            if seconds := train(run, data, CONFIGS / benchmark_set.config, TRAININGS[training], seed):
                 minutes.setdefault(training, []).append(seconds / 60)
             for decision in options.decisions:
-                scores = _score(run, DECISIONS[decision])
+                scores = score(run, DECISIONS[decision])
                 results.setdefault((training, decision), []).append(scores)
     report = f"{machine_facts()}\n\n{_markdown(results, minutes)}\n"
     (folder / "table.md").write_text(report, encoding="utf-8")
     print(report)
 
 
-def _train(run: Path, data: Path, config: Path, overrides: Sequence[str], seed: int) -> float | None:
+def train(run: Path, data: Path, config: Path, overrides: Sequence[str], seed: int) -> float | None:
     """Train, or continue where a run stopped. Returns: seconds, or None for a run that was interrupted."""
     kept = run.with_suffix(".seconds")
     if not (run / "model").exists():
@@ -112,7 +112,7 @@ def _train(run: Path, data: Path, config: Path, overrides: Sequence[str], seed: 
     return float(text) if text else None
 
 
-def _score(run: Path, decision: Decision) -> dict[str, float | None]:
+def score(run: Path, decision: Decision) -> dict[str, float | None]:
     """The test scores of the only mask class; evaluated once, and read from the run afterwards."""
     key = evaluation_key(
         "test", "network", decision.tta, mask_threshold=decision.mask_threshold, repair=decision.repair
@@ -163,7 +163,7 @@ def _topomortar(masks: str, *, small: bool = False) -> Callable[[Path | None, Pa
                 continue
             mask = row["mask"] if row["split"] == "test" else row["mask"].replace("masks/", f"{masks}/")
             rows.append((root / row["image"], root / mask, row["split"], ""))
-        _write_data_set(data, "mortar", rows)
+        write_data_set(data, "mortar", rows)
 
     return make
 
@@ -177,16 +177,23 @@ def _make_chase(source: Path | None, data: Path) -> None:
         child = int(row["subject"])
         split = "train" if child <= 8 else "val" if child <= 10 else "test"
         rows.append((root / row["image"], root / row["mask"], split, row["subject"]))
-    _write_data_set(data, "vessel", rows)
+    write_data_set(data, "vessel", rows)
 
 
-def _write_data_set(data: Path, mask_class: str, rows: Sequence[tuple[Path, Path, str, str]]) -> None:
-    """Copy images, and masks as class indices; rows: image, mask, split, group."""
+def write_data_set(
+    data: Path, mask_class: str, rows: Sequence[tuple[Path, Path, str, str]], *, copies_for_val: bool = False
+) -> None:
+    """Copy images, and masks as class indices; rows: image, mask, split, group.
+
+    copies_for_val: training images are validation images, too.
+    """
     (data / "images").mkdir(parents=True)
     (data / "masks").mkdir()
     manifest_rows = []
-    for image, mask, split, group in rows:
-        names = f"images/{image.stem}.png", f"masks/{image.stem}.png"
+    copies = [(image, mask, "val", group) for image, mask, split, group in rows if copies_for_val and split == "train"]
+    for image, mask, split, group in [*rows, *copies]:
+        stem = f"{image.stem}-{split}" if copies_for_val else image.stem
+        names = f"images/{stem}.png", f"masks/{stem}.png"
         Image.open(image).convert("RGB").save(data / names[0])
         Image.fromarray((np.asarray(Image.open(mask).convert("L")) > 127).astype(np.uint8)).save(data / names[1])
         manifest_rows.append(Row(image=names[0], mask=names[1], split=split, group=group))
