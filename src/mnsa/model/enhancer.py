@@ -1,13 +1,13 @@
 """Adaptive feature enhancer: five parallel branches at every level. The architecture search chooses their widths.
 
 The enhancer is slimmable: every narrower enhancer is a slice of the widest one's weights, each branch's first channels.
-A one-shot search trains the widest enhancer once and evaluates all widths with its weights.
+`mnsa.search.slices` does the same for the whole network, so that a search can train all widths at once.
 
 B batch; level l has C_l channels, stride 2^l and size H_l, W_l; D_l, S_l channels of its details and skip.
 Source: method section 1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import floor
@@ -159,42 +159,19 @@ class Enhancer(nn.Module):
         return tuple(EnhancedFeatures(d, bridge(d)) for d, bridge in zip(details, self.skips, strict=True))
 
 
-class SlicedEnhancer(nn.Module):
-    """Run the widest enhancer at narrower widths. It owns no weights: gradients go to those of the widest enhancer.
-
-    Raises: ModelError when a branch is wider than in the widest enhancer, or a level has no branch.
-    """
-
-    def __init__(self, widest: Enhancer, widths: BranchWidths) -> None:
-        super().__init__()
-        with torch.device("meta"):  # shapes, no weights
-            narrow = Enhancer(widest.in_channels, widths, widest.skip_ratio, widest.offset_channels)
-        slice_weights(widest, narrow)  # raises now if it doesn't fit
-        self._enhancers = (widest, narrow)  # a tuple, so that nn.Module does not register them
-        self.channels, self.skip_channels = narrow.channels, narrow.skip_channels
-
-    def forward(self, pyramid: FeaturePyramid) -> tuple[EnhancedFeatures, ...]:
-        """Compute D_l and S_l of levels 1..5 at the narrow widths."""
-        widest, narrow = self._enhancers
-        enhanced: tuple[EnhancedFeatures, ...] = functional_call(
-            narrow, slice_weights(widest, narrow), (pyramid,), strict=True
-        )
-        return enhanced
-
-
 def slice_weights(widest: Enhancer, narrow: Enhancer) -> dict[str, Tensor]:
     """Slice the widest enhancer's weights to the names and shapes of `narrow`. The values of `narrow` are not read.
 
     Raises: ModelError when a branch of `narrow` is wider, or missing in `widest`.
     """
     slices: dict[str, Tensor] = {}
-    for i, (wide, slim) in enumerate(zip(_levels(widest), _levels(narrow), strict=True)):
+    for i, (wide, slim) in enumerate(zip(enhancer_levels(widest), enhancer_levels(narrow), strict=True)):
         _validate_widths(wide, slim, level=i + 1)
         weights = dict(wide.named_parameters())
         # Output channels are the first dimension of every weight. Offset predictors are equal at every width.
         slices |= {f"levels.{i}.{name}": weights[name][: len(slot)] for name, slot in slim.named_parameters()}
         bridge = dict(widest.skips[i].named_parameters())
-        outputs, inputs = narrow.skip_channels[i], _channel_indices(wide.branch_channels, slim.branch_channels)
+        outputs, inputs = narrow.skip_channels[i], detail_indices(wide, slim)
         slices[f"skips.{i}.weight"] = bridge["weight"][:outputs, inputs]
         slices[f"skips.{i}.bias"] = bridge["bias"][:outputs]
     return slices
@@ -208,7 +185,7 @@ def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         output: Tensor = branch(features)
         return output
-    # The current weights: `SlicedEnhancer` replaces them during the forward pass only.
+    # The current weights: `SubNetwork` replaces them during the forward pass only.
     weights = branch.state_dict(keep_vars=True)
     run = partial(functional_call, branch, weights)
     if torch.is_grad_enabled():
@@ -221,7 +198,8 @@ def _memory_format(features: Tensor) -> torch.memory_format:
     return torch.channels_last if is_channels_last else torch.contiguous_format
 
 
-def _levels(enhancer: Enhancer) -> list[AdaptiveFeatureEnhancer]:
+def enhancer_levels(enhancer: Enhancer) -> list[AdaptiveFeatureEnhancer]:
+    """Return the branches of levels 1..5."""
     return cast("list[AdaptiveFeatureEnhancer]", list(enhancer.levels))
 
 
@@ -235,11 +213,11 @@ def _validate_widths(wide: AdaptiveFeatureEnhancer, slim: AdaptiveFeatureEnhance
             )
 
 
-def _channel_indices(wide: Mapping[str, int], slim: Mapping[str, int]) -> list[int]:
+def detail_indices(wide: AdaptiveFeatureEnhancer, slim: AdaptiveFeatureEnhancer) -> list[int]:
     """Return the indices of the slim D_l's channels in the wide one."""
     indices: list[int] = []
     start = 0
-    for name, channels in wide.items():
-        indices += range(start, start + slim.get(name, 0))
+    for name, channels in wide.branch_channels.items():
+        indices += range(start, start + slim.branch_channels.get(name, 0))
         start += channels
     return indices

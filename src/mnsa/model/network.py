@@ -157,15 +157,26 @@ def build_network(config: ModelConfig, classes: int, mask_classes: int) -> Netwo
         network.attention = SpatialAttention(config.attention)
         network.class_head = _class_head(config, backbone, classes)
     if mask_classes > 0:
-        if config.decoder == "enhanced":
-            widths = BranchWidths.from_ratios(config.widths)
-            network.enhancer = Enhancer(backbone.channels, widths, config.skip_ratio, config.offset_channels)
-        network.decoder = _decoder(config, backbone.channels, network.enhancer)
-        head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
-        network.mask_head = head(network.decoder.out_channels[0], mask_classes)
+        add_mask_parts(network, config, mask_classes)
     load_bundled_network(network, config.pretrained, backbone.timm_name)
     set_memory_format(network, torch.channels_last)  # convolutions are fastest in it
     return network
+
+
+def add_mask_parts(network: Network, config: ModelConfig, mask_classes: int) -> None:
+    """Give a network the enhancer, if the decoder has one, the decoder and the mask head of a config, all new."""
+    channels = network.backbone.channels
+    if config.decoder == "enhanced":
+        widths = BranchWidths.from_ratios(config.widths)
+        network.enhancer = Enhancer(channels, widths, config.skip_ratio, config.offset_channels)
+    network.decoder = _decoder(config, channels, network.enhancer)
+    head = FullMaskHead if config.mask_resolution == "full" else HalfMaskHead
+    network.mask_head = head(network.decoder.out_channels[0], mask_classes)
+
+
+def decoder_channels(config: ModelConfig, channels: Sequence[int]) -> tuple[int, ...]:
+    """Return O_1..O_5 of a config for a pyramid of C_1..C_5 channels; `paper`: C_1, then C_{l-1} for level l."""
+    return (channels[0], *channels[:-1]) if config.decoder_channels == "paper" else config.decoder_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +212,11 @@ def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassH
 
 
 def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer | None) -> Decoder:
-    """Build the decoder. Channels `paper`: C_5 for the bridge, C_{l-1} for level l, C_1 for level 1."""
+    """Build the decoder. Bridge channels `paper`: C_5."""
     if config.decoder == "unet3plus":
         return UNet3PlusDecoder(channels, config.source_channels)
     bridge = channels[-1] if config.bridge_channels == "paper" else config.bridge_channels
-    paper_outputs = (channels[0], *channels[:-1])
-    outputs = paper_outputs if config.decoder_channels == "paper" else config.decoder_channels
+    outputs = decoder_channels(config, channels)
     if enhancer is None:
         return UNetDecoder(channels, bridge, outputs)
     return EnhancedDecoder(channels, enhancer.channels, enhancer.skip_channels, bridge, outputs)
