@@ -1,7 +1,7 @@
 """The functions of `import mnsa` that wrap a workflow. Data sets and runs are folders; paths may be text."""
 
 from collections.abc import Iterable, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from mnsa.data.manifest import Manifest, read_manifest, write_manifest
 from mnsa.data.synthetic import synthesize as draw_leaves
 from mnsa.engines.spec import EngineName, Precision
 from mnsa.inference.calibration_file import Calibration
+from mnsa.inference.image_input import ImageInput, to_sources
 from mnsa.inference.predictor import Head, Predictor, load
 from mnsa.metrics.scores import Evaluation
 from mnsa.run_folder import RunFolder
@@ -209,7 +210,7 @@ def export(
 
 def predict_files(
     model: Predictor | RunFolder | AnyPath,
-    images: AnyPath | Iterable[AnyPath],
+    images: ImageInput | Iterable[ImageInput],
     out: AnyPath,
     *,
     traits: bool = False,
@@ -219,7 +220,8 @@ def predict_files(
 ) -> batch.PredictionSummary:
     """Predict image files into a folder: predictions.csv, masks/, overlays/ and a contact sheet.
 
-    model: a Predictor, or what `mnsa.load` takes. images: files, folders or globs. out: new folder, or one that an
+    model: a Predictor, or what `mnsa.load` takes. images: files, folders, globs or addresses (https://...) as text, PIL
+    images, arrays (H, W, 3), tensors (3, H, W); one or a list. out: new folder, or one that an
     interrupted call with the same arguments left. traits: measure the masks, one column per trait. px_per_mm: scale in
     pixels per millimeter; None: traits are in pixels. batch_size: images per batch; None: 4 on a CPU, 32 on a GPU.
     progress: called with (finished, all, finished by this call).
@@ -231,11 +233,8 @@ def predict_files(
     if not isinstance(model, Predictor):
         predictor.network.to(local_device())
     measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=px_per_mm) if traits else None
-    patterns = [images] if isinstance(images, str | PathLike) else list(images)
     folder = Path(out)
-    found = batch.find_images(
-        [fspath(pattern) for pattern in patterns], exclude=folder if is_prediction_folder(folder) else None
-    )
+    found = to_sources(images, folder if is_prediction_folder(folder) else None)
     return batch.predict_files(
         predictor, found, folder, measurer=measurer, batch_size=batch_size, options=_options(predictor),
         progress=progress,

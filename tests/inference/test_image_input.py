@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mnsa.data.decode import require_min_size
+from mnsa.data.decode import read_pixels, require_min_size
 from mnsa.errors import DataError
-from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor
+from mnsa.inference.image_input import ImageInput, image_name, is_several, iter_images, to_image_tensor, to_sources
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -29,6 +29,36 @@ def test_every_kind_of_image_gives_the_same_tensor(path: Path) -> None:
             tensor = to_image_tensor(image)
             assert tensor.dtype == torch.uint8
             assert torch.equal(tensor, channels_first)
+
+
+def test_floats_from_0_to_1_give_the_same_pixels() -> None:
+    channels_first = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    for image in (PIXELS / 255, (PIXELS / 255).astype(np.float32), channels_first.float() / 255):
+        assert torch.equal(to_image_tensor(image), channels_first)
+
+
+def test_a_list_may_have_every_kind_of_image_and_folders_and_globs(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "deep" / "other.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    other = str(tmp_path / "deep" / "other.png")
+    assert list(iter_images(tmp_path)) == list(iter_images([tmp_path])) == [other, str(path)]
+    assert list(iter_images(str(tmp_path / "*.png"))) == [str(path)]
+    mixed: list[ImageInput] = [path, PIXELS, str(tmp_path / "deep")]
+    assert list(iter_images(iter(mixed))) == [path, PIXELS, other]
+    assert [is_several(one) for one in (path, PIXELS, "leaf.jpg", "https://host/*.jpg", torch.zeros(3, 9, 9))] == [
+        False, False, False, False, False,
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="An image of the list is a list; expected a path"):
+        list(iter_images([[path]]))  # type: ignore[list-item]
+
+
+def test_several_images_in_memory_are_named_by_their_numbers(path: Path, tmp_path: Path) -> None:
+    with Image.open(path) as opened:
+        sources = to_sources([PIXELS, opened, path, PIXELS / 255], None)
+    assert [str(source) for source in sources] == ["image_0001", str(path), str(path), "image_0004"]
+    assert all(np.array_equal(read_pixels(source), PIXELS) for source in sources)
+    assert [str(source) for source in to_sources(PIXELS, None)] == ["image_0001"]
 
 
 def test_arrays_may_be_flipped_and_read_only_and_are_copied() -> None:
@@ -69,9 +99,14 @@ def test_only_images_from_files_have_a_name(path: Path) -> None:
         (PIXELS[..., 0], r"array has shape \(20, 30\); expected \(H, W, 3\)\. Give RGB"),
         (np.zeros((20, 30, 4), np.uint8), r"array has shape \(20, 30, 4\); expected"),
         (torch.zeros(2, 3, 20, 30, dtype=torch.uint8), r"tensor has shape \(2, 3, 20, 30\).*several images as a list"),
-        (PIXELS / 255, r"array has dtype float64; expected uint8 with values 0 to 255"),
-        (torch.zeros(3, 20, 30), r"tensor has dtype float32; expected uint8"),
-        (7, "The image is a int; expected a path, a PIL image"),
+        (PIXELS.astype(np.float32), r"array has floats from 0 to 255; expected 0 to 1, or uint8.*Don't normalize"),
+        (torch.full((3, 20, 30), -0.5), r"tensor has floats from -0\.5 to -0\.5; expected 0 to 1"),
+        (np.full((20, 30, 3), np.nan), "array has floats from nan to nan"),
+        (PIXELS.astype(np.int64), r"array has dtype int64; expected uint8, or floats from 0 to 1"),
+        (torch.zeros(3, 20, 30, dtype=torch.int32), r"tensor has dtype int32; expected uint8, or floats"),
+        (b"leaf.jpg", "The image is a bytes; expected a path, a folder"),
+        ({"image": PIXELS}, "The image is a dict; expected"),
+        (7, "The image is a int; expected a path, a folder, a glob or an address"),
         (None, "The image is a NoneType; expected"),
     ],
 )

@@ -117,9 +117,17 @@ def test_a_list_gives_a_list_and_one_image_gives_one_prediction(
     assert predictor.predict(images[0]).mask.shape == (64, 64)
 
 
+def test_a_folder_and_a_glob_give_the_predictions_of_their_images(predictor: Any, dataset: Path) -> None:
+    photos = sorted((dataset / "images").glob("*_0001.jpg"))
+    predictions = predictor.predict(str(dataset / "images" / "*_0001.jpg"))
+    assert [prediction.path for prediction in predictions] == [str(path) for path in photos]
+    with pytest.raises(DataError, match=r"names no image file"):
+        predictor.predict(str(dataset / "images" / "none*.jpg"))
+
+
 def test_an_array_of_another_type_is_an_error(predictor: Any) -> None:
-    with pytest.raises(DataError, match=r"dtype float64; expected uint8"):
-        predictor.predict(np.zeros((64, 64, 3)))
+    with pytest.raises(DataError, match=r"dtype int64; expected uint8"):
+        predictor.predict(np.zeros((64, 64, 3), int))
     with pytest.raises(DataError, match=r"shape \(2, 64, 64, 3\)"):
         predictor.predict(np.zeros((2, 64, 64, 3), np.uint8))
 

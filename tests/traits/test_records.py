@@ -8,7 +8,7 @@ import pytest
 
 from mnsa.errors import ConfigError
 from mnsa.traits import Roles, TraitMeasurer
-from mnsa.traits.records import summarize
+from mnsa.traits.records import summarize, to_numbers
 
 
 def test_weights_act_as_repetitions() -> None:
@@ -87,6 +87,16 @@ def test_undefined_values_are_empty_text() -> None:
     assert row["leaf_area_px2"] == row["vein_length_px"] == row["areole_count"] == row["lesion_count"] == "0"
     assert row["leaf_length_px"] == row["vein_density_px_per_px2"] == row["lesion_area_fraction"] == ""
     assert "nan" not in row.values()
+
+
+def test_numbers_equal_the_text_and_undefined_ones_are_nan(mask: np.ndarray) -> None:
+    for measured in (mask, np.zeros((9, 9), dtype=np.uint8)):
+        measurer = TraitMeasurer(ROLES, px_per_mm=20.0)
+        texts, numbers = measurer.measure_row(measured), to_numbers(measurer.measure(measured), 20.0)
+        assert set(texts) - set(numbers) == {"vein_reference"}
+        for name, number in numbers.items():
+            assert isinstance(number, float)
+            assert number == pytest.approx(float(texts[name] or "nan"), rel=1e-5, nan_ok=True)
 
 
 @pytest.mark.parametrize("scale", [0.0, -2.0, float("nan"), float("inf")])

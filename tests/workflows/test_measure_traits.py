@@ -1,18 +1,21 @@
 """Traits of many masks: a row each, none lost to a broken neighbour, true to what was drawn."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mnsa.batch.predict_files import find_images
 from mnsa.data.manifest import read_manifest
 from mnsa.errors import RunError
 from mnsa.traits import Roles, TraitMeasurer
-from mnsa.workflows.measure_traits import measure_files
+from mnsa.visualize.palette import MASK_CLASSES_KEY, write_mask
+from mnsa.workflows.measure_traits import measure_files, read_mask_classes
 
 VEINS = Roles(vein=(1,), leaf=(), lesion=())
 
@@ -73,3 +76,40 @@ def test_a_table_that_cannot_be_written_is_an_error(dataset: Path, tmp_path: Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"can't be written.*Choose another --out"):
         measure_files(TraitMeasurer(VEINS), [], tmp_path / "file" / "traits.csv", mask_classes=1)
+
+
+def test_masks_of_mnsa_hold_the_names_of_their_classes(mnsa: Callable[..., Any], tmp_path: Path) -> None:
+    indices = np.zeros((40, 60), dtype=np.uint8)
+    indices[5:35, 5:55], indices[10:14, 10:15] = 1, 2
+    write_mask(indices, tmp_path / "a.png", ["background", "leaf", "symptom"])
+    write_mask(indices % 2, tmp_path / "b.png", ["vein"])
+    out = tmp_path / "traits.csv"
+    assert mnsa("traits", tmp_path / "a.png", tmp_path / "b.png", "--out", out).code == 3
+    first, second = table_of(out)
+    assert (first["leaf_area_px2"], first["lesion_area_mean_px2"]) == ("1500", "20")
+    assert "has the mask classes vein; the first mask has background, leaf, symptom" in second["error"]
+    names = [part for name in ("none", "leaf", "vein") for part in ("--mask-class", name)]
+    assert mnsa("traits", tmp_path / "a.png", *names, "--out", tmp_path / "named.csv").code == 0
+    assert float(table_of(tmp_path / "named.csv")[0]["vein_area_fraction"]) == pytest.approx(20 / 1500, rel=1e-4)
+
+
+def test_the_masks_of_predict_are_measured_like_predict_does(
+    mnsa: Callable[..., Any], finished: Any, dataset: Path, tmp_path: Path
+) -> None:
+    photos = dataset / "images" / "*_0000.jpg"
+    assert mnsa("predict", finished.path, photos, "--traits", "--out", tmp_path / "out").code == 0
+    assert read_mask_classes(next((tmp_path / "out" / "masks").iterdir())) == ("vein",)
+    assert mnsa("traits", tmp_path / "out" / "masks", "--out", tmp_path / "traits.csv").code == 0
+    predicted, measured = table_of(tmp_path / "out" / "predictions.csv"), table_of(tmp_path / "traits.csv")
+    for row, own in zip(predicted, measured, strict=True):
+        assert {name: row[name] for name in own if name not in ("mask", "error")} == {
+            name: text for name, text in own.items() if name not in ("mask", "error")
+        }
+
+
+@pytest.mark.parametrize("text", ["{", "7", '["a", 1]', '{"a": 1}', ""])
+def test_a_damaged_list_of_names_is_no_list(text: str, tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text(MASK_CLASSES_KEY, text)
+    Image.new("L", (20, 20)).save(tmp_path / "mask.png", pnginfo=info)
+    assert read_mask_classes(tmp_path / "mask.png") == ()

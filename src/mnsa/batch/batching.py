@@ -7,10 +7,9 @@ h, w network input size; H, W image size, in pixels.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mnsa.data.decode import read_image
+from mnsa.data.image_source import ImageSource
 from mnsa.errors import ConfigError, MnsaError
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.predictor import Predictor
@@ -98,7 +98,7 @@ def iter_blocks(count: int, batch_size: int, shard: Shard) -> Iterator[range]:
         yield range(start, min(start + batch_size, count))
 
 
-def make_reader(predictor: Predictor, images: list[Path]) -> Callable[[int], LoadedImage]:
+def make_reader(predictor: Predictor, images: Sequence[ImageSource]) -> Callable[[int], LoadedImage]:
     """Return a function that reads and preprocesses the image `index`; a file that can't be read gives its error."""
 
     def read(index: int) -> LoadedImage:

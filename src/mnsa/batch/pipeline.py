@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from pathlib import Path
 from threading import Condition
 from typing import Protocol, TypeVar
 
@@ -34,7 +33,7 @@ from mnsa.batch.prediction_folder import (
     write_explanation,
     write_mask_and_overlay,
 )
-from mnsa.data.paths import unique_names
+from mnsa.data.image_source import ImageSource
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.traits.measurer import Measure, measurement_pool
@@ -119,11 +118,12 @@ def _set_default_threads(threads: int) -> None:
 
 
 def predict_all(
-    predictor: Predictor, images: list[Path], folder: PredictionFolder, measurer: TraitMeasurer | None, batch_size: int,
-    shard: Shard, progress: Progress | None,
+    predictor: Predictor, images: Sequence[ImageSource], names: Sequence[str], folder: PredictionFolder,
+    measurer: TraitMeasurer | None, batch_size: int, shard: Shard, progress: Progress | None,
 ) -> int:  # fmt: skip
     """Predict the images of this process's shard that are not finished. Returns: their number.
 
+    names: of the output files of each image, without suffix.
     Raises: RunError when another process works on the shard.
     """
     blocks = list(iter_blocks(len(images), batch_size, shard))
@@ -135,7 +135,7 @@ def predict_all(
             else None
         )
         writers = stack.enter_context(worker_threads(_N_THREADS, "writer"))
-        write = _make_writer(predictor, folder, results_log, unique_names(images), measure)
+        write = _make_writer(predictor, folder, results_log, names, measure)
         finished = find_finished(folder, len(images))
         # A block is predicted as a whole, so each image is in the same batch as without an interruption.
         todo = (index for block in blocks if not all(finished[index] for index in block) for index in block)
@@ -156,7 +156,7 @@ def predict_all(
 
 
 def prefetch_images(
-    predictor: Predictor, images: list[Path], indices: Iterable[int], batch_size: int
+    predictor: Predictor, images: Sequence[ImageSource], indices: Iterable[int], batch_size: int
 ) -> Generator[LoadedImage]:
     """Read and preprocess images in the order of `indices`, at most two batches ahead."""
     read = make_reader(predictor, images)
@@ -180,7 +180,7 @@ def _make_writer(
         mask, traits, files = image.prediction.mask, dict[str, str](), dict[str, str]()
         if mask is not None:
             files["mask"] = folder.image_path("masks", names[image.index]).relative_to(folder.path).as_posix()
-            write_mask_and_overlay(mask, image.pixels, folder, names[image.index])
+            write_mask_and_overlay(mask, image.pixels, folder, names[image.index], predictor.mask_classes)
             traits = measure(mask) if measure is not None else {}
         if predictor.explain:
             write_explanation(image.prediction, image.pixels, folder, names[image.index])

@@ -1,7 +1,6 @@
 """Predict many image files: a table, a mask and an overlay for each image, and an overview sheet of some of them."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mnsa.batch.added_images import add_images
 from mnsa.batch.batching import Shard
 from mnsa.batch.pipeline import Progress, predict_all
 from mnsa.batch.prediction_folder import (
+    Origin,
     PredictionFolder,
     completion_lock,
     find_finished,
@@ -23,6 +24,7 @@ from mnsa.batch.prediction_folder import (
     write_overview_sheet,
     write_prediction_table,
 )
+from mnsa.data.image_source import ImageSource
 from mnsa.data.paths import find_images, unique_names
 from mnsa.errors import MnsaError, RunError
 from mnsa.inference.predictor import Predictor
@@ -62,13 +64,14 @@ class PredictionSummary:
 
 
 def predict_files(
-    predictor: Predictor, images: list[Path], out: Path, *,
+    predictor: Predictor, images: Sequence[ImageSource], out: Path, *,
     measurer: TraitMeasurer | None = None, batch_size: int | None = None,
     shard: Shard | None = None, options: Mapping[str, str] | None = None, progress: Progress | None = None,
 ) -> PredictionSummary:  # fmt: skip
     """Predict image files into a folder: predictions.csv, masks/, overlays/, sheet.png. Call it again to continue.
 
-    A file that can't be predicted has its error in the table.
+    A file that can't be predicted has its error in the table. In a finished folder, only images that are new to it are
+    predicted, and those that failed; the table keeps all others.
     measurer: measures the masks, one column per trait. A predictor with `explain` adds attention/ and grad_cam/.
     batch_size: None chooses by the device. shard: the images of this process; None is all images. options: other
     options that the predictions depend on, for predictions.json. progress: called with the number of finished images in
@@ -77,17 +80,19 @@ def predict_files(
     """
     shard = shard or Shard()
     batch_size = batch_size or _DEFAULT_BATCH_SIZE.get(next(predictor.network.parameters()).device.type, 4)
-    origin: dict[str, str | int] = {
-        "network": predictor_digest(predictor), "images": len(images), "list of images": image_list_digest(images),
-        "batch size": batch_size, "traits": repr(measurer) if measurer else "none", **(options or {}),
+    origin: Origin = {
+        "network": predictor_digest(predictor), "batch size": batch_size,
+        "traits": repr(measurer) if measurer else "none", **(options or {}),
         **({"explained": "attention and Grad-CAM"} if predictor.explain else {}),
     }  # fmt: skip
-    folder = open_prediction_folder(out, origin)
     new = 0
     try:
+        listed = add_images(out, images, origin)
+        folder = open_prediction_folder(out, {**origin, **listed.describe()})
+        images, names = listed.images, unique_names(listed.images, added=listed.added)
         if not folder.table.exists():
-            new = predict_all(predictor, images, folder, measurer, batch_size, shard, progress)
-            _write_table_when_complete(predictor, images, folder, measurer)
+            new = predict_all(predictor, images, names, folder, measurer, batch_size, shard, progress)
+            _write_table_when_complete(predictor, images, names, folder, measurer)
     except KeyboardInterrupt:
         raise PredictionInterruptedError(
             f"Interrupted. The finished images are in {out}. Run the same command again to continue."
@@ -116,25 +121,20 @@ def predictor_digest(predictor: Predictor) -> str:
     return digest.hexdigest()
 
 
-def image_list_digest(images: Sequence[Path]) -> str:
-    """Hash the paths of the images in order (SHA-256)."""
-    digest = hashlib.sha256()
-    for path in images:
-        digest.update(os.fsencode(path) + b"\0")
-    return digest.hexdigest()
-
-
 def _write_table_when_complete(
-    predictor: Predictor, images: list[Path], folder: PredictionFolder, measurer: TraitMeasurer | None
-) -> None:
+    predictor: Predictor, images: Sequence[ImageSource], names: Sequence[str], folder: PredictionFolder,
+    measurer: TraitMeasurer | None,
+) -> None:  # fmt: skip
     """Write sheet and table when the images of all processes are finished; the last process does it."""
     with completion_lock(folder):
         count = len(images)
         if folder.table.exists() or not all(find_finished(folder, count)):
             return
-        names, shown = unique_names(images), sheet_indices(count)
+        shown = sheet_indices(count)
         rows = (
-            (row, names[n]) for n, row in enumerate(merge_rows(folder, count)) if n in shown and not row.get("error")
+            (row, names[n], images[n])
+            for n, row in enumerate(merge_rows(folder, count))
+            if n in shown and not row.get("error")
         )
         write_overview_sheet(folder, rows)
         write_prediction_table(
@@ -149,7 +149,7 @@ def _summarize(folder: PredictionFolder, count: int, new: int) -> PredictionSumm
         finished = sum(find_finished(folder, count))
         return PredictionSummary(folder.table, None, finished, 0, new, count - finished)
     broken, warnings, errors = 0, Counter[str](), list[tuple[str, str]]()
-    for row in read_prediction_table(folder):
+    for row in read_prediction_table(folder.table):
         broken += bool(row["error"])
         if row["error"] and len(errors) < _MAX_ERRORS:
             errors.append((row["image"], row["error"]))

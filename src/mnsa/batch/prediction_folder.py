@@ -1,7 +1,8 @@
 """The output folder of `mnsa predict`, which an interrupted run continues.
 
 predictions.json    what the predictions depend on: network, images, options
-parts/              until all images are finished: one file per process with one line of JSON per finished image
+parts/              until all images are finished: one file per process with one line of JSON per finished image, and
+                    where images are added the finished table, earlier.csv
 predictions.csv     the table, in the order of the images; it is written last, and parts/ is removed
 masks/, overlays/   one image each, in folders where names are the same, and with --explain attention/ and grad_cam/; an
                     image file appears whole, before its image counts as finished
@@ -12,7 +13,7 @@ import csv
 import json
 import shutil
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -23,6 +24,7 @@ from PIL import Image
 
 from mnsa.batch.batching import Shard
 from mnsa.data.decode import open_image, to_upright_rgb
+from mnsa.data.image_source import ImageSource
 from mnsa.errors import MnsaError, RunError
 from mnsa.inference.prediction_table import PredictionTable, caption
 from mnsa.io import atomic_path, lock, new_folder, parse_json, read_json, write_json
@@ -35,7 +37,7 @@ _QUALITY = 88
 _SHEET_TILES, _SHEET_COLUMNS, _TILE_PX = 12, 3, (192, 392)  # each tile: the image, and its overlay beside it
 _GAP_PX = 6  # between the two
 IMAGE_FOLDERS = ("masks", "overlays", "attention", "grad_cam")
-Origin = Mapping[str, str | int]
+Origin = Mapping[str, str | int | list[int]]
 
 
 class PredictionFolder(NamedTuple):
@@ -54,6 +56,11 @@ class PredictionFolder(NamedTuple):
     @property
     def parts(self) -> Path:
         return self.path / "parts"
+
+    @property
+    def earlier_table(self) -> Path:
+        """The finished table, while images are added to it."""
+        return self.parts / "earlier.csv"
 
     @property
     def origin_file(self) -> Path:
@@ -173,20 +180,22 @@ def completion_lock(folder: PredictionFolder) -> Iterator[None]:
             path.unlink()
 
 
-def read_prediction_table(folder: PredictionFolder) -> Iterator[dict[str, str]]:
-    """Yield the rows of the finished table."""
-    with folder.table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+def read_prediction_table(table: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a finished table."""
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         yield from csv.DictReader(file)
 
 
-def write_mask_and_overlay(mask: np.ndarray, pixels: np.ndarray, folder: PredictionFolder, name: str) -> None:
-    """Write the mask (H, W) and the overlay of an image uint8 (H, W, 3)."""
+def write_mask_and_overlay(
+    mask: np.ndarray, pixels: np.ndarray, folder: PredictionFolder, name: str, mask_classes: Sequence[str] = ()
+) -> None:
+    """Write the mask (H, W) with the names of its classes, and the overlay of an image uint8 (H, W, 3)."""
     for kind in ("masks", "overlays"):
         path = folder.image_path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path, durable=False) as temporary:
             if kind == "masks":
-                write_mask(mask, temporary)
+                write_mask(mask, temporary, mask_classes)
             else:
                 write_overlay(pixels, mask, temporary)
 
@@ -208,15 +217,15 @@ def write_explanation(prediction: Prediction, pixels: np.ndarray, folder: Predic
                 drawing.save(temporary, format="JPEG", quality=_QUALITY)
 
 
-def write_overview_sheet(folder: PredictionFolder, rows: Iterable[tuple[dict[str, str], str]]) -> None:
+def write_overview_sheet(folder: PredictionFolder, rows: Iterable[tuple[dict[str, str], str, ImageSource]]) -> None:
     """Write the sheet from the files on disk, one image at a time; an image that is missing is left out.
 
-    rows: (row of the table, name of its image files) for each image of the sheet.
+    rows: (row of the table, name of its image files, the image) for each image of the sheet.
     """
     tiles = []
-    for row, name in rows:
+    for row, name, image in rows:
         try:
-            tiles.append((caption(row), _draw_tile(Path(row["image"]), folder.image_path("overlays", name))))
+            tiles.append((caption(row), _draw_tile(image, folder.image_path("overlays", name))))
         except MnsaError:
             continue
     if tiles:
@@ -229,7 +238,7 @@ def sheet_indices(count: int) -> range:
     return range(0, count, -(-count // _SHEET_TILES))
 
 
-def _draw_tile(image: Path, overlay: Path) -> np.ndarray:
+def _draw_tile(image: ImageSource, overlay: Path) -> np.ndarray:
     """The image, and its overlay beside it if there is one, shrunk to a tile."""
     if not overlay.exists():
         return _read_thumbnail(image, _TILE_PX[1])
@@ -239,7 +248,7 @@ def _draw_tile(image: Path, overlay: Path) -> np.ndarray:
     return np.concatenate([pixels, gap, _read_thumbnail(overlay, width)], axis=1)
 
 
-def _read_thumbnail(path: Path, width: int) -> np.ndarray:
+def _read_thumbnail(path: ImageSource, width: int) -> np.ndarray:
     with open_image(path) as image:
         upright = to_upright_rgb(image, path)
         upright.thumbnail((width, _TILE_PX[0]))

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 def predict(
     run: RunArgument,
-    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders, glob patterns or addresses (https://...).")
+    ],
     out: OutOption,
     head: HeadOption = "network",
     traits: Annotated[bool, typer.Option("--traits", help="Measure the masks, like `mnsa traits`.")] = False,
@@ -63,7 +65,8 @@ def predict(
 ) -> None:
     """Predict image files: classes as CSV, masks as PNG, overlays as JPEG. Exit code 3 if a file could not be read.
 
-    The same command continues an interrupted prediction. `torchrun` splits the images among processes and machines.
+    The same command continues an interrupted prediction, and predicts photos that were added. `torchrun` splits the
+    images among processes and machines.
 
     Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out predictions`
     """
@@ -94,14 +97,14 @@ def predict_into(
 ) -> None:  # fmt: skip
     """Predict image files into a folder, with progress and a summary. Exit code 3 if a file could not be read."""
     from mnsa.batch.batching import local_device, shard_from_env
-    from mnsa.batch.predict_files import find_images, predict_files
+    from mnsa.batch.predict_files import predict_files
     from mnsa.batch.prediction_folder import is_prediction_folder
-    from mnsa.data.paths import PassedOver
+    from mnsa.data.paths import PassedOver, find_sources
 
     shard = shard_from_env()
     predictor.network.to(local_device())
     passed = PassedOver()
-    found = find_images(images, exclude=out if is_prediction_folder(out) else None, passed=passed)
+    found = find_sources(images, exclude=out if is_prediction_folder(out) else None, passed=passed)
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         summary = predict_files(
             predictor, found, out, measurer=measurer, batch_size=batch_size, shard=shard, options=options,
@@ -121,7 +124,8 @@ def _print_summary(summary: "PredictionSummary", out: Path) -> None:
         )
         return
     earlier = "" if summary.new else "Already complete, nothing to do: "
-    console.print(f"{earlier}{summary.done} predicted, {summary.failed} failed: {summary.table}")
+    now = f" ({summary.new} now)" if 0 < summary.new < summary.done + summary.failed else ""
+    console.print(f"{earlier}{summary.done} predicted{now}, {summary.failed} failed: {summary.table}")
     for image, error in summary.errors[:_MAX_SHOWN]:
         console.print(f"{image}: {error}" if image not in error else error, style="yellow")
     if (more := summary.failed - len(summary.errors[:_MAX_SHOWN])) > 0:

@@ -32,25 +32,26 @@ def traits(
 ) -> None:
     """Measure leaf, veins, areoles and lesions in masks: a CSV row per mask. Exit code 3 if a file could not be read.
 
-    Without --mask-class, masks of 0 and 1 or 255 show veins.
+    Masks of `mnsa predict` hold the names of their classes. Other masks without --mask-class, of 0 and 1 or 255, show
+    veins.
 
     Example: `mnsa traits predictions/masks --px-per-mm 20 --out traits.csv`
     """
+    from mnsa.data.paths import PassedOver, find_images
     from mnsa.traits import TraitMeasurer, find_roles
     from mnsa.traits.measurer import DEFAULT_MASK_CLASS
+    from mnsa.workflows.measure_traits import find_mask_classes, measure_files
 
-    names = mask_class or [DEFAULT_MASK_CLASS]
+    found = find_images(masks, passed=(passed := PassedOver()))
+    held = () if mask_class else find_mask_classes(found)
+    names = mask_class or held or (DEFAULT_MASK_CLASS,)
     roles = find_roles(names, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
     if leaf_masks is not None and roles.leaf:
         raise ConfigError("The masks already have a leaf class. Leave out --leaf-masks, or don't name a leaf class.")
     measurer = TraitMeasurer(
         roles, px_per_mm=px_per_mm, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
     )
-    from mnsa.data.paths import PassedOver, find_images
-    from mnsa.workflows.measure_traits import measure_files
-
-    found = find_images(masks, passed=(passed := PassedOver()))
-    measured = measure_files(measurer, found, out, mask_classes=len(names), leaf_masks=leaf_masks)
+    measured = measure_files(measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks)
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
     if text := passed.describe():
         console.print(text)

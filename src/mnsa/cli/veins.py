@@ -21,7 +21,9 @@ from mnsa.weights import VEINS
 
 
 def veins(
-    images: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders, glob patterns or addresses (https://...).")
+    ],
     out: OutOption,
     px_per_mm: PxPerMmOption = None,
     scale: ScaleOption = "auto",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mnsa.data.image_source import ImageSource, PixelImage, Url, fetch
 from mnsa.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class BadFileError(DataError):
         self.fix = fix
 
 
-def bad_file_error(path: Path, kind: str, reason: str, fix: str = DEFAULT_FIX) -> BadFileError:
+def bad_file_error(path: ImageSource | str, kind: str, reason: str, fix: str = DEFAULT_FIX) -> BadFileError:
     """Create the error for a file. reason: what is wrong ("is empty"). fix: what to do ("Restore the file")."""
     return BadFileError(f"{path} {reason}. {fix}.", kind=kind, reason=reason, fix=fix)
 
@@ -85,11 +86,19 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
 
 @contextmanager
-def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
-    """Open an image file; its pixels are decoded on first use.
+def open_image(path: ImageSource, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Open an image file; its pixels are decoded on first use. It may be at an address, or in memory already.
 
-    formats: MASK_FORMATS for a mask. Raises: BadFileError, also for errors of Pillow inside the `with` block.
+    formats: MASK_FORMATS for a mask. Raises: BadFileError, also for errors of Pillow inside the `with` block; DataError
+    for an address that can't be read.
     """
+    if isinstance(path, PixelImage):
+        yield path.image.copy()
+        return
+    if isinstance(path, Url):
+        with open_image_bytes(fetch(path), path) as image:
+            yield image
+        return
     with _bad_file_errors(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
@@ -109,29 +118,28 @@ def open_image_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) ->
 
     Raises: BadFileError, also for errors of Pillow inside the `with` block.
     """
-    path = Path(name)
-    with _bad_file_errors(path):
+    with _bad_file_errors(name):
         if not data:
-            raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
-        with Image.open(io.BytesIO(data), formats=_readable_formats(data[:_HEAD_BYTES], FORMATS, path)) as image:
-            _require_size(image, path, max_pixels)
+            raise bad_file_error(name, "zero-byte", "is empty (0 bytes)")
+        with Image.open(io.BytesIO(data), formats=_readable_formats(data[:_HEAD_BYTES], FORMATS, name)) as image:
+            _require_size(image, name, max_pixels)
             yield image
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: ImageSource) -> Tensor:
     """Read an image: uint8 (3, H, W), converted as by `to_upright_rgb`. Raises: BadFileError."""
     import torch  # noqa: PLC0415 - see the module's docstring
 
     return torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(path: ImageSource) -> np.ndarray:
     """Read an image: uint8 (H, W, 3), converted as by `to_upright_rgb`. Raises: BadFileError."""
     with open_image(path) as image:
         return _to_array(to_upright_rgb(image, path))
 
 
-def to_upright_rgb(image: Image.Image, path: Path) -> Image.Image:
+def to_upright_rgb(image: Image.Image, path: ImageSource | str) -> Image.Image:
     """Apply the EXIF orientation and convert to RGB: 16-bit gray is scaled to 8 bits, alpha is dropped.
 
     Raises: BadFileError for 32-bit pixels, and for 12-bit values in 16 bits, which would be nearly black.
@@ -240,7 +248,7 @@ def two_value_error(path: Path, values: frozenset[int]) -> BadFileError | None:
 
 
 @contextmanager
-def _bad_file_errors(path: Path) -> Iterator[None]:
+def _bad_file_errors(path: Path | str) -> Iterator[None]:
     """Convert every error about an image into a BadFileError."""
     try:
         yield
@@ -258,7 +266,7 @@ def _bad_file_errors(path: Path) -> Iterator[None]:
         raise bad_file_error(path, kind, f"is damaged: {error}") from error
 
 
-def _readable_formats(head: bytes, formats: tuple[str, ...], path: Path) -> tuple[str, ...]:
+def _readable_formats(head: bytes, formats: tuple[str, ...], path: Path | str) -> tuple[str, ...]:
     """The formats that a file may have, by its first bytes: HEIF (HEIC photos of phones) is added where it is one.
 
     Raises: BadFileError where the optional package that reads HEIF is missing, and for TIFF that Pillow misreads.
@@ -278,12 +286,12 @@ def _readable_formats(head: bytes, formats: tuple[str, ...], path: Path) -> tupl
     return (*formats, "HEIF")
 
 
-def _require_size(image: Image.Image, path: Path, max_pixels: int) -> None:
+def _require_size(image: Image.Image, path: Path | str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise _too_large_error(path, f"has {image.width} x {image.height} pixels; the limit is {max_pixels:,}")
 
 
-def _too_large_error(path: Path, reason: str) -> BadFileError:
+def _too_large_error(path: Path | str, reason: str) -> BadFileError:
     return bad_file_error(path, "decompression-bomb", reason, "Resize or crop the image, or remove its row")
 
 
@@ -300,7 +308,7 @@ def _is_min_white(image: Image.Image) -> bool:
     return tags is not None and tags.get(_PHOTOMETRIC) == 0
 
 
-def _require_16_bits(largest: int, path: Path) -> None:
+def _require_16_bits(largest: int, path: ImageSource | str) -> None:
     if 0 < largest < _MAX_12_BITS:
         reason = f"has 16 bits per channel, but no value above {largest:,} of 65,535, as cameras of 12 bits write"
         raise bad_file_error(path, "pixel-type", reason, "Multiply its values by 16, or save it with 8 bits")

@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
+from mnsa.data.image_source import ImageSource, Url, expand_url, is_url
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -204,15 +206,28 @@ def casefold_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def find_images(
+def find_sources(
     patterns: Iterable[str], *, exclude: Path | None = None, passed: PassedOver | None = None
-) -> list[Path]:
-    """List the image files of paths, folders (with the folders below) and globs, in order and each once.
+) -> list[Path | Url]:
+    """List the images of paths, folders (with the folders below), globs and addresses, in order and each once.
 
     A folder of predictions has no images of its own; its subfolders may be given. exclude: an output folder that may be
     among the images; its files are left out. passed: gets what folders hold besides.
     Raises: DataError when a pattern matches no image file.
     """
+    found: dict[Path | Url, None] = {}
+    for pattern in patterns:
+        if is_url(pattern):
+            found.update(dict.fromkeys(expand_url(pattern, IMAGE_SUFFIXES)))
+        else:
+            found.update(dict.fromkeys(find_images([pattern], exclude=exclude, passed=passed)))
+    return list(found)
+
+
+def find_images(
+    patterns: Iterable[str], *, exclude: Path | None = None, passed: PassedOver | None = None
+) -> list[Path]:
+    """List the image files as `find_sources`, but no addresses."""
     found: dict[Path, None] = {}
     passed = PassedOver() if passed is None else passed
     for pattern in patterns:
@@ -224,32 +239,34 @@ def find_images(
     return list(found)
 
 
-def unique_names(images: Sequence[Path]) -> list[str]:
+def unique_names(images: Sequence[ImageSource], *, added: Sequence[int] = ()) -> list[str]:
     """Give each image a name for its output files: its stem.
 
     Where two images have the same stem, the names keep the folders below the one that all images have in common:
     `plant1/top` and `plant2/top`. A number tells apart what is still the same. Names that differ only in upper and
-    lower case count as the same. A name is cut where a file name would be too long.
+    lower case count as the same. A name is cut where a file name would be too long. added: positions at which images
+    were added later; the names of those before stay as they are.
     """
-    stems = Counter(path.stem.lower() for path in images)
-    above = _common_folder([path for path in images if stems[path.stem.lower()] > 1])
     names: list[str] = []
     taken: set[str] = set()
     last: dict[str, int] = {}  # the last number of each name, so a thousand images of one name take little time
-    for path in images:
-        folders = "" if above is None or stems[path.stem.lower()] == 1 else _folders_below(above, path)
-        key = f"{folders}{path.stem}".lower()
-        name, number = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES)}", last.get(key, 1)
-        while name.lower() in taken:
-            number += 1
-            name = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES - len(f'-{number}'))}-{number}"
-        taken.add(name.lower())
-        last[key] = number
-        names.append(name)
+    for start, end in pairwise([0, *added, len(images)]):
+        stems = Counter(path.stem.lower() for path in images[:end])
+        above = _common_folder([path for path in images[:end] if stems[path.stem.lower()] > 1])
+        for path in images[start:end]:
+            folders = "" if above is None or stems[path.stem.lower()] == 1 else _folders_below(above, path)
+            key = f"{folders}{path.stem}".lower()
+            name, number = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES)}", last.get(key, 1)
+            while name.lower() in taken:
+                number += 1
+                name = f"{folders}{_cut(path.stem, _MAX_STEM_BYTES - len(f'-{number}'))}-{number}"
+            taken.add(name.lower())
+            last[key] = number
+            names.append(name)
     return names
 
 
-def _common_folder(images: Sequence[Path]) -> str | None:
+def _common_folder(images: Sequence[ImageSource]) -> str | None:
     """The deepest folder of all images; None without images, or on several drives."""
     try:
         return os.path.commonpath([_folder_of(path) for path in images])
@@ -257,15 +274,17 @@ def _common_folder(images: Sequence[Path]) -> str | None:
         return None
 
 
-def _folders_below(above: str, image: Path) -> str:
+def _folders_below(above: str, image: ImageSource) -> str:
     """The folders between `above` and an image, with a slash at the end; or an empty text."""
     below = _folder_of(image).relative_to(above).as_posix()
     return "" if below == "." else f"{below}/"
 
 
-def _folder_of(image: Path) -> Path:
+def _folder_of(image: ImageSource) -> Path:
     """The absolute folder of an image without `..`; links are not followed."""
-    return Path(os.path.normpath(image.absolute())).parent
+    if isinstance(image, Url):
+        return image.folder
+    return Path(os.path.normpath(image.absolute())).parent if isinstance(image, Path) else Path.cwd()
 
 
 def _cut(stem: str, max_bytes: int) -> str:

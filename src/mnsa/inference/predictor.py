@@ -5,6 +5,7 @@ B batch; H, W image size in pixels; h, w network input size; K classes; M mask c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, get_args, overload
 
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnsa.data.decode import read_image, require_min_size
+from mnsa.data.decode import require_min_size
+from mnsa.data.image_source import is_url
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision
@@ -20,7 +22,7 @@ from mnsa.errors import ModelError
 from mnsa.hub.repository import PretrainedMixin, find_model_folder
 from mnsa.inference.calibration_file import Calibration, load_calibration
 from mnsa.inference.grad_cam import grad_cam, require_explainable
-from mnsa.inference.image_input import ImageInput, image_name, to_image_tensor
+from mnsa.inference.image_input import ImageInput, image_name, is_several, iter_images, to_image_tensor
 from mnsa.inference.postprocessing import MaskMaker, Postprocessing
 from mnsa.inference.postprocessing_file import choose_postprocessing
 from mnsa.inference.prediction import NamedPrediction
@@ -42,6 +44,7 @@ from mnsa.model_folder import load_network
 from mnsa.run_folder import ModelSpec
 from mnsa.structures import NetworkOutputs
 from mnsa.traits import TraitMeasurer, find_roles
+from mnsa.traits.records import to_numbers
 from mnsa.trees.boosted_trees import load_trees
 from mnsa.weights import is_bundled
 
@@ -117,17 +120,19 @@ class Predictor(PretrainedMixin):
     def predict(self, images: ImageInput) -> NamedPrediction: ...  # type: ignore[overload-overlap]
 
     @overload
-    def predict(self, images: Sequence[ImageInput]) -> list[NamedPrediction]: ...
+    def predict(self, images: Iterable[ImageInput]) -> list[NamedPrediction]: ...
 
-    def predict(self, images: ImageInput | Sequence[ImageInput]) -> NamedPrediction | list[NamedPrediction]:
-        """Predict one image, or each image of a list or tuple.
+    def predict(self, images: ImageInput | Iterable[ImageInput]) -> NamedPrediction | list[NamedPrediction]:
+        """Predict one image, or each image of a list, a folder or a glob.
 
-        An image is a path, a PIL image, a NumPy array uint8 (H, W, 3) or a tensor uint8 (3, H, W), in RGB.
-        Returns: a prediction, or a list of predictions, at the images' own sizes.
-        Raises: DataError that names the file, or the type, shape or dtype that can't be used.
+        An image is a path or an address (`https://...`) as text, a PIL image, a NumPy array (H, W, 3) or a tensor
+        (3, H, W), in RGB: uint8, or floats from 0 to 1.
+        Returns: a prediction; for several images a list, at the images' own sizes. The path of a folder, and a glob,
+        give a list as well; for a type checker, give them in a list.
+        Raises: DataError that names the file, or the type, shape, dtype or range that can't be used.
         """
-        if isinstance(images, list | tuple):
-            return [self._predict_input(image) for image in images]
+        if is_several(images):
+            return [self._predict_input(image) for image in iter_images(images)]
         return self._predict_input(images)  # type: ignore[arg-type]
 
     def predict_image(self, image: Tensor, path: str = "") -> NamedPrediction:
@@ -205,18 +210,18 @@ class Predictor(PretrainedMixin):
             checks_veins=self.scale is not None, mask_files=mask_files,
         )  # fmt: skip
 
-    def measure_traits(self, prediction: NamedPrediction, *, px_per_mm: float | None = None) -> dict[str, str]:
-        """Measure the mask of a prediction: values by column, as `mnsa predict --traits` writes them.
+    def measure_traits(self, prediction: NamedPrediction, *, px_per_mm: float | None = None) -> dict[str, float]:
+        """Measure the mask of a prediction: numbers by column, as `mnsa predict --traits` writes them.
 
         px_per_mm: pixels per millimeter; without it the values are in pixels. Units are in the names of the columns. A
-        value that does not exist is empty text.
+        value that does not exist is NaN. The column `vein_reference` is left out, as it is text.
         Raises: ModelError when there is no mask; ConfigError when no mask class has a role (see `mnsa.traits`).
         """
         if prediction.mask is None:
             raise ModelError(
                 "This network finds no masks, so there is nothing to measure. Train one with segmentation."
             )
-        return TraitMeasurer(find_roles(self.mask_classes), px_per_mm).measure_row(prediction.mask)
+        return to_numbers(TraitMeasurer(find_roles(self.mask_classes), px_per_mm).measure(prediction.mask), px_per_mm)
 
     def pool_tiles(self, image: Tensor) -> Tensor:
         """Compute the features that the class head pools of a large image uint8 (3, H, W): (1, C_5).
@@ -233,9 +238,9 @@ class Predictor(PretrainedMixin):
         return next(self.network.parameters()).device
 
     def _predict_input(self, image: ImageInput) -> NamedPrediction:
-        if isinstance(image, str | Path):  # a notebook reads the file again when it shows the prediction
-            return self.predict_image(read_image(Path(image)), str(image))
         pixels = to_image_tensor(image)
+        if isinstance(image, str | PathLike) and not is_url(fspath(image)):  # a notebook reads the file again
+            return self.predict_image(pixels, fspath(image))
         prediction = self.predict_image(pixels, image_name(image))
         return replace(prediction, image=pixels.permute(1, 2, 0).numpy())
 

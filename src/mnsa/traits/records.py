@@ -139,13 +139,17 @@ def validate_scale(px_per_mm: float | None) -> None:
 
 def column_names(parts: tuple[str, ...], px_per_mm: float | None) -> list[str]:
     """List the columns of the parts of MaskTraits: `leaf`, `vein`, `areole`, `lesion`."""
-    return [name for part in parts for name, _ in _columns(part, None, px_per_mm)]
+    return [name for part in parts for name, _ in _values(part, None, px_per_mm)]
 
 
 def to_columns(traits: MaskTraits, px_per_mm: float | None) -> dict[str, str]:
     """Convert traits to text by column. Undefined values are empty text."""
-    parts = {part: record for part in _TRAIT_RECORDS if (record := getattr(traits, part)) is not None}
-    return dict(column for part, record in parts.items() for column in _columns(part, record, px_per_mm))
+    return {name: _format_value(value) for name, value in _all_values(traits, px_per_mm)}
+
+
+def to_numbers(traits: MaskTraits, px_per_mm: float | None) -> dict[str, float]:
+    """Convert traits to numbers by column. Undefined values are NaN; `vein_reference`, a name, is left out."""
+    return {name: float(value) for name, value in _all_values(traits, px_per_mm) if not isinstance(value, str)}
 
 
 def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str]:
@@ -153,20 +157,26 @@ def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str
     scaled = {}
     for name, text in columns.items():
         base, unit, factor = _convert_unit(name, px_per_mm)
-        scaled[base + unit] = _format_value(float(text), factor) if unit and text else text
+        scaled[base + unit] = _format_value(float(text) * factor) if unit and text else text
     return scaled
 
 
-def _columns(part: str, record: Any, px_per_mm: float | None) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each column of one part. Without a record the values are empty."""
+def _all_values(traits: MaskTraits, px_per_mm: float | None) -> Iterator[tuple[str, float | str]]:
+    for part in _TRAIT_RECORDS:
+        if (record := getattr(traits, part)) is not None:
+            yield from _values(part, record, px_per_mm)
+
+
+def _values(part: str, record: Any, px_per_mm: float | None) -> Iterator[tuple[str, float | str]]:
+    """Yield name and value of each column of one part. Without a record the values are NaN."""
     for field in fields(_TRAIT_RECORDS[part]):
         base, unit, factor = _convert_unit(f"{part}_{field.name}", px_per_mm)
-        value = None if record is None else getattr(record, field.name)
+        value: Any = getattr(record, field.name, math.nan)
         if field.type is Distribution:
-            for index, statistic in enumerate(Distribution._fields):
-                yield f"{base}_{statistic}{unit}", _format_value(None if value is None else value[index], factor)
+            for statistic in Distribution._fields:
+                yield f"{base}_{statistic}{unit}", getattr(value, statistic, math.nan) * factor
         else:
-            yield f"{base}{unit}", _format_value(value, factor)
+            yield f"{base}{unit}", value if isinstance(value, str | int) else value * factor
 
 
 def _convert_unit(name: str, px_per_mm: float | None) -> tuple[str, str, float]:
@@ -178,7 +188,7 @@ def _convert_unit(name: str, px_per_mm: float | None) -> tuple[str, str, float]:
     return name, "", 1.0
 
 
-def _format_value(value: float | str | None, factor: float) -> str:
-    if value is None or isinstance(value, str | int):
-        return "" if value is None else str(value)
-    return "" if math.isnan(value) else f"{value * factor:.6g}"
+def _format_value(value: float | str) -> str:
+    if isinstance(value, str | int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.6g}"

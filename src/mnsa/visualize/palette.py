@@ -4,12 +4,15 @@ They are the colors of Okabe & Ito (2008, Color Universal Design), which people 
 tell apart. Yellow and vermillion come first because they stand out on green leaves; bluish green comes last.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 from zlib import Z_RLE
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 RGB = tuple[int, int, int]
 
@@ -33,6 +36,8 @@ PALETTE: tuple[RGB, ...] = (
     ORANGE,
     BLUISH_GREEN,
 )  # classes 1, 2, ...
+
+MASK_CLASSES_KEY = "mnsa:mask_classes"
 
 # Pixels of a mask compared with the ground truth.
 CORRECT_COLOR = BLUISH_GREEN
@@ -59,9 +64,15 @@ def mask_palette() -> list[int]:
     return [channel for index in range(256) for channel in class_color(index)]
 
 
-def write_mask(mask: np.ndarray, file: Path | BinaryIO) -> None:
-    """Write class indices, uint8 (H, W), as an indexed PNG: programs read the indices, viewers show the palette."""
+def write_mask(mask: np.ndarray, file: Path | BinaryIO, mask_classes: Sequence[str] = ()) -> None:
+    """Write class indices, uint8 (H, W), as an indexed PNG: programs read the indices, viewers show the palette.
+
+    mask_classes: names, kept in the file as a text (JSON) of the key MASK_CLASSES_KEY.
+    """
     image = Image.fromarray(mask)
     image.putpalette(mask_palette())
+    texts = PngInfo()
+    if mask_classes:
+        texts.add_text(MASK_CLASSES_KEY, json.dumps(list(mask_classes)))
     # Run-length encoding takes a third of the time of Pillow's default, and the files are smaller.
-    image.save(file, format="PNG", compress_level=1, compress_type=Z_RLE)
+    image.save(file, format="PNG", compress_level=1, compress_type=Z_RLE, pnginfo=texts)

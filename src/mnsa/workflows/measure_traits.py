@@ -1,13 +1,17 @@
 """`mnsa traits`: measure many mask files and write one table."""
 
 import csv
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from mnsa.data.decode import read_mask_indices
+from mnsa.data.decode import MASK_FORMATS, open_image, read_mask_indices
 from mnsa.data.paths import list_image_files
 from mnsa.errors import DataError, MnsaError, RunError
+from mnsa.io import parse_json
 from mnsa.traits import TraitMeasurer
+from mnsa.visualize.palette import MASK_CLASSES_KEY
 
 
 class MeasureSummary(NamedTuple):
@@ -18,10 +22,12 @@ class MeasureSummary(NamedTuple):
 
 
 def measure_files(
-    measurer: TraitMeasurer, masks: list[Path], out: Path, *, mask_classes: int, leaf_masks: Path | None = None
-) -> MeasureSummary:
+    measurer: TraitMeasurer, masks: Sequence[Path], out: Path, *, mask_classes: int, names: Sequence[str] = (),
+    leaf_masks: Path | None = None,
+) -> MeasureSummary:  # fmt: skip
     """Measure each mask and write a row per mask into a new CSV file. A broken mask gets a row with its error.
 
+    names: of classes; a mask that holds other names gets an error.
     leaf_masks: folder of leaf masks with the names of the masks, for a measurer with separate_leaf_mask.
     Raises: RunError when `out` exists or can't be written.
     """
@@ -32,12 +38,44 @@ def measure_files(
         for path in masks:
             try:
                 leaf = None if leaf_masks is None else read_mask_indices(_find_leaf_mask(path, leaf_masks), 1)
+                _require_names(path, names)
                 row = measurer.measure_row(read_mask_indices(path, mask_classes), leaf)
             except MnsaError as error:
                 row = {"error": str(error)}
                 failed += 1
             table.writerow({"mask": str(path), **row})
     return MeasureSummary(len(masks) - failed, failed)
+
+
+def find_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
+    """Find the names of classes that the first readable mask holds; () where it holds none."""
+    for path in masks:
+        with suppress(DataError):
+            return read_mask_classes(path)
+    return ()
+
+
+def read_mask_classes(path: Path) -> tuple[str, ...]:
+    """Read the names of the classes that `write_mask` keeps in a mask file; () where there are none.
+
+    Raises: BadFileError for a file that is no image.
+    """
+    with open_image(path, MASK_FORMATS) as image:
+        text = image.info.get(MASK_CLASSES_KEY)
+    try:
+        names = parse_json(text) if isinstance(text, str) else []
+    except ValueError:
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def _require_names(path: Path, names: Sequence[str]) -> None:
+    own = read_mask_classes(path) if names else ()
+    if own and own != tuple(names):
+        raise DataError(
+            f"{path} has the mask classes {', '.join(own)}; the first mask has {', '.join(names)}. "
+            "Measure masks of other classes by themselves, or name the classes with --mask-class."
+        )
 
 
 def _create_file(out: Path) -> TextIO:
