@@ -53,6 +53,21 @@ class StudyError(MnsaError):
     """A study that is in the way, can't be joined, or holds nothing to select."""
 
 
+# Parts of the messages of torch's allocator for CPUs, of oneDNN, of CUDA and its libraries, and of the system.
+_OUT_OF_MEMORY = (
+    "not enough memory", "out of memory", "cannot allocate memory", "std::bad_alloc", "can't start new thread",
+    "could not create a primitive", "could not execute a primitive", "could not create a memory",
+    "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Check whether an error means that the memory of the machine or the GPU, or its limit, was not enough."""
+    message = str(error).lower()
+    is_named = isinstance(error, (RuntimeError, OSError)) and any(text in message for text in _OUT_OF_MEMORY)
+    return is_named or isinstance(error, MemoryError)
+
+
 @contextmanager
 def output_errors(path: Path, kind: type[MnsaError]) -> Iterator[None]:
     """Raise OSErrors from writing a new file or folder `path` as errors of `kind`."""

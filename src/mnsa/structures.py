@@ -55,6 +55,14 @@ class Batch:
         lines = None if self.centerlines is None else self.centerlines.to(device, non_blocking=True)
         return Batch(images, masks, labels, lines)
 
+    def split(self, parts: int) -> list[Batch]:
+        """Divide the images into parts of equal size, or nearly."""
+        if parts == 1:
+            return [self]
+        lines = [None] * parts if self.centerlines is None else self.centerlines.tensor_split(parts)
+        tensors = (tensor.tensor_split(parts) for tensor in (self.images, self.masks, self.labels))
+        return [Batch(*part) for part in zip(*tensors, lines, strict=True)]
+
 
 class FeaturePyramid(NamedTuple):
     """The backbone's five feature maps: level l is (B, C_l, H/2^l, W/2^l)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 
 from mnsa.data.manifest import Manifest, Row, write_manifest
 from mnsa.errors import ConfigError
+from mnsa.structures import Batch
+from mnsa.training.module import StageModule
 from mnsa.workflows import plan as plan_module
 from mnsa.workflows.plan import PlannedTasks, TrainingPlan, plan_training
 
@@ -193,6 +196,23 @@ def test_the_measured_time_does_not_depend_on_the_number_of_images(
 
     assert plan.estimate_s > 0
     assert plan.config.stages[0].epochs >= 10
+
+
+def test_a_machine_with_little_memory_is_measured_with_fewer_images(
+    make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    data, compute, sizes = make_data(), StageModule.compute_loss, list[int]()
+
+    def limited(self: StageModule, batch: Batch) -> Any:
+        sizes.append(len(batch.images))
+        if len(batch.images) > 3:
+            raise MemoryError
+        return compute(self, batch)
+
+    monkeypatch.setattr(StageModule, "compute_loss", limited)
+    assert plan_training(data).config.stages[0].batch_size == 8  # in training, such a batch has parts
+    assert sizes == [8, 4, 2, 2, 2]
 
 
 def _leaf(size: tuple[int, int]) -> np.ndarray:

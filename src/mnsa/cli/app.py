@@ -32,7 +32,7 @@ from mnsa.cli.synth import synth
 from mnsa.cli.train import train
 from mnsa.cli.traits import traits
 from mnsa.cli.veins import veins
-from mnsa.errors import MnsaError
+from mnsa.errors import MnsaError, is_out_of_memory
 
 VERBS = {
     "Prepare data": (synth, check, split, convert),
@@ -91,8 +91,18 @@ def main() -> None:
     try:
         app(prog_name="mnsa")
     except MnsaError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
+        _print_error(str(error))
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        _print_error(f"Not enough memory ({reason}). Close other programs, raise the limit, or give smaller batches.")
+        sys.exit(MnsaError.exit_code)
+
+
+def _print_error(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {escape(text)}", highlight=False)
 
 
 def _show_log_messages() -> None:

@@ -197,6 +197,12 @@ class StageConfig(Section):
     )
     epochs: Count = Field(description="Number of epochs.")
     batch_size: Count = Field(description="Images per step, in each process.")
+    batch_parts: Count | Literal["auto"] = Field(
+        default="auto",
+        description="Parts of a batch that go through the network one after the other, to need less memory. Their "
+        "gradients are added, so a step still sees `batch_size` images; BatchNorm and Dice see one part. `auto`: one, "
+        "and twice as many whenever memory runs out.",
+    )
     optimizer: Literal["sgd", "adamw"] = Field(default="adamw", description="Optimizer. `sgd` has momentum 0.9.")
     lr: Positive = Field(description="Learning rate.")
     backbone_lr: Positive | None = Field(default=None, description="Learning rate of the backbone. Without it: `lr`.")

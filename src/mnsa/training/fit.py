@@ -35,6 +35,7 @@ from mnsa.signals import StopSignal
 from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.module import EpochSeedCallback, StageModule
+from mnsa.training.out_of_memory import memory_errors
 from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.session import (
     dump_contents,
@@ -204,7 +205,8 @@ class _Training:
             trainer = build_trainer(
                 self.run.path, config.train, stage, callbacks, loggers, devices=self.devices, progress=self.progress
             )
-            with _interruptions(trainer, stage, self.run), loader_errors(loaders, self.run.path):
+            memory = memory_errors(stage, config.data.size)
+            with _interruptions(trainer, stage, self.run), memory, loader_errors(loaders, self.run.path):
                 trainer.fit(module, loaders, ckpt_path=found.path if found else None)
         return trainer
 

@@ -1,5 +1,6 @@
 """A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every epoch."""
 
+import logging
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -19,14 +20,19 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mnsa.config import LossConfig, SelectBy, StageConfig
 from mnsa.data.dataset import SampleIndex, sample_seed
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, is_out_of_memory
 from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.heads import mask_from_logits
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
+from mnsa.training.out_of_memory import free_memory, out_of_memory_message
 from mnsa.training.stages import Teacher, set_train_modes, set_trainable_parts
+
+_SMALLEST_PART = 2  # images; BatchNorm needs several
+
+logger = logging.getLogger(__name__)
 
 
 class EpochSeedCallback(Callback):
@@ -78,6 +84,9 @@ class StageModule(lightning.LightningModule):
         self.teacher = teacher
         self.scores = ValidationScores(mask_classes, select_by)
         self.on_nan = on_nan
+        self.parts = 1 if stage.batch_parts == "auto" else stage.batch_parts
+        self._shape = (0, 0, 0)  # of the step's images: number, height, width
+        self._losses: dict[str, Tensor] = {}  # of the step, to be logged
         self._loss_is_finite = True
         self._buffers_before: list[Tensor] = []
         set_trainable_parts(network, stage)
@@ -102,22 +111,34 @@ class StageModule(lightning.LightningModule):
         return losses.weighted_sum(terms), terms
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Compute the loss of a batch. Of several parts, all but the last go back through the network here."""
         if self.on_nan == "skip":
             self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
-        total, terms = self.compute_loss(batch)
-        self._loss_is_finite = bool(total.isfinite())
-        if not self._loss_is_finite:
-            return total
-        size = len(batch.images)
-        self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        for name, (_, value) in terms.items():
-            self.log(f"loss_{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self._losses, self._loss_is_finite, total = {}, True, torch.zeros(())
+        size, self._shape = len(batch.images), (len(batch.images), *batch.images.shape[-2:])
+        parts = batch.split(max(1, min(self.parts, len(batch.images) // _SMALLEST_PART)))
+        for number, part in enumerate(parts, start=1):
+            loss, terms = self.compute_loss(part)
+            share = len(part.images) / size
+            total = loss if len(parts) == 1 else share * loss
+            self._loss_is_finite &= bool(loss.isfinite())
+            for name, value in (("loss", loss), *((f"loss_{name}", value) for name, (_, value) in terms.items())):
+                self._losses[name] = self._losses.get(name, 0.0) + share * value.detach()
+            if number < len(parts):
+                self.trainer.strategy.backward(total, None)
         return total
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Keep the gradients of the first parts of a batch; `optimizer_step` sets them to zero."""
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop, or undo the step and count it, if the loss or the gradient is not finite."""
         scales = self.trainer.precision == "16-mixed"  # its own scaler skips steps with infinite gradients
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self._loss_is_finite:
+            for name, value in self._losses.items():
+                options: dict[str, Any] = {"prog_bar": name == "loss", "batch_size": self._shape[0], "sync_dist": True}
+                self.log(name, value, on_step=False, on_epoch=True, **options)
         finite = self._loss_is_finite and (scales or bool(torch.nn.utils.get_total_norm(gradients).isfinite()))
         if not finite and self.on_nan == "stop":
             raise ConfigError(self._nan_message(f"step {self.trainer.fit_loop.epoch_loop.batch_idx + 1}"))
@@ -145,9 +166,40 @@ class StageModule(lightning.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        def compute_gradients() -> Any:
+            while optimizer_closure is not None:
+                try:
+                    return optimizer_closure()
+                except (RuntimeError, MemoryError, OSError) as error:
+                    if not is_out_of_memory(error) or self.trainer.world_size > 1:
+                        raise
+                    size = self._shape  # the error holds the activations, until this block ends
+                self._divide_batch(size)
+                optimizer.zero_grad()
+                free_memory()
+            return None
+
+        super().optimizer_step(epoch, batch_idx, optimizer, compute_gradients)
         # Lightning would free the gradients, which are as large as the weights, only after the next forward pass.
         optimizer.zero_grad()
+
+    def _divide_batch(self, size: tuple[int, int, int]) -> None:
+        """Take batches in twice as many parts from now on. size: images, height, width. Raises: ConfigError."""
+        (images, height, width), most = size, max(1, size[0] // _SMALLEST_PART)
+        now, self.parts = min(self.parts, most), min(most, 2 * self.parts)
+        if now == self.parts or self.stage.batch_parts != "auto":
+            raise ConfigError(out_of_memory_message(self.stage, -(-images // now), height, width))
+        logger.warning(
+            f"{self.stage.name}: not enough memory for {-(-images // now)} images of {height} x {width} px at once. "
+            f"Each batch of {images} is now taken in {self.parts} parts, whose gradients are added."
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batch_parts"] = self.parts
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.stage.batch_parts == "auto":
+            self.parts = int(checkpoint.get("batch_parts", 1))
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         batch = _pad_batch(batch)

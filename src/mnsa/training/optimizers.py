@@ -5,7 +5,7 @@ are not contiguous, but their permuted views are. An update acts on each number 
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 TO_CHANNELS_LAST, TO_CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # permutations
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+_MB, _MANY = 1 << 20, 1 << 16
 _MAX_INT = 2**31 - 1
 
 
@@ -25,11 +26,24 @@ def disable_malloc_trim() -> bool:
     once. Every new page then costs a page fault and is filled with zeros: half the bandwidth of a copy. Other C
     libraries have no such setting. The setting applies to the whole process.
     """
+    return _set_malloc_options({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _MAX_INT})
+
+
+def return_freed_memory() -> bool:
+    """Undo `disable_malloc_trim`, where memory is short: blocks of 1 MB and more return to the system when freed."""
+    changed = _set_malloc_options({_M_MMAP_MAX: _MANY, _M_MMAP_THRESHOLD: _MB, _M_TRIM_THRESHOLD: _MB})
+    if changed:
+        ctypes.CDLL(None).malloc_trim(0)  # what has been freed before
+    return changed
+
+
+def _set_malloc_options(options: Mapping[int, int]) -> bool:
+    """Set options of the C library's allocator. Returns: False if it has no such options."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _MAX_INT))
+    return all(mallopt(option, value) for option, value in options.items())
 
 
 class _ChannelsLastOptimizer(Optimizer):

@@ -76,7 +76,7 @@ def require_same_config(config: Config, saved: str, run: RunFolder) -> None:
     changed = [
         f"{key} (was {theirs.get(key, 'absent')!r}, is {ours.get(key, 'absent')!r})"
         for key in dict.fromkeys([*theirs, *ours])
-        if ours.get(key) != theirs.get(key) and key not in _FREE_KEYS and not key.startswith("search.")
+        if ours.get(key) != theirs.get(key) and not _is_free(key)
     ]
     if changed:
         raise RunError(
@@ -139,6 +139,10 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{prefix}.{item['name']}")
     else:
         yield prefix, tree
+
+
+def _is_free(key: str) -> bool:
+    return key in _FREE_KEYS or key.startswith("search.") or key.endswith(".batch_parts")
 
 
 def _first_few(names: Sequence[str]) -> str:

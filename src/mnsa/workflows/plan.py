@@ -19,11 +19,12 @@ from mnsa.data.dataset import LeafDataset, SampleIndex, collate_batch, read_samp
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.rows import Row
 from mnsa.data.transforms import train_transform
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, is_out_of_memory
 from mnsa.metrics.topology import is_thin_class, mask_topology
 from mnsa.model.network import STRIDE_PX, build_network
 from mnsa.structures import Batch
 from mnsa.training.module import StageModule
+from mnsa.training.out_of_memory import free_memory, out_of_memory_message
 from mnsa.training.preflight import require_trainable, thin_class_values
 
 DEFAULT_BUDGET_S = 30 * 60.0
@@ -37,6 +38,7 @@ _SHORTEST_SIDE = 128  # tiny images are enlarged to this
 _CROP_PX = 256
 _CROPS_PER_EPOCH = 200
 _BATCH_SIZE = 8
+_FEWEST_AT_ONCE = 2
 _MIN_EPOCHS, _MAX_EPOCHS = 10, 60
 _ENOUGH_STEPS, _MAX_STEPS = 800, 4000  # a smaller input is planned where there is no time for enough steps
 _VALIDATION_COST = 0.4  # time for a validation image, in that of a training image of its size
@@ -208,9 +210,20 @@ def _measure(manifest: Manifest, survey: _Survey, seed: int) -> tuple[float, flo
 
     read_s = _seconds(lambda: [images[SampleIndex(0, index)] for index in range(len(survey.rows))])
     items = [images[SampleIndex(0, index)] for index in range(len(survey.rows))]
-    batches.append(collate_batch((items * _BATCH_SIZE)[:_BATCH_SIZE]).to(device))
-    _seconds(step)  # the first step is slower than the others
-    return read_s / len(items), min(_seconds(step), _seconds(step)) / (_BATCH_SIZE * size[0] * size[1])
+    images_at_once = _BATCH_SIZE
+    while True:
+        try:
+            batches[:] = [collate_batch((items * images_at_once)[:images_at_once]).to(device)]
+            _seconds(step)  # the first step is slower than the others
+            step_s = min(_seconds(step), _seconds(step))
+            return read_s / len(items), step_s / (images_at_once * size[0] * size[1])
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if images_at_once == _FEWEST_AT_ONCE:  # training divides its batches into parts no smaller
+            raise ConfigError(out_of_memory_message(config.stages[-1], images_at_once, *size))
+        images_at_once //= 2
+        free_memory()
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -1,0 +1,142 @@
+"""When memory runs out in training: free what a failed step holds, and let the limit of a container raise an error."""
+
+import gc
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from mnsa.config import StageConfig
+from mnsa.errors import ConfigError, is_out_of_memory
+from mnsa.training.optimizers import return_freed_memory
+
+_UNLIMITED = 1 << 60  # bytes; cgroups of version 1 write a number like this where there is no limit
+_USABLE = 0.95  # of what a limit leaves; the rest is for what the kernel counts besides: page tables, stacks
+
+
+class _CgroupLimit:
+    """Whether RLIMIT_DATA stands for the limit of a cgroup. There is one, because a process has one such limit."""
+
+    limited = False
+
+
+_cgroup = _CgroupLimit()
+
+
+def out_of_memory_message(stage: StageConfig, images: int, height: int, width: int) -> str:
+    """Say that there is no memory for a number of images at once, and what to do. height, width: in pixels."""
+    key, parts = f"stages.{stage.name}", min(max(1, stage.batch_size // 2), 2 * max(1, stage.batch_size // images))
+    smaller = f"set {key}.batch_parts to {parts} or more, " if images > 3 else ""
+    return (
+        f"Not enough memory for {images} images of {height} x {width} px at once, of {key}.batch_size = "
+        f"{stage.batch_size}. To need less memory, {smaller}lower data.size, or choose a smaller model.backbone; or "
+        "close other programs. Complete epochs are saved."
+    )
+
+
+def free_memory() -> None:
+    """Give back what a failed step has left: tensors in circles of references, and the GPU's blocks without a tensor.
+
+    And what autograd holds: after an error, its queue keeps the nodes that were still to be run, with all that they
+    have saved, until a later backward pass reaches them. Newer nodes come first, so this one is made to look the
+    oldest: its number comes from a counter that a new thread begins at 0.
+    """
+    gc.collect()
+    with ThreadPoolExecutor(1) as thread:
+        oldest = thread.submit(lambda: torch.zeros((), requires_grad=True) * 1).result()
+    oldest.backward()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return_freed_memory()
+    if _cgroup.limited:
+        _limit_data()
+
+
+@contextmanager
+def memory_errors(stage: StageConfig, size: tuple[int, int]) -> Iterator[None]:
+    """Raise every error that means too little memory as ConfigError. size: height and width of an input, in pixels."""
+    try:
+        with _cgroup_limit():
+            yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return
+    raise ConfigError(out_of_memory_message(stage, stage.batch_size, *size))
+
+
+@contextmanager
+def _cgroup_limit() -> Iterator[None]:
+    """Let an allocation above the limit of the process's cgroup (a container, a SLURM job) raise an error.
+
+    Without this, the kernel kills the process without a word. Only on Linux, and only where there is a limit.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource  # noqa: PLC0415 - not on Windows
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if any(
+        resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    ):
+        return_freed_memory()  # these limits count what the C library keeps
+    elif cgroup_free_bytes() is not None:
+        _cgroup.limited = True
+        _limit_data()
+    try:
+        yield
+    finally:
+        _cgroup.limited = False
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _limit_data() -> None:
+    """Limit the memory that this process may write to what its cgroup leaves, besides what it has."""
+    import resource  # noqa: PLC0415 - not on Windows
+
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    data = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (data + int(_USABLE * (cgroup_free_bytes() or 0)), hard))
+
+
+def cgroup_free_bytes(root: Path = Path("/")) -> int | None:
+    """Read how many bytes the cgroup of this process may still take, of version 1 or 2; None without a limit.
+
+    What the cgroup has in unused file cache counts as free. root: of /proc and /sys.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    free = []
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            top = root / "sys/fs/cgroup/memory"
+        else:
+            continue
+        folder = top / path.lstrip("/")
+        # A container sees its own cgroup at the top, whatever the path. A limit of a parent holds, too.
+        places = {top, folder, *(parent for parent in folder.parents if top in parent.parents)}
+        free.extend(_free_bytes(place, *names) for place in places)
+    return min((left for left in free if left is not None), default=None)
+
+
+def _free_bytes(group: Path, limit_file: str, usage_file: str, cache_name: str) -> int | None:
+    try:
+        limit = int((group / limit_file).read_text(encoding="utf-8"))
+        usage = int((group / usage_file).read_text(encoding="utf-8"))
+        statistics = (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+    cache = next((int(line.split()[1]) for line in statistics if line.startswith(f"{cache_name} ")), 0)
+    return None if limit >= _UNLIMITED else max(0, limit - usage + cache)
