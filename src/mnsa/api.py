@@ -13,7 +13,7 @@ from mnsa.batch.pipeline import Progress
 from mnsa.batch.prediction_folder import is_prediction_folder
 from mnsa.config import Config, load_config, override_config
 from mnsa.data.formats.folders import import_folders as read_folders
-from mnsa.data.manifest import Manifest, read_manifest, write_manifest
+from mnsa.data.manifest import Manifest, hold_out_test, read_manifest, write_manifest
 from mnsa.data.synthetic import synthesize as draw_leaves
 from mnsa.engines.spec import EngineName, Precision
 from mnsa.inference.calibration_file import Calibration
@@ -54,18 +54,22 @@ def import_folders(
     *,
     mask_classes: Sequence[str] | None = None,
     val_fraction: float = 0.2,
+    test_fraction: float | None = None,
     seed: int = 1,
 ) -> Manifest:
     """Make a data set from a folder of class folders. The images stay where they are.
 
     source: `[train|val|test/]CLASS/IMAGE`, with masks of the same file stem in `masks/`. out: new folder for
     manifest.csv and dataset.toml. mask_classes: names in order of pixel value; None: from the masks. val_fraction:
-    fraction of the training images that becomes validation, if the source has no validation split.
+    fraction of the training images that becomes validation, if the source has no validation split. test_fraction:
+    fraction of all images that becomes the test split, if the source has none; None: there is no test split then.
 
     Raises: DataError that names the file to fix.
     """
     manifest = read_folders(Path(source), mask_classes=mask_classes, val_fraction=val_fraction, seed=seed)
     write_manifest(manifest, Path(out))
+    if test_fraction is not None and not any(row.split == "test" for row in manifest.rows):
+        return hold_out_test(Path(out), test_fraction, seed=seed)
     return read_manifest(Path(out))
 
 

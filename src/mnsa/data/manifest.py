@@ -27,8 +27,9 @@ from mnsa.data.rows import (
     validate_path,
     validate_rows,
 )
+from mnsa.data.splits import hold_out
 from mnsa.errors import DataError, output_errors
-from mnsa.io import new_folder, read_toml
+from mnsa.io import atomic_write_text, new_folder, read_toml
 from mnsa.structures import NO_LABEL, UNKNOWN
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SPLITS",
     "Manifest",
     "Row",
+    "hold_out_test",
     "new_dataset_folder",
     "parse_px_per_mm",
     "read_manifest",
@@ -121,6 +123,24 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     """
     with new_dataset_folder(folder) as temporary:
         write_manifest_files(manifest, temporary)
+
+
+def hold_out_test(folder: Path, fraction: float, *, seed: int) -> Manifest:
+    """Move a fraction of all images of a data set from train to test, in its folder. Returns: the data set.
+
+    Raises: DataError when train has too few images; the data set is then as it was.
+    """
+    manifest = read_manifest(folder)
+    train = sum(row.split == "train" for row in manifest.rows)
+    part = fraction * len(manifest.rows) / max(train, 1)
+    rows = hold_out(manifest.rows, source="train", target="test", fraction=part, seed=seed) if part < 1 else ()
+    if not any(row.split == "test" for row in rows):
+        raise DataError(
+            f"{folder} was written, but its {train} training images are too few for a test split of {fraction:g}. "
+            f"Make one with: mnsa split {folder} --val-fraction 0.2 --test-fraction {fraction:g} --out {folder}-split"
+        )
+    atomic_write_text(folder / "manifest.csv", _csv_text(rows))
+    return read_manifest(folder)
 
 
 def write_manifest_files(manifest: Manifest, folder: Path) -> None:
