@@ -4,8 +4,9 @@ Claim: `mnsa train`'s steps in the second stage (enhancer and decoder are traine
 work in a fraction of the time of the upstream code, whose side is `upstream_network.py` (float32, two backbone passes).
 Command: `python benchmarks/network_speed.py --backbone densenet161 --threads 2 --out network_speed.md`
 Expect: a row per task and precision: the median ratio (upstream code's time / mnsa's) with its minimum and maximum, and
-what both reach of the machine's own rate of matrix products, measured in the same turns. The two sides have the same
-weights and images; `mnsa.inference.Predictor` runs the forward pass, `mnsa.training` the step.
+what both reach of the machine's own rate of matrix products, measured in the same turns; on a GPU also the memory of a
+call. The two sides have the same weights and images; `mnsa.inference.Predictor` runs the forward pass, `mnsa.training`
+the step.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from mnsa.inference.predictor import Predictor
 from mnsa.model.network import Network, build_network, network_cost
 from mnsa.model.upstream import convert_upstream
 from mnsa.run_folder import ModelSpec
+from peak_memory import peak_of
 from stage_steps import StageSteps, config_named, random_batch
 from timing import MIN_REPEATS, Range, Seconds, machine_facts, pick_device, speed_up, take_turns
 from upstream_network import UpstreamNetwork, second_stage
@@ -44,6 +46,7 @@ class Row(NamedTuple):
     gmacs: float
     share: float
     upstream_share: float
+    memory_mb: tuple[float, float] | None = None  # of a call: the upstream code's and mnsa's; measured on a GPU
 
 
 def main() -> None:
@@ -53,24 +56,25 @@ def main() -> None:
     if options.tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = options.tf32
-    rows = [row for task in options.tasks for row in measure(task, options)]
-    report = markdown(rows, options)
-    print(report)
-    if options.out:
-        options.out.write_text(report + "\n", encoding="utf-8")
+    rows: list[Row] = []
+    for task in options.tasks:
+        for found in measure(task, options):
+            rows += found
+            if options.out:  # now: the machine may be taken away
+                options.out.write_text(markdown(rows, options) + "\n", encoding="utf-8")
+    print(markdown(rows, options))
 
 
-def measure(task: str, options: argparse.Namespace) -> list[Row]:
+def measure(task: str, options: argparse.Namespace) -> Iterator[list[Row]]:
     """Time a task for both sides. For steps, each precision is compared with a new upstream network, to save memory."""
     if task == "forward":
-        return _rows(task, forward_candidates(options), forward_macs(options), options)
-    rows = []
+        yield _rows(task, forward_candidates(options), forward_macs(options), options)
+        return
     for precision in options.precisions:
         config = paper_config(options.backbone, precision)
         macs = step_macs(config, STAGE, classes=CLASSES, mask_classes=MASK_CLASSES, size=_size(options))
-        rows += _rows(task, step_candidates(config, options), macs, options)
+        yield _rows(task, step_candidates(config, options), macs, options)
         gc.collect()
-    return rows
 
 
 def forward_candidates(options: argparse.Namespace) -> Candidates:
@@ -169,7 +173,18 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
         name = row.ours.removeprefix("mnsa, ")
         shares = f"{row.share:.0%} | {row.upstream_share:.0%}"
         lines.append(f"| {row.task} | {name} | {row.ratio} | {row.gmacs:.1f} | {shares} |")
-    return "\n".join(lines)
+    return "\n".join(lines + memory_table(rows))
+
+
+def memory_table(rows: list[Row]) -> list[str]:
+    """Lay out how far a call raises the memory of the GPU, beyond weights and optimizer states."""
+    table = ["", "| task | mnsa's side | upstream, MB | mnsa, MB | mnsa / upstream |", "|---|---|---|---|---|"]
+    for row in rows:
+        if row.memory_mb:
+            theirs, ours = row.memory_mb
+            name = row.ours.removeprefix("mnsa, ")
+            table.append(f"| {row.task} | {name} | {theirs:,.0f} | {ours:,.0f} | {ours / theirs:.2f} |")
+    return table if len(table) > 3 else []
 
 
 def _rows(task: str, candidates: Candidates, macs: int, options: argparse.Namespace) -> list[Row]:
@@ -177,8 +192,11 @@ def _rows(task: str, candidates: Candidates, macs: int, options: argparse.Namesp
     device = pick_device(options.device)
     with _convolutions_tuned(options):
         times = take_turns({**candidates, **matrix_products(device)}, options.repeats, options.warm_up)
-    names = [name for name in candidates if name != "upstream"]
-    return [row_of(task, name, times, macs, options.batch, matrix_macs(device)) for name in names]
+        memory = {name: peak_of(run, device).rise for name, run in candidates.items()} if device.type == "cuda" else {}
+    rows = [
+        row_of(task, name, times, macs, options.batch, matrix_macs(device)) for name in candidates if name != "upstream"
+    ]
+    return [row._replace(memory_mb=(memory["upstream"], memory[row.ours])) if memory else row for row in rows]
 
 
 def row_of(task: str, ours: str, times: Seconds, macs: int, batch: int, matrix: int) -> Row:

@@ -70,7 +70,7 @@ def markdown(options: argparse.Namespace) -> str:
     lines += ["", "| size, px | task | peer, MB | mnsa, MB | mnsa / peer |", "|---|---|---|---|---|"]
     for size in options.sizes:
         for task in (task for task in TASKS if task != "forward"):
-            peer, ours = (peaks_in_children(side, task, size, options) for side in ("peer", "mnsa"))
+            peer, ours = (peaks(side, task, size, options) for side in ("peer", "mnsa"))
             turns = [mine.rise / theirs.rise for mine, theirs in zip(ours, peer, strict=True)]
             lines.append(
                 f"| {_by(size)} | {task} | {rises(peer)} | {rises(ours)} | {sorted(turns)[len(turns) // 2]:.2f} |"
@@ -134,8 +134,10 @@ def coffee_config(task: str, precision: str) -> Config:
     )
 
 
-def peaks_in_children(side: str, task: str, size: tuple[int, int], options: argparse.Namespace) -> list[Peak]:
-    """Measure a step's memory in fresh processes."""
+def peaks(side: str, task: str, size: tuple[int, int], options: argparse.Namespace) -> list[Peak]:
+    """Measure a step's memory in fresh processes, or on a GPU, whose allocator counts exactly, in this one."""
+    if pick_device(options.device).type == "cuda":
+        return [memory_of(side, task, size, options)]
     given = {"--side": side, "--task": task, "--sizes": f"{size[0]}x{size[1]}", "--batch": options.batch}
     given |= {"--precision": options.precision, "--threads": options.threads, "--device": options.device}
     arguments = [__file__, *(str(word) for pair in given.items() for word in pair)]
