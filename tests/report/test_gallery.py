@@ -1,5 +1,6 @@
 """The worst and the best images, in order, with their scores and panels."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,10 +30,17 @@ def test_masks_come_by_iou_six_worst_and_three_best(split: SplitScores) -> None:
 
 def test_classes_come_by_the_probability_of_the_true_class_and_a_wrong_prediction_has_both(split: SplitScores) -> None:
     rows = sorted(split.rows, key=lambda row: float(row["true_probability"]))
-    for card, row in zip(cards_of(galleries(split)[1]), [*rows[:6], *reversed(rows[-3:])], strict=True):
+    best = [row for row in reversed(rows[-3:]) if row["predicted"] == row["label"]]
+    for card, row in zip(cards_of(galleries(split)[1]), [*rows[:6], *best], strict=True):
         assert (card.label, card.image) == (row["label"], row["image"])
         assert card.text.startswith(f"predicted {row['predicted']} ({float(row['probability']):.0%})")
         assert ("true class" in card.text) == (row["predicted"] != row["label"])
+
+
+def test_a_wrong_answer_is_never_one_of_the_best(split: SplitScores) -> None:
+    wrong = [{**row, "predicted": "another"} for row in split.rows]
+    parts = dict(galleries(replace(split, rows=wrong))[1].parts)
+    assert list(parts) == ["Worst classified"]
 
 
 def test_each_image_has_its_panels_with_their_names(split: SplitScores) -> None:

@@ -54,12 +54,27 @@ def test_recall_precision_and_f1_are_torchmetrics(
     assert [found[name].images for name in NAMES] == torch.bincount(predictions[1], minlength=4).tolist()
 
 
-def test_the_worst_come_first_and_those_without_an_image_last(confusion: Any) -> None:
+def test_classes_stand_in_the_order_of_the_matrix(confusion: Any) -> None:
     found = class_scores(NAMES, confusion)
-    assert found[-1].name == "yew"
-    assert found[-1].recall is None
-    scores = [some(one.f1) for one in found[:-1]]
-    assert scores == sorted(scores)
+    assert [one.name for one in found] == list(NAMES)
+    assert found[-1].recall is None  # a class without an image
+
+
+@pytest.mark.parametrize(
+    ("confusion", "interval", "at_chance"),
+    [
+        ([[9, 1], [1, 9]], (0.7, 0.99), False),
+        ([[9, 1], [9, 1]], (0.3, 0.7), True),
+        ([[18, 0], [2, 0]], None, True),  # one class for every image: accuracy 0.9
+        ([[20, 0], [0, 0]], (0.8, 1.0), False),  # images of one class alone have no chance to compare with
+        ((), None, False),
+    ],
+)
+def test_an_accuracy_that_naming_one_class_may_reach_is_chance(confusion: Any, interval: Any, at_chance: bool) -> None:
+    correct = sum(confusion[n][n] for n in range(len(confusion))) / max(1, sum(map(sum, confusion)))
+    accuracy = Score("accuracy", correct, interval, "fraction", "classification", "accuracy")
+    found = Evaluation("leaves", 20, False, {}, (accuracy,) if confusion else (), ("oak", "elm"), confusion)
+    assert found.at_chance == at_chance
 
 
 def test_a_class_has_the_class_it_is_mostly_confused_with() -> None:

@@ -1,6 +1,7 @@
 """A run as its folder tells it."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,13 @@ def test_splits_come_test_first_and_name_what_makes_them(own_reported: RunFolder
     assert [split.head for split in run.evaluated] == ["network", "trees", "network", "network"]
     assert run.evaluated[1].command(run) == f"mnsa evaluate {own_reported.path} --head trees"
     assert run.evaluated[3].command(run, "--traits") == f"mnsa evaluate {own_reported.path} --split train --traits"
+    measured = replace(
+        run.evaluated[2], key="val/flips+rot90/mask threshold 0.4/no repair", rows=[{"true_area_px2": "3"}]
+    )
+    assert measured.command(run) == (
+        f"mnsa evaluate {own_reported.path} --split val --tta flips --tta rot90 --mask-threshold 0.4 --no-repair "
+        "--traits"
+    )
     assert [len(split.rows) for split in run.evaluated] == [3, 0, 0, 12]
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from scipy.special import softmax
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mnsa.batch.predict_files import predictor_digest
-from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.data.manifest import Manifest, read_manifest, write_manifest
 from mnsa.errors import DataError, ModelError, RunError
 from mnsa.inference.predictor import Predictor, load
 from mnsa.model.network import build_network
 from mnsa.model_folder import load_network, save_network
 from mnsa.run_folder import ModelSpec, RunFolder
+from mnsa.workflows import calibrate
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 from mnsa.workflows.fit_trees import extract_features
@@ -170,6 +172,30 @@ def test_fewer_than_ten_labeled_validation_images_are_refused(
     with pytest.raises(DataError, match="5 labeled images"):
         calibrate_run(own_run.path, dataset=fewer)
     assert (own_run.path / "calibration.json").read_bytes() == before
+
+
+def test_a_calibration_without_a_meaning_says_so(
+    own_run: RunFolder, more_validation: Callable[..., Path], caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def features(predictor: Predictor, rows: Manifest) -> Any:
+        labels = torch.tensor([rows.label_index(row) for row in rows.rows])
+        logits = torch.zeros(len(labels), 3)
+        logits[torch.arange(len(labels)), (labels + torch.arange(len(labels)) % 2) % 3] = 50.0  # every second is wrong
+        return SimpleNamespace(class_logits=logits, labels=labels)
+
+    monkeypatch.setattr(calibrate, "extract_features", features)
+    calibrate_run(own_run.path, dataset=more_validation())
+    assert "temperature ended at its bound, 20" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(calibrate, "extract_features", lambda *given: _shifted(features(*given)))
+    calibrate_run(own_run.path, dataset=more_validation())
+    assert "5: the accuracy may be chance" in caplog.text
+
+
+def _shifted(found: Any) -> Any:
+    """All but a few predictions name another class."""
+    return SimpleNamespace(class_logits=found.class_logits.roll(1, dims=1), labels=found.labels)
 
 
 def test_a_run_without_a_class_head_is_refused(own_run: RunFolder) -> None:

@@ -133,6 +133,16 @@ class Evaluation:
         names = ", ".join(self.absent_mask_classes)
         return f"Not scored, as no mask has a pixel of it: {names}." if names else ""
 
+    @property
+    def at_chance(self) -> bool:
+        """Whether the accuracy may be no better than that of naming the most frequent class for every image."""
+        accuracy = next((score for score in self.scores if score.name == "accuracy"), None)
+        if accuracy is None or accuracy.value is None or not self.confusion:
+            return False
+        sizes = [sum(row) for row in self.confusion]
+        lowest = accuracy.interval[0] if accuracy.interval else accuracy.value
+        return lowest <= max(sizes) / sum(sizes) < 1
+
     def of_group(self, group: str) -> list[Score]:
         """The scores of one task."""
         return [score for score in self.scores if score.group == group]

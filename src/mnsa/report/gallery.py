@@ -65,10 +65,12 @@ def _parts(
     panels: Mapping[str, str],
 ) -> list[tuple[str, list[ImageCard]]]:  # fmt: skip
     """The worst and the best images by a column, of which `mnsa evaluate` saved pictures."""
-    selected = worst_and_best([float(row[column]) if row.get(column) else None for row in split.rows])
+    worst, best = worst_and_best([float(row[column]) if row.get(column) else None for row in split.rows])
+    if column == "true_probability":  # the best of many classes may still be wrong
+        best = [index for index in best if split.rows[index]["predicted"] == split.rows[index]["label"]]
     return [
         (title, [_image_card(split, index, describe(split.rows[index]), panels) for index in indices])
-        for title, indices in zip(titles, selected, strict=True)
+        for title, indices in zip(titles, (worst, best), strict=True)
         if indices
     ]
 

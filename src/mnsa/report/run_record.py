@@ -2,7 +2,7 @@
 
 import csv
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,15 @@ class SplitScores:
         """The command that evaluates the split again."""
         split = [] if self.split == "test" else ["--split", self.split]
         head = [] if self.head == "network" else ["--head", self.head]
-        return run.command("evaluate", *split, *head, *options)
+        measured = any(name.startswith("true_") and name != "true_probability" for name in self.columns)
+        traits = ["--traits"] if measured and "--traits" not in options else []
+        others = [option for part in self.key.split("/")[1:] for option in _key_options(part)]
+        return run.command("evaluate", *split, *head, *others, *traits, *options)
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the table of images; none if it is missing."""
+        return list(self.rows[0]) if self.rows else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,17 @@ def read_run_record(run: RunFolder) -> RunRecord:
         stale_calibration=stale,
         postprocessing=_read_table(run, "postprocessing.json") if _has_postprocessing(run) else {},
     )
+
+
+def _key_options(part: str) -> list[str]:
+    """The options of `mnsa evaluate` that a part of a key after the split stands for; see `evaluation_key`."""
+    if part in ("trees", ""):
+        return []
+    if part in ("repair", "no repair"):
+        return [f"--{part.replace(' ', '-')}"]
+    if part.startswith("mask threshold "):
+        return ["--mask-threshold", part.removeprefix("mask threshold ")]
+    return [word for view in part.split("+") for word in ("--tta", view)]
 
 
 def _has_postprocessing(run: RunFolder) -> bool:

@@ -92,11 +92,11 @@ def confusion_section(evaluation: Evaluation, name: str) -> ConfusionSection | N
 
 
 def class_scores(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
-    """Recall, precision and F1 of each class, the lowest F1 first; classes without an image last."""
+    """Recall, precision and F1 of each class, in the order of `names`, which is that of the matrix."""
     counts = np.asarray(confusion)
     images, predicted, correct = counts.sum(1), counts.sum(0), counts.diagonal()
     wrong = counts - np.diag(correct)
-    scores = [
+    return [
         ClassScore(
             name,
             int(images[k]),
@@ -108,7 +108,6 @@ def class_scores(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> li
         )
         for k, name in enumerate(names)
     ]
-    return sorted(scores, key=lambda one: (one.images == 0, 0.0 if one.f1 is None else one.f1, one.recall or 0.0))
 
 
 def most_confused(names: Sequence[str], confusion: Sequence[Sequence[int]], count: int) -> list[ConfusedPair]:

@@ -100,15 +100,13 @@ def compute_agreement(trait: TraitPairs) -> Agreement:
 
 
 def plot_by_class(trait: TraitPairs) -> Figure:
-    """A column of dots per class for each mask, and a bar at the median; classes in order of the true median."""
+    """A column of dots per class for each mask, and a bar at the median; classes by name, as in a data set."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(trait.labels):
         places[label].append(place)
-    names = sorted((name for name in places if name), key=lambda name: (np.median(trait.true[places[name]]), name))
+    names = sorted(name for name in places if name)
     named = len(names) <= MAX_NAMED_TRAIT_CLASSES
-    figure, axes = new_axes(
-        "" if named else f"{len(names)} classes, by true median", trait.axis, width=WIDTH_IN, height=3.2
-    )
+    figure, axes = new_axes("" if named else f"{len(names)} classes, by name", trait.axis, width=WIDTH_IN, height=3.2)
     sides = ((trait.true, -0.18, GRAY, "true mask"), (trait.predicted, 0.18, BLUE, "predicted mask"))
     for values, shift, color, label in sides:
         spots = [(x + shift, values[place]) for x, name in enumerate(names) for place in places[name]]
@@ -149,8 +147,15 @@ def plot_true_vs_predicted(trait: TraitPairs) -> Figure:
 
 def _agreement_row(trait: TraitPairs) -> tuple[str, ...]:
     found = compute_agreement(trait)
-    numbers = (f"{value:.4g}" for value in found[1:5])
+    numbers = (_format_number(value) for value in found[1:5])
     return trait.axis, str(found.images), *numbers, "none" if found.r is None else f"{found.r:.2f}"
+
+
+def _format_number(value: float) -> str:
+    """A number with four digits, or all those before the point: 44,810, 3.142, 0.0005000; never 4.481e+04."""
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    return f"{value:,.{max(0, 3 - int(np.floor(np.log10(abs(value)))))}f}"
 
 
 def _minimum(*values: np.ndarray | float) -> float:

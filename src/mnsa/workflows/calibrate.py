@@ -1,6 +1,8 @@
 """`mnsa calibrate`: fit temperature, threshold and postprocessing of a run on the validation split, never on test."""
 
+import logging
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from mnsa.inference.calibration_file import Calibration, save_calibration
 from mnsa.inference.postprocessing_file import FittedPostprocessing
 from mnsa.inference.predictor import Predictor
 from mnsa.metrics import calibration
+from mnsa.metrics.scoring import wilson_interval
 from mnsa.model.network import NO_CLASS_HEAD
 from mnsa.model_folder import load_network
 from mnsa.run_folder import open_run_folder, read_run_dataset, weights_digest
@@ -23,6 +26,9 @@ from mnsa.workflows.fit_trees import extract_features
 MIN_IMAGES = 10  # labeled validation images
 
 _SPLIT = "val"
+_TEMPERATURES = calibration.MIN_TEMPERATURE, calibration.MAX_TEMPERATURE
+
+logger = logging.getLogger(__name__)
 
 
 class Calibrated(NamedTuple):
@@ -68,7 +74,22 @@ def calibrate_run(path: Path, *, target: float = 0.95, dataset: Path | None = No
         fitted, dataset=manifest.name, dataset_digest=manifest.digest(), weights_sha256=weights_digest(path)
     )
     save_calibration(path, fitted)
+    _warn(fitted, int(features.labels.bincount().max()))
     return fitted
+
+
+def _warn(fitted: Calibration, most: int) -> None:
+    """Log what makes a calibration useless. most: images of the most frequent class."""
+    if fitted.fitted and any(isclose(fitted.temperature, bound, rel_tol=1e-3) for bound in _TEMPERATURES):
+        logger.warning(
+            f"The temperature ended at its bound, {fitted.temperature:.3g}: the confidences do not say which "
+            "predictions are right. Train longer, or calibrate on more images (--data)."
+        )
+    if wilson_interval(fitted.correct / fitted.images, fitted.images)[0] <= most / fitted.images < 1:
+        logger.warning(
+            f"{fitted.correct} of {fitted.images} predictions are correct, and naming the most frequent class for "
+            f"every image gives {most}: the accuracy may be chance, and then a confidence means nothing."
+        )
 
 
 def _labeled_validation_rows(manifest: Manifest) -> Manifest:
