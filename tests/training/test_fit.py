@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from mnsa.config import Config
 from mnsa.data.manifest import read_manifest, write_manifest
+from mnsa.errors import ConfigError
 from mnsa.model.network import build_network
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
@@ -210,6 +211,33 @@ def test_resuming_a_finished_run_changes_nothing(own_run: RunFolder, finished: R
     resume(own_run.path)
     assert own_run.metrics_file.read_text() == finished.metrics_file.read_text()
     assert equal(weights_of(own_run), weights_of(finished))
+
+
+def test_more_epochs_continue_a_finished_run_as_if_it_had_been_planned_so(
+    trained: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, rates, step = {"schedule": "constant"}, list[float](), StageModule.training_step
+
+    def remembered(self: Any, batch: Batch, index: int) -> torch.Tensor:
+        rates.append(self.optimizers().param_groups[0]["lr"])
+        return step(self, batch, index)
+
+    longer = trained("longer", {**stage, "epochs": 3}, train={"ema_decay": 0.9})
+    run = trained("run", {**stage, "epochs": 2}, train={"ema_decay": 0.9})
+    resume(run.path, epochs=3)
+    assert run.config_file.read_text() == longer.config_file.read_text()
+    assert run.metrics_file.read_text() == longer.metrics_file.read_text()
+    assert equal(weights_of(run), weights_of(longer))
+    with pytest.raises(ConfigError, match=r"--epochs 3 .* has 3\. Give more"):
+        resume(run.path, epochs=3)
+
+    monkeypatch.setattr(StageModule, "training_step", remembered)
+    trained("cosine", {"epochs": 3})
+    run = trained("short", {"epochs": 2})
+    whole, short = rates[:9], rates[9:]
+    resume(run.path, epochs=3)
+    assert short[3] < whole[3]  # a cosine over two epochs falls faster
+    assert rates[15:] == whole[6:]
 
 
 @pytest.mark.parametrize("progress", [True, False])

@@ -23,6 +23,10 @@ def train(
     budget: BudgetOption = None,
     tasks: TasksOption = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value. Repeat it.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --resume: epochs of the last stage in all, to go on with a finished run."),
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Number of processes, one GPU each if available.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run.")] = None,
 ) -> None:
@@ -32,7 +36,7 @@ def train(
     """
     try:
         with stop_signals():
-            _train(config, data, out, budget, tasks, overrides or [], devices, resume)
+            _train(config, data, out, budget, tasks, overrides or [], epochs, devices, resume)
     except StopSignal as stop:
         folder = resume or out
         began = folder is not None and folder.exists()
@@ -42,20 +46,22 @@ def train(
 
 def _train(
     config: Path | None, data: Path | None, out: Path | None, budget: BudgetOption, tasks: TasksOption,
-    overrides: list[str], devices: int, resume: Path | None,
+    overrides: list[str], epochs: int | None, devices: int, resume: Path | None,
 ) -> None:  # fmt: skip
     if resume is not None:
         if config or out or overrides or budget or tasks:
             raise ConfigError(
-                "--resume takes everything from the run folder. Give it alone, or with --devices, "
-                "and with --data if the data set has moved."
+                "--resume takes everything from the run folder. Give it alone, or with --devices, with --epochs for "
+                "more epochs, and with --data if the data set has moved."
             )
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 
         disable_malloc_trim()
-        run = fit.resume(resume, dataset=data, devices=devices)
+        run = fit.resume(resume, dataset=data, epochs=epochs, devices=devices)
     else:
+        if epochs is not None:
+            raise ConfigError("--epochs goes with --resume. For a new run: --set stages.STAGE.epochs=N, or --budget.")
         if data is None or out is None:
             raise ConfigError("Give --data and --out: mnsa train --data leaves --out run.")
         if config is not None and (budget or tasks):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.out_of_memory import memory_errors
 from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
 from mnsa.training.session import (
+    add_epochs,
     dump_contents,
     read_config,
     require_same_config,
@@ -97,11 +99,15 @@ def train_validated(
         return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
 
 
-def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progress: bool | None = None) -> RunFolder:
+def resume(
+    path: Path, *, dataset: Path | None = None, epochs: int | None = None, devices: int = 1,
+    progress: bool | None = None,
+) -> RunFolder:  # fmt: skip
     """Continue an interrupted run: load the finished stages and continue the current one. Arguments: as `train`.
 
-    dataset: where the data set is now; None: where it was. Raises: RunError for another data set, or when another
-    process trains the run; DataError for changed images; else as `train`.
+    dataset: where the data set is now; None: where it was. epochs: of the last stage in all, more than it has, to go on
+    with a finished run; the learning rate is that of the schedule over so many epochs. Raises: RunError for another
+    data set, or when another process trains the run; DataError for changed images; else as `train`.
     """
     run = open_run_folder(Path(path))
     with run_session(run, writes=is_rank_zero()):
@@ -115,6 +121,8 @@ def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progres
         if manifest.digest() != digest:
             raise RunError(f"{dataset or known} has changed since {path} began. Start a new run with mnsa train --out.")
         inspections = _validate(config, manifest)
+        if epochs is not None:
+            config = add_epochs(run, config, epochs, writes=is_rank_zero())
         if is_rank_zero():
             require_same_contents(run, manifest, inspections)
             if dataset is not None:
@@ -123,6 +131,12 @@ def resume(path: Path, *, dataset: Path | None = None, devices: int = 1, progres
         network = _build_network(config, manifest)
         teacher = read_teacher(config.train, network, manifest.mask_classes)
         return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
+
+
+def _has_more_epochs(stage: StageConfig, found: Found) -> bool:
+    """Check whether a finished stage was made longer afterwards, by `add_epochs`."""
+    before = {one["name"]: one["epochs"] for one in tomllib.loads(found.record["config"])["stages"]}
+    return stage.epochs > int(before[stage.name])
 
 
 def is_rank_zero() -> bool:
@@ -165,7 +179,7 @@ class _Training:
             require_same_config(self.config, found.record["config"], self.run)
             if is_rank_zero():
                 repair_metrics(self.run.metrics_file, found.record["metrics"])
-        if found is None or not found.record["finished"]:
+        if found is None or not found.record["finished"] or _has_more_epochs(stage, found):
             trainer = self._fit(stage, found)
             trainer.strategy.barrier()
         self._load_best_weights(stage)

@@ -99,6 +99,12 @@ class StageModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.train()  # Lightning keeps the modes that it finds
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):  # a resumed stage may have more epochs than before, and so other rates
+            for group, base, factor in zip(
+                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = base * factor(scheduler.last_epoch)
 
     def on_train_epoch_end(self) -> None:
         if "loss" not in self.trainer.callback_metrics:

@@ -118,6 +118,14 @@ def _require_labels(config: Config, manifest: Manifest) -> None:
             "Remove model.classes to use the number in the data set, or choose another data set."
         )
     labels = {row.label for row in manifest.split("train").rows}
+    if count == 1:
+        masks = (
+            ", or train masks alone: mnsa train --tasks segmentation" if any(row.mask for row in manifest.rows) else ""
+        )
+        raise DataError(
+            f"{manifest.name} has one class, {manifest.classes[0]}, and nothing to tell it from. Add images of another "
+            f"class{masks}."
+        )
     if missing := [name for name in manifest.classes if name not in labels]:
         raise DataError(
             f"{manifest.name}: dataset.toml lists {count} classes, but {len(missing)} of them have no training image: "

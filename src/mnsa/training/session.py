@@ -67,6 +67,26 @@ def read_config(run: RunFolder, *, writes: bool) -> Config:
         raise
 
 
+def add_epochs(run: RunFolder, config: Config, epochs: int, *, writes: bool) -> Config:
+    """Make the last stage longer, in config.toml, too. epochs: in all. Raises: ConfigError for no more than before."""
+    *others, last = config.stages
+    if epochs <= last.epochs:
+        raise ConfigError(
+            f"--epochs {epochs} is the number of epochs of stage {last.name!r} in all, and {run.path} "
+            f"has {last.epochs}. Give more."
+        )
+    longer = config.model_copy(update={"stages": (*others, last.model_copy(update={"epochs": epochs}))})
+    if writes:
+        atomic_write_text(run.config_file, dump_config(longer))
+        rates = (
+            "the learning rate stays"
+            if last.schedule == "constant"
+            else (f"the learning rate is that of a cosine over {epochs} epochs, which ends at 0 in the last one")
+        )
+        logger.info(f"{last.name}: {epochs} epochs instead of {last.epochs}; {rates}.")
+    return longer
+
+
 def require_same_config(config: Config, saved: str, run: RunFolder) -> None:
     """Refuse a config that would train another network than the one that a checkpoint holds.
 
@@ -76,7 +96,7 @@ def require_same_config(config: Config, saved: str, run: RunFolder) -> None:
     changed = [
         f"{key} (was {theirs.get(key, 'absent')!r}, is {ours.get(key, 'absent')!r})"
         for key in dict.fromkeys([*theirs, *ours])
-        if ours.get(key) != theirs.get(key) and not _is_free(key)
+        if ours.get(key) != theirs.get(key) and not _is_free(key) and not _is_longer(key, config, theirs.get(key))
     ]
     if changed:
         raise RunError(
@@ -139,6 +159,12 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{prefix}.{item['name']}")
     else:
         yield prefix, tree
+
+
+def _is_longer(key: str, config: Config, before: Any) -> bool:
+    """Check whether a key only makes the last stage longer: `add_epochs`."""
+    last = config.stages[-1]
+    return key == f"stages.{last.name}.epochs" and isinstance(before, int) and last.epochs > before
 
 
 def _is_free(key: str) -> bool:
