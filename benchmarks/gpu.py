@@ -63,7 +63,8 @@ PARTS = (
     small("small", 50, "float32"),
     predict("mnsa predict, small", 40, "small.toml"),
     small("small, bfloat16", 40, "bfloat16"),
-    paper("paper, TF32, compiled", 90, "--tf32", "--compile", "--warm-up", "3"),
+    paper("paper, TF32 and compiled", 90, "--tf32", "--compile", "--warm-up", "3"),
+    paper("paper, without recomputation", 60, "--tasks", "step", "--no-recompute"),
     predict("mnsa predict, paper", 60, "paper.toml"),
     deform_conv("deformable convolution, TF32 and float16", 60, "tf32", "float16"),
 )

@@ -71,7 +71,7 @@ def measure(task: str, options: argparse.Namespace) -> Iterator[list[Row]]:
         yield _rows(task, forward_candidates(options), forward_macs(options), options)
         return
     for precision in options.precisions:
-        config = paper_config(options.backbone, precision)
+        config = paper_config(options.backbone, precision, recompute=not options.no_recompute)
         macs = step_macs(config, STAGE, classes=CLASSES, mask_classes=MASK_CLASSES, size=_size(options))
         yield _rows(task, step_candidates(config, options), macs, options)
         gc.collect()
@@ -118,9 +118,10 @@ def forward_macs(options: argparse.Namespace) -> int:
     return network_cost(paper_config(options.backbone).model, CLASSES, MASK_CLASSES, _size(options)).macs
 
 
-def paper_config(backbone: str = "densenet161", precision: str = "float32") -> Config:
-    """Read the paper's config with another backbone and precision."""
-    return config_named("paper.toml", f"model.backbone={backbone}", f"train.precision={precision}")
+def paper_config(backbone: str = "densenet161", precision: str = "float32", *, recompute: bool = True) -> Config:
+    """Read the paper's config with another backbone and precision, and with or without recomputation."""
+    recomputes = f"train.recompute={str(recompute).lower()}"
+    return config_named("paper.toml", f"model.backbone={backbone}", f"train.precision={precision}", recomputes)
 
 
 def random_upstream(backbone: str) -> UpstreamNetwork:
@@ -163,7 +164,8 @@ def markdown(rows: list[Row], options: argparse.Namespace) -> str:
     """Lay out the report: machine, then one line per row."""
     lines = [
         f"{machine_facts()}; {options.backbone}, {options.size} px, batch {options.batch}, {options.repeats} repeats"
-        f"{', TF32' if options.tf32 else ''}{', torch.compile' if options.compile else ''}; "
+        f"{', TF32' if options.tf32 else ''}{', torch.compile' if options.compile else ''}"
+        f"{', without recomputation' if options.no_recompute else ''}; "
         "median (minimum-maximum) of the upstream code's time / mnsa's; shares are parts of the machine's rate of "
         "matrix products in the same number format.\n",
         "| task | mnsa's side | upstream / mnsa | G multiply-adds per image | mnsa's share | upstream code's share |",
@@ -236,6 +238,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--tf32", action="store_true", help="on a GPU, round the products of float32 to TF32, both sides"
     )
+    parser.add_argument("--no-recompute", action="store_true", help="train.recompute = false for mnsa's step")
     parser.add_argument("--compile", action="store_true", help="torch.compile each of mnsa's parts")
     parser.add_argument("--out", type=Path, help="also write the report to this file")
     return parser.parse_args()

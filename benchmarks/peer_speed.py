@@ -13,7 +13,7 @@ trains the whole encoder, as the peer does in both. Each side has its own losses
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,37 +45,36 @@ def main() -> None:
     if options.side:
         print(json.dumps(memory_of(options.side, options.task, options.sizes[0], options)))
         return
-    report = markdown(options)
-    print(report)
-    if options.out:
-        options.out.write_text(report + "\n", encoding="utf-8")
+    lines: list[str] = []
+    for line in report(options):
+        lines.append(line)
+        if options.out:  # now: the machine may be taken away
+            options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
 
 
-def markdown(options: argparse.Namespace) -> str:
-    """Measure everything and lay out the report."""
+def report(options: argparse.Namespace) -> Iterator[str]:
+    """Measure everything; line by line."""
     peers = list(LAYOUTS)
-    lines = [
+    yield (
         f"{machine_facts()}; smp {smp.__version__}, batch {options.batch}, {options.precision}, {options.repeats} "
-        "repeats; median (minimum-maximum) of the peer's time / mnsa's.\n",
-        "| size, px | task | " + " | ".join(f"{peer} / mnsa" for peer in peers) + " |",
-        "|---|---|" + "---|" * len(peers),
-    ]
+        "repeats; median (minimum-maximum) of the peer's time / mnsa's.\n"
+    )
+    yield "| size, px | task | " + " | ".join(f"{peer} / mnsa" for peer in peers) + " |"
+    yield "|---|---|" + "---|" * len(peers)
     for size in options.sizes:
         for task in TASKS:
             print(f"{_by(size)}, {task} ...", file=sys.stderr)
             times = take_turns(candidates(task, size, options), options.repeats)
             ratios = (speed_up(times, slow=peer, fast="mnsa") for peer in peers)
             cells = " | ".join(f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" for r in ratios)
-            lines.append(f"| {_by(size)} | {task} | {cells} |")
-    lines += ["", "| size, px | task | peer, MB | mnsa, MB | mnsa / peer |", "|---|---|---|---|---|"]
+            yield f"| {_by(size)} | {task} | {cells} |"
+    yield from ("", "| size, px | task | peer, MB | mnsa, MB | mnsa / peer |", "|---|---|---|---|---|")
     for size in options.sizes:
         for task in (task for task in TASKS if task != "forward"):
             peer, ours = (peaks(side, task, size, options) for side in ("peer", "mnsa"))
             turns = [mine.rise / theirs.rise for mine, theirs in zip(ours, peer, strict=True)]
-            lines.append(
-                f"| {_by(size)} | {task} | {rises(peer)} | {rises(ours)} | {sorted(turns)[len(turns) // 2]:.2f} |"
-            )
-    return "\n".join(lines)
+            yield f"| {_by(size)} | {task} | {rises(peer)} | {rises(ours)} | {sorted(turns)[len(turns) // 2]:.2f} |"
 
 
 def candidates(task: str, size: tuple[int, int], options: argparse.Namespace) -> Candidates:

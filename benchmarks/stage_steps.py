@@ -27,7 +27,12 @@ class StageSteps:
         disable_malloc_trim()  # applies to the whole process, so also to the other side
         self.network = network.to(device)
         self.module = StageModule(
-            self.network, stage_of(config, stage), config.loss, mask_classes=mask_classes, class_weights=None
+            self.network,
+            stage_of(config, stage),
+            config.loss,
+            mask_classes=mask_classes,
+            class_weights=None,
+            recompute=config.train.recompute,
         )
         self.trainer = _bare_trainer(config, device)
         self.module.trainer = self.trainer

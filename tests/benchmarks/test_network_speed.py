@@ -46,7 +46,8 @@ def test_a_step_costs_a_forward_pass_and_both_gradients_of_what_learns(config: C
 def test_the_table_has_a_line_per_row_and_names_what_was_switched_on() -> None:
     times = {"upstream": [8.0], "mnsa, float32": [2.0], "matrices, float32": [1.0], "matrices, bfloat16": [0.5]}
     row = row_of("forward", "mnsa, float32", times, macs=10, batch=2, matrix=40)
-    options = argparse.Namespace(backbone="resnet18", size=64, batch=2, repeats=1, tf32=True, compile=False)
+    switches = {"tf32": True, "compile": False, "no_recompute": False}
+    options = argparse.Namespace(backbone="resnet18", size=64, batch=2, repeats=1, **switches)
     report = markdown([row, row], options)
     assert report.count("| forward | float32 | 4.0 (4.0-4.0) | 0.0 | 25% | 6% |") == 2
     assert ", TF32;" in report

@@ -138,6 +138,13 @@ def test_losses_for_thin_structures_train_and_are_written_per_epoch(trained: Cal
     assert float(rows[0]["loss"]) > 0
 
 
+def test_the_config_switches_recomputation_off(
+    trained: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnsa.model.enhancer.checkpoint", None)  # calling it would raise TypeError
+    assert len(rows_of(trained("run", {"epochs": 1}, train={"recompute": False}))) == 1
+
+
 def test_bfloat16_trains(trained: Callable[..., RunFolder], finished: RunFolder) -> None:
     run = trained("run", train={"precision": "bfloat16"})
     losses = [float(row["loss"]) for row in rows_of(run)]

@@ -306,3 +306,20 @@ def test_padding_does_not_change_the_loss(make_module: Callable[..., StageModule
     images[..., :60, :50] = odd.images
     padded = Batch(images, masks, batch.labels, masks == 1)
     torch.testing.assert_close(losses_of_odd, module.training_step(padded, 0))
+
+
+def test_without_recomputation_a_branch_runs_once_and_gradients_are_the_same(
+    make_module: Callable[..., StageModule], batch: Batch
+) -> None:
+    runs, gradients = [], []
+    for recompute in (True, False):
+        module, calls = make_module(), list[object]()
+        module.recompute = recompute
+        module.network.enhancer.levels[0].branches["deform3"].offsets.register_forward_pre_hook(  # type: ignore[union-attr,index]
+            lambda *_, calls=calls: calls.append(None)
+        )
+        module.training_step(batch, 0).backward()
+        runs.append(len(calls))
+        gradients.append([p.grad for p in module.parameters() if p.grad is not None])
+    assert runs == [2, 1]
+    torch.testing.assert_close(*gradients)

@@ -257,6 +257,11 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="`bfloat16` and `float16` train in mixed precision."
     )
+    recompute: bool = Field(
+        default=True,
+        description="Compute large feature maps again in the backward pass in place of storing them. `false` needs "
+        "more memory; on a GPU it may be faster.",
+    )
     gradient_clip: NonNegative = Field(default=0.0, description="Largest global norm of the gradient. 0: no limit.")
     select_by: SelectBy = Field(
         default="auto",

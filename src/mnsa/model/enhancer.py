@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from mnsa.errors import ModelError
 from mnsa.model.ops.concat_conv import ConcatConv2d
 from mnsa.model.ops.deform_conv import DeformConv2d, OffsetPredictor
+from mnsa.model.ops.recompute import recomputes
 from mnsa.structures import FeaturePyramid
 
 BRANCHES = ("deform3", "deform5", "atrous2", "atrous3", "context")
@@ -188,7 +189,7 @@ def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
     # The current weights: `SubNetwork` replaces them during the forward pass only.
     weights = branch.state_dict(keep_vars=True)
     run = partial(functional_call, branch, weights)
-    if torch.is_grad_enabled():
+    if recomputes():
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
     return torch.cat([run(images) for images in torch.split(features, branch.chunk_size(features))])
 

@@ -199,6 +199,7 @@ class _Training:
             thin_classes=thin_class_values(config.loss, self.manifest.mask_classes),
             select_by=config.train.select_by,
             on_nan=config.train.on_nan,
+            recompute=config.train.recompute,
             teacher=self.teacher,
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)

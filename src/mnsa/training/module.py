@@ -24,6 +24,7 @@ from mnsa.errors import ConfigError, is_out_of_memory
 from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.heads import mask_from_logits
 from mnsa.model.network import Network, pad_to_stride
+from mnsa.model.ops.recompute import recomputing
 from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
@@ -65,13 +66,13 @@ class StageModule(lightning.LightningModule):
     """Train the stage's `trainable` parts on its tasks.
 
     class_weights: (K,), for the cross-entropy. thin_classes: mask values of the classes with centerlines. teacher:
-    softens the mask targets.
+    softens the mask targets. recompute: see `mnsa.model.ops.recompute`.
     """
 
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
         class_weights: Tensor | None, thin_classes: Sequence[int] = (1,), teacher: Teacher | None = None,
-        select_by: SelectBy = "auto", on_nan: Literal["stop", "skip"] = "stop",
+        select_by: SelectBy = "auto", on_nan: Literal["stop", "skip"] = "stop", recompute: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -84,6 +85,7 @@ class StageModule(lightning.LightningModule):
         self.teacher = teacher
         self.scores = ValidationScores(mask_classes, select_by)
         self.on_nan = on_nan
+        self.recompute = recompute
         self.parts = 1 if stage.batch_parts == "auto" else stage.batch_parts
         self._shape = (0, 0, 0)  # of the step's images: number, height, width
         self._losses: dict[str, Tensor] = {}  # of the step, to be logged
@@ -113,7 +115,8 @@ class StageModule(lightning.LightningModule):
     def compute_loss(self, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Compute the loss of a batch, and its terms by name: (weight, value)."""
         batch = _pad_batch(batch)
-        terms = self._loss_terms(batch, self._compute_outputs(batch.images))
+        with recomputing(self.recompute):
+            terms = self._loss_terms(batch, self._compute_outputs(batch.images))
         return losses.weighted_sum(terms), terms
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:

@@ -14,6 +14,7 @@ from mnsa.model.ops.recompute import (
     batch_norm_relu,
     batch_norm_relu_reference,
     can_recompute,
+    recomputing,
     without_saving,
 )
 
@@ -157,3 +158,13 @@ def test_only_a_plain_norm_in_training_is_recomputed() -> None:
     assert not can_recompute(nn.SyncBatchNorm(5))
     with torch.no_grad():
         assert not can_recompute(make_norm())
+
+
+def test_recomputation_can_be_switched_off_for_a_while() -> None:
+    features, norm = make_features(), make_norm()
+    with recomputing(False):
+        assert not can_recompute(norm)
+        stored = resize_recomputed(features, (12, 14))
+    assert can_recompute(norm)
+    assert hasattr(resize_recomputed(features, (12, 14)).grad_fn, "recompute")
+    assert not hasattr(stored.grad_fn, "recompute")

@@ -24,7 +24,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mnsa.model.ops.recompute import is_recorded, without_saving
+from mnsa.model.ops.recompute import recomputes, without_saving
 
 KERNEL_SIZE = 3
 
@@ -323,7 +323,7 @@ def upsample_matrix(side: int, target: int, like: Tensor) -> Tensor:
 
 def resize_recomputed(x: Tensor, size: Sequence[int]) -> Tensor:
     """Compute `resize(x, size)`. The result can be recomputed from x, or from what x itself is recomputed from."""
-    if x.shape[-2:] == tuple(size) or not is_recorded():
+    if x.shape[-2:] == tuple(size) or not recomputes():
         return resize(x, size)
     with without_saving([x]):
         resized: Tensor = _Resize.apply(x, tuple(size))

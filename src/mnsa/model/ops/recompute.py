@@ -10,8 +10,9 @@ nothing is attached to tensors. A map from any other operation is saved as usual
 B batch; C channels; H, W size of the map.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -20,6 +21,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
+
+_enabled = ContextVar("recompute", default=True)
+
+
+@contextmanager
+def recomputing(enabled: bool) -> Iterator[None]:
+    """Record operations inside the context with or without recomputation: less memory, or less time."""
+    token = _enabled.set(enabled)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
 
 
 def batch_norm_relu(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -38,7 +51,7 @@ def batch_norm_relu_reference(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 def can_recompute(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Check whether `batch_norm_relu` can replace this norm and a ReLU: a plain BatchNorm in training, not compiled."""
-    return type(norm) is nn.BatchNorm2d and norm.training and is_recorded()
+    return type(norm) is nn.BatchNorm2d and norm.training and recomputes()
 
 
 def without_saving(maps: Iterable[Tensor]) -> AbstractContextManager[Any]:
@@ -95,7 +108,7 @@ def _recompute_batch_norm_relu(node: Any) -> Tensor:
 
 def _recipe(features: Tensor) -> Callable[[], Tensor] | None:
     """How to recompute a map; None for a map that has to be saved."""
-    node = features.grad_fn if is_recorded() else None
+    node = features.grad_fn if recomputes() else None
     recompute = getattr(node, "recompute", None)
     return None if recompute is None else partial(recompute, node)
 
@@ -103,6 +116,11 @@ def _recipe(features: Tensor) -> Callable[[], Tensor] | None:
 def is_recorded() -> bool:
     """Check whether autograd records operations, outside compilers."""
     return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def recomputes() -> bool:
+    """Check whether autograd records operations, outside compilers, and maps may be recomputed (`recomputing`)."""
+    return is_recorded() and _enabled.get()
 
 
 def _memory_key(features: Tensor) -> tuple[object, ...]:
