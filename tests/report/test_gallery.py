@@ -1,5 +1,6 @@
 """The worst and the best images, in order, with their scores and panels."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_classes_come_by_the_probability_of_the_true_class_and_a_wrong_predictio
 
 
 def test_a_wrong_answer_is_never_one_of_the_best(split: SplitScores) -> None:
-    wrong = [{**row, "predicted": "another"} for row in split.rows]
+    wrong: list[Mapping[str, str]] = [{**row, "predicted": "another"} for row in split.rows]
     parts = dict(galleries(replace(split, rows=wrong))[1].parts)
     assert list(parts) == ["Worst classified"]
 

@@ -141,8 +141,8 @@ class _Fails(torch.autograd.Function):
 class _Keeps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.kept = torch.ones(3)
-        return values + ctx.kept
+        kept = ctx.kept = torch.ones(3)
+        return values + kept
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:

@@ -114,7 +114,7 @@ def cgroup_free_bytes(root: Path = Path("/")) -> int | None:
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    free = []
+    free = list[int | None]()
     for line in groups:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
