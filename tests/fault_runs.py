@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -96,6 +97,21 @@ class Command:
 def run(arguments: Sequence[object], log: Path, faults: Faults = Faults()) -> Ended:
     """Run a command to its end."""
     return Command(arguments, log, faults).wait()
+
+
+def start_ranks(arguments: Sequence[object], folder: Path) -> list[Command]:
+    """Start a command in two processes that train together, as torchrun does. Each has its log in a folder."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        Command(
+            [*arguments, "--devices", 2],
+            folder / f"log{rank}",
+            Faults(environment={**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
+        )
+        for rank in range(2)
+    ]
 
 
 def weights(run_folder: Path) -> dict[str, torch.Tensor]:

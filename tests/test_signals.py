@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from mnsa.signals import StopSignal, raise_if_stopped, shielded, stop_signals
+from mnsa.signals import StopSignal, blocked_signals, raise_if_stopped, shielded, stop_signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -80,3 +80,15 @@ def test_a_second_signal_ends_the_process_at_once_in_one_line(pause_s: str, code
     assert ended.returncode == code
     assert ended.stderr.strip() == ("Ended at once by a second signal (SIGTERM)." if code else "")
     assert ended.stdout == ("" if code else "one request\n")  # signals of the same moment are one request
+
+
+def test_a_blocked_signal_arrives_when_it_can_be_handled() -> None:
+    code = "import os, signal, sys; from mnsa import signals; os.kill(os.getpid(), signal.SIGTERM); print(1)\n"
+    code += "with signals.stop_signals(): print(2)"
+    with blocked_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    out, err = process.communicate(timeout=60)
+    assert out == "1\n"
+    assert "StopSignal: SIGTERM" in err

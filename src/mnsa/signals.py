@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
 _ONE_STOP_S = 0.5  # a scheduler signals a process and then its group: both are one request
 
 
@@ -41,8 +45,7 @@ def stop_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     nested = _handle in before.values()
     if not nested:
         _state.number, _state.shields, _state.pid = None, 0, os.getpid()
@@ -50,6 +53,8 @@ def stop_signals() -> Iterator[None]:
         for number, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
                 signal.signal(number, _handle)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see `blocked_signals`
         yield
     finally:
         for number, handler in before.items():
@@ -73,8 +78,31 @@ def shielded() -> Iterator[None]:
 
 def raise_if_stopped() -> None:
     """Raise StopSignal if a signal has arrived: in a shielded block, or where Python had to swallow an exception."""
-    if _state.number is not None and _state.pid == os.getpid():
-        raise StopSignal(_state.number)
+    if (number := stop_number()) is not None:
+        raise StopSignal(number)
+
+
+def stop_number() -> int | None:
+    """Return the number of the signal that has arrived; None if none has."""
+    return _state.number if _state.pid == os.getpid() else None
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Start processes in this block to keep signals from them until they enter `stop_signals`, where they arrive."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def is_rank_zero() -> bool:
+    """Check whether this process speaks and writes: the only one, or the first of those that train together."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:

@@ -13,7 +13,13 @@ from mnsa.config import Config, LossConfig
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.validation.inspect import MaskInfo
 from mnsa.errors import ConfigError, DataError
-from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
+from mnsa.training.preflight import (
+    require_mask_pixels,
+    require_rows,
+    require_trainable,
+    thin_class_values,
+    warn_about_wide_classes,
+)
 
 
 @pytest.fixture
@@ -147,3 +153,9 @@ def test_a_score_that_no_stage_can_give_is_refused(
     with pytest.raises(ConfigError, match=f"train.select_by = '{select_by}' needs a stage that trains {lacks}"):
         require_trainable(make_config(alone, train={"select_by": select_by}), manifest)
     require_trainable(make_config(alone, other, train={"select_by": select_by}), manifest)
+
+
+def test_more_processes_than_rows_are_refused(manifest: Manifest) -> None:
+    require_rows(manifest, 3)
+    with pytest.raises(ConfigError, match="4 processes can't share 3 rows of split 'val'"):
+        require_rows(manifest, 4)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 import typer
 
@@ -10,7 +10,7 @@ from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import console
 from mnsa.config import load_config
 from mnsa.errors import ConfigError, RunError, TrainingInterruptedError
-from mnsa.signals import StopSignal, stop_signals
+from mnsa.signals import StopSignal, is_rank_zero, stop_signals
 
 
 def train(
@@ -41,7 +41,16 @@ def train(
         folder = resume or out
         began = folder is not None and folder.exists()
         hint = f"Continue with: mnsa train --resume {folder}" if began else "Training had not begun."
-        raise TrainingInterruptedError(f"Interrupted ({stop}). {hint}", stop.exit_code) from None
+        _say(TrainingInterruptedError(f"Interrupted ({stop}). {hint}", stop.exit_code))
+    except TrainingInterruptedError as error:
+        _say(error)
+
+
+def _say(error: TrainingInterruptedError) -> Never:
+    """Raise the error, of which the first of several processes speaks."""
+    if is_rank_zero():
+        raise error from None
+    raise SystemExit(error.exit_code)
 
 
 def _train(
@@ -83,7 +92,7 @@ def _train(
 
     with file_errors(run.path):
         fit_after_training(run)
-    if fit.is_rank_zero():
+    if is_rank_zero():
         console.print(f"Trained: {run.model_folder}. Evaluate it: mnsa evaluate {run.path}")
 
 

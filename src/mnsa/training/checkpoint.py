@@ -22,7 +22,7 @@ from mnsa.checked_files import DamagedFileError, require_whole, write_checked
 from mnsa.errors import ConfigError, MnsaError, RunError
 from mnsa.io import remove_temporaries
 from mnsa.model.weights import find_not_finite
-from mnsa.signals import raise_if_stopped, shielded
+from mnsa.signals import shielded
 from mnsa.training.loggers import CSVMetricsLogger
 
 RECORD = "mnsa"  # key of what this project adds to Lightning's checkpoint
@@ -79,12 +79,6 @@ class CheckpointCallback(Checkpoint):
         self.config = config
         self.metrics = metrics
         self.best_score, self.best_epoch = float("-inf"), -1
-
-    def on_train_batch_start(self, *_arguments: Any) -> None:
-        raise_if_stopped()
-
-    def on_validation_batch_start(self, *_arguments: Any) -> None:
-        raise_if_stopped()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         score = float(trainer.callback_metrics["val_score"].nan_to_num(nan=float("-inf")))

@@ -32,12 +32,19 @@ from mnsa.run_folder import (
     open_run_folder,
     read_run_dataset,
 )
-from mnsa.signals import StopSignal
+from mnsa.signals import StopSignal, is_rank_zero
 from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.out_of_memory import memory_errors
-from mnsa.training.preflight import require_mask_pixels, require_trainable, thin_class_values, warn_about_wide_classes
+from mnsa.training.preflight import (
+    require_mask_pixels,
+    require_rows,
+    require_trainable,
+    thin_class_values,
+    warn_about_wide_classes,
+)
+from mnsa.training.processes import StopCallback, count_processes, lost_processes
 from mnsa.training.session import (
     add_epochs,
     dump_contents,
@@ -58,7 +65,7 @@ from mnsa.training.stages import (
 from mnsa.training.trainer import build_trainer, loader_errors, quiet_lightning
 from mnsa.training.warm_start import INITIAL_CHECKPOINT, choose_checkpoint, warm_start
 
-__all__ = ["TrainingInterruptedError", "is_rank_zero", "resume", "train", "train_validated"]
+__all__ = ["TrainingInterruptedError", "resume", "train", "train_validated"]
 
 _NETWORK_PREFIX = "network."  # of the network's weights in a checkpoint of `StageModule`
 
@@ -139,11 +146,6 @@ def _has_more_epochs(stage: StageConfig, found: Found) -> bool:
     return stage.epochs > int(before[stage.name])
 
 
-def is_rank_zero() -> bool:
-    """Check whether this process writes files: the only one, or rank 0 of those that torchrun or Lightning started."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Training:
     """One run: its folder, data and network, and how to run its stages."""
@@ -159,8 +161,10 @@ class _Training:
 
     def run_stages(self) -> RunFolder:
         """Run all stages and save the network. Raises: as `train`."""
-        for stage in self.config.stages:
-            self._run_stage(stage)
+        require_rows(self.manifest, count_processes(self.devices))
+        with lost_processes(self.run.path):
+            for stage in self.config.stages:
+                self._run_stage(stage)
         if is_rank_zero():
             save_network(self.run.model_folder, self.network, _model_spec(self.config, self.manifest, self.network))
         return self.run
@@ -213,6 +217,7 @@ class _Training:
         callbacks = [
             metrics,
             EpochSeedCallback(config.train.seed),
+            StopCallback(),
             *self.callbacks,
             CheckpointCallback(folder, stage.name, dump_config(config), metrics),
         ]

@@ -142,3 +142,13 @@ def _require_masks(manifest: Manifest) -> None:
                 f"A stage trains segmentation, but {manifest.name} has no masks in split `{split}`. "
                 "Add a mask column to manifest.csv and mask_classes to dataset.toml, or remove the stage."
             )
+
+
+def require_rows(manifest: Manifest, processes: int) -> None:
+    """Refuse more processes than there are training or validation rows. Raises: ConfigError."""
+    for split in ("train", "val"):
+        rows = len(manifest.split(split).rows)
+        if 0 < rows < processes:
+            raise ConfigError(
+                f"{processes} processes can't share {rows} rows of split {split!r}: each needs one. Lower --devices."
+            )

@@ -1,7 +1,6 @@
 """Lightning's trainer for one stage: its callbacks, its precision, and none of its own messages and files."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from mnsa.data.dataset import LeafDataModule
 from mnsa.errors import MnsaError, RunError
 from mnsa.training.checkpoint import VerifiedCheckpointIO
 from mnsa.training.collectives import BatchNormSync
+from mnsa.training.processes import WatchedDDPStrategy, count_processes
 
 _JOIN_S = 5.0
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -42,15 +42,17 @@ _LIGHTNING_ADVICE = "many workers|LeafSpec|exists and is not empty|in eval mode|
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Hide Lightning's messages: hardware, tips, and warnings that a user can't act on."""
-    lightning_logger = logging.getLogger("lightning.pytorch")
-    level = lightning_logger.level
-    lightning_logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=f".*({_LIGHTNING_ADVICE})")
             yield
     finally:
-        lightning_logger.setLevel(level)
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 @contextmanager
@@ -97,14 +99,14 @@ def build_trainer(
     folder: of the run. callbacks: beside those that the config asks for. progress: as in `mnsa.training.fit.train`.
     """
     shows_bar = _shows_progress_bar(progress)
-    distributed = devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    distributed = count_processes(devices) > 1
     environment = [] if TorchElasticEnvironment.detect() else [LightningEnvironment()]  # never SLURM_NTASKS
-    return lightning.Trainer(
+    trainer = lightning.Trainer(
         max_epochs=stage.epochs,
         precision=PRECISIONS[train.precision],
         gradient_clip_val=train.gradient_clip or None,
         devices=devices,
-        strategy="ddp" if distributed else "auto",
+        strategy=WatchedDDPStrategy() if distributed else "auto",
         plugins=[*environment, VerifiedCheckpointIO(), *([BatchNormSync()] if distributed else [])],
         use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
         callbacks=[*callbacks, *_configured_callbacks(train, stage, monitors_lr=bool(loggers), shows_bar=shows_bar)],
@@ -114,6 +116,10 @@ def build_trainer(
         enable_progress_bar=shows_bar,
         default_root_dir=folder,
     )
+    # Lightning's handler of SIGTERM would wait for the other processes in the middle of a step. `StopCallback` stops.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _configured_callbacks(

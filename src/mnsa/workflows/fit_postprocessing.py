@@ -27,8 +27,8 @@ from mnsa.metrics import topology
 from mnsa.metrics.functional import nanmean
 from mnsa.model_folder import load_network
 from mnsa.run_folder import ModelSpec, RunFolder, open_run_folder, read_run_config, read_run_dataset, weights_digest
+from mnsa.signals import is_rank_zero
 from mnsa.structures import IGNORE_INDEX
-from mnsa.training.fit import is_rank_zero
 from mnsa.workflows.evaluate import require_same_classes
 from mnsa.workflows.export import evenly_spaced
 
