@@ -5,10 +5,12 @@ B batch; H, W image size in pixels; h, w network input size; K classes; M mask c
 
 from __future__ import annotations  # torch is only in annotations, so that importing this module doesn't load it
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import torch
     from torch import Tensor
@@ -41,27 +43,31 @@ class Batch:
     """A training batch: images (B, 3, h, w) float, normalized; masks (B, h, w) int64; labels (B,) int64.
 
     centerlines: bool (B, h, w), the centerlines of the thin mask classes; None when no loss needs them. The class of a
-    centerline is that of the mask.
+    centerline is that of the mask. label_shares (B, K), mask_shares (B, M, h, w): shares of the classes in blended
+    images, 0..1, in place of labels and masks; a mask then still has IGNORE_INDEX where it is unknown.
     """
 
     images: Tensor
     masks: Tensor
     labels: Tensor
     centerlines: Tensor | None = None
+    label_shares: Tensor | None = None
+    mask_shares: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`. Lightning calls this."""
-        images, masks, labels = (t.to(device, non_blocking=True) for t in (self.images, self.masks, self.labels))
-        lines = None if self.centerlines is None else self.centerlines.to(device, non_blocking=True)
-        return Batch(images, masks, labels, lines)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def split(self, parts: int) -> list[Batch]:
         """Divide the images into parts of equal size, or nearly."""
         if parts == 1:
             return [self]
-        lines = [None] * parts if self.centerlines is None else self.centerlines.tensor_split(parts)
-        tensors = (tensor.tensor_split(parts) for tensor in (self.images, self.masks, self.labels))
-        return [Batch(*part) for part in zip(*tensors, lines, strict=True)]
+        return [self._map(lambda tensor, n=n: tensor.tensor_split(parts)[n]) for n in range(parts)]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch of changed tensors; None stays None."""
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if tensor is None else change(tensor) for tensor in tensors))
 
 
 class FeaturePyramid(NamedTuple):

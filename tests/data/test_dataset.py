@@ -1,5 +1,6 @@
 """Sampler, data set and data loaders: the same batches for any number of workers, and for a seed."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
@@ -55,6 +56,21 @@ def test_repeats_take_every_row_several_times_with_different_augmentation() -> N
 def test_the_first_repeat_has_the_augmentation_of_an_epoch_without_repeats() -> None:
     expected = int(np.random.SeedSequence((7, 3, 5)).generate_state(1, np.uint64)[0])
     assert sample_seed(7, SampleIndex(3, 5)) == sample_seed(7, SampleIndex(3, 5, 0)) == expected
+
+
+def test_a_balanced_epoch_has_equally_many_images_of_every_class_and_as_many_as_before() -> None:
+    classes = np.array([0] * 40 + [1] * 10 + [-1] * 10)
+    sampler = EpochSampler(60, seed=1, order="shuffled", classes=classes)
+    seen = Counter[int]()
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        indices = list(sampler)
+        assert len(indices) == len(set(indices)) == len(sampler) == 60  # repeats of a row have other augmentation
+        found = Counter(int(classes[index.row]) for index in indices)
+        assert all(abs(found[label] - expected) <= 1 for label, expected in ((0, 25), (1, 25), (-1, 10)))
+        seen.update(index.row for index in indices)
+    assert set(seen) == set(range(60))
+    assert all(seen[row] == pytest.approx(100, abs=12) for row in range(40, 50))  # 2.5 times in an epoch
 
 
 def test_the_order_depends_only_on_seed_and_epoch() -> None:

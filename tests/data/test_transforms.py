@@ -50,6 +50,32 @@ def test_image_and_mask_are_transformed_together(seed: int, height: int, width: 
     assert wrong <= edge.sum() + 2  # they may differ by one pixel at the border of the ellipse
 
 
+@pytest.mark.parametrize("policy", ["trivial", "rand"])
+def test_a_policy_moves_the_mask_with_its_image(policy: Literal["trivial", "rand"]) -> None:
+    """Of TrivialAugment and RandAugment, the operations that move pixels; the others leave the mask alone."""
+    augment = AugmentConfig(horizontal_flip=0, policy=policy)
+    transform = make_train_transform(DataConfig(size=(64, 64)), augment)
+    step = transform.joint.transforms[-1]
+    space = step._AUGMENTATION_SPACE
+    moving = {name: entry for name, entry in space.items() if name[:5] in ("Shear", "Trans", "Rotat")}
+    assert len(moving) == 5
+    image, mask = draw_ellipse(64, 64)
+    step._AUGMENTATION_SPACE, moved = moving, 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        changed, changed_mask = transform(image, mask)
+        known = changed_mask != IGNORE_INDEX
+        bright = changed.mean(0) > 0.45
+        edge = torch.nn.functional.max_pool2d(bright[None].float(), 3, 1, 1) - bright[None].float()
+        assert ((bright != (changed_mask == 1)) & known).sum() <= edge.sum() + 2
+        moved += int(not known.all())
+    assert moved > 5
+    step._AUGMENTATION_SPACE = {name: entry for name, entry in space.items() if name not in moving}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert torch.equal(transform(image, mask)[1], mask.long())
+
+
 @given(st.integers(0, 2**32))
 def test_flips_and_rotations_by_90_degrees_lose_no_pixel(seed: int) -> None:
     torch.manual_seed(seed)

@@ -1,10 +1,13 @@
 """Pretrained weights: their sources, and the errors when they do not fit. The memory format of kernels."""
 
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -71,6 +74,37 @@ def test_a_weights_file_of_timms_classifier_is_loaded(tmp_path: Path, name: str,
     for key, value in backbone.net.state_dict().items():
         original = key.replace("features_", "features.")
         torch.testing.assert_close(value, state[original], msg=key)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        ("state_dict", ""),
+        ("model", "module."),
+        ("state_dict", "_orig_mod.module."),
+        ("net", "module."),
+        ("", "module."),
+    ],
+)
+def test_weights_inside_checkpoints_of_training_scripts_are_found(tmp_path: Path, wrapper: str, prefix: str) -> None:
+    """As timm, torchvision's references, DDP and torch.compile write them."""
+    state = timm.create_model("test_resnet", num_classes=7).state_dict()
+    written: dict[str, Any] = {prefix + name: value for name, value in state.items()}
+    if wrapper:
+        beside = {"epoch": 3, "arch": "test_resnet", "args": Namespace(lr=0.1), "optimizer": {"state": {}}}
+        written = {wrapper: written, **beside}
+    torch.save(written, tmp_path / "checkpoint.pth.tar")
+    backbone = Backbone("test_resnet")
+    load_pretrained(backbone, str(tmp_path / "checkpoint.pth.tar"))
+    assert torch.equal(backbone.net.state_dict()["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+
+
+def test_the_weights_of_torchvisions_models_are_loaded(tmp_path: Path) -> None:
+    state = torchvision.models.resnet18(num_classes=5).state_dict()
+    torch.save({"model": state, "epoch": 1}, tmp_path / "resnet.pth")
+    backbone = Backbone("resnet18")
+    load_pretrained(backbone, str(tmp_path / "resnet.pth"))
+    assert torch.equal(backbone.net.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
 
 
 def test_the_error_for_wrong_keys_names_the_keys(tmp_path: Path) -> None:

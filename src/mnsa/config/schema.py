@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mnsa.config.augment_config import AugmentConfig
 from mnsa.config.loss_config import LossConfig
 from mnsa.config.search_config import SearchConfig
 from mnsa.config.section import (
@@ -21,7 +22,6 @@ from mnsa.config.section import (
     NonNegative,
     Pixels,
     Positive,
-    Probability,
     Ratio,
     Section,
     Task,
@@ -76,34 +76,6 @@ class DataConfig(Section):
         if self.crops_per_epoch > 1 and self.resize_mode != "crop":
             raise ValueError("data.crops_per_epoch above 1 needs data.resize_mode = 'crop'")
         return self
-
-
-class AugmentConfig(Section):
-    """Random changes to training images. Geometric changes apply to the mask as well."""
-
-    horizontal_flip: Probability = Field(default=0.5, description="Probability of a flip left to right.")
-    vertical_flip: Probability = Field(default=0.0, description="Probability of a flip upside down.")
-    rot90: Probability = Field(
-        default=0.0, description="Probability of a rotation by 90, 180 or 270 degrees. Needs a square `data.size`."
-    )
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = Field(
-        default=0.0, description="Largest rotation, in degrees. The angle is uniform between minus and plus this value."
-    )
-    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Largest change of scale. The factor is uniform between 1 - zoom and 1 + zoom."
-    )
-    color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="Largest relative change of brightness, contrast and saturation."
-    )
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        default=0.0,
-        description="Largest change of hue, as a part of the color circle; 0.5: any hue. For structures whose color "
-        "says nothing.",
-    )
-    random_erasing: Probability = Field(
-        default=0.0,
-        description="Probability that a rectangle (2 to 33 % of the image) is erased. The mask does not change.",
-    )
 
 
 class ModelConfig(Section):
@@ -254,6 +226,11 @@ class TrainConfig(Section):
         description="Share a of the teacher in the mask targets: (1 - a) * mask + a * probability. Pixels without a "
         "known class, labels, and losses of lines and of deeper levels do not use the teacher.",
     )
+    sampler: Literal["shuffled", "balanced"] = Field(
+        default="shuffled",
+        description="Images of an epoch. `shuffled`: each once. `balanced`: as many, but equally many of every class: "
+        "those of rare classes come several times, with other augmentation, and some of frequent classes not at all.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32", description="`bfloat16` and `float16` train in mixed precision."
     )
@@ -314,6 +291,17 @@ class Config(Section):
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = Field(
         description="The stages of training, in order. Each starts from the best epoch of the one before."
     )
+
+    @model_validator(mode="after")
+    def _check_mixed_masks_suit_the_loss(self) -> Self:
+        loss = self.loss
+        if self.augment.mixup and (loss.needs_centerlines or loss.deep_supervision or loss.mask_guidance):
+            raise ValueError(
+                "augment.mixup mixes masks, but loss.cldice, loss.skeleton_recall, loss.centerline, "
+                "loss.deep_supervision and loss.mask_guidance need masks of one class per pixel; set augment.mixup to "
+                "0, or use augment.cutmix"
+            )
+        return self
 
     @property
     def tasks(self) -> frozenset[Task]:

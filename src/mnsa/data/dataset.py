@@ -49,16 +49,19 @@ class EpochSampler(Sampler[SampleIndex]):
 
     size: number of rows. repeats: how many times an epoch takes each row. order: `shuffled`: in another order each
     epoch; all processes get equally many rows, and the few rows left over change from epoch to epoch. `sequential`: in
-    order; every row is in exactly one process.
+    order; every row is in exactly one process. classes: int (N,) of the rows, -1 for none; a shuffled epoch then has
+    equally many of every class, and takes a row as often as its share says, rounded up or down at random.
     """
 
     def __init__(
-        self, size: int, *, seed: int, order: Literal["shuffled", "sequential"], repeats: int = 1
+        self, size: int, *, seed: int, order: Literal["shuffled", "sequential"], repeats: int = 1,
+        classes: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         self.size = size
         self.repeats = repeats
         self.seed = seed
         self.order = order
+        self.classes = classes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -76,7 +79,15 @@ class EpochSampler(Sampler[SampleIndex]):
         (rank, world_size), count = rank_and_world_size(), self.size * self.repeats
         if self.order == "sequential":
             return np.arange(rank, count, world_size)
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(count)
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(count)
+        if self.classes is not None:  # systematic sampling, class by class, of rows in random order
+            rows = generator.permutation(self.size)
+            rows = rows[np.argsort(self.classes[rows], kind="stable")]
+            ends = np.cumsum(class_shares(self.classes)[rows])
+            taken = np.diff(np.floor(ends / ends[-1] * count + generator.random()), prepend=0.0).astype(int)
+            repeated = [row + self.size * n for row, times in zip(rows, taken, strict=True) for n in range(times)]
+            order = np.array(repeated)[order]
         return order[rank : count - count % world_size : world_size]
 
 
@@ -125,6 +136,7 @@ class LeafDataModule(LightningDataModule):
     mean, std: per channel, for pixel values in 0..1. batch_size: per process. thin_classes: mask values whose
     centerlines a training batch has. first_epoch: counted from 0; processes load its first images before anyone else
     could tell them the epoch. timeout_s: longest time that processes may take for a batch, in seconds; 0: no limit.
+    balanced: an epoch has equally many images of each class.
     Raises: DataError when there are no training or no validation rows.
     """
 
@@ -132,7 +144,7 @@ class LeafDataModule(LightningDataModule):
         self, manifest: Manifest, data: DataConfig, augment: AugmentConfig, *,
         mean: Sequence[float], std: Sequence[float], batch_size: int, workers: int, seed: int,
         cache: DecodedCache | None = None, thin_classes: Sequence[int] = (), first_epoch: int = 0,
-        timeout_s: float = 0.0,
+        timeout_s: float = 0.0, balanced: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         for split in ("train", "val"):
@@ -146,13 +158,17 @@ class LeafDataModule(LightningDataModule):
         self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
         self.first_epoch = first_epoch
+        self.balanced = balanced
         self.timeout_s = timeout_s
 
     def train_dataloader(self) -> DataLoader[DatasetItem]:
         """Shuffled batches. A smaller last batch is dropped, because BatchNorm needs more than one image."""
         size, seed = len(self.train_set), self.train_set.seed
         repeats = -(-self.crops_per_epoch // size)
-        sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=repeats)
+        manifest = self.train_set.manifest
+        labels = [manifest.label_index(row) if row.label else -1 for row in manifest.rows]
+        classes = np.array(labels) if self.balanced else None
+        sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=repeats, classes=classes)
         sampler.set_epoch(self.first_epoch)
         return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
@@ -240,6 +256,17 @@ def class_weights(manifest: Manifest) -> Tensor:
     counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=len(manifest.classes)).float()
     weights = torch.where(counts > 0, 1 / counts, 0.0)
     return weights * (counts > 0).sum() / weights.sum()
+
+
+def class_shares(classes: np.ndarray) -> np.ndarray:
+    """Return the share of each row in an epoch with equally many images of every class: float64 (N,), sums to 1.
+
+    classes: int (N,) of the rows; -1: without a label, which keep their share of all rows.
+    """
+    values, places, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    labeled = int((classes >= 0).sum())
+    shares = np.where(values >= 0, labeled / max(1, int((values >= 0).sum())), counts) / len(classes) / counts
+    return np.asarray(shares[places])
 
 
 def _ignore_stop_signals(_worker: int) -> None:

@@ -3,7 +3,7 @@
 H, W image size; h, w network input size, in pixels. Random numbers come from torch's global generator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,7 +55,8 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
         raise ConfigError(f"augment.rot90 needs square inputs, but data.size is {data.size}. Set it to 0.")
     resize = [ResizeTo(data.size)] if data.resize_mode == "resize" else [PadTo(data.size), v2.RandomCrop(data.size)]
     image_only = [*_normalize(mean, std), v2.RandomErasing(augment.random_erasing, scale=(0.02, 0.33))]
-    return Transform([*resize, *_geometric_transforms(augment), *_color_transforms(augment)], image_only)
+    changes = [*_geometric_transforms(augment), *_color_transforms(augment), *_POLICIES[augment.policy]()]
+    return Transform([*resize, *changes], image_only)
 
 
 def eval_transform(data: DataConfig, mean: Sequence[float], std: Sequence[float]) -> Transform:
@@ -113,6 +114,40 @@ class RandomRot90(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Rotate an image or a mask."""
         return tv_tensors.wrap(torch.rot90(inpt, params["k"], dims=(-2, -1)), like=inpt)
+
+
+class _WithMask:
+    """Lets a policy of torchvision, which takes images alone, shear, move and rotate the mask with its image."""
+
+    def __init__(self) -> None:
+        super().__init__(interpolation=InterpolationMode.BILINEAR, fill=_BORDER_FILL)  # type: ignore[call-arg]
+
+    def forward(self, image: tv_tensors.Image, mask: tv_tensors.Mask | None = None) -> Any:
+        """Transform an image (3, H, W) and its mask (H, W), or an image alone."""
+        self.mask = mask
+        image = super().forward(image)  # type: ignore[misc]
+        return image if mask is None else (image, self.mask)
+
+    def _apply_image_or_video_transform(self, image: Any, transform_id: str, magnitude: float, **options: Any) -> Any:
+        apply = super()._apply_image_or_video_transform  # type: ignore[misc]
+        if self.mask is not None and transform_id in _MOVING_OPERATIONS:
+            mask = apply(tv_tensors.Mask(self.mask[None]), transform_id, magnitude, **options)
+            self.mask = tv_tensors.Mask(mask[0])
+        return apply(image, transform_id, magnitude, **options)
+
+
+class _TrivialAugment(_WithMask, v2.TrivialAugmentWide):  # type: ignore[misc]  # torchvision has no types
+    pass
+
+
+class _RandAugment(_WithMask, v2.RandAugment):  # type: ignore[misc]
+    pass
+
+
+_MOVING_OPERATIONS = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+_POLICIES: Mapping[str, Callable[[], list[v2.Transform]]] = {
+    "none": list, "trivial": lambda: [_TrivialAugment()], "rand": lambda: [_RandAugment()],
+}  # fmt: skip
 
 
 def _geometric_transforms(augment: AugmentConfig) -> list[v2.Transform]:

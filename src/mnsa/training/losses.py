@@ -20,22 +20,35 @@ OUTPUT_WEIGHT, SIDES_WEIGHT = 0.95, 0.1
 
 
 def classification_loss(logits: Tensor, labels: Tensor, weights: Tensor | None, label_smoothing: float) -> Tensor:
-    """Compute the cross-entropy of logits (B, K) and labels (B,); class weights (K,) or None. 0 without any label."""
+    """Compute the cross-entropy of logits (B, K) and labels; class weights (K,) or None. 0 without any label.
+
+    labels: indices (B,), or shares of the classes (B, K), which are all 0 for an image without a label.
+    """
     weights = logits.new_ones(logits.shape[1]) if weights is None else weights.to(logits)
+    if labels.dim() > 1:
+        known, shares = labels.sum(1) > 0, labels.to(logits)
+        smooth = shares * (1 - label_smoothing) + label_smoothing / logits.shape[1] * shares.sum(1, keepdim=True)
+        entropy = -(smooth * weights * logits.log_softmax(1))[known].sum()
+        return _divide(entropy, (shares * weights).sum(), minimum=1e-6)
     entropy = F.cross_entropy(
         logits, labels, weights, ignore_index=NO_LABEL, label_smoothing=label_smoothing, reduction="sum"
     )
     return _divide(entropy, weights[labels[labels != NO_LABEL]].sum(), minimum=1e-6)
 
 
-def mask_targets(masks: Tensor, size: tuple[int, int], mask_classes: int) -> tuple[Tensor, Tensor]:
+def mask_targets(
+    masks: Tensor, size: tuple[int, int], mask_classes: int, shares: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Resize masks (B, H, W) to `size` (h, w): targets (B, M, h, w) in 0..1 and valid (B, 1, h, w), both float.
 
     A target is the fraction of the pixel's area that the class covers, so thin structures are neither widened nor lost.
-    valid: 1 where at least a part of the pixel is not IGNORE_INDEX, else 0.
+    valid: 1 where at least a part of the pixel is not IGNORE_INDEX, else 0. shares: of the classes in blended masks,
+    (B, M, H, W) in 0..1, in place of the one class that a mask has.
     """
     valid = (masks != IGNORE_INDEX)[:, None].float()
-    if mask_classes == 1:
+    if shares is not None:
+        targets = shares * valid
+    elif mask_classes == 1:
         targets = (masks == 1)[:, None].float()
     else:
         targets = F.one_hot(masks.where(masks != IGNORE_INDEX, 0), mask_classes).movedim(-1, 1).float() * valid

@@ -27,6 +27,7 @@ from mnsa.model.network import Network, pad_to_stride
 from mnsa.model.ops.recompute import recomputing
 from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
+from mnsa.training.mixing import BatchMixer
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
 from mnsa.training.out_of_memory import free_memory, out_of_memory_message
 from mnsa.training.stages import Teacher, set_train_modes, set_trainable_parts
@@ -66,13 +67,14 @@ class StageModule(lightning.LightningModule):
     """Train the stage's `trainable` parts on its tasks.
 
     class_weights: (K,), for the cross-entropy. thin_classes: mask values of the classes with centerlines. teacher:
-    softens the mask targets. recompute: see `mnsa.model.ops.recompute`.
+    softens the mask targets. recompute: see `mnsa.model.ops.recompute`. mixer: blends training images.
     """
 
     def __init__(
         self, network: Network, stage: StageConfig, loss: LossConfig, *, mask_classes: int,
         class_weights: Tensor | None, thin_classes: Sequence[int] = (1,), teacher: Teacher | None = None,
         select_by: SelectBy = "auto", on_nan: Literal["stop", "skip"] = "stop", recompute: bool = True,
+        mixer: BatchMixer | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network = network
@@ -86,6 +88,7 @@ class StageModule(lightning.LightningModule):
         self.scores = ValidationScores(mask_classes, select_by)
         self.on_nan = on_nan
         self.recompute = recompute
+        self.mixer = mixer
         self.parts = 1 if stage.batch_parts == "auto" else stage.batch_parts
         self._shape = (0, 0, 0)  # of the step's images: number, height, width
         self._losses: dict[str, Tensor] = {}  # of the step, to be logged
@@ -123,6 +126,7 @@ class StageModule(lightning.LightningModule):
         """Compute the loss of a batch. Of several parts, all but the last go back through the network here."""
         if self.on_nan == "skip":
             self._buffers_before = [buffer.clone() for buffer in self.network.buffers()]
+        batch = batch if self.mixer is None else self.mixer(batch)
         self._losses, self._loss_is_finite, total = {}, True, torch.zeros(())
         size, self._shape = len(batch.images), (len(batch.images), *batch.images.shape[-2:])
         parts = batch.split(max(1, min(self.parts, len(batch.images) // _SMALLEST_PART)))
@@ -252,14 +256,16 @@ class StageModule(lightning.LightningModule):
         loss, terms = self.loss, {}
         if outputs.class_logits is not None:
             logits = outputs.class_logits.float()
-            entropy = losses.classification_loss(logits, batch.labels, self.class_weights, loss.label_smoothing)
+            labels = batch.labels if batch.label_shares is None else batch.label_shares
+            entropy = losses.classification_loss(logits, labels, self.class_weights, loss.label_smoothing)
             terms["classification"] = (loss.classification, entropy)
         if outputs.attention is not None and loss.mask_guidance > 0:
             terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(outputs.attention, batch.masks))
         if outputs.mask_logits is not None:
             logits = outputs.mask_logits.float()
             weight = losses.OUTPUT_WEIGHT if loss.deep_supervision else 1.0
-            targets, valid = losses.mask_targets(batch.masks, (logits.shape[-2], logits.shape[-1]), self.mask_classes)
+            height, width = logits.shape[-2:]
+            targets, valid = losses.mask_targets(batch.masks, (height, width), self.mask_classes, batch.mask_shares)
             labels = targets
             if self.teacher is not None:
                 targets = self.teacher.soften(labels, batch.images)
@@ -297,7 +303,8 @@ def _pad_batch(batch: Batch) -> Batch:
     """Pad images and masks to sides that are multiples of 32. The padding is ignored in the losses."""
     images, masks = pad_to_stride(batch.images), pad_to_stride(batch.masks, IGNORE_INDEX)
     lines = None if batch.centerlines is None else pad_to_stride(batch.centerlines)
-    return replace(batch, images=images, masks=masks, centerlines=lines)
+    shares = None if batch.mask_shares is None else pad_to_stride(batch.mask_shares)
+    return replace(batch, images=images, masks=masks, centerlines=lines, mask_shares=shares)
 
 
 def _build_optimizer(network: Network, stage: StageConfig) -> Optimizer:

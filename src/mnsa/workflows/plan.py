@@ -43,6 +43,7 @@ _MIN_EPOCHS, _MAX_EPOCHS = 10, 60
 _ENOUGH_STEPS, _MAX_STEPS = 800, 4000  # a smaller input is planned where there is no time for enough steps
 _VALIDATION_COST = 0.4  # time for a validation image, in that of a training image of its size
 _THREAD_EFFICIENCY = 0.8  # of two threads and more, per thread
+_UNEVEN_REASON = "; weights, as balanced sampling would leave out images of frequent classes and their masks"
 _UNEVEN = 1.5  # images of the largest class for one of the smallest, from which on the loss is weighted
 
 
@@ -337,7 +338,9 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float) -> Iterator[
     if classes:
         fewest, most = min(survey.class_sizes), max(survey.class_sizes)
         yield Choice(
-            "class weights", "balanced" if survey.is_uneven else "none", f"{fewest} to {most} images per class"
+            "class weights",
+            "balanced" if survey.is_uneven else "none",
+            f"{fewest} to {most} images per class" + (_UNEVEN_REASON if survey.is_uneven else ""),
         )
     steps = schedule.epochs * schedule.steps
     enough = ", enough for this data set" if schedule.epochs * schedule.epoch_s < 0.9 * _RESERVE * budget_s else ""
