@@ -14,6 +14,7 @@ from mnsa.batch.prediction_folder import is_prediction_folder
 from mnsa.config import Config, load_config, override_config
 from mnsa.data.formats.folders import import_folders as read_folders
 from mnsa.data.manifest import Manifest, hold_out_test, read_manifest, write_manifest
+from mnsa.data.photo_scale import PhotoScale, parse_scale_option
 from mnsa.data.synthetic import synthesize as draw_leaves
 from mnsa.engines.spec import EngineName, Precision
 from mnsa.inference.calibration_file import Calibration
@@ -218,17 +219,18 @@ def predict_files(
     out: AnyPath,
     *,
     traits: bool = False,
-    px_per_mm: float | None = None,
+    px_per_mm: float | str | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> batch.PredictionSummary:
     """Predict image files into a folder: predictions.csv, masks/, overlays/ and a contact sheet.
 
     model: a Predictor, or what `mnsa.load` takes. images: files, folders, globs or addresses (https://...) as text, PIL
-    images, arrays (H, W, 3), tensors (3, H, W); one or a list. out: new folder, or one that an
-    interrupted call with the same arguments left. traits: measure the masks, one column per trait. px_per_mm: scale in
-    pixels per millimeter; None: traits are in pixels. batch_size: images per batch; None: 4 on a CPU, 32 on a GPU.
-    progress: called with (finished, all, finished by this call).
+    images, arrays (H, W, 3), tensors (3, H, W); one or a list. out: new folder, or one that a call with the same
+    arguments made: it is continued, and new images are added. traits: measure the masks, one column per trait.
+    px_per_mm: scale in pixels per millimeter, or as text `dpi`, `marker` or a CSV file, as in `mnsa predict`; None:
+    traits are in pixels. batch_size: images per batch; None: 4 on a CPU, 32 on a GPU. progress: called with (finished,
+    all, finished by this call).
     A file that can't be read has its reason in the column `error`; the others are predicted.
 
     Raises: DataError if no image is found; RunError if `out` is something else.
@@ -236,12 +238,14 @@ def predict_files(
     predictor = model if isinstance(model, Predictor) else load(_run_path(model))
     if not isinstance(model, Predictor):
         predictor.network.to(local_device())
-    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=px_per_mm) if traits else None
+    scale = parse_scale_option(px_per_mm) if isinstance(px_per_mm, str) else px_per_mm
+    photo_scale, number = (scale, 1.0) if isinstance(scale, PhotoScale) else (None, scale)
+    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=number) if traits else None
     folder = Path(out)
     found = to_sources(images, folder if is_prediction_folder(folder) else None)
     return batch.predict_files(
-        predictor, found, folder, measurer=measurer, batch_size=batch_size, options=_options(predictor),
-        progress=progress,
+        predictor, found, folder, measurer=measurer, photo_scale=photo_scale, batch_size=batch_size,
+        options=_options(predictor), progress=progress,
     )  # fmt: skip
 
 

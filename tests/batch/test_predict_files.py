@@ -73,6 +73,7 @@ def test_a_measurer_adds_a_column_per_trait(photos: Path, predictor: Any, tmp_pa
         "probability",
         "top5",
         "area_fraction_vein",
+        "px_per_mm",
         *measurer.columns,
         "error",
     ]

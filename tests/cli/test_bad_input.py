@@ -303,6 +303,9 @@ def test_fitting_trees_without_the_extra(
     [
         (["--px-per-mm", 0], ["--px-per-mm is 0", "expected a positive number"]),
         (["--px-per-mm", "nan"], ["--px-per-mm is nan"]),
+        (["--px-per-mm", "wide"], ["--px-per-mm is 'wide'", "a number, dpi, marker, or a CSV file"]),
+        (["--px-per-mm", "none.csv"], ["There is no file none.csv"]),
+        (["--px-per-mm", "marker"], ["Masks show no marker"]),
         (["--vein", "nerve"], ["no mask class 'nerve'", "foreground"]),
         (["--mask-class", "background", "--mask-class", "class1"], ["background, class1", "--vein NAME"]),
         (["--mask-class", "leaf", "--leaf-masks", "."], ["already have a leaf class", "Leave out --leaf-masks"]),

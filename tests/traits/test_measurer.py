@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from mnsa.traits.measurer import measurement_pool
 from mnsa.traits import TraitMeasurer, find_roles
 if __name__ == "__main__":
     with measurement_pool(TraitMeasurer(find_roles(["vein"])), images=100, processes=1) as measure:
-        measure(np.zeros((9, 9), np.uint8))
+        measure(np.zeros((9, 9), np.uint8), None)
         print(*(child.pid for child in active_children()), flush=True)
         os.kill(os.getpid(), 9)
 """
@@ -181,18 +182,19 @@ def cross(size: int) -> np.ndarray:
 
 def test_few_images_are_measured_without_a_pool() -> None:
     with measurement_pool(MEASURER, images=3, processes=2) as measure:
-        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
-        assert measure == MEASURER.measure_row
+        assert measure(cross(40), None) == MEASURER.measure_row(cross(40))
+        assert measure == MEASURER.measure_row_at
+        assert measure(cross(40), 8.0) == replace(MEASURER, px_per_mm=8.0).measure_row(cross(40))
 
 
 @pytest.mark.slow
 def test_a_pool_measures_the_same_and_a_killed_process_is_an_error() -> None:
     with measurement_pool(MEASURER, images=100, processes=1) as measure:
-        assert measure(cross(40)) == MEASURER.measure_row(cross(40))
+        assert measure(cross(40), None) == MEASURER.measure_row(cross(40))
         (child,) = multiprocessing.active_children()
         os.kill(some(child.pid), signal.SIGKILL)
         with pytest.raises(RunError, match="was killed"):
-            measure(cross(40))
+            measure(cross(40), None)
 
 
 @pytest.mark.slow

@@ -34,9 +34,12 @@ from mnsa.batch.prediction_folder import (
     write_mask_and_overlay,
 )
 from mnsa.data.image_source import ImageSource
+from mnsa.data.photo_scale import PhotoScale
+from mnsa.errors import MnsaError
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
 from mnsa.traits.measurer import Measure, measurement_pool
+from mnsa.traits.records import SCALE_COLUMN, validate_scale
 
 _N_THREADS = 2  # that read, and as many that write
 
@@ -119,7 +122,8 @@ def _set_default_threads(threads: int) -> None:
 
 def predict_all(
     predictor: Predictor, images: Sequence[ImageSource], names: Sequence[str], folder: PredictionFolder,
-    measurer: TraitMeasurer | None, batch_size: int, shard: Shard, progress: Progress | None,
+    measurer: TraitMeasurer | None, photo_scale: PhotoScale | None, batch_size: int, shard: Shard,
+    progress: Progress | None,
 ) -> int:  # fmt: skip
     """Predict the images of this process's shard that are not finished. Returns: their number.
 
@@ -135,7 +139,10 @@ def predict_all(
             else None
         )
         writers = stack.enter_context(worker_threads(_N_THREADS, "writer"))
-        write = _make_writer(predictor, folder, results_log, names, measure)
+        find_traits = (
+            None if measurer is None or measure is None else _trait_finder(measurer, measure, images, photo_scale)
+        )
+        write = _make_writer(predictor, folder, results_log, names, find_traits)
         finished = find_finished(folder, len(images))
         # A block is predicted as a whole, so each image is in the same batch as without an interruption.
         todo = (index for block in blocks if not all(finished[index] for index in block) for index in block)
@@ -168,7 +175,7 @@ def _make_writer(
     folder: PredictionFolder,
     results_log: ResultsLog,
     names: Sequence[str],
-    measure: Measure | None,
+    find_traits: Callable[[PredictedImage], dict[str, str]] | None,
 ) -> Callable[[PredictedImage], None]:
     """Return a function that writes the image files of a prediction and then its row, which makes it finished."""
     table = predictor.prediction_table()
@@ -181,12 +188,33 @@ def _make_writer(
         if mask is not None:
             files["mask"] = folder.image_path("masks", names[image.index]).relative_to(folder.path).as_posix()
             write_mask_and_overlay(mask, image.pixels, folder, names[image.index], predictor.mask_classes)
-            traits = measure(mask) if measure is not None else {}
+            traits = find_traits(image) if find_traits is not None else {}
         if predictor.explain:
             write_explanation(image.prediction, image.pixels, folder, names[image.index])
         results_log.add(image.index, table.row(image.prediction, image.path, traits) | files)
 
     return write
+
+
+def _trait_finder(
+    measurer: TraitMeasurer, measure: Measure, images: Sequence[ImageSource], photo_scale: PhotoScale | None
+) -> Callable[[PredictedImage], dict[str, str]]:
+    """Return a function that gives the traits of a prediction, or the reason why its photo has no scale."""
+
+    def find(image: PredictedImage) -> dict[str, str]:
+        if image.prediction is None or image.prediction.mask is None:
+            return {}
+        scale = measurer.px_per_mm
+        if photo_scale is not None:
+            try:
+                scale = photo_scale.find(images[image.index], image.pixels)
+                validate_scale(scale)
+            except MnsaError as error:
+                return {"error": f"No traits: {error}"}
+        columns = {} if scale is None else {SCALE_COLUMN: f"{scale:.6g}"}
+        return columns | measure(image.prediction.mask, scale)
+
+    return find
 
 
 def _wait_for_writes(writing: Sequence[Future[None]]) -> int:

@@ -26,6 +26,7 @@ from mnsa.batch.prediction_folder import (
 )
 from mnsa.data.image_source import ImageSource
 from mnsa.data.paths import find_images, unique_names
+from mnsa.data.photo_scale import PhotoScale
 from mnsa.errors import MnsaError, RunError
 from mnsa.inference.predictor import Predictor
 from mnsa.traits import TraitMeasurer
@@ -65,14 +66,15 @@ class PredictionSummary:
 
 def predict_files(
     predictor: Predictor, images: Sequence[ImageSource], out: Path, *,
-    measurer: TraitMeasurer | None = None, batch_size: int | None = None,
+    measurer: TraitMeasurer | None = None, photo_scale: PhotoScale | None = None, batch_size: int | None = None,
     shard: Shard | None = None, options: Mapping[str, str] | None = None, progress: Progress | None = None,
 ) -> PredictionSummary:  # fmt: skip
     """Predict image files into a folder: predictions.csv, masks/, overlays/, sheet.png. Call it again to continue.
 
     A file that can't be predicted has its error in the table. In a finished folder, only images that are new to it are
     predicted, and those that failed; the table keeps all others.
-    measurer: measures the masks, one column per trait. A predictor with `explain` adds attention/ and grad_cam/.
+    measurer: measures the masks, one column per trait. photo_scale: gives each photo a scale of its own; the measurer's
+    then only says that there is one. A predictor with `explain` adds attention/ and grad_cam/.
     batch_size: None chooses by the device. shard: the images of this process; None is all images. options: other
     options that the predictions depend on, for predictions.json. progress: called with the number of finished images in
     this shard, of all its images, and of those that this call has finished.
@@ -82,7 +84,7 @@ def predict_files(
     batch_size = batch_size or _DEFAULT_BATCH_SIZE.get(next(predictor.network.parameters()).device.type, 4)
     origin: Origin = {
         "network": predictor_digest(predictor), "batch size": batch_size,
-        "traits": repr(measurer) if measurer else "none", **(options or {}),
+        "traits": _describe(measurer, photo_scale), **(options or {}),
         **({"explained": "attention and Grad-CAM"} if predictor.explain else {}),
     }  # fmt: skip
     new = 0
@@ -91,7 +93,7 @@ def predict_files(
         folder = open_prediction_folder(out, {**origin, **listed.describe()})
         images, names = listed.images, unique_names(listed.images, added=listed.added)
         if not folder.table.exists():
-            new = predict_all(predictor, images, names, folder, measurer, batch_size, shard, progress)
+            new = predict_all(predictor, images, names, folder, measurer, photo_scale, batch_size, shard, progress)
             _write_table_when_complete(predictor, images, names, folder, measurer)
     except KeyboardInterrupt:
         raise PredictionInterruptedError(
@@ -103,6 +105,15 @@ def predict_files(
             "problem, then run the same command again to continue."
         ) from None
     return _summarize(folder, len(images), new)
+
+
+def _describe(measurer: TraitMeasurer | None, photo_scale: PhotoScale | None) -> str:
+    if measurer is None:
+        return "none"
+    if photo_scale is None:
+        return repr(measurer)
+    digest = hashlib.sha256(repr(photo_scale).encode()).hexdigest()  # a table of scales may be long
+    return f"{measurer!r}, scale by {photo_scale.kind} {digest[:16]}"
 
 
 def predictor_digest(predictor: Predictor) -> str:
@@ -139,7 +150,9 @@ def _write_table_when_complete(
         write_overview_sheet(folder, rows)
         write_prediction_table(
             folder,
-            predictor.prediction_table(measurer.columns if measurer else (), mask_files=bool(predictor.mask_classes)),
+            predictor.prediction_table(
+                measurer.table_columns if measurer else (), mask_files=bool(predictor.mask_classes)
+            ),
             merge_rows(folder, count),
         )
 

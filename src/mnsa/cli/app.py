@@ -19,6 +19,7 @@ from mnsa.cli.export import export
 from mnsa.cli.fit_trees import fit_trees
 from mnsa.cli.import_checkpoint import import_checkpoint
 from mnsa.cli.import_data import import_app
+from mnsa.cli.marker import marker
 from mnsa.cli.plan import plan
 from mnsa.cli.predict import predict
 from mnsa.cli.probe import probe
@@ -38,7 +39,7 @@ VERBS = {
     "Prepare data": (synth, check, split, convert),
     "Train": (probe, plan, train, calibrate, fit_trees, search, import_checkpoint),
     "Evaluate": (evaluate, compare, study, report),
-    "Predict and measure": (veins, predict, traits, serve, export),
+    "Predict and measure": (veins, predict, traits, marker, serve, export),
 }
 
 app = typer.Typer(

@@ -13,6 +13,7 @@ from mnsa.cli.shared import (
     HeadOption,
     LeafOption,
     LesionOption,
+    MarkerOption,
     MaskThresholdOption,
     OutOption,
     PrecisionOption,
@@ -25,7 +26,9 @@ from mnsa.cli.shared import (
     VeinOption,
     console,
     image_progress,
+    offer_dpi,
     parse_scale,
+    split_scale,
 )
 from mnsa.errors import ConfigError
 
@@ -33,6 +36,7 @@ _MAX_SHOWN = 10  # broken files
 
 if TYPE_CHECKING:
     from mnsa.batch.predict_files import PredictionSummary
+    from mnsa.data.photo_scale import PhotoScale
     from mnsa.inference.predictor import Predictor
     from mnsa.traits import TraitMeasurer
 
@@ -46,6 +50,7 @@ def predict(
     head: HeadOption = "network",
     traits: Annotated[bool, typer.Option("--traits", help="Measure the masks, like `mnsa traits`.")] = False,
     px_per_mm: PxPerMmOption = None,
+    marker_mm: MarkerOption = 30.0,
     vein: VeinOption = None,
     leaf: LeafOption = None,
     lesion: LesionOption = None,
@@ -83,17 +88,18 @@ def predict(
         run, head=head, engine=engine, precision=precision, explain=explain, tta=tta or (),
         mask_threshold=mask_threshold, repair=repair, scale=None if scale is None else parse_scale(scale),
     )  # fmt: skip
-    measurer = None
+    measurer, photo_scale = None, None
     if traits:
+        number, photo_scale = split_scale(px_per_mm, marker_mm)
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
-        measurer = TraitMeasurer(roles, px_per_mm=px_per_mm, reference_area=reference_area)
+        measurer = TraitMeasurer(roles, px_per_mm=number, reference_area=reference_area)
     options = {"head": head, "engine": f"{engine} {precision}" if engine else "none"}
-    predict_into(out, predictor, images, measurer, batch_size=batch_size, options=options)
+    predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)
 
 
 def predict_into(
-    out: Path, predictor: "Predictor", images: list[str], measurer: "TraitMeasurer | None", *,
-    batch_size: int | None, options: Mapping[str, str],
+    out: Path, predictor: "Predictor", images: list[str], measurer: "TraitMeasurer | None",
+    photo_scale: "PhotoScale | None", *, batch_size: int | None, options: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Predict image files into a folder, with progress and a summary. Exit code 3 if a file could not be read."""
     from mnsa.batch.batching import local_device, shard_from_env
@@ -107,10 +113,12 @@ def predict_into(
     found = find_sources(images, exclude=out if is_prediction_folder(out) else None, passed=passed)
     with image_progress() if shard.rank == 0 else nullcontext() as progress:
         summary = predict_files(
-            predictor, found, out, measurer=measurer, batch_size=batch_size, shard=shard, options=options,
-            progress=progress,
+            predictor, found, out, measurer=measurer, photo_scale=photo_scale, batch_size=batch_size, shard=shard,
+            options=options, progress=progress,
         )  # fmt: skip
     _print_summary(summary, out)
+    if measurer is not None and measurer.px_per_mm is None:
+        offer_dpi(found[0])
     if text := passed.describe():
         console.print(text)
     if not summary.missing and summary.failed:

@@ -5,17 +5,21 @@ Progress is a bar on a terminal, otherwise a line every 30 seconds, on standard 
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, MnsaError
+
+if TYPE_CHECKING:
+    from mnsa.data.image_source import ImageSource
+    from mnsa.data.photo_scale import PhotoScale
 
 _LINE_INTERVAL_S = 30.0
 
@@ -83,7 +87,15 @@ MaskClassOption = Annotated[
     ),
 ]
 PxPerMmOption = Annotated[
-    float | None, typer.Option(help="Scale, in pixels per millimeter. Default: traits in pixels.")
+    str | None,
+    typer.Option(
+        metavar="NUMBER|dpi|marker|CSV",
+        help="Scale, in pixels per millimeter: a number; `dpi`, the resolution in the file of a scan; `marker`, the "
+        "printed one of `mnsa marker`; or a CSV file with the columns image and px_per_mm. Default: traits in pixels.",
+    ),
+]
+MarkerOption = Annotated[
+    float, typer.Option("--marker-mm", min=5, max=200, help="Side of the marker's black square, in millimeters.")
 ]
 VeinOption = Annotated[list[str] | None, typer.Option("--vein", help="Mask class that shows veins. Repeat it.")]
 LeafOption = Annotated[list[str] | None, typer.Option("--leaf", help="Mask class that shows the leaf. Repeat it.")]
@@ -102,6 +114,28 @@ def parse_scale(text: str) -> float | Literal["auto"]:
         return float(text)
     except ValueError:
         raise ConfigError(f"--scale is {text!r}; expected auto, or a number such as 0.5.") from None
+
+
+def split_scale(text: str | None, marker_mm: float) -> tuple[float | None, "PhotoScale | None"]:
+    """Read `--px-per-mm`: the scale of a measurer, and what finds that of each photo. Raises: MnsaError."""
+    if text is None:
+        return None, None
+    from mnsa.data.photo_scale import PhotoScale, parse_scale_option
+
+    scale = parse_scale_option(text, marker_mm=marker_mm)
+    return (1.0, scale) if isinstance(scale, PhotoScale) else (scale, None)
+
+
+def offer_dpi(image: "ImageSource") -> None:
+    """Say that a photo has a resolution, which is never used without being asked for."""
+    from mnsa.data.photo_scale import read_dpi_scale
+
+    with suppress(MnsaError):
+        if scale := read_dpi_scale(image):
+            console.print(
+                f"{image} says {scale * 25.4:.0f} dpi, {scale:.4g} px per mm. If it is a scan, --px-per-mm dpi gives "
+                "traits in millimeters; cameras write a number that means nothing."
+            )
 
 
 def require_extra(module: str, extra: str) -> None:

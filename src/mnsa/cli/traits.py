@@ -13,6 +13,7 @@ from mnsa.cli.shared import (
     ReferenceAreaOption,
     VeinOption,
     console,
+    split_scale,
 )
 from mnsa.errors import ConfigError
 
@@ -44,14 +45,19 @@ def traits(
 
     found = find_images(masks, passed=(passed := PassedOver()))
     held = () if mask_class else find_mask_classes(found)
+    number, photo_scale = split_scale(px_per_mm, marker_mm=0)
+    if photo_scale is not None and photo_scale.kind == "marker":
+        raise ConfigError("Masks show no marker. Give --px-per-mm a number, dpi or a CSV file, or use `mnsa predict`.")
     names = mask_class or held or (DEFAULT_MASK_CLASS,)
     roles = find_roles(names, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
     if leaf_masks is not None and roles.leaf:
         raise ConfigError("The masks already have a leaf class. Leave out --leaf-masks, or don't name a leaf class.")
     measurer = TraitMeasurer(
-        roles, px_per_mm=px_per_mm, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
+        roles, px_per_mm=number, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
     )
-    measured = measure_files(measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks)
+    measured = measure_files(
+        measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks, photo_scale=photo_scale
+    )
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
     if text := passed.describe():
         console.print(text)

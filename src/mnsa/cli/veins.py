@@ -8,6 +8,7 @@ import typer
 from mnsa.cli.predict import predict_into
 from mnsa.cli.shared import (
     BatchSizeOption,
+    MarkerOption,
     MaskThresholdOption,
     OutOption,
     PxPerMmOption,
@@ -16,6 +17,7 @@ from mnsa.cli.shared import (
     ScaleOption,
     TtaOption,
     parse_scale,
+    split_scale,
 )
 from mnsa.weights import VEINS
 
@@ -26,6 +28,7 @@ def veins(
     ],
     out: OutOption,
     px_per_mm: PxPerMmOption = None,
+    marker_mm: MarkerOption = 30.0,
     scale: ScaleOption = "auto",
     run: Annotated[
         Path, typer.Option("--run", help="Run folder of another network of veins. Default: the one of mnsa.")
@@ -48,6 +51,7 @@ def veins(
     predictor = load(
         run, tta=tta or (), mask_threshold=mask_threshold, repair=repair, scale=parse_scale(scale or "auto")
     )
-    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=px_per_mm, reference_area=reference_area)
+    number, photo_scale = split_scale(px_per_mm, marker_mm)
+    measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=number, reference_area=reference_area)
     options = {"head": "network", "engine": "none"}
-    predict_into(out, predictor, images, measurer, batch_size=batch_size, options=options)
+    predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)

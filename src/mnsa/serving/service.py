@@ -41,7 +41,7 @@ from mnsa.serving.schemas import (
 from mnsa.serving.upload import RequestLimits, Upload
 from mnsa.structures import Prediction
 from mnsa.traits import Roles, TraitMeasurer
-from mnsa.traits.records import scale_columns
+from mnsa.traits.records import SCALE_COLUMN, scale_columns
 from mnsa.visualize.palette import hex_color
 
 _REJECTIONS = {  # BadFileError.kind -> status code and message
@@ -80,7 +80,7 @@ class PredictionService:
             self.predictor.classes,
             self.predictor.mask_classes,
             threshold=self.predictor.threshold,
-            trait_columns=measurer.columns if measurer else (),
+            trait_columns=measurer.table_columns if measurer else (),
             checks_veins=self.predictor.scale is not None,
             escape_formulas=True,
         )
@@ -141,7 +141,9 @@ class PredictionService:
         with self.metrics.seconds.time():
             predicted = self.predict(upload)
             mask, measurer = predicted.prediction.mask, self.measurer(query.px_per_mm)
-            traits = measurer.measure_row(mask) if measurer and mask is not None else None
+            traits = (
+                measurer.measure_row(mask) | _scale_column(query.px_per_mm) if measurer and mask is not None else None
+            )
             row = self.table(query.px_per_mm).row(predicted.prediction, predicted.name, traits)
             entry = FileEntry(predicted.name, row)
             if query.response_format == "zip" and mask is not None:
@@ -213,9 +215,13 @@ def _export_row(
         return row
     traits = {name: row.pop(name) for name in measurer.columns if name in row}
     try:
-        return row | scale_columns(traits, px_per_mm)
+        return row | (_scale_column(px_per_mm) if traits else {}) | scale_columns(traits, px_per_mm)
     except ValueError:
         raise HTTPException(422, "items.row: A trait is not a number.") from None
+
+
+def _scale_column(px_per_mm: float | None) -> dict[str, str]:
+    return {} if px_per_mm is None else {SCALE_COLUMN: f"{px_per_mm:.6g}"}
 
 
 def _decode_rgb(upload: Upload, max_pixels: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
@@ -18,7 +18,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mnsa.errors import ConfigError, DataError, RunError
-from mnsa.traits.records import AreoleTraits, MaskTraits, VeinTraits, column_names, to_columns, validate_scale
+from mnsa.traits.records import (
+    SCALE_COLUMN,
+    AreoleTraits,
+    MaskTraits,
+    VeinTraits,
+    column_names,
+    to_columns,
+    validate_scale,
+)
 from mnsa.traits.regions import convex_hull, measure_areoles, measure_leaf, measure_lesions
 from mnsa.traits.veins import measure_veins
 
@@ -34,7 +42,7 @@ _ALL_USUAL_NAMES = frozenset(name for names in _USUAL_NAMES.values() for name in
 
 ReferenceArea = Literal["hull", "image"]
 
-Measure = Callable[[np.ndarray], dict[str, str]]
+Measure = Callable[[np.ndarray, "float | None"], dict[str, str]]  # mask, and its own scale in place of the measurer's
 
 _FEW_IMAGES = 16  # measuring so few images takes less time than the start of a process
 
@@ -124,9 +132,18 @@ class TraitMeasurer:
         parts["lesion"] = self.roles.lesion
         return column_names(tuple(part for part, there in parts.items() if there), self.px_per_mm)
 
+    @property
+    def table_columns(self) -> list[str]:
+        """The columns of a table: those of `columns`, and before them the scale if there is one."""
+        return [*([] if self.px_per_mm is None else [SCALE_COLUMN]), *self.columns]
+
     def measure_row(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> dict[str, str]:
         """Measure a mask as `measure`; return text by column, in the units of this measurer."""
         return to_columns(self.measure(mask, leaf), self.px_per_mm)
+
+    def measure_row_at(self, mask: np.ndarray, px_per_mm: float | None) -> dict[str, str]:
+        """Measure a mask as `measure_row`, at a scale of its own; None: at that of this measurer."""
+        return (self if px_per_mm is None else replace(self, px_per_mm=px_per_mm)).measure_row(mask)
 
     def measure(self, mask: np.ndarray, leaf: np.ndarray | None = None) -> MaskTraits:
         """Measure a mask of class indices (H, W); results are in pixels.
@@ -165,19 +182,19 @@ class TraitMeasurer:
 
 @contextmanager
 def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) -> Iterator[Measure]:
-    """Give a function like `TraitMeasurer.measure_row` that runs in a pool of processes; it is thread-safe.
+    """Give a function like `TraitMeasurer.measure_row_at` that runs in a pool of processes; it is thread-safe.
 
     Measuring is mostly Python code: in a thread it would block the network's thread. The processes end with their
     parent process, even if it is killed. Raises: RunError when a process of the pool is killed.
     """
     if images <= _FEW_IMAGES:
-        yield measurer.measure_row
+        yield measurer.measure_row_at
         return
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_worker)
 
-    def measure(mask: np.ndarray) -> dict[str, str]:
+    def measure(mask: np.ndarray, px_per_mm: float | None) -> dict[str, str]:
         try:
-            return pool.submit(measurer.measure_row, mask).result()
+            return pool.submit(measurer.measure_row_at, mask, px_per_mm).result()
         except BrokenProcessPool:
             raise RunError(
                 "A process that measured traits was killed, most likely because memory ran out. "

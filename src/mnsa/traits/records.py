@@ -16,6 +16,8 @@ from mnsa.errors import ConfigError
 # unit in pixels, unit in millimeters, and the power of px_per_mm that converts one to the other
 _UNITS = (("_px_per_px2", "_mm_per_mm2", 1), ("_px2", "_mm2", -2), ("_px", "_mm", -1))
 
+SCALE_COLUMN = "px_per_mm"  # of tables with traits in millimeters
+
 
 class Distribution(NamedTuple):
     """Summary of a distribution: mean, standard deviation, and the 5th, 50th and 95th percentile."""

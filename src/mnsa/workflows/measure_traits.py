@@ -3,14 +3,17 @@
 import csv
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from mnsa.data.decode import MASK_FORMATS, open_image, read_mask_indices
 from mnsa.data.paths import list_image_files
+from mnsa.data.photo_scale import PhotoScale
 from mnsa.errors import DataError, MnsaError, RunError
 from mnsa.io import parse_json
 from mnsa.traits import TraitMeasurer
+from mnsa.traits.records import SCALE_COLUMN
 from mnsa.visualize.palette import MASK_CLASSES_KEY
 
 
@@ -23,23 +26,25 @@ class MeasureSummary(NamedTuple):
 
 def measure_files(
     measurer: TraitMeasurer, masks: Sequence[Path], out: Path, *, mask_classes: int, names: Sequence[str] = (),
-    leaf_masks: Path | None = None,
+    leaf_masks: Path | None = None, photo_scale: PhotoScale | None = None,
 ) -> MeasureSummary:  # fmt: skip
     """Measure each mask and write a row per mask into a new CSV file. A broken mask gets a row with its error.
 
-    names: of classes; a mask that holds other names gets an error.
+    photo_scale: gives each mask a scale of its own. names: of classes; a mask that holds other names gets an error.
     leaf_masks: folder of leaf masks with the names of the masks, for a measurer with separate_leaf_mask.
     Raises: RunError when `out` exists or can't be written.
     """
     failed = 0
     with _create_file(out) as file:
-        table = csv.DictWriter(file, ["mask", *measurer.columns, "error"], restval="", lineterminator="\n")
+        table = csv.DictWriter(file, ["mask", *measurer.table_columns, "error"], restval="", lineterminator="\n")
         table.writeheader()
         for path in masks:
             try:
                 leaf = None if leaf_masks is None else read_mask_indices(_find_leaf_mask(path, leaf_masks), 1)
                 _require_names(path, names)
-                row = measurer.measure_row(read_mask_indices(path, mask_classes), leaf)
+                own = measurer if photo_scale is None else replace(measurer, px_per_mm=photo_scale.find(path))
+                row = own.measure_row(read_mask_indices(path, mask_classes), leaf)
+                row |= {} if own.px_per_mm is None else {SCALE_COLUMN: f"{own.px_per_mm:.6g}"}
             except MnsaError as error:
                 row = {"error": str(error)}
                 failed += 1
