@@ -191,7 +191,8 @@ def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
     run = partial(functional_call, branch, weights)
     if recomputes():
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([run(images) for images in torch.split(features, branch.chunk_size(features))])
+    outputs = [run(images) for images in torch.split(features, branch.chunk_size(features))]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # `cat` copies even a single map
 
 
 def _memory_format(features: Tensor) -> torch.memory_format:
