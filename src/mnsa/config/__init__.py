@@ -2,10 +2,20 @@
 
 from mnsa.config.load import dump_config, load_config, named_configs, override_config, parse_config
 from mnsa.config.loss_config import LossConfig
-from mnsa.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, SelectBy, StageConfig, TrainConfig
+from mnsa.config.schema import (
+    DECODERS,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    SelectBy,
+    StageConfig,
+    TrainConfig,
+)
 from mnsa.config.search_config import SearchConfig
 
 __all__ = [
+    "DECODERS",
     "AugmentConfig",
     "Config",
     "DataConfig",

@@ -34,6 +34,9 @@ class AugmentConfig(Section):
         description="Random operations after the others: `trivial` (TrivialAugmentWide) or `rand` (RandAugment), as "
         "torchvision has them. The mask of an image is sheared, moved and rotated with it.",
     )
+    own: tuple[str, ...] = Field(
+        default=(), description="Your own augmentations, by name, in this order, after the others."
+    )
     mixup: NonNegative = Field(
         default=0.0,
         description="Alpha of MixUp: images of a batch, their labels and masks are blended in pairs, by a share from "

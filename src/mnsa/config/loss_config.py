@@ -46,6 +46,9 @@ class LossConfig(Section):
         description="Weight of the cross-entropy at most 1 px from true centerlines, and in gaps of at most 2 px "
         "between lines. Beside `segmentation = 1`, these pixels count 1 + `centerline` times. 0: off.",
     )
+    own: dict[str, NonNegative] = Field(
+        default={}, description="Weights of your own losses, by name: `own = { focal = 0.5 }`."
+    )
     thin_classes: tuple[str, ...] = Field(
         default=(),
         description="Mask classes of `cldice`, `skeleton_recall` and `centerline`, by name. Empty: all but the "

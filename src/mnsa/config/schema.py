@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mnsa.config.augment_config import AugmentConfig
 from mnsa.config.loss_config import LossConfig
@@ -26,6 +26,7 @@ from mnsa.config.section import (
     Section,
     Task,
 )
+from mnsa.own_parts import own_parts
 
 _PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     {
@@ -36,6 +37,7 @@ _PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     }
 )
 
+DECODERS = ("enhanced", "unet", "unet3plus")
 # The named networks of `model.preset`. Keys given beside `preset` replace those of the preset.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -90,8 +92,8 @@ class ModelConfig(Section):
     )
     backbone: str = Field(
         default="tf_efficientnet_lite0",
-        description="A timm model with feature maps at strides 2 to 32 or 4 to 32, or a backbone name of the paper's "
-        "code, such as `densenet161`.",
+        description="A timm model with feature maps at strides 2 to 32 or 4 to 32, a backbone name of the paper's "
+        "code, such as `densenet161`, or the name of your own backbone.",
     )
     pretrained: str = Field(
         default="bundled",
@@ -103,10 +105,10 @@ class ModelConfig(Section):
         default="mean_max",
         description="Spatial attention before the class head, from the mean of the channels, or mean and maximum.",
     )
-    decoder: Literal["enhanced", "unet", "unet3plus"] = Field(
+    decoder: str = Field(
         default="enhanced",
-        description="`enhanced`: U-Net with the adaptive feature enhancer. The other two have no enhancer; `widths`, "
-        "`skip_ratio` and `offset_channels` do not apply to them.",
+        description="`enhanced`: U-Net with the adaptive feature enhancer. `unet` and `unet3plus` have no enhancer; "
+        "`widths`, `skip_ratio` and `offset_channels` do not apply to them. Or the name of your own decoder.",
     )
     widths: FiveRatios | tuple[FiveRatios, FiveRatios, FiveRatios, FiveRatios, FiveRatios] = Field(
         default=(
@@ -144,6 +146,14 @@ class ModelConfig(Section):
         description="`half`: mask logits at half the input's size, as in the paper. `full`: at its full size.",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout before the class head.")
+
+    @field_validator("decoder")
+    @classmethod
+    def _check_decoder(cls, name: str) -> str:
+        known = (*DECODERS, *own_parts("decoders"))
+        if name not in known:
+            raise ValueError(f"model.decoder is {name!r}; expected one of {', '.join(known)}")
+        return name
 
     @model_validator(mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from mnsa.config import AugmentConfig, DataConfig
 from mnsa.errors import ConfigError
+from mnsa.own_parts import load_own_part
 from mnsa.structures import IGNORE_INDEX
 
 MIN_INPUT_PX = 32  # one cell of the network's deepest level
@@ -56,6 +57,7 @@ def train_transform(data: DataConfig, augment: AugmentConfig, mean: Sequence[flo
     resize = [ResizeTo(data.size)] if data.resize_mode == "resize" else [PadTo(data.size), v2.RandomCrop(data.size)]
     image_only = [*_normalize(mean, std), v2.RandomErasing(augment.random_erasing, scale=(0.02, 0.33))]
     changes = [*_geometric_transforms(augment), *_color_transforms(augment), *_POLICIES[augment.policy]()]
+    changes += [load_own_part("augmentations", name)() for name in augment.own]
     return Transform([*resize, *changes], image_only)
 
 

@@ -13,8 +13,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnsa.errors import ModelError
+from mnsa.errors import ConfigError, ModelError
 from mnsa.model.ops.depthwise_conv import Conv2d, is_depthwise
+from mnsa.own_parts import load_own_part, own_parts
 from mnsa.structures import FeaturePyramid
 
 # Names in the paper's code -> timm's names.
@@ -25,6 +26,7 @@ BACKBONE_FAMILIES = ("densenet", "mobilenet")  # the method has special rules fo
 # The last module that the paper's stage 1 freezes, by family. For other families it is the module of level 3.
 LAST_SHALLOW: Mapping[str, str] = MappingProxyType({"densenet": "features.transition2", "vgg19": "features.20"})
 MOBILENET_SHALLOW_BLOCKS = 9  # with the stem: torchvision's first 10 feature blocks
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # of an own backbone without its own
 STRIDES = [2, 4, 8, 16, 32]
 BACKBONE_HINT = "Use a convolutional model such as tf_efficientnet_lite0, resnet50 or convnext_atto."
 
@@ -62,9 +64,14 @@ class Backbone(nn.Module):
         self.family = next(
             (f for f in BACKBONE_FAMILIES if self.timm_name.startswith(f)), self.timm_name.partition(".")[0]
         )
-        self.net = _feature_extractor(self.timm_name)
-        self.mean, self.std = _normalization(self.timm_name)
-        channels = tuple(self.net.feature_info.channels())
+        self.is_own = name in own_parts("backbones")
+        if self.is_own:
+            self.net, channels = _own_backbone(name)
+            self.mean, self.std = (tuple(getattr(self.net, key, default)) for key, default in _IMAGENET.items())
+        else:
+            self.net = _feature_extractor(self.timm_name)
+            self.mean, self.std = _normalization(self.timm_name)
+            channels = tuple(self.net.feature_info.channels())
         self.stem = _level1_stem(channels[0] // 2) if len(channels) == len(STRIDES) - 1 else None
         self.channels: tuple[int, ...] = channels if self.stem is None else (channels[0] // 2, *channels)
         for path, module in list(self.net.named_modules()):
@@ -81,7 +88,12 @@ class Backbone(nn.Module):
         return FeaturePyramid(*levels) if self.stem is None else FeaturePyramid(self.stem(images), *levels)
 
     def shallow_modules(self) -> list[nn.Module]:
-        """Return the modules that the paper's stage 1 freezes, never an added stem. Source: method section 2."""
+        """Return the modules that the paper's stage 1 freezes, never an added stem; none of an own backbone.
+
+        Source: method section 2.
+        """
+        if self.is_own:
+            return []
         children = dict(self.net.named_children())
         wrapped = next(iter(children.values())) if children.keys() in ({"model"}, {"body"}) else self.net
         last = self._last_shallow(wrapped)
@@ -94,6 +106,18 @@ class Backbone(nn.Module):
             blocks = [f"blocks_{s}_{b}" for s, stage in enumerate(net.blocks) for b in range(len(stage))]
             return blocks[MOBILENET_SHALLOW_BLOCKS - 1]
         return flat_name(LAST_SHALLOW.get(self.family, self.net.feature_info.module_name()[-3]))
+
+
+def _own_backbone(name: str) -> tuple[Any, tuple[int, ...]]:
+    """Build a backbone of another package: `mnsa.backbones`. Raises: ConfigError when it has no five levels."""
+    net = load_own_part("backbones", name)()
+    channels = tuple(getattr(net, "channels", ()))
+    if not isinstance(net, nn.Module) or len(channels) != len(STRIDES):
+        raise ConfigError(
+            f"The backbone {name!r} is no torch module with `channels`, the {len(STRIDES)} numbers of channels of its "
+            f"feature maps at strides {', '.join(map(str, STRIDES))}."
+        )
+    return net, channels
 
 
 def flat_name(name: str) -> str:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnsa.errors import ConfigError
 from mnsa.model.enhancer import EnhancedFeatures
 from mnsa.model.ops.concat_conv import ConcatConv2d, resize
 from mnsa.model.ops.recompute import batch_norm_relu, can_recompute
+from mnsa.own_parts import load_own_part
 from mnsa.structures import FeaturePyramid
 
 
@@ -158,6 +160,31 @@ class UNet3PlusLevel(nn.Module):
         """Maps (B, channels, H_l, W_l) of levels 1..5 -> Z_l (B, 5 S, H_l, W_l)."""
         mixed: Tensor = self.mix(*(source(x) for source, x in zip(self.sources, maps, strict=True)))
         return mixed
+
+
+class OwnDecoder(nn.Module):
+    """A decoder from another package: `mnsa.decoders`. part: computes Z_1..Z_5 from the pyramid."""
+
+    def __init__(self, part: nn.Module, out_channels: Sequence[int]) -> None:
+        super().__init__()
+        self.part = part
+        self.out_channels = tuple(out_channels)
+
+    def forward(self, pyramid: FeaturePyramid) -> tuple[Tensor, ...]:
+        """Return the outputs Z_1..Z_5 of the five levels, Z_l (B, O_l, H_l, W_l)."""
+        return tuple(self.part(pyramid))
+
+
+def own_decoder(name: str, channels: Sequence[int]) -> OwnDecoder:
+    """Build the decoder `name` of another package for a pyramid of C_1..C_5 channels. Raises: ConfigError."""
+    part = load_own_part("decoders", name)(tuple(channels))
+    out_channels = getattr(part, "out_channels", ())
+    if not isinstance(part, nn.Module) or len(out_channels) != len(channels):
+        raise ConfigError(
+            f"The decoder {name!r} is no torch module with `out_channels`, the {len(channels)} numbers of channels of "
+            "its outputs."
+        )
+    return OwnDecoder(part, out_channels)
 
 
 def resize_to_level(level: int, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnsa.config import ModelConfig
+from mnsa.config import DECODERS, ModelConfig
 from mnsa.errors import ModelError
 from mnsa.model.backbone import Backbone
-from mnsa.model.decoder import EnhancedDecoder, UNet3PlusDecoder, UNetDecoder, side_logits
+from mnsa.model.decoder import EnhancedDecoder, OwnDecoder, UNet3PlusDecoder, UNetDecoder, own_decoder, side_logits
 from mnsa.model.enhancer import BranchWidths, Enhancer
 from mnsa.model.heads import ClassHead, FullMaskHead, HalfMaskHead, MaskHead, SpatialAttention
 from mnsa.model.weights import load_bundled_network, load_pretrained, set_memory_format
@@ -27,7 +27,7 @@ STRIDE_PX = 32  # of level 5
 MOBILENET_DROPOUT = 0.2  # method section 1
 NO_CLASS_HEAD = "this network has no class head, so it can't classify. Train one on a data set with labels."
 NO_DECODER = "this network has no decoder, so it can't segment. Train one on a data set with masks."
-Decoder = EnhancedDecoder | UNetDecoder | UNet3PlusDecoder
+Decoder = EnhancedDecoder | UNetDecoder | UNet3PlusDecoder | OwnDecoder
 
 BILINEAR_CORNERS = 4  # pixels that one bilinear sample mixes
 
@@ -213,6 +213,8 @@ def _class_head(config: ModelConfig, backbone: Backbone, classes: int) -> ClassH
 
 def _decoder(config: ModelConfig, channels: Sequence[int], enhancer: Enhancer | None) -> Decoder:
     """Build the decoder. Bridge channels `paper`: C_5."""
+    if config.decoder not in DECODERS:
+        return own_decoder(config.decoder, channels)
     if config.decoder == "unet3plus":
         return UNet3PlusDecoder(channels, config.source_channels)
     bridge = channels[-1] if config.bridge_channels == "paper" else config.bridge_channels

@@ -178,7 +178,8 @@ def _load_backbone(backbone: Backbone, state: StateDict, source: str) -> None:
     given = {flat_name(key): value for key, value in state.items()}
     expected = backbone.net.state_dict()
     missing = [key for key in expected if flat_name(key) not in given and not key.endswith("num_batches_tracked")]
-    unexpected = sorted(set(state) - set(_classifier_keys(backbone.timm_name)))
+    known = list(expected) if backbone.is_own else _classifier_keys(backbone.timm_name)
+    unexpected = sorted(set(state) - set(known))
     if missing or unexpected:
         raise ModelError(
             f"{source} doesn't fit {backbone.timm_name}: missing keys {_first_few(missing)}; "

@@ -3,7 +3,7 @@
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
 
@@ -19,12 +19,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mnsa.config import LossConfig, SelectBy, StageConfig
+from mnsa.config.section import Task
 from mnsa.data.dataset import SampleIndex, sample_seed
 from mnsa.errors import ConfigError, is_out_of_memory
 from mnsa.metrics.torch_metrics import ValidationScores
 from mnsa.model.heads import mask_from_logits
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model.ops.recompute import recomputing
+from mnsa.own_parts import load_own_part
 from mnsa.structures import IGNORE_INDEX, Batch
 from mnsa.training import losses
 from mnsa.training.mixing import BatchMixer
@@ -89,6 +91,7 @@ class StageModule(lightning.LightningModule):
         self.on_nan = on_nan
         self.recompute = recompute
         self.mixer = mixer
+        self.own_losses = {name: load_own_part("losses", name) for name in loss.own}
         self.parts = 1 if stage.batch_parts == "auto" else stage.batch_parts
         self._shape = (0, 0, 0)  # of the step's images: number, height, width
         self._losses: dict[str, Tensor] = {}  # of the step, to be logged
@@ -259,6 +262,8 @@ class StageModule(lightning.LightningModule):
             labels = batch.labels if batch.label_shares is None else batch.label_shares
             entropy = losses.classification_loss(logits, labels, self.class_weights, loss.label_smoothing)
             terms["classification"] = (loss.classification, entropy)
+            for name, weight in self._own_losses("classification"):
+                terms[name] = (weight, self.own_losses[name](logits, labels))
         if outputs.attention is not None and loss.mask_guidance > 0:
             terms["guidance"] = (loss.mask_guidance, losses.guidance_loss(outputs.attention, batch.masks))
         if outputs.mask_logits is not None:
@@ -272,6 +277,8 @@ class StageModule(lightning.LightningModule):
             terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, valid))
             if loss.dice > 0:
                 terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, valid, labels))
+            for name, weight in self._own_losses("segmentation"):
+                terms[name] = (weight, self.own_losses[name](logits, targets, valid))
             if loss.deep_supervision:
                 sides = losses.side_loss(outputs.side_logits, batch.masks)
                 terms["sides"] = (losses.SIDES_WEIGHT * loss.segmentation, sides)
@@ -279,6 +286,12 @@ class StageModule(lightning.LightningModule):
                 thin = losses.thin_targets(batch, self.thin_classes)
                 terms |= self._thin_terms(logits, labels, valid, thin, weight)
         return terms
+
+    def _own_losses(self, task: Task) -> Iterator[tuple[str, float]]:
+        """The names and weights of the losses of other packages for a task; see docs/how-to/own-parts.md."""
+        for name, part in self.own_losses.items():
+            if getattr(part, "task", "segmentation") == task:
+                yield name, self.loss.own[name]
 
     def _thin_terms(
         self, logits: Tensor, targets: Tensor, valid: Tensor, thin: losses.ThinTargets, weight: float

@@ -13,6 +13,7 @@ from mnsa.data.validation.consistency import mask_class_areas, mask_class_findin
 from mnsa.data.validation.inspect import MaskInfo
 from mnsa.errors import ConfigError, DataError
 from mnsa.model.ops.soft_skeleton import cross
+from mnsa.own_parts import load_own_part
 from mnsa.training.loggers import require_loggers
 
 _MASKS_LOOKED_AT = 8
@@ -36,6 +37,8 @@ def require_trainable(config: Config, manifest: Manifest) -> None:
         )
     if any(stage.batch_size == 1 for stage in config.stages):
         raise ConfigError("A stage has batch_size = 1, but BatchNorm needs several images. Use 2 or more.")
+    for name in config.loss.own:
+        load_own_part("losses", name)
     require_loggers(config)
 
 
