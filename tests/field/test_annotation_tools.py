@@ -99,3 +99,23 @@ def test_a_class_that_another_covers_is_said(mnsa: Command, tmp_path: Path, leaf
     assert count_of(tmp_path / "out") == 3
     assert ("100 % of the pixels of class 'vein' are covered by 'leaf'" in ending.out) == leaf_last
     assert ("mask-class-absent" in mnsa("check", tmp_path / "out").out) == leaf_last
+
+
+@pytest.mark.parametrize("leaf_last", [0, 1, 2, 3])
+def test_check_says_that_most_masks_lack_the_veins(mnsa: Command, tmp_path: Path, leaf_last: int) -> None:
+    """leaf_last: number of images of three whose leaf is drawn over the vein; three: the vein has no pixel at all."""
+    categories = [{"id": 1, "name": "vein"}, {"id": 2, "name": "leaf"}]
+    annotations = [
+        {"id": 10 * n + category, "image_id": n, "category_id": category, "segmentation": [shape]}
+        for n in range(3)
+        for category, shape in [(2, LEAF), (1, VEIN)][:: -1 if n < leaf_last else 1]
+    ]
+    arguments = write_coco(tmp_path / "in", categories=categories, annotations=annotations)
+    assert mnsa(*arguments, "--out", tmp_path / "out").code == 0
+    mnsa("check", tmp_path / "out", "--json", tmp_path / "found.json")
+    findings = json.loads((tmp_path / "found.json").read_text())["findings"]
+    reasons = [
+        one["reason"] for one in findings if one["kind"] == "mask-class-absent" and one["file"] == "dataset.toml"
+    ]
+    expected = {2: "which 2 of 3 masks lack; they have 'leaf'", 3: "of no mask's pixels"}
+    assert reasons == ([f"has mask class 'vein', {expected[leaf_last]}"] if leaf_last > 1 else [])

@@ -167,12 +167,30 @@ def mask_class_findings(manifest: Manifest, masks: Sequence[MaskInfo | None]) ->
             fix = "Remove it; or import again if it lies below another class, such as an outline that is drawn last"
             yield Finding("mask-class-absent", "dataset.toml", f"has mask class {name!r}, of no mask's pixels", fix)
             continue
+        yield from _covered_class_findings(names, value, masks)
         for split in SPLITS:
             if split in areas and not areas[split][value]:
                 reason = f"has no pixel of mask class {name!r} in the masks of split {split}"
                 fix = "Add some: it is not learned" if split == "train" else f"Add some: it has no score in {split}"
                 yield Finding("mask-class-absent", "manifest.csv", reason, fix)
     yield from _inverted_mask_findings(manifest, masks)
+
+
+def _covered_class_findings(names: Sequence[str], value: int, masks: Sequence[MaskInfo | None]) -> Iterator[Finding]:
+    """Report thin classes that most masks with other classes lack: an outline may have been drawn over them."""
+    if len(names) == 1 or not any(word in names[value].lower() for word in _THIN_WORDS):
+        return
+    marked = [mask for mask in masks if mask and any(mask.pixels[1:])]
+    lacking = [mask for mask in marked if not mask.pixels[value]]
+    if len(lacking) > len(marked) / 2:
+        above = names[1 + int(np.sum([mask.pixels[1:] for mask in lacking], axis=0).argmax())]
+        reason = (
+            f"has mask class {names[value]!r}, which {len(lacking)} of {len(marked)} masks lack; they have {above!r}"
+        )
+        fix = (
+            f"Look at a contact sheet: {above!r} may be drawn over it. If so, list it after {above!r} and import again"
+        )
+        yield Finding("mask-class-absent", "dataset.toml", reason, fix)
 
 
 def mask_class_areas(manifest: Manifest, masks: Sequence[MaskInfo | None]) -> dict[str, np.ndarray]:
