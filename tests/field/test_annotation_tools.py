@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from field_inputs import Command, count_of
+from field_inputs import Command, count_of, write_photo
 from PIL import Image
 
 from mnsa.data.decode import read_mask_indices
@@ -119,3 +119,70 @@ def test_check_says_that_most_masks_lack_the_veins(mnsa: Command, tmp_path: Path
     ]
     expected = {2: "which 2 of 3 masks lack; they have 'leaf'", 3: "of no mask's pixels"}
     assert reasons == ([f"has mask class 'vein', {expected[leaf_last]}"] if leaf_last > 1 else [])
+
+
+def test_the_folders_of_roboflow_are_its_splits(mnsa: Command, tmp_path: Path) -> None:
+    """train/_annotations.coco.json beside the images of train; valid and test alike."""
+    for split in ("train", "valid", "test"):
+        write_coco(tmp_path / "new")
+        (tmp_path / "new/result.json").rename(tmp_path / "new/images/_annotations.coco.json")
+        (tmp_path / "new/images").rename(tmp_path / split)
+    ending = mnsa("import", "coco", tmp_path, "--images", tmp_path, "--out", tmp_path / "new/out")
+    assert ending.code == 0, ending
+    manifest = read_manifest(tmp_path / "new/out")
+    assert [len(manifest.split(split).rows) for split in ("train", "val", "test")] == [3, 3, 3]
+    assert vein_pixels(tmp_path / "new/out") == [40] * 9
+    assert ".json" not in ending.out
+
+
+@pytest.mark.parametrize("prefix", ["../../label-studio/data/media/upload/1/", "/data/upload/1/", "https://host/a/"])
+def test_folders_of_another_machine_are_left_out(mnsa: Command, tmp_path: Path, prefix: str) -> None:
+    images = [{"id": n, "file_name": f"{prefix}{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(3)]
+    assert mnsa(*write_coco(tmp_path / "in", images=images), "--out", tmp_path / "out").code == 0
+    assert vein_pixels(tmp_path / "out") == [40, 40, 40]
+
+
+POLYGON = "0 .2 .2 .8 .2 .8 .8\n"
+
+
+def write_yolo(folder: Path, description: str) -> list[object]:
+    for number in range(4):
+        write_photo(folder / f"train/images/{number}.png", number)
+        (folder / "train/labels").mkdir(exist_ok=True)
+        (folder / f"train/labels/{number}.txt").write_text(POLYGON)
+    (folder / "train.txt").write_text("".join(f"data/train/images/{number}.png\n" for number in range(4)))
+    (folder / "data.yaml").write_text(description)
+    return ["import", "yolo", folder]
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "path: /content/set\ntrain: /content/set/train/images\nval: /content/set/val/images\nnames: [vein]\n",
+        "train: train.txt\nnames: [vein]\n",
+        "train: [train/images]\nnames: {0: vein}\n",
+        "train: train/images\nval: train/images\nnames: ['vein ']\n",
+        "train: train\\images\nnames: [vein]\nnc: 1\n",
+    ],
+    ids=["absolute", "list of images", "list of folders", "val is train", "back slashes"],
+)
+def test_descriptions_of_yolo_tools_are_read(mnsa: Command, tmp_path: Path, description: str) -> None:
+    ending = mnsa(*write_yolo(tmp_path / "in", description), "--out", tmp_path / "out")
+    assert ending.code == 0, ending
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.mask_classes == ("vein",)
+    assert len(manifest.rows) == 4
+    assert all(row.mask for row in manifest.rows)
+
+
+@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt"])
+def test_a_list_of_classes_stands_for_a_description(mnsa: Command, tmp_path: Path, place: str) -> None:
+    """As Label Studio and LabelImg export: images, labels and classes.txt."""
+    write_yolo(tmp_path / "in", "")
+    (tmp_path / "in/data.yaml").unlink()
+    for name in ("images", "labels"):
+        (tmp_path / "in/train" / name).rename(tmp_path / "in" / name)
+    (tmp_path / "in" / place).write_text("vein\nleaf\n")
+    assert mnsa("import", "yolo", tmp_path / "in", "--out", tmp_path / "out").code == 0
+    assert read_manifest(tmp_path / "out").mask_classes == ("background", "vein", "leaf")
+    assert all(row.mask for row in read_manifest(tmp_path / "out").rows)

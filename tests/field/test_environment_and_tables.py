@@ -23,6 +23,11 @@ TABLES = {
     "index of pandas": ",image,label\n0,a/0.png,a\n1,b/1.png,b\n2,a/2.png,a\n3,b/3.png,b\n",
     "trailing commas": "image,label,,\na/0.png,a,,\nb/1.png,b,,\na/2.png,a,,\nb/3.png,b,,\n",
     "trailing commas in rows": "image,label\na/0.png,a,,\nb/1.png,b,\na/2.png,a\nb/3.png,b\n",
+    "tabs": "image\tlabel\na/0.png\ta\nb/1.png\tb\na/2.png\ta\nb/3.png\tb\n",
+    "sep=": "sep=;\r\nimage;label\r\na/0.png;a\r\nb/1.png;b\r\na/2.png;a\r\nb/3.png;b\r\n",
+    "an index read again": "Unnamed: 0,image,label\n0,a/0.png,a\n1,b/1.png,b\n2,a/2.png,a\n3,b/3.png,b\n",
+    "returns alone": "image,label\ra/0.png,a\rb/1.png,b\ra/2.png,a\rb/3.png,b\r",
+    "spaces": "image , label\na/0.png, a\nb/1.png,b \na/2.png,a\u00a0\nb/3.png,b\n",
     "blank rows": "image,label\na/0.png,a\n,\nb/1.png,b\n\na/2.png,a\n , \nb/3.png,b\n,\n",
 }
 
@@ -48,6 +53,38 @@ def test_tables_of_spreadsheets_and_pandas_are_read(mnsa: Command, tmp_path: Pat
     assert count_of(tmp_path / "out") == count
     assert read_manifest(tmp_path / "out").classes == ("a", "b")
     assert all(not row.extra for row in read_manifest(tmp_path / "out").rows)
+
+
+def test_unicode_text_of_excel_is_read(mnsa: Command, tmp_path: Path) -> None:
+    make, _, arguments, count = IMPORTS["csv"]
+    make(tmp_path / "in")
+    (tmp_path / "in/table.csv").write_text(TABLES["tabs"], encoding="utf-16")
+    assert mnsa(*arguments(tmp_path / "in", tmp_path / "out")).code == 0
+    assert count_of(tmp_path / "out") == count
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\3\4...", "is a workbook of a spreadsheet program"),
+        (b"\xd0\xcf\x11\xe0...", "is a workbook of a spreadsheet program"),
+        ("image,label\na/K\xe4fer.png,a\n".encode("cp1252"), "is not UTF-8 text"),
+        (b"image,label\n", "has no rows"),
+        (b"Image,Label\na/0.png,a\n", "Name the column, such as --image 'Image'"),
+        (b"image,label\na/0.png,a\0\n", "with a control character"),
+        (b'image,label\na/0.png,"a\nb"\n', "with a control character"),
+    ],
+)
+def test_other_files_of_spreadsheets_are_named(
+    refused: Callable[..., str], tmp_path: Path, content: bytes, reason: str
+) -> None:
+    make, _, arguments, _ = IMPORTS["csv"]
+    make(tmp_path / "in")
+    (tmp_path / "in/table.csv").write_bytes(content)
+    message = refused(*arguments(tmp_path / "in", tmp_path / "out"))
+    assert "table.csv" in message
+    assert reason in message
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,17 @@ def save_min_white_of_1_bit(folder: Path) -> None:
     Image.fromarray(VEIN == 0).save(folder / "m.tif", tiffinfo={PHOTOMETRIC: 0})
 
 
+def save_white_first(folder: Path) -> None:
+    """Black veins on white: index 1 is black."""
+    image = Image.fromarray(VEIN // 255).convert("P")
+    image.putpalette([255] * 3 + [0] * 3)
+    image.save(folder / "m.png")
+
+
 MISLEADING: dict[str, tuple[Callable[[Path], object], str]] = {
     "0 is white": (save_min_white, "0 is white"),
     "0 is white, 1 bit": (save_min_white_of_1_bit, "0 is white"),
+    "a palette in which 0 is white": (save_white_first, "indexed image in which 0 is white"),
     "black strokes on transparent black": (lambda f: rgba(VEIN * 0, VEIN).save(f / "m.png"), "in its transparency"),
     "black strokes on transparent white": (lambda f: rgba(255 - VEIN, VEIN).save(f / "m.png"), "in its transparency"),
     "white strokes on transparent white": (lambda f: rgba(VEIN | 255, VEIN).save(f / "m.png"), "in its transparency"),

@@ -54,6 +54,31 @@ def test_32_bits_are_refused_by_name(tmp_path: Path) -> None:
         read_pixels(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (GRAY.astype(np.float64), "is a TIFF that is damaged, or whose pixels are not read"),
+        (np.dstack([COLORS, COLORS[..., :2]]), "is a TIFF that is damaged, or whose pixels are not read"),
+        ((COLORS[..., 0] // 2).astype(np.int8), "has signed pixels"),
+        (GRAY.astype(np.int16), "has signed pixels"),
+    ],
+)
+def test_other_pixels_are_refused_by_name(tmp_path: Path, pixels: np.ndarray, reason: str) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(BadFileError, match=reason):
+        read_pixels(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_12_bits_in_16_are_refused_with_and_without_alpha(tmp_path: Path, channels: int) -> None:
+    values = np.dstack([COLORS, COLORS[..., :1]])[..., :channels].astype(np.uint16) * 16
+    values[..., 3:] = 65_535  # opaque
+    extra = {"extrasamples": [2]} if channels == 4 else {}
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", **extra)
+    with pytest.raises(BadFileError, match="as cameras of 12 bits write"):
+        read_pixels(tmp_path / "x.tif")
+
+
 @pytest.mark.parametrize("options", [{"imagej": True}, {"bigtiff": True}, {"photometric": "minisblack"}])
 def test_a_mask_has_the_numbers_that_tifffile_writes(tmp_path: Path, options: dict[str, Any]) -> None:
     tifffile.imwrite(tmp_path / "m.tif", VEIN, **options)

@@ -28,11 +28,10 @@ from mnsa.cli.shared import (
     image_progress,
     offer_dpi,
     parse_scale,
+    print_errors,
     split_scale,
 )
 from mnsa.errors import ConfigError
-
-_MAX_SHOWN = 10  # broken files
 
 if TYPE_CHECKING:
     from mnsa.batch.predict_files import PredictionSummary
@@ -134,10 +133,7 @@ def _print_summary(summary: "PredictionSummary", out: Path) -> None:
     earlier = "" if summary.new else "Already complete, nothing to do: "
     now = f" ({summary.new} now)" if 0 < summary.new < summary.done + summary.failed else ""
     console.print(f"{earlier}{summary.done} predicted{now}, {summary.failed} failed: {summary.table}")
-    for image, error in summary.errors[:_MAX_SHOWN]:
-        console.print(f"{image}: {error}" if image not in error else error, style="yellow")
-    if (more := summary.failed - len(summary.errors[:_MAX_SHOWN])) > 0:
-        console.print(f"... and {more} more, in the column error of {summary.table}", style="yellow")
+    print_errors(summary.errors, summary.failed, summary.table)
     for warning, count in summary.warnings.items():
         console.print(f"Warning for {count} of {summary.done}: {warning}", style="yellow")
     if summary.sheet:

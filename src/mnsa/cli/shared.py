@@ -4,7 +4,7 @@ Progress is a bar on a terminal, otherwise a line every 30 seconds, on standard 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from importlib.util import find_spec
@@ -20,6 +20,8 @@ from mnsa.errors import ConfigError, MnsaError
 if TYPE_CHECKING:
     from mnsa.data.image_source import ImageSource
     from mnsa.data.photo_scale import PhotoScale
+
+_MAX_SHOWN_ERRORS = 10
 
 _LINE_INTERVAL_S = 30.0
 
@@ -142,6 +144,15 @@ def require_extra(module: str, extra: str) -> None:
     """Raise ConfigError with the install command when an optional package is missing."""
     if find_spec(module) is None:
         raise ConfigError(f"This needs {module}, which is missing: pip install 'mnsa[{extra}]'.")
+
+
+def print_errors(errors: Sequence[tuple[str, str]], failed: int, table: Path) -> None:
+    """Name the first files that failed (path, error), and say where the other errors are."""
+    shown = errors[:_MAX_SHOWN_ERRORS]
+    for path, error in shown:
+        console.print(f"{path}: {error}" if path not in error else error, style="yellow")
+    if failed > len(shown):
+        console.print(f"... and {failed - len(shown)} more, in the column error of {table}", style="yellow")
 
 
 @contextmanager

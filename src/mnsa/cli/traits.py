@@ -13,6 +13,7 @@ from mnsa.cli.shared import (
     ReferenceAreaOption,
     VeinOption,
     console,
+    print_errors,
     split_scale,
 )
 from mnsa.errors import ConfigError
@@ -38,12 +39,12 @@ def traits(
 
     Example: `mnsa traits predictions/masks --px-per-mm 20 --out traits.csv`
     """
-    from mnsa.data.paths import PassedOver, find_images
+    from mnsa.data.paths import MASK_SUFFIXES, PassedOver, find_images
     from mnsa.traits import TraitMeasurer, find_roles
     from mnsa.traits.measurer import DEFAULT_MASK_CLASS
     from mnsa.workflows.measure_traits import find_mask_classes, measure_files
 
-    found = find_images(masks, passed=(passed := PassedOver()))
+    found = find_images(masks, passed=(passed := PassedOver()), suffixes=MASK_SUFFIXES)
     held = () if mask_class else find_mask_classes(found)
     number, photo_scale = split_scale(px_per_mm, marker_mm=0)
     if photo_scale is not None and photo_scale.kind == "marker":
@@ -59,6 +60,7 @@ def traits(
         measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks, photo_scale=photo_scale
     )
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
+    print_errors(measured.errors, measured.failed, out)
     if text := passed.describe():
         console.print(text)
     if measured.failed:

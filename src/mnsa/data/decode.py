@@ -6,6 +6,7 @@ H, W image size in pixels.
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, is_tiff
 from mnsa.data.image_source import ImageSource, PixelImage, Url, fetch
 from mnsa.errors import DataError
 
@@ -24,21 +26,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-
-_BIG_ENDIAN_BIGTIFF = b"MM\0\x2b"
-
 MASK_FORMATS = (*FORMATS, "GIF")  # public data sets have masks of 0 and 255 as GIF
 
 MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a limit a small file can fill the memory
 
 DEFAULT_FIX = "Restore the file, or remove its row"
 
-_HEAD_BYTES = 12  # the start of a file, which tells its format
-
 MIN_SIDE_PX = 16  # a smaller image shows nothing
 
-_PHOTOMETRIC = 262  # tag of TIFF; 0: the lowest value is white
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF; 0: the lowest value is white; 2: signed integers
 
 _MIN_WHITE = 128  # a mask of 0 and this or more has no class indices
 
@@ -106,8 +102,8 @@ def open_image(path: ImageSource, formats: tuple[str, ...] = FORMATS) -> Iterato
         if status.st_size == 0:
             raise bad_file_error(path, "zero-byte", "is empty (0 bytes)")
         with path.open("rb") as file:
-            readable = _readable_formats(file.read(_HEAD_BYTES), formats, path)
-        with Image.open(path, formats=readable) as image:
+            head = file.read(HEAD_BYTES)
+        with _open(path, head, formats, path) as image:
             _require_size(image, path, MAX_PIXELS)
             yield image
 
@@ -121,7 +117,7 @@ def open_image_bytes(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) ->
     with _bad_file_errors(name):
         if not data:
             raise bad_file_error(name, "zero-byte", "is empty (0 bytes)")
-        with Image.open(io.BytesIO(data), formats=_readable_formats(data[:_HEAD_BYTES], FORMATS, name)) as image:
+        with _open(io.BytesIO(data), data[:HEAD_BYTES], FORMATS, name) as image:
             _require_size(image, name, max_pixels)
             yield image
 
@@ -152,10 +148,12 @@ def to_upright_rgb(image: Image.Image, path: ImageSource | str) -> Image.Image:
         scaled = _to_uint8(gray)
         # Pillow inverts 8 bits by itself, but not 16
         return Image.fromarray(255 - scaled if _is_min_white(image) else scaled).convert("RGB")
-    if has_16_bits and image.mode == "RGB":
-        _require_16_bits(256 * int(np.max(image.getextrema())) + 255, path)  # Pillow keeps the high bytes
-    if image.mode in ("I", "F"):
-        reason = "has 32-bit pixels; expected 8 or 16 bits per channel"
+    if has_16_bits and image.mode in ("RGB", "RGBA", "LA"):
+        colors = image.convert(image.mode.removesuffix("A")).getextrema()
+        _require_16_bits(256 * int(np.max(colors)) + 255, path)  # Pillow keeps the high bytes
+    if image.mode in ("I", "F") or _is_signed(image):
+        kind = "signed" if _is_signed(image) else "32-bit"
+        reason = f"has {kind} pixels; expected 8 or 16 bits per channel"
         raise bad_file_error(path, "pixel-type", reason, "Save it with 8 bits per channel")
     if "transparency" in image.info:  # Pillow can't drop the transparency of a palette in one step
         image = image.convert("RGBA")
@@ -184,14 +182,17 @@ def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
     """Read the pixel values of an open mask as stored, with its EXIF orientation applied: integers (H, W).
 
     A GIF is read by the colors of its first frame, as its writer chooses the indices. Raises: BadFileError for colors
-    and for fractions, and where programs disagree about what is marked: in a TIFF in which 0 is white, and where marked
-    pixels are transparent.
+    and for fractions, and where programs disagree about what is marked: in a TIFF or a palette in which 0 is white, and
+    where marked pixels are transparent.
     """
     if _is_min_white(image):
         reason = "is a TIFF in which 0 is white (photometric 0), so programs disagree about what is marked"
         fix = "Save it as a PNG in which marked pixels are white (ImageJ: Image > Lookup Tables > Invert LUT first)"
         raise bad_file_error(path, "mask-format", reason, fix)
     image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
+    if image.format != "GIF" and _has_white_first(image):
+        reason = "is an indexed image in which 0 is white and the other index is black, so programs disagree about it"
+        raise bad_file_error(path, "mask-format", reason, "Save it as a gray PNG in which marked pixels are white")
     image = image.convert("RGBA" if image.has_transparency_data else "RGB") if image.format == "GIF" else image
     values = np.array(image)  # indices of a palette image, booleans of a 1-bit image
     alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
@@ -259,31 +260,32 @@ def _bad_file_errors(path: Path | str) -> Iterator[None]:
     except UnidentifiedImageError:
         reason = f"is not an image in a supported format; expected {', '.join(FORMATS)}"
         raise bad_file_error(path, "unreadable", reason) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise bad_file_error(path, "missing", "is a broken link") from None
+        raise _damaged_error(path, error) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large_error(path, f"has too many pixels: {error}") from None
     except Exception as error:  # decoders raise many different errors for damaged files
-        kind = "truncated" if "truncated" in str(error) else "unreadable"
-        raise bad_file_error(path, kind, f"is damaged: {error}") from error
+        raise _damaged_error(path, error) from error
 
 
-def _readable_formats(head: bytes, formats: tuple[str, ...], path: Path | str) -> tuple[str, ...]:
-    """The formats that a file may have, by its first bytes: HEIF (HEIC photos of phones) is added where it is one.
+def _damaged_error(path: Path | str, error: Exception) -> BadFileError:
+    kind = "truncated" if "truncated" in str(error) else "unreadable"
+    return bad_file_error(path, kind, f"is damaged: {error}")
 
-    Raises: BadFileError where the optional package that reads HEIF is missing, and for TIFF that Pillow misreads.
-    """
-    if head.startswith(_BIG_ENDIAN_BIGTIFF):
-        reason = "is a BigTIFF of big-endian byte order, which is not read"
-        raise bad_file_error(path, "unsupported", reason, "Save it as a TIFF of little-endian byte order, or as PNG")
-    if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
-        return formats
+
+def _open(source: Path | io.BytesIO, head: bytes, formats: tuple[str, ...], path: Path | str) -> Image.Image:
+    """Open an image. head: its first bytes. Raises: BadFileError for files that are named as what they are."""
     try:
-        from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra
-    except ImportError:
-        reason = "is a HEIC photo, and the package that reads them is missing"
-        fix = "pip install 'mnsa[heif]', or save it as JPEG or PNG"
-        raise bad_file_error(path, "unsupported", reason, fix) from None
-    register_heif_opener()
-    return (*formats, "HEIF")
+        return Image.open(source, formats=find_formats(head, formats))
+    except UnsupportedFormatError as error:
+        raise bad_file_error(path, "unsupported", error.reason, error.fix) from None
+    except UnidentifiedImageError:
+        if not is_tiff(head):
+            raise
+        reason = "is a TIFF that is damaged, or whose pixels are not read: 64 bits, or 2 or more than 4 channels"
+        raise bad_file_error(path, "unreadable", reason, "Save it with 8 or 16 bits, in gray or RGB") from None
 
 
 def _require_size(image: Image.Image, path: Path | str, max_pixels: int) -> None:
@@ -304,8 +306,21 @@ def _apply_exif_orientation(image: Image.Image) -> Image.Image:
 
 def _is_min_white(image: Image.Image) -> bool:
     """Whether an open file is a TIFF in which 0 is white."""
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(_PHOTOMETRIC) == 0
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+
+
+def _is_signed(image: Image.Image) -> bool:
+    """Whether an open file is a TIFF of signed integers, which Pillow may read as unsigned."""
+    return 2 in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ())
+
+
+def _has_white_first(image: Image.Image) -> bool:
+    """Whether an indexed image is drawn in black and white, and index 0 is white."""
+    if image.mode != "P":
+        return False
+    used = [index for index, count in enumerate(image.histogram()) if count]
+    colors = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    return used[0] == 0 and len(used) == 2 and used[1] < len(colors) and (colors[used] == [[255] * 3, [0] * 3]).all()
 
 
 def _require_16_bits(largest: int, path: ImageSource | str) -> None:

@@ -184,6 +184,11 @@ def is_layout_word(name: str) -> bool:
     return name.lower() in _LAYOUT_WORDS
 
 
+def is_empty_word(name: str) -> bool:
+    """Whether a class has the name that spreadsheets and pandas write for an empty cell."""
+    return name.lower() in {"nan", "n/a", "#n/a", "<na>", "null"}
+
+
 def find_folder(root: Path, place: str) -> str | None:
     """Find the folder `place` below `root`, also in another case: the path as it is written there, or None."""
     if (root / place).is_dir():
@@ -198,12 +203,17 @@ def find_folder(root: Path, place: str) -> str | None:
     return str(found)
 
 
+def compose(name: str) -> str:
+    """A name with composed letters (Unicode's NFC); macOS writes letters with accents as two characters."""
+    return unicodedata.normalize("NFC", name)
+
+
 def casefold_name(name: str) -> str:
     """Map names to the same text when they differ only in upper and lower case, or in Unicode normalization.
 
     Windows and macOS take such names for the same file.
     """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return compose(compose(name).casefold())
 
 
 def find_sources(
@@ -225,13 +235,14 @@ def find_sources(
 
 
 def find_images(
-    patterns: Iterable[str], *, exclude: Path | None = None, passed: PassedOver | None = None
-) -> list[Path]:
-    """List the image files as `find_sources`, but no addresses."""
+    patterns: Iterable[str], *, exclude: Path | None = None, passed: PassedOver | None = None,
+    suffixes: Set[str] = IMAGE_SUFFIXES,
+) -> list[Path]:  # fmt: skip
+    """List the image files as `find_sources`, but no addresses. suffixes: of the files of folders."""
     found: dict[Path, None] = {}
     passed = PassedOver() if passed is None else passed
     for pattern in patterns:
-        paths = _expand_pattern(pattern, passed, exclude)
+        paths = _expand_pattern(pattern, passed, exclude, suffixes)
         files = [path for path in paths if exclude is None or not _is_inside(path, exclude)]
         if not files:
             raise DataError(_no_image_message(pattern))
@@ -306,11 +317,11 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.absolute().is_relative_to(folder.absolute())
 
 
-def _expand_pattern(pattern: str, passed: PassedOver, exclude: Path | None) -> Iterator[Path]:
+def _expand_pattern(pattern: str, passed: PassedOver, exclude: Path | None, suffixes: Set[str]) -> Iterator[Path]:
     path = Path(pattern)
     if path.is_dir():
         if not (path / "predictions.json").is_file():
-            yield from (path / file for file in scan_images(path, passed, exclude=exclude))
+            yield from (path / file for file in scan_images(path, passed, exclude=exclude, suffixes=suffixes))
     elif path.exists():
         yield path
     elif any(mark in pattern for mark in "*?["):

@@ -4,6 +4,7 @@ Functions that take `on_finding` report problems to it: `raise_finding` stops at
 all.
 """
 
+import codecs
 import csv
 import io
 import math
@@ -13,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from mnsa.data.findings import Finding, OnFinding, raise_finding
 from mnsa.errors import DataError
@@ -31,6 +32,9 @@ MAX_COLUMNS = 200
 
 # Control characters, the path separator of Windows, and its drive letters.
 _FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+
+
+_PANDAS_INDEX = re.compile(r"Unnamed: \d+")  # a column without a name that was read and written again
 
 
 class CsvRow(NamedTuple):
@@ -58,18 +62,21 @@ class Row:
 
 
 def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[str, ...], list[CsvRow]]:
-    """Read the column names and rows of a CSV file. Blank rows are skipped, and columns without a name.
+    """Read the column names and rows of a CSV file, separated by commas, `;` or tabs. Blank rows are skipped.
 
+    Columns without a name are left out. Excel's line `sep=;` and its UTF-16 text are read.
     on_finding: gets a finding for each row with a wrong number of cells; the row is then skipped.
     Raises: DataError with the file, and the line if there is one.
     """
     try:
         with open_regular_file(path, max_bytes=MAX_TABLE_BYTES) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")  # spreadsheets write a byte order mark
+            text = io.TextIOWrapper(file, encoding=_find_encoding(file, path), newline="")
             first = text.readline()
-            text.seek(0)
+            if not first.startswith("sep="):
+                text.seek(0)
             # Spreadsheets of many countries write `;`. A header without a comma has one column or another delimiter.
-            reader = csv.reader(text, strict=True, delimiter=";" if ";" in first and "," not in first else ",")
+            others = [mark for mark in ";\t" if mark in first and "," not in first]
+            reader = csv.reader(text, strict=True, delimiter=others[0] if others else ",")
             columns, indices = _parse_header(next(reader, []), path)
             rows = (
                 _parse_cells(cells, columns, indices, path, reader.line_num, on_finding)
@@ -80,9 +87,18 @@ def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[s
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as CSV in UTF-8.") from None
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as `CSV UTF-8`.") from None
     except (csv.Error, OSError) as error:
         raise DataError(f"{path} can't be read as CSV: {error}.") from None
+
+
+def _find_encoding(file: BinaryIO, path: Path) -> str:
+    """The encoding of a table by its first bytes. Raises: DataError for a workbook."""
+    head = file.read(4)
+    file.seek(0)
+    if head in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
+        raise DataError(f"{path} is a workbook of a spreadsheet program, or a zip file. Save it as `CSV UTF-8`.")
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def parse_row(row: CsvRow, on_finding: OnFinding) -> Row:
@@ -100,7 +116,7 @@ def parse_px_per_mm(text: str, location: str, on_finding: OnFinding = raise_find
     except ValueError:
         value = math.nan
     if value is not None and not (math.isfinite(value) and value > 0):
-        reason = f"px_per_mm is {text!r}; expected a positive number, or an empty cell"
+        reason = f"px_per_mm is {text!r}; expected a positive number such as 11.8, or an empty cell"
         on_finding(Finding("bad-scale", "manifest.csv", reason, "Correct it, or leave it empty", location))
         return None
     return value
@@ -146,7 +162,7 @@ def _parse_header(cells: list[str], path: Path) -> tuple[tuple[str, ...], list[i
 
     pandas writes its index into a first column without a name, and spreadsheets write empty columns at the end.
     """
-    indices = [index for index, name in enumerate(cells) if name.strip()]
+    indices = [index for index, name in enumerate(cells) if name.strip() and not _PANDAS_INDEX.fullmatch(name)]
     names = tuple(cells[index].strip() for index in indices)
     if not names:
         raise DataError(f"{path} is empty. Expected a header line with column names.")

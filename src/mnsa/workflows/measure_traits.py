@@ -16,12 +16,15 @@ from mnsa.traits import TraitMeasurer
 from mnsa.traits.records import SCALE_COLUMN
 from mnsa.visualize.palette import MASK_CLASSES_KEY
 
+_MAX_ERRORS = 10  # in the summary; the table has all
+
 
 class MeasureSummary(NamedTuple):
-    """The number of masks that were measured, and of those that failed."""
+    """The number of masks that were measured, and of those that failed. errors: (mask, error) of the first failed."""
 
     done: int
     failed: int
+    errors: list[tuple[str, str]]
 
 
 def measure_files(
@@ -35,6 +38,7 @@ def measure_files(
     Raises: RunError when `out` exists or can't be written.
     """
     failed = 0
+    errors: list[tuple[str, str]] = []
     with _create_file(out) as file:
         table = csv.DictWriter(file, ["mask", *measurer.table_columns, "error"], restval="", lineterminator="\n")
         table.writeheader()
@@ -48,8 +52,9 @@ def measure_files(
             except MnsaError as error:
                 row = {"error": str(error)}
                 failed += 1
+                errors += [(str(path), str(error))] if len(errors) < _MAX_ERRORS else []
             table.writerow({"mask": str(path), **row})
-    return MeasureSummary(len(masks) - failed, failed)
+    return MeasureSummary(len(masks) - failed, failed, errors)
 
 
 def find_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:

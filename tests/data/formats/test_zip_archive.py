@@ -76,7 +76,7 @@ def test_only_images_are_unpacked(tmp_path: Path) -> None:
         ("a/\n1.png", "no plain path"),
         ("a/\x1b[2J1.png", "no plain path"),
         ("x/" * 11 + "1.png", "more than 10 levels"),
-        ("a/" + "x" * 201 + ".png", "more than 200 bytes"),
+        ("a/" + "x" * 252 + ".png", "more than 255 bytes"),
         ("A/1.png", "collides with 'a'"),
         ("a/1.PNG", "collides with 'a/1.png'"),
         ("a/1.png/2.png", "collides with another file or folder"),

@@ -23,7 +23,6 @@ from mnsa.data.formats.common import (
     is_turned,
     read_row_mask,
     upright_size,
-    validate_image_name,
     write_json,
 )
 from mnsa.data.formats.mask_encoding import (
@@ -34,6 +33,7 @@ from mnsa.data.formats.mask_encoding import (
     find_regions,
 )
 from mnsa.data.formats.mask_painter import MaskPainter
+from mnsa.data.formats.names import ListedImages, clean_class_name
 from mnsa.data.formats.sidecar import (
     BACKGROUND,
     SIDECAR_KEY,
@@ -66,22 +66,19 @@ class _AnnotationFile:
 
 
 def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Import a JSON file, or a folder with one JSON file per split, into the new folder `out`.
+    """Import a JSON file, a folder with one JSON file per split, or one with a folder per split (Roboflow).
 
-    An error leaves no folder. images: folder that the file names are relative to. Annotations are drawn in the file's
-    order, later ones over earlier ones. An image without annotations gets an empty mask. Raises: DataError with the
-    file and the annotation.
+    `out` is new; an error leaves no folder. images: folder that the file names are relative to. Annotations are drawn
+    in the file's order, later ones over earlier ones. An image without annotations gets an empty mask.
+    Raises: DataError with the file and the annotation.
     """
-    paths = (
-        [path for path in sorted(source.glob("*.json")) if not is_ignored(path.name)] if source.is_dir() else [source]
-    )
-    if not paths:
-        raise DataError(f"{source} holds no .json file. Give COCO's file of annotations, or the folder of them.")
+    paths = _list_annotation_files(source)
     if not images.is_dir():
         raise DataError(f"{images} is no folder. Give the folder where the images' file names start (--images).")
     with new_dataset_folder(out) as folder:
         builder = DatasetBuilder(folder)
-        files = [_read_annotation_file(path, images) for path in paths]
+        listed = ListedImages(images)
+        files = [_read_annotation_file(path, listed, source) for path in paths]
         categories = _merge_categories(files)
         value_of = _pixel_values(categories)
         sidecar = next((file.sidecar for file in files if file.sidecar), None)
@@ -89,7 +86,7 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         mask_classes = resolve_mask_classes(found, sidecar, str(source))
         painter = MaskPainter(found)
         _require_unique_images(files)
-        log_unlisted(images, (name for file in files for name, _ in file.images.values()))
+        log_unlisted(images, (name for file in files for name, _ in file.images.values()), used_suffix=".json")
         for file in files:
             _paint_masks(file, images, value_of, builder, painter)
         painter.log_covered(str(source))
@@ -126,19 +123,30 @@ def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> Non
         write_json(tree, folder / "annotations" / f"{split or 'unused'}.json")
 
 
-def _read_annotation_file(path: Path, folder: Path) -> _AnnotationFile:
+def _list_annotation_files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    for pattern in ("*.json", "*/*.json"):
+        found = [path.relative_to(source) for path in sorted(source.glob(pattern))]
+        if paths := [source / path for path in found if not any(map(is_ignored, path.parts))]:
+            return paths
+    raise DataError(f"{source} holds no .json file. Give COCO's file of annotations, or the folder of them.")
+
+
+def _read_annotation_file(path: Path, listed: ListedImages, source: Path) -> _AnnotationFile:
     tree = read_json(path)
     categories = {
-        _require_int(entry, "id", location): _require_text(entry, "name", location)
+        _require_int(entry, "id", location): clean_class_name(entry.get("name"), location)
         for entry, location in _records(tree, "categories", path)
     }
     parents = [entry["supercategory"] for entry, _ in _records(tree, "categories", path) if _has_parent(entry)]
+    place = path.parent.relative_to(source).as_posix() if source.is_dir() else ""
     images: dict[int, tuple[str, Record]] = {}
     for record, location in _records(tree, "images", path):
         number = _require_int(record, "id", location)
         if number in images:
             raise DataError(f"{location}: the image id {number} is used before. Give each image its own id.")
-        images[number] = (_image_name(record.get("file_name"), folder, location), record)
+        images[number] = (listed.find(record.get("file_name"), location, place=place), record)
     annotations: defaultdict[int, list[Record]] = defaultdict(list)
     for record, location in _records(tree, "annotations", path):
         if (number := _require_int(record, "image_id", location)) not in images:
@@ -150,18 +158,11 @@ def _read_annotation_file(path: Path, folder: Path) -> _AnnotationFile:
     sidecar = parse_sidecar(info.get(SIDECAR_KEY), f"{path}, info.{SIDECAR_KEY}") if isinstance(info, Mapping) else None
     used = {record["category_id"] for records in annotations.values() for record in records}
     groups = frozenset(number for number, name in categories.items() if name in parents and number not in used)
-    return _AnnotationFile(path, _split_of_file_name(path), images, annotations, categories, groups, sidecar)
+    return _AnnotationFile(path, _split_of_file(path, place), images, annotations, categories, groups, sidecar)
 
 
 def _has_parent(category: Record) -> bool:
     return category.get("supercategory") not in (None, category["name"])
-
-
-def _image_name(text: object, folder: Path, location: str) -> str:
-    """Validate the name of an image; it may have Windows' back slashes, and begin with the name of the image folder."""
-    name = validate_image_name(text.replace("\\", "/") if isinstance(text, str) else text, location)
-    first, _, rest = name.partition("/")
-    return rest if rest and first == folder.resolve().name and not (folder / name).exists() else name
 
 
 def _records(tree: Record, key: str, path: Path) -> list[tuple[Record, str]]:
@@ -185,16 +186,9 @@ def _require_int(record: Record, key: str, location: str) -> int:
     return value
 
 
-def _require_text(record: Record, key: str, location: str) -> str:
-    value = record.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{location}: {key} is {shorten(value)}; expected text.")
-    return value
-
-
-def _split_of_file_name(path: Path) -> str:
-    """Get the split from a name such as instances_train2017.json; a name without a split means `train`."""
-    words = re.findall("[a-z]+", path.stem.lower())
+def _split_of_file(path: Path, place: str) -> str:
+    """Get the split from a name such as instances_train2017.json, or from the folder; without one, it is `train`."""
+    words = re.findall("[a-z]+", f"{place} {path.stem}".lower())
     return (
         "" if words == ["unused"] else next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
     )

@@ -8,7 +8,7 @@ import logging
 import posixpath
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,7 +27,7 @@ from mnsa.data.decode import (
 )
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
-from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_layout_word, missing_package_hint
+from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_empty_word, is_layout_word, missing_package_hint
 from mnsa.data.rows import validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
@@ -109,11 +109,22 @@ def build_manifest(
     classes = _sort_labels({row.label for row in rows if row.label})
     if suspicious := [name for name in classes if is_layout_word(name)]:
         logger.warning("The classes have names of splits or of masks: %s. Are they classes?", ", ".join(suspicious))
+    if empty := [name for name in classes if is_empty_word(name)]:
+        logger.warning("The classes have names of empty cells: %s. Leave such labels empty.", ", ".join(empty))
+    log_similar_names(classes)
     manifest = Manifest(root.name, root, classes, tuple(mask_classes or ()), tuple(rows))
     masks = [manifest.mask_path(row) for row in rows if row.mask]
     if manifest.mask_classes and not masks:
         raise DataError(f"Mask classes are named ({', '.join(manifest.mask_classes)}), but no image has a mask.")
     return manifest if manifest.mask_classes else replace(manifest, mask_classes=_infer_mask_classes(masks))
+
+
+def log_similar_names(classes: Iterable[str]) -> None:
+    """Log a warning for classes that differ only in upper and lower case."""
+    first: dict[str, str] = {}
+    for name in classes:
+        if (other := first.setdefault(casefold_name(name), name)) != name:
+            logger.warning("The classes %r and %r differ only in case. Rename one if they are the same.", other, name)
 
 
 @dataclass
@@ -176,6 +187,7 @@ def build_masked_manifest(
     """Build a manifest of rows with masks. Raises: DataError when there are no rows."""
     if not rows:
         raise DataError(f"{root if name == root.name else name}: there are no images to import.")
+    log_similar_names(mask_classes)
     if sidecar is None and not any(row.split == "val" for row in rows):
         rows = hold_out_validation(rows, fraction=val_fraction, seed=seed)
     classes = sidecar.classes if sidecar else ()

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
+from mnsa.data.formats.names import FileNames, clean_class_name
 from mnsa.data.manifest import COLUMNS, Manifest, Row, parse_px_per_mm, validate_path
 from mnsa.data.paths import list_images_to_import
-from mnsa.data.rows import CsvRow, read_csv
+from mnsa.data.rows import CsvRow, is_inside_root, read_csv
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,17 @@ def import_csv(
     key_of = {column: key for key, column in given.items() if column}
     columns, lines = read_csv(table)
     if missing := [column for column in key_of if column not in columns]:
-        raise DataError(f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}.")
-    rows = [_parse_row(line, key_of) for line in lines]
+        option = f"--{key_of[missing[0]].replace('_', '-')}"
+        raise DataError(
+            f"{table} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(columns)}. "
+            f"Name the column, such as {option} {columns[0]!r}."
+        )
+    if not lines:
+        raise DataError(f"{table} has no rows. Expected one for each image.")
+    paths = _Paths(table.parent)
+    rows = [_parse_row(line, key_of, paths) for line in lines]
+    if paths.missing:
+        logger.warning("%s files of %s do not exist, such as %s", len(paths.missing), table, paths.missing[0])
     _require_known_labels(drop_labels, rows, table)
     _log_unlisted(table, lines, rows)
     kept = [row for row in rows if row.label not in drop_labels]
@@ -54,13 +64,38 @@ def _log_unlisted(table: Path, lines: Sequence[CsvRow], rows: Sequence[Row]) -> 
             logger.warning("%s images beside those of %s are in no row, such as %s", len(unlisted), table, unlisted[0])
 
 
-def _parse_row(line: CsvRow, key_of: Mapping[str, str]) -> Row:
+class _Paths:
+    """Reads the paths of a table: relative to its folder, or absolute and in it. missing: files that do not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._files = folder, FileNames()
+        self._prefixes = {f"{folder.absolute().as_posix()}/", f"{folder.resolve().as_posix()}/"}
+        self.missing: list[str] = []
+
+    def parse(self, text: str, location: str, column: str) -> str:
+        """The path, as it is written on disk. Raises: DataError when it leads out of the folder."""
+        path = validate_path(self._relative(text.strip()), location, column)
+        for name in dict.fromkeys((self._relative(text), path)):  # a space may be part of a name
+            if is_inside_root(name) and (found := self._files.find(self._folder, name)):
+                return found
+        self.missing.append(path)
+        return path
+
+    def _relative(self, text: str) -> str:
+        path = text if text.startswith("\\") else text.replace("\\", "/")  # of Windows
+        for prefix in self._prefixes:
+            path = path.removeprefix(prefix)
+        return path
+
+
+def _parse_row(line: CsvRow, key_of: Mapping[str, str], paths: _Paths) -> Row:
+    column_of = {key: column for column, key in key_of.items()}
     known = {key: line.cells[column].strip() for column, key in key_of.items()}
     extra = {_extra_name(column): text for column, text in line.cells.items() if column not in key_of}
     return Row(
-        image=validate_path(known["image"], line.location, "image"),
-        mask=validate_path(known["mask"], line.location, "mask") if known.get("mask") else "",
-        label=known.get("label", ""),
+        image=paths.parse(line.cells[column_of["image"]], line.location, "image"),
+        mask=paths.parse(line.cells[column_of["mask"]], line.location, "mask") if known.get("mask") else "",
+        label=clean_class_name(known["label"], line.location) if known.get("label") else "",
         split=_parse_split(known["split"], line.location) if "split" in known else "train",
         group=known.get("group", ""),
         px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.location),

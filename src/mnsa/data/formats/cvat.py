@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from mnsa.data.formats.common import SPLIT_ALIASES
+from mnsa.data.formats.names import ListedImages, clean_class_name
 from mnsa.data.formats.shapes import (
     AnnotatedImage,
     BrushMask,
@@ -16,9 +17,7 @@ from mnsa.data.formats.shapes import (
     Shape,
     box,
     ellipse,
-    find_image,
     kind_error,
-    parse_label,
     parse_points,
     take_numbers,
     write_dataset,
@@ -31,11 +30,12 @@ _MAX_DIGITS = 12  # of a pixel count
 
 
 def import_cvat(source: Path, out: Path, *, images: Path, val_fraction: float = 0.2, seed: int = 1) -> Manifest:
-    """Import an annotations.xml of "CVAT for images" into the new folder `out`. An error leaves no folder.
+    """Import an annotations.xml of "CVAT for images", or its folder, into the new folder `out`.
 
-    images: folder that the names are relative to. The subsets of images are the splits. Raises: DataError.
+    images: folder that the names are relative to. The subsets of images are the splits. An error leaves no folder.
+    Raises: DataError.
     """
-    reader = _read_cvat(source, images)
+    reader = _read_cvat(source / "annotations.xml" if source.is_dir() else source, images)
     return write_dataset(source, out, images, reader.found, reader.labels, val_fraction, seed)
 
 
@@ -43,7 +43,7 @@ class _CvatReader:
     """Reads annotations.xml: images with their shapes by layer, and the labels in the order of the project."""
 
     def __init__(self, path: Path, images: Path) -> None:
-        self._path, self._images = path, images
+        self._path, self._images = path, ListedImages(images)
         self._tags: list[str] = []
         self._layers: list[list[tuple[int, Shape]]] = []
         self.found: list[AnnotatedImage] = []
@@ -55,14 +55,16 @@ class _CvatReader:
             location = f"{self._path}, image {shorten(attributes.get('name'))}"
             size = _integer(attributes, "height", location), _integer(attributes, "width", location)
             split = SPLIT_ALIASES.get(attributes.get("subset", "").lower(), "train")
-            name = find_image(self._images, "", attributes.get("name"), location)
+            name = self._images.find(attributes.get("name"), location)
             self.found.append(AnnotatedImage(name, location, size, split))
             self._layers.append([])
         elif self._tags[-2:-1] == ["image"] and tag != "tag":
             location = f"{self.found[-1].location}, {tag} {len(self._layers[-1]) + 1}"
             pixels = _parse_pixels(tag, attributes, location)
             layer = _integer({"z_order": "0", **attributes}, "z_order", location)
-            self._layers[-1].append((layer, Shape(parse_label(attributes.get("label"), location), pixels, location)))
+            self._layers[-1].append(
+                (layer, Shape(clean_class_name(attributes.get("label"), location), pixels, location))
+            )
         elif tag == "track":
             raise DataError(f"{self._path} is an export of a video. Export the task as `CVAT for images 1.1`.")
 
@@ -72,7 +74,7 @@ class _CvatReader:
 
     def text(self, data: str) -> None:
         if self._tags[-3:] == ["labels", "label", "name"]:
-            self.labels.append(data.strip())
+            self.labels.append(clean_class_name(data, str(self._path)))
 
     def refuse_document_type(self, *_: object) -> None:
         """Entities could grow without limit."""

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
+from mnsa.data.formats.names import clean_class_name
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import PassedOver, is_layout_word, log_passed_over, scan_images
+from mnsa.data.paths import PassedOver, compose, is_layout_word, log_passed_over, scan_images
 from mnsa.errors import DataError
 
 MASK_FOLDERS = frozenset({"masks", "mask", "annotations", "labels"})  # in any case, like all words of the layout
@@ -42,14 +43,14 @@ class _MaskMatcher:
         self._owner: dict[PurePosixPath, PurePosixPath] = {}
         for path in paths:
             split, below = _split_levels(path, MASK_FOLDERS | IMAGE_FOLDERS)
-            other = self._by_place.setdefault((*split, *below, path.stem), path)
+            other = self._by_place.setdefault((*split, *below, compose(path.stem)), path)
             if other != path:
                 raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
 
     def find(self, image: PurePosixPath, split: tuple[str, ...], below: tuple[str, ...]) -> str:
         """Find the mask of an image. Search order: same split and class, same class, same split, flat."""
         for place in ((*split, *below), below, split, ()):
-            mask = self._by_place.get((*place, image.stem))
+            mask = self._by_place.get((*place, compose(image.stem)))
             if mask is None:
                 continue
             owner = self._owner.setdefault(mask, image)
@@ -67,7 +68,7 @@ def _has_mask_folder(path: PurePosixPath) -> bool:
 
 def _split_levels(path: PurePosixPath, meaningless: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Get the split of a path, if any, and the other folder levels, without those that are `meaningless`."""
-    levels = tuple(part for part in path.parts[:-1] if part.lower() not in meaningless)
+    levels = tuple(compose(part) for part in path.parts[:-1] if part.lower() not in meaningless)
     if levels and (split := SPLIT_ALIASES.get(levels[0].lower())):
         return (split,), levels[1:]
     return (), levels
@@ -87,7 +88,7 @@ def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
     mask = masks.find(image, split, below)
     if not below and not mask:
         raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
-    return Row(str(image), mask, label="".join(below), split="".join(split))
+    return Row(str(image), mask, label=clean_class_name(below[0], str(image)) if below else "", split="".join(split))
 
 
 def _require_consistent_splits(rows: Sequence[Row], source: Path) -> None:

@@ -20,7 +20,7 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import IMAGE_SUFFIXES, MASK_SUFFIXES, list_images_to_import
+from mnsa.data.paths import IMAGE_SUFFIXES, MASK_SUFFIXES, compose, list_images_to_import
 from mnsa.errors import DataError
 
 # What the name of a mask may add to that of its image, in any case; the last ones are those of CHASE_DB1 and DRIVE.
@@ -88,8 +88,8 @@ class _MaskMatcher:
 
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
-        self._images = {(_place(path), path.stem) for path in images}
-        self.unmatched = {(_place(path), path.stem): path for path in _list_images(masks, MASK_SUFFIXES)}
+        self._images = {(_place(path), compose(path.stem)) for path in images}
+        self.unmatched = {(_place(path), compose(path.stem)): path for path in _list_images(masks, MASK_SUFFIXES)}
         self._with_ending: defaultdict[_Key, list[_Key]] = defaultdict(list)  # without the ending -> with it
         for place, stem in self.unmatched:
             for ending in ENDINGS:
@@ -98,8 +98,8 @@ class _MaskMatcher:
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
         """Remove and return the mask of an image: its stem, or its stem with an ending that is not another image's."""
-        own = _place(image), image.stem
-        number = next((image.stem.removesuffix(one) for one in _SPLIT_ENDINGS if image.stem.endswith(one)), None)
+        own = _, stem = _place(image), compose(image.stem)
+        number = next((stem.removesuffix(one) for one in _SPLIT_ENDINGS if stem.endswith(one)), None)
         keys = self._with_ending[own] + ([] if number is None else self._with_ending[own[0], number])
         keys_found = [key for key in (own, *keys) if key in self.unmatched and (key == own or key not in self._images)]
         if len(keys_found) > 1:

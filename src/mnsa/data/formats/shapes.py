@@ -5,7 +5,6 @@ painted in the order of the file (CVAT: of z_order), later ones over earlier one
 Sources: Labelme 5's LabelFile and `shape_to_mask`, VGG Image Annotator 2's `_via_img_metadata`.
 """
 
-import posixpath
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from mnsa.data.decode import open_image_bytes, resolve_inside
-from mnsa.data.formats.common import DatasetBuilder, upright_size, validate_image_name
+from mnsa.data.formats.common import DatasetBuilder, upright_size
 from mnsa.data.formats.mask_encoding import InvalidPolygonError, InvalidRleError, Region, encode_region
 from mnsa.data.formats.mask_painter import MaskPainter
+from mnsa.data.formats.names import ListedImages, clean_class_name
 from mnsa.data.formats.sidecar import BACKGROUND, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder
 from mnsa.data.paths import PassedOver, log_unlisted, scan_images
-from mnsa.data.rows import is_inside_root
 from mnsa.errors import DataError
 
 _CORNERS = 128  # of the polygon that stands for an ellipse
@@ -99,7 +98,8 @@ def import_labelme(
     if not paths:
         raise DataError(f"{source} holds no .json file. Give the folder of Labelme's files.")
     root = images or source
-    found = [_read_labelme(path, path.parent.relative_to(source).as_posix(), root) for path in paths]
+    listed = ListedImages(root)
+    found = [_read_labelme(path, path.parent.relative_to(source).as_posix(), listed) for path in paths]
     return write_dataset(source, out, root, found, [], val_fraction, seed)
 
 
@@ -150,13 +150,13 @@ def write_dataset(
         return builder.finish(out, mask_classes, None, val_fraction, seed)
 
 
-def _read_labelme(path: Path, place: str, images: Path) -> AnnotatedImage:
+def _read_labelme(path: Path, place: str, images: ListedImages) -> AnnotatedImage:
     tree = read_json(path)
     shapes = tree.get("shapes")
     if not isinstance(shapes, list):
         raise DataError(f"{path}: shapes is {shorten(shapes)}; expected Labelme's list of shapes.")
     size = tree.get("imageHeight"), tree.get("imageWidth")
-    image = AnnotatedImage(find_image(images, place, tree.get("imagePath"), str(path)), str(path))
+    image = AnnotatedImage(images.find(tree.get("imagePath"), str(path), place=place), str(path))
     image.size = None if size == (None, None) else size
     for number, value in enumerate(shapes, 1):
         location = f"{path}, shape {number}"
@@ -174,7 +174,7 @@ def _read_labelme(path: Path, place: str, images: Path) -> AnnotatedImage:
             pixels = Outline(points, is_clipped=kind != "polygon")
         else:
             raise kind_error(kind, location)
-        image.shapes.append(Shape(parse_label(entry.get("label"), location), pixels, location))
+        image.shapes.append(Shape(clean_class_name(entry.get("label"), location), pixels, location))
     return image
 
 
@@ -193,10 +193,13 @@ def _labelme_mask(text: object, points: np.ndarray, location: str) -> BrushMask:
 def _read_via(path: Path, images: Path, attribute: str | None) -> Iterator[AnnotatedImage]:
     tree = read_json(path)
     entries = require_mapping(tree.get("_via_img_metadata", tree), str(path))
+    if not any(isinstance(entry, dict) and "filename" in entry for entry in entries.values()):
+        raise DataError(f"{path} is no project or export (JSON) of VIA 2: no entry has a filename. Export it as JSON.")
+    listed = ListedImages(images)
     for key, value in entries.items():
         location = f"{path}, {shorten(key)}"
         entry = require_mapping(value, location)
-        image = AnnotatedImage(find_image(images, "", entry.get("filename"), location), location)
+        image = AnnotatedImage(listed.find(entry.get("filename"), location), location)
         regions = entry.get("regions") or []
         for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions, 1):
             place = f"{location}, region {number}"
@@ -236,26 +239,7 @@ def _via_label(attributes: _Numbers, attribute: str | None, location: str) -> st
     value = attributes.get(attribute or next(iter(attributes)))
     if isinstance(value, dict) and sum(map(bool, value.values())) == 1:
         value = next(name for name, is_set in value.items() if is_set)
-    return parse_label(value, location)
-
-
-def find_image(images: Path, place: str, text: object, location: str) -> str:
-    """The name of an image in `images`: relative to `place`, or as the last level of its path, which tools may move."""
-    if not isinstance(text, str) or not text:
-        raise DataError(f"{location} names no image, but {shorten(text)}.")
-    path = text.replace("\\", "/")
-    names = posixpath.normpath(posixpath.join(place, path)), posixpath.basename(path)
-    for name in names:
-        if is_inside_root(name) and (images / name).is_file():
-            return validate_image_name(name, location)
-    raise DataError(f"{location}: there is no image {shorten(text)} in {images}. Give its folder by --images.")
-
-
-def parse_label(value: object, location: str) -> str:
-    """The name of a class, without spaces around it. Raises: DataError."""
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{location} has the label {shorten(value)}; expected the name of a class.")
-    return value.strip()
+    return clean_class_name(value, location)
 
 
 def kind_error(kind: object, location: str) -> DataError:

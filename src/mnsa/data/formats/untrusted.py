@@ -60,8 +60,13 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
             raise DataError(f"There is no file {path}.")
         if (size := path.stat().st_size) > max_bytes:
             raise DataError(f"{path} has {size:,} bytes; at most {max_bytes:,} are read.")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # ValueError: invalid UTF-8, or a NUL in the name
+        data = path.read_bytes()
+        if data.startswith(b"PK\3\4"):
+            raise DataError(f"{path} is a zip file. Unpack it, and give the file in it.")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} can't be read: it is not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(f"{path} can't be read: {error}.") from None
 
 
@@ -75,7 +80,9 @@ def require_mapping(value: object, location: str) -> dict[str, Any]:
 def require_names(value: object, location: str) -> tuple[str, ...]:
     """Return names after checking that they are text and differ. Raises: DataError that starts with `location`."""
     if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise DataError(f"{location}: expected a list of names, got {shorten(value)}.")
+        raise DataError(
+            f"{location}: expected a list of names, got {shorten(value)}. Write numbers, yes and no in quotes."
+        )
     if len(set(value)) < len(value):
         raise DataError(f"{location}: the names must differ, got {shorten(value)}.")
     return tuple(value)

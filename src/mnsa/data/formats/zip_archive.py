@@ -7,6 +7,7 @@ The central directory is searched as Python's zipfile does, so that both find th
 Source of sizes and offsets: PKWARE's APPNOTE.TXT, sections 4.3.12 to 4.3.16.
 """
 
+import logging
 import shutil
 import stat
 import struct
@@ -32,6 +33,8 @@ from mnsa.data.paths import (
 from mnsa.errors import DataError
 from mnsa.io import open_regular_file
 
+logger = logging.getLogger(__name__)
+
 _END, _END_BYTES = b"PK\5\6", 22
 
 _LOCATOR, _LOCATOR_BYTES = b"PK\6\7", 20
@@ -42,9 +45,9 @@ _MEMBER, _MEMBER_BYTES = b"PK\1\2", 46
 
 _MAX_COMMENT_BYTES = 65_535
 
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF8 = 0x1, 0x800  # bits of the flags of a member
 
-_MAX_NAME_BYTES = 200  # bytes per folder or file name; file systems allow 255
+_MAX_NAME_BYTES = 255  # bytes per folder or file name, as file systems allow
 
 _MAX_DEPTH = 10
 
@@ -171,11 +174,15 @@ def _validate_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, arc
     """Return the members that are files. Raises: DataError for the first member that must not be unpacked."""
     if len(members) > limits.files:
         raise _too_many(archive, limits)
+    _decode_names(members, archive)
     names = _SeenNames()
     total = 0
     for member in members:
         if reason := _reject_path(member) or _reject_member(member, limits) or names.collision(member):
-            raise DataError(f"{archive}: member {member.orig_filename!r} {reason}. Nothing was unpacked.")
+            raise DataError(
+                f"{archive}: member {member.filename!r} {reason}. Nothing was unpacked. Unpack it with another "
+                "program, look at it, and use `mnsa import folders`."
+            )
         total += member.file_size
     if total > limits.total_bytes:
         raise DataError(
@@ -184,9 +191,33 @@ def _validate_members(members: Sequence[zipfile.ZipInfo], limits: ZipLimits, arc
     return [member for member in members if not member.is_dir()]
 
 
+def _decode_names(members: Sequence[zipfile.ZipInfo], archive: Path) -> None:
+    r"""Set the names of members: UTF-8 where they are, whatever their flag says (macOS), and `/` in place of `\`.
+
+    Names that are neither ASCII nor UTF-8 are read as DOS wrote them (cp437), which may be wrong. Old programs of
+    Windows write `\`; in an archive with `/`, it is part of a name, and refused.
+    """
+    unsure: list[str] = []
+    for member in members:
+        member.filename = member.orig_filename  # zipfile cuts it at a NUL
+        if not member.flag_bits & _UTF8 and not member.filename.isascii():
+            try:
+                member.filename = member.filename.encode("cp437").decode()
+            except UnicodeError:
+                unsure.append(member.filename)
+    if not any("/" in member.filename for member in members):
+        for member in members:
+            member.filename = member.filename.replace("\\", "/")
+    if unsure:
+        logger.warning(
+            "%s: %s names are in an unknown encoding, such as %r. If they look wrong, unpack it with another program "
+            "and use `mnsa import folders`.", archive, len(unsure), unsure[0],
+        )  # fmt: skip
+
+
 def _reject_path(member: zipfile.ZipInfo) -> str:
     """Return why a member's name is rejected, or empty text."""
-    name = member.orig_filename  # as in the archive: member.filename ends at a NUL
+    name = member.filename
     levels = name.removesuffix("/").split("/")
     if name.startswith("/") or "\\" in name or ":" in levels[0] or ".." in levels:
         return "leads out of the folder it is unpacked into"

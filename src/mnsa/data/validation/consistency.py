@@ -14,6 +14,7 @@ from mnsa.data.paths import (
     UNREAD_SUFFIXES,
     PassedOver,
     casefold_name,
+    is_empty_word,
     is_layout_word,
     missing_package_hint,
     scan_images,
@@ -47,6 +48,9 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
     for name in filter(is_layout_word, manifest.classes):
         reason = f"has the class {name!r}, a word for a split or for a folder of images or masks"
         yield Finding("class-name", "dataset.toml", reason, "Import the folder again if it is no class")
+    for name in filter(is_empty_word, manifest.classes):
+        reason = f"has the class {name!r}, which programs write for an empty cell"
+        yield Finding("class-name", "dataset.toml", reason, "Leave the label of these rows empty")
     yield from _class_count_findings(manifest)
 
 
