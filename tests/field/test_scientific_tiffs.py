@@ -73,7 +73,7 @@ def test_other_pixels_are_refused_by_name(tmp_path: Path, pixels: np.ndarray, re
 def test_12_bits_in_16_are_refused_with_and_without_alpha(tmp_path: Path, channels: int) -> None:
     values = np.dstack([COLORS, COLORS[..., :1]])[..., :channels].astype(np.uint16) * 16
     values[..., 3:] = 65_535  # opaque
-    extra = {"extrasamples": [2]} if channels == 4 else {}
+    extra: dict[str, Any] = {"extrasamples": [2]} if channels == 4 else {}
     tifffile.imwrite(tmp_path / "x.tif", values, photometric="rgb", **extra)
     with pytest.raises(BadFileError, match="as cameras of 12 bits write"):
         read_pixels(tmp_path / "x.tif")

@@ -28,7 +28,7 @@ def test_drawn_leaves_measure_as_they_were_drawn(dataset: Path, tmp_path: Path) 
     measurer = TraitMeasurer(VEINS, separate_leaf_mask=True)
     masks = find_images([str(dataset / "vein_masks")])
     done = measure_files(measurer, masks, tmp_path / "t.csv", mask_classes=1, leaf_masks=dataset / "leaf_masks")
-    assert done == (18, 0)
+    assert done == (18, 0, [])
     truth = {(dataset / row.mask).as_posix(): row.extra for row in read_manifest(dataset).rows}
     for row in table_of(tmp_path / "t.csv"):
         drawn = truth[row["mask"]]
@@ -43,7 +43,8 @@ def test_a_broken_mask_is_listed_with_its_reason_and_the_others_are_done(dataset
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(grey)
     empty.write_bytes(b"")
     done = measure_files(TraitMeasurer(VEINS), [grey, good, empty], tmp_path / "new" / "traits.csv", mask_classes=1)
-    assert done == (1, 2)
+    assert done[:2] == (1, 2)
+    assert [path for path, _ in done.errors] == [str(grey), str(empty)]
     rows = table_of(tmp_path / "new" / "traits.csv")
     assert [row["mask"] for row in rows] == [str(grey), str(good), str(empty)]
     assert "expected 0 and 1 (or 255)" in rows[0]["error"]

@@ -22,8 +22,8 @@ def table_without_an_image_column(dataset: EditableDataset) -> str:
 
 
 @breaks("manifest")
-def table_in_utf_16(dataset: EditableDataset) -> str:
-    (dataset.folder / "manifest.csv").write_bytes("image\nblätter.png\n".encode("utf-16"))
+def table_in_a_western_encoding(dataset: EditableDataset) -> str:
+    (dataset.folder / "manifest.csv").write_bytes("image\nblätter.png\n".encode("cp1252"))
     return str(dataset.folder)
 
 
