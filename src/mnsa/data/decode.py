@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, is_tiff
+from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, has_white_first, is_tiff
 from mnsa.data.image_source import ImageSource, PixelImage, Url, fetch
 from mnsa.errors import DataError
 
@@ -190,7 +190,7 @@ def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
         fix = "Save it as a PNG in which marked pixels are white (ImageJ: Image > Lookup Tables > Invert LUT first)"
         raise bad_file_error(path, "mask-format", reason, fix)
     image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
-    if image.format != "GIF" and _has_white_first(image):
+    if image.format != "GIF" and has_white_first(image):
         reason = "is an indexed image in which 0 is white and the other index is black, so programs disagree about it"
         raise bad_file_error(path, "mask-format", reason, "Save it as a gray PNG in which marked pixels are white")
     image = image.convert("RGBA" if image.has_transparency_data else "RGB") if image.format == "GIF" else image
@@ -312,15 +312,6 @@ def _is_min_white(image: Image.Image) -> bool:
 def _is_signed(image: Image.Image) -> bool:
     """Whether an open file is a TIFF of signed integers, which Pillow may read as unsigned."""
     return 2 in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ())
-
-
-def _has_white_first(image: Image.Image) -> bool:
-    """Whether an indexed image is drawn in black and white, and index 0 is white."""
-    if image.mode != "P":
-        return False
-    used = [index for index, count in enumerate(image.histogram()) if count]
-    colors = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-    return used[0] == 0 and len(used) == 2 and used[1] < len(colors) and (colors[used] == [[255] * 3, [0] * 3]).all()
 
 
 def _require_16_bits(largest: int, path: ImageSource | str) -> None:

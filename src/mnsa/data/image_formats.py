@@ -1,5 +1,8 @@
 """Formats of image files by their first bytes, whatever the name: HEIF, and files that are named as what they are."""
 
+import numpy as np
+from PIL import Image
+
 HEAD_BYTES = 24  # the start of a file, which tells its format
 
 _BIG_ENDIAN_BIGTIFF = b"MM\0\x2b"  # Pillow misreads its tags
@@ -43,3 +46,12 @@ def find_formats(head: bytes, formats: tuple[str, ...]) -> tuple[str, ...]:
 def is_tiff(head: bytes) -> bool:
     """Whether a file is a TIFF, by its first bytes."""
     return head.startswith(_TIFF_HEADS)
+
+
+def has_white_first(image: Image.Image) -> bool:
+    """Whether an indexed image is drawn in black and white, and index 0 is white."""
+    if image.mode != "P":
+        return False
+    used = [index for index, count in enumerate(image.histogram()) if count]
+    colors = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    return used[0] == 0 and len(used) == 2 and used[1] < len(colors) and (colors[used] == [[255] * 3, [0] * 3]).all()
