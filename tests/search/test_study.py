@@ -12,6 +12,7 @@ import pytest
 from mnsa.config import Config
 from mnsa.data.manifest import read_manifest, write_manifest
 from mnsa.errors import DataError, MnsaError, StudyError
+from mnsa.io import lock
 from mnsa.search.storage import open_storage
 from mnsa.search.study import SearchStudy, create_study, join_study, read_study_settings
 
@@ -175,6 +176,24 @@ def test_partly_created_study_can_be_joined(
     assert joined.queue.budget == 4
     assert joined.optuna.user_attrs["selected"] == ["knee", None]
     assert joined.queue.claim() is not None
+
+
+def test_one_process_at_a_time_opens_the_storage(
+    new_study: Callable[..., SearchStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened = new_study().folder, []
+
+    def open_alone(url: str) -> Any:
+        with pytest.raises(TimeoutError), lock(folder.lock_file("queue"), timeout_s=0):
+            pass
+        opened.append(url)
+        return open_storage(url)
+
+    monkeypatch.setattr("mnsa.search.study.open_storage", open_alone)
+    join_study(folder.path)
+    folder.database_file.unlink()
+    join_study(folder.path)
+    assert len(opened) == 3  # to load it; to load it again, and to create it
 
 
 def test_study_with_lost_trials_is_not_created_again(new_study: Callable[..., SearchStudy]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,14 +273,21 @@ def test_log_has_score_cost_best_trial_and_time_left_of_each_trial(
     assert lines[2].endswith("best 0.6000 (trial 1)  3 of 3 done")
 
 
-def test_ctrl_c_puts_the_running_trial_back(
-    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", impatient: None
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_puts_the_running_trial_back(
+    new_study: Callable[..., SearchStudy], fake_training: "FakeTraining", impatient: None, number: Any, code: int
 ) -> None:
     study = new_study(trials=2)
-    fake_training.endings = [[0.4], KeyboardInterrupt()]
+
+    class Stopping(list[Any]):
+        def __iter__(self) -> Iterator[float]:
+            os.kill(os.getpid(), number)
+            yield 0.5
+
+    fake_training.endings = [[0.4], Stopping()]
     with pytest.raises(SearchInterruptedError, match=f"mnsa search --join {study.folder.path}") as interruption:
         run_worker(study)
-    assert interruption.value.exit_code == 130
+    assert interruption.value.exit_code == code
     assert states(study) == ["complete", "failed"]
     joined = join_study(study.folder.path)
     run_worker(joined)

@@ -199,20 +199,20 @@ def _make_writer(
 def _trait_finder(
     measurer: TraitMeasurer, measure: Measure, images: Sequence[ImageSource], photo_scale: PhotoScale | None
 ) -> Callable[[PredictedImage], dict[str, str]]:
-    """Return a function that gives the traits of a prediction, or the reason why its photo has no scale."""
+    """Return a function that gives the traits of a prediction, or the reason why it has none."""
 
     def find(image: PredictedImage) -> dict[str, str]:
         if image.prediction is None or image.prediction.mask is None:
             return {}
         scale = measurer.px_per_mm
-        if photo_scale is not None:
-            try:
+        try:
+            if photo_scale is not None:
                 scale = photo_scale.find(images[image.index], image.pixels)
                 validate_scale(scale)
-            except MnsaError as error:
-                return {"error": f"No traits: {error}"}
-        columns = {} if scale is None else {SCALE_COLUMN: f"{scale:.6g}"}
-        return columns | measure(image.prediction.mask, scale)
+            columns = {} if scale is None else {SCALE_COLUMN: f"{scale:.6g}"}
+            return columns | measure(image.prediction.mask, scale)
+        except MnsaError as error:
+            return {"error": f"No traits: {error}"}
 
     return find
 

@@ -7,7 +7,8 @@ import typer
 
 from mnsa.cli.shared import console, require_extra
 from mnsa.config import load_config
-from mnsa.errors import ConfigError
+from mnsa.errors import ConfigError, TrainingInterruptedError
+from mnsa.signals import StopSignal, stop_signals
 
 if TYPE_CHECKING:
     from mnsa.search.study import SearchStudy
@@ -32,6 +33,20 @@ def search(
     Storages: sqlite:///FILE, postgresql://..., mysql://..., journal:FILE (shared disk), grpc://HOST:PORT.
     """
     require_extra("optuna", "search")
+    try:
+        with stop_signals():
+            _search(config, data, out, trials, join, storage, select, overrides)
+    except StopSignal as stop:
+        folder = join or out
+        began = folder is not None and folder.exists()
+        hint = f"Continue with: mnsa search --join {folder}" if began else "The search had not begun."
+        raise TrainingInterruptedError(f"Interrupted ({stop}). {hint}", stop.exit_code) from None
+
+
+def _search(
+    config: Path | None, data: Path | None, out: Path | None, trials: int | None, join: Path | None,
+    storage: str | None, select: str | None, overrides: list[str] | None,
+) -> None:  # fmt: skip
     if join is not None:
         if config or data or out or overrides:
             raise ConfigError(

@@ -210,7 +210,7 @@ def _write_study_folder(folder: StudyFolder, config: Config, manifest: Manifest,
 def _load_optuna_study(folder: StudyFolder, url: str, name: str, *, may_be_new: bool) -> optuna.Study | None:
     """Load the study from the storage; None if it was not created yet. Raises: StudyError if its trials are lost."""
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(url or sqlite_url(folder.database_file)))
+        return optuna.load_study(study_name=name, storage=_open_folder_storage(folder, url))
     except KeyError:
         if may_be_new and not folder.path.joinpath("trials").exists():
             return None
@@ -218,9 +218,15 @@ def _load_optuna_study(folder: StudyFolder, url: str, name: str, *, may_be_new: 
         raise StudyError(f"{where} has no study {name!r}, but {folder.path} belongs to it.") from None
 
 
+def _open_folder_storage(folder: StudyFolder, url: str) -> BaseStorage:
+    """Open the storage of a folder. One process at a time: the first one creates its tables."""
+    with lock(folder.lock_file("queue")):
+        return open_storage(url or sqlite_url(folder.database_file))
+
+
 def _create_optuna_study(folder: StudyFolder, url: str, config: Config, manifest: Manifest) -> optuna.Study:
     """Create the study of a folder in the storage, or complete it; the budget is set last."""
-    settings, store = read_study_settings(folder), open_storage(url or sqlite_url(folder.database_file))
+    settings, store = read_study_settings(folder), _open_folder_storage(folder, url)
     directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.search.objectives[1:])]
     with lock(folder.lock_file("queue")), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -26,9 +26,10 @@ from optuna.trial import TrialState
 
 from mnsa.config import Config, ModelConfig
 from mnsa.data.manifest import Manifest
-from mnsa.errors import RunError, StudyError
+from mnsa.errors import ModelError, RunError, StudyError
 from mnsa.io import atomic_write_text, lock
 from mnsa.model.network import build_network, network_cost
+from mnsa.model_folder import load_network
 from mnsa.run_folder import RunFolder, open_run_folder
 from mnsa.search.space import SearchSpace, apply_point, levels_without_branch, split_stages, suggest_point
 from mnsa.search.storage import with_retries
@@ -162,7 +163,8 @@ class PruningCallback(Callback):
 def train_shared_stages(folder: StudyFolder, config: Config, manifest: Manifest) -> None:
     """Train the stages that all trials share, if there are any and they are not trained yet.
 
-    One worker trains, the others wait. If it dies, the next worker resumes the run. Raises: the errors of `train`.
+    One worker trains, the others wait. If it dies, the next worker resumes the run. Damaged weights are trained again.
+    Raises: the errors of `train`.
     """
     shared, _ = split_stages(config)
     if not shared:
@@ -171,7 +173,7 @@ def train_shared_stages(folder: StudyFolder, config: Config, manifest: Manifest)
     names = ", ".join(stage.name for stage in shared)
     with lock(folder.lock_file("shared"), waiting=f"Waiting for another worker to train {names}."):
         run = RunFolder(folder.shared_folder)
-        if (run.model_folder / "model.safetensors").is_file():
+        if _is_trained(run):
             return
         logger.info("Training %s once, for all trials.", names)
         if _can_resume(run):
@@ -226,6 +228,19 @@ def measure_latency_ms(config: ModelConfig, classes: int, mask_classes: int, siz
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times[WARMUP_RUNS:])
+
+
+def _is_trained(run: RunFolder) -> bool:
+    """Check whether the run has a whole network; remove a run with a damaged one."""
+    if not (run.model_folder / "model.safetensors").is_file():
+        return False
+    try:
+        load_network(run.path)
+    except (RunError, ModelError) as error:
+        logger.warning(f"{error} The shared stages are trained again.")
+        shutil.rmtree(run.path)
+        return False
+    return True
 
 
 def _can_resume(run: RunFolder) -> bool:

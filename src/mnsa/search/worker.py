@@ -18,6 +18,7 @@ from mnsa.search.storage import storage_errors, with_retries
 from mnsa.search.study import SearchStudy
 from mnsa.search.trial import TrialOutcome, TrialRunner, train_shared_stages
 from mnsa.search.trial_queue import INDEX_ATTR, INTERRUPTED_ATTR, MAX_RETRIES, REASON_ATTR, set_trial_attr
+from mnsa.signals import StopSignal, stop_signals
 from mnsa.study_folder import TrialRecord
 from mnsa.training.fit import TrainingInterruptedError
 
@@ -29,23 +30,30 @@ logger = logging.getLogger(__name__)
 
 
 class SearchInterruptedError(MnsaError):
-    """Ctrl-C: finished trials are saved, the running trial goes back into the queue."""
+    """Ctrl-C or another signal: finished trials are saved, the running trial goes back into the queue.
 
-    exit_code = 130
+    exit_code: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def run_worker(study: SearchStudy) -> None:
     """Run trials until all trials of the budget are finished, by this worker or by others.
 
-    Raises: StudyError if the storage fails, or if many attempts in a row fail; SearchInterruptedError after Ctrl-C;
-    the errors of training, for the shared stages.
+    Raises: StudyError if the storage fails, or if many attempts in a row fail; SearchInterruptedError after Ctrl-C or
+    another signal; the errors of training, for the shared stages.
     """
     hint = f"Continue with: mnsa search --join {study.folder.path}"
     try:
-        train_shared_stages(study.folder, study.config, study.manifest)
-        _run_trials(study)
-    except (KeyboardInterrupt, TrainingInterruptedError):
-        raise SearchInterruptedError(f"Interrupted. Finished trials are saved. {hint}") from None
+        with stop_signals():
+            train_shared_stages(study.folder, study.config, study.manifest)
+            _run_trials(study)
+    except (KeyboardInterrupt, StopSignal, TrainingInterruptedError) as stop:
+        code = getattr(stop, "exit_code", 130)
+        raise SearchInterruptedError(f"Interrupted. Finished trials are saved. {hint}", code) from None
     except storage_errors() as error:
         reason = str(error).partition("\n")[0]
         raise StudyError(

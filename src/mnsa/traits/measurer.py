@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import Lock, Thread
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mnsa.errors import ConfigError, DataError, RunError
+from mnsa.errors import ConfigError, DataError
 from mnsa.traits.records import (
     SCALE_COLUMN,
     AreoleTraits,
@@ -180,31 +180,55 @@ class TraitMeasurer:
         return measure_veins(veins, reference_area, name, leaf), measure_areoles(veins, reference_area)
 
 
+class _Pool:
+    """Processes that measure. One that is killed costs its masks a second attempt, each in a process of its own."""
+
+    def __init__(self, measurer: TraitMeasurer, processes: int) -> None:
+        self._measurer, self._processes = measurer, processes
+        self._executor = _start_processes(processes)
+        self._lock = Lock()
+
+    def measure(self, mask: np.ndarray, px_per_mm: float | None) -> dict[str, str]:
+        """Measure like `TraitMeasurer.measure_row_at`. Thread-safe. Raises: DataError."""
+        executor = self._executor
+        try:
+            return executor.submit(self._measurer.measure_row_at, mask, px_per_mm).result()
+        except BrokenProcessPool:
+            with self._lock:
+                if self._executor is executor:  # the other masks that it had broke at the same time
+                    self._executor = _start_processes(self._processes)
+        executor.shutdown(wait=False)
+        with self._lock, _start_processes(1) as alone:
+            try:
+                return alone.submit(self._measurer.measure_row_at, mask, px_per_mm).result()
+            except BrokenProcessPool:
+                raise DataError(
+                    "The process that measured them was killed twice, most likely because memory ran out."
+                ) from None
+
+    def close(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+
 @contextmanager
 def measurement_pool(measurer: TraitMeasurer, *, images: int, processes: int) -> Iterator[Measure]:
     """Give a function like `TraitMeasurer.measure_row_at` that runs in a pool of processes; it is thread-safe.
 
     Measuring is mostly Python code: in a thread it would block the network's thread. The processes end with their
-    parent process, even if it is killed. Raises: RunError when a process of the pool is killed.
+    parent process, even if it is killed. The function raises DataError for a mask whose process is killed twice.
     """
     if images <= _FEW_IMAGES:
         yield measurer.measure_row_at
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_init_worker)
-
-    def measure(mask: np.ndarray, px_per_mm: float | None) -> dict[str, str]:
-        try:
-            return pool.submit(measurer.measure_row_at, mask, px_per_mm).result()
-        except BrokenProcessPool:
-            raise RunError(
-                "A process that measured traits was killed, most likely because memory ran out. "
-                "Finished results are kept; run the same command again to continue."
-            ) from None
-
+    pool = _Pool(measurer, processes)
     try:
-        yield measure
+        yield pool.measure
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close()
+
+
+def _start_processes(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, get_context("spawn"), initializer=_init_worker)
 
 
 def _format_size(mask: np.ndarray) -> str:
