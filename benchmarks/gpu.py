@@ -126,9 +126,11 @@ def wait(process: subprocess.Popen[bytes], limit_s: float) -> str:
     try:
         code = process.wait(limit_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         return f"stopped after {limit_s:.0f} s"
+    finally:  # also after Ctrl-C
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return f"failed with exit code {code}" if code else ""
 
 
