@@ -29,6 +29,7 @@ class StubPredictor:
     classes = ("a", "b")
     mask_classes = ()
     threshold = None
+    calibration = None
     scale = None
 
     def __init__(self) -> None:

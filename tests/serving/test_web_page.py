@@ -92,8 +92,102 @@ def test_opacity_layer_and_zoom_change_the_image(page: Any, photos: list[tuple[s
     assert page.is_visible("#attention")
     assert not page.is_visible("#mask")
     width = page.locator("#photo").bounding_box()["width"]
+    assert page.is_visible("#attention-legend")
     page.click("#zoom-in")
     assert page.locator("#photo").bounding_box()["width"] == pytest.approx(1.5 * width, rel=0.01)
+    page.focus("#viewport")
+    page.keyboard.press("+")
+    assert page.locator("#photo").bounding_box()["width"] == pytest.approx(2.25 * width, rel=0.01)
+    page.keyboard.press("0")
+    assert page.locator("#photo").bounding_box()["width"] == pytest.approx(width, rel=0.01)
+
+
+def test_the_wheel_and_a_double_click_keep_the_point_under_the_pointer_and_the_mouse_drags(
+    page: Any, photos: list[tuple[str, bytes]]
+) -> None:
+    drop(page, *photos[0])
+    wait_for_results(page)
+    box = page.locator("#photo").bounding_box()
+    x, y = box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"]
+
+    def place() -> tuple[float, float]:
+        now = page.locator("#photo").bounding_box()
+        return (x - now["x"]) / now["width"], (y - now["y"]) / now["height"]
+
+    page.mouse.move(x, y)
+    for zoom in (
+        lambda: page.mouse.wheel(0, -400),
+        lambda: page.mouse.wheel(0, -100),
+        lambda: page.mouse.dblclick(x, y),
+    ):
+        width = page.locator("#photo").bounding_box()["width"]
+        zoom()
+        page.wait_for_function("width => document.getElementById('photo').clientWidth > 1.2 * width", arg=width)
+        assert place() == pytest.approx((0.7, 0.3), abs=0.02)
+    before = page.locator("#photo").bounding_box()
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 40, y + 25, steps=4)
+    page.mouse.up()
+    after = page.locator("#photo").bounding_box()
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((-40, 25), abs=3)
+
+
+def test_a_photo_is_shown_with_a_timer_while_it_is_predicted(page: Any, photos: list[tuple[str, bytes]]) -> None:
+    held: list[Any] = []
+    page.route("**/v1/predict*", lambda route: held.insert(0, route))
+    drop(page, *photos[0])
+    page.wait_for_function("() => document.getElementById('photo').naturalWidth === 64")
+    page.wait_for_function("() => /in progress: [1-9]/.test(document.getElementById('photo-size').textContent)")
+    assert page.is_visible("#photo")
+    assert not page.is_visible("#mask")
+    assert page.inner_text("#photo-name") == photos[0][0]
+    held[0].continue_()
+    wait_for_results(page)
+    assert page.is_visible("#mask")
+    assert "64 px" in page.inner_text("#photo-size")
+    assert page.messages == []
+
+
+def test_a_scale_is_read_with_a_comma_measured_by_two_clicks_and_refused_when_it_is_absurd(
+    page: Any, photos: list[tuple[str, bytes]]
+) -> None:
+    drop(page, *photos[0])
+    wait_for_results(page)
+    page.fill("#scale", "2.5")
+    shown = page.inner_text("#key-traits")
+    page.fill("#scale", "2,5")
+    assert page.inner_text("#key-traits") == shown
+    assert "mm" in shown
+    for text in ("0", "-2", "0,0", "1e9", "9999999", "wide", "2,5,1", "NaN"):
+        page.fill("#scale", text)
+        assert page.is_visible("#scale-error"), text
+        assert "mm" not in page.inner_text("#key-traits"), text
+    page.fill("#scale", "")
+    assert not page.is_visible("#scale-error")
+    page.click("#measure")
+    box = page.locator("#photo").bounding_box()
+    for part in (0.25, 0.75):
+        page.mouse.click(box["x"] + part * box["width"], box["y"] + 0.5 * box["height"])
+    assert "32 pixels" in page.inner_text("#measure-hint")
+    page.fill("#length", "12,8")
+    assert float(page.input_value("#scale")) == pytest.approx(2.5, rel=0.02)
+    assert "mm" in page.inner_text("#key-traits")
+
+
+def test_a_run_that_is_not_calibrated_says_so(page: Any, photos: list[tuple[str, bytes]]) -> None:
+    drop(page, *photos[0])
+    wait_for_results(page)
+    assert "not calibrated" in page.inner_text("#uncalibrated")
+
+
+def test_a_phone_shows_the_answer_without_scrolling_by_hand(page: Any, photos: list[tuple[str, bytes]]) -> None:
+    page.set_viewport_size({"width": 390, "height": 760})
+    page.emulate_media(reduced_motion="reduce")
+    drop(page, *photos[0])
+    wait_for_results(page)
+    page.wait_for_function("() => document.getElementById('result').getBoundingClientRect().top < 400")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(

@@ -171,6 +171,7 @@ class ModelInfo(BaseModel):
     name: str = Field(description="Name of the run folder.")
     version: str = Field(description="Version of mnsa.")
     classes: list[str]
+    calibrated: bool = Field(description="Whether `mnsa calibrate` has corrected the probabilities.")
     threshold: float | None = Field(description="Below this probability the class is `unknown`; null: never.")
     mask_classes: list[MaskClassInfo]
     traits: list[str] = Field(description="Columns of the traits in pixels. With px_per_mm they are in millimeters.")

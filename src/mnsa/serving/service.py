@@ -101,6 +101,7 @@ class PredictionService:
             version=mnsa.__version__,
             classes=list(self.predictor.classes),
             threshold=self.predictor.threshold,
+            calibrated=self.predictor.calibration is not None,
             mask_classes=masks,
             traits=measurer.columns if measurer else [],
             limits=LimitsInfo(**asdict(self.limits)),
@@ -171,13 +172,17 @@ class PredictionService:
         if OutputKind.attention in include and attention is not None:
             rows, columns = attention.shape
             result.attention = AttentionResult(png=to_base64(encode_attention(attention)), width=columns, height=rows)
+        measured: dict[float | None, dict[str, str]] = {}  # by scale; measuring a large mask takes seconds
         if mask is not None and OutputKind.traits in include and (measurer := self.measurer(query.px_per_mm)):
-            result.traits = {name: _parse_trait(text) for name, text in measurer.measure_row(mask).items()}
+            measured[query.px_per_mm] = measurer.measure_row(mask)
+            result.traits = {name: _parse_trait(text) for name, text in measured[query.px_per_mm].items()}
         if OutputKind.preview in include:
             result.preview = to_base64(encode_preview(predicted.pixels))
         if OutputKind.row in include:
             measurer = self.measurer(None)
-            traits = measurer.measure_row(mask) if measurer and mask is not None else None
+            traits = measured.get(None)
+            if traits is None and measurer and mask is not None:
+                traits = measurer.measure_row(mask)
             result.row = self.table(None).row(prediction, predicted.name, traits)
         result.seconds = round(predicted.seconds + time.perf_counter() - start, 4)
         return result

@@ -1,8 +1,10 @@
 // The page: photos are added, predicted one after the other, shown, and exported. Results are lost when it is closed.
 import { exportFiles, predictImage } from "./api.js";
 import { objectUrl } from "./images.js";
-import { byId, createElement, resizeImage, showPhoto, showTraits, updateLayer, zoom } from "./result_view.js";
+import { byId, createElement, showPhoto, showTraits, updateLayer } from "./result_view.js";
+import { readScale, startScale, stopMeasuring } from "./scale.js";
 import { formatPercent } from "./trait_format.js";
+import { resizeImage, startZoom } from "./zoom.js";
 
 const model = JSON.parse(byId("model").textContent);
 const page = { photos: [], selected: null, running: false, abort: new AbortController() };
@@ -18,13 +20,13 @@ function start() {
   document.addEventListener("paste", ({ clipboardData }) => addPhotos(clipboardData.files));
   for (const radio of document.querySelectorAll("input[name=layer]")) radio.addEventListener("change", updateLayer);
   byId("opacity").addEventListener("input", updateLayer);
-  byId("zoom-in").addEventListener("click", () => zoom(1));
-  byId("zoom-out").addEventListener("click", () => zoom(-1));
-  byId("scale").addEventListener("input", () => page.selected?.result && showTraits(page.selected.result, scale()));
+  startZoom();
+  startScale(() => page.selected?.result && showTraits(page.selected.result, readScale()));
+  setInterval(updateTimer, 200);
   byId("photo-list").addEventListener("keydown", onArrowKey);
   for (const format of ["csv", "zip"]) byId(format).addEventListener("click", () => download(format));
   byId("clear").addEventListener("click", clearPhotos);
-  window.addEventListener("resize", () => page.selected?.result && resizeImage());
+  window.addEventListener("resize", () => page.selected && resizeImage());
 }
 
 function onDrag(event) {
@@ -35,9 +37,13 @@ function onDrag(event) {
 
 function addPhotos(files) {
   for (const file of files) {
-    const photo = { file, name: file.name || "pasted image", result: null, error: null };
+    const photo = { file, name: file.name || "pasted image", result: null, error: null, started: null };
+    photo.localUrl = URL.createObjectURL(file);
     photo.button = createElement("button", "", { type: "button", className: "photo-item" });
-    photo.button.addEventListener("click", () => selectPhoto(photo));
+    photo.button.addEventListener("click", () => {
+      selectPhoto(photo);
+      revealResult();
+    });
     const item = createElement("li");
     item.append(photo.button);
     byId("photo-list").append(item);
@@ -49,6 +55,7 @@ function addPhotos(files) {
   byId("progress-panel").hidden = false;
   updateProgress();
   if (!page.running) predictPhotos();
+  if (!page.selected) selectPhoto(page.photos[0]);
 }
 
 async function predictPhotos() {
@@ -56,6 +63,7 @@ async function predictPhotos() {
   page.running = true;
   for (let photo = nextPhoto(); photo; photo = nextPhoto()) {
     updateListItem(photo, "running");
+    photo.started = performance.now();
     try {
       setResult(photo, await predictImage(photo.file, model.limits, signal));
     } catch (error) {
@@ -63,9 +71,15 @@ async function predictPhotos() {
       photo.error = error.message;
     }
     photo.file = null; // frees the memory
+    photo.started = null;
     updateListItem(photo, photo.error ? "failed" : "done");
     updateProgress(describe(photo));
-    if (!page.selected || page.selected === photo) selectPhoto(photo);
+    if (page.selected === photo) {
+      await selectPhoto(photo);
+      if (page.photos.length === 1) revealResult();
+    }
+    URL.revokeObjectURL(photo.localUrl);
+    photo.localUrl = null;
   }
   page.running = false;
 }
@@ -82,9 +96,10 @@ function setResult(photo, result) {
 
 function updateListItem(photo, state) {
   const { result } = photo;
-  const label = { waiting: "waiting", running: "running", failed: "failed", done: result?.predicted ?? "done" }[state];
-  const thumbnail = photo.previewUrl
-    ? createElement("img", "", { className: "thumbnail", src: photo.previewUrl, alt: "" })
+  const label = { waiting: "waiting", running: "in progress", failed: "failed", done: result?.predicted ?? "done" }[state];
+  const url = photo.previewUrl ?? photo.localUrl;
+  const thumbnail = url && state !== "failed"
+    ? createElement("img", "", { className: "thumbnail", src: url, alt: "" })
     : createElement("span", "", { className: "thumbnail" });
   const text = createElement("span", "", { className: "photo-text" });
   text.append(
@@ -115,7 +130,22 @@ function describe({ name, error, result }) {
 function selectPhoto(photo) {
   page.selected = photo;
   for (const { button } of page.photos) button.setAttribute("aria-current", button === photo.button);
-  return showPhoto(photo, model, scale());
+  stopMeasuring();
+  return showPhoto(photo, model, readScale());
+}
+
+// On a phone the result is below the list.
+function revealResult() {
+  const { top } = byId("result").getBoundingClientRect();
+  if (top > window.innerHeight * 0.6) byId("result").scrollIntoView({ behavior: "smooth", block: "start" });
+}
+
+// Seconds since the selected photo was sent.
+function updateTimer() {
+  const photo = page.selected;
+  if (!photo || photo.result || photo.error) return;
+  const seconds = photo.started ? Math.floor((performance.now() - photo.started) / 1000) : null;
+  byId("photo-size").textContent = seconds === null ? "waiting" : `in progress: ${seconds} s`;
 }
 
 function onArrowKey(event) {
@@ -128,18 +158,13 @@ function onArrowKey(event) {
   selectPhoto(photo);
 }
 
-function scale() {
-  const { value, validity } = byId("scale");
-  return value !== "" && validity.valid ? Number(value) : null;
-}
-
 async function download(format) {
   const { signal } = page.abort;
   updateProgress(`Preparing the ${format.toUpperCase()} file.`);
   byId("csv").disabled = byId("zip").disabled = true;
   try {
     const items = page.photos.map((photo) => exportItem(photo, format));
-    const blobs = await exportFiles(format, items, scale(), model.limits, signal);
+    const blobs = await exportFiles(format, items, readScale(), model.limits, signal);
     blobs.forEach((blob, index) => {
       saveFile(blob, blobs.length === 1 ? `predictions.${format}` : `predictions-${index + 1}.${format}`);
     });
@@ -163,7 +188,9 @@ function saveFile(blob, name) {
 
 function clearPhotos() {
   page.abort.abort();
-  for (const url of page.photos.flatMap(({ previewUrl, maskUrl }) => [previewUrl, maskUrl])) if (url) URL.revokeObjectURL(url);
+  for (const url of page.photos.flatMap((photo) => [photo.previewUrl, photo.maskUrl, photo.localUrl])) {
+    if (url) URL.revokeObjectURL(url);
+  }
   Object.assign(page, { photos: [], selected: null, running: false, abort: new AbortController() });
   byId("photo-list").replaceChildren();
   byId("progress-panel").hidden = byId("result").hidden = true;

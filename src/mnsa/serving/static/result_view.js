@@ -1,9 +1,7 @@
 // Shows the result of one photo: the image with a layer over it, classes and traits.
 import { drawAttention } from "./images.js";
 import { convertTraits, formatNumber, formatPercent, keyTraits } from "./trait_format.js";
-
-const ZOOM_LEVELS = [1, 1.5, 2, 3, 4, 6, 8];
-const view = { zoomIndex: 0, width: 1, height: 1 };
+import { setImageSize } from "./zoom.js";
 
 export const byId = (id) => document.getElementById(id);
 
@@ -23,19 +21,37 @@ export async function showPhoto(photo, model, pxPerMm) {
   byId("error").textContent = photo.error ?? "";
   byId("warning").hidden = !result?.warning;
   byId("warning").textContent = result?.warning ?? "";
-  byId("viewer").hidden = byId("details").hidden = !result;
+  byId("details").hidden = !result;
+  byId("viewer").hidden = photo.error !== null;
   byId("photo-size").textContent = result ? `${result.width} × ${result.height} px, ${result.seconds.toFixed(2)} s` : "";
-  if (!result) return;
+  if (!result) {
+    showWaiting(photo);
+    return;
+  }
   showClasses(result);
   showTraits(result, pxPerMm);
   showLegend(result, model);
   byId("photo").src = photo.previewUrl;
   byId("mask").src = photo.maskUrl ?? "";
-  Object.assign(view, { width: result.width, height: result.height });
-  resizeImage();
+  byId("layer-choice").hidden = byId("slider").hidden = false;
+  setImageSize(result.width, result.height);
   if (result.attention) await drawAttention(byId("attention"), result.attention);
   offerLayers(result);
   updateLayer();
+}
+
+// The photo itself, until its result comes. A browser can't show every format, such as TIFF.
+function showWaiting(photo) {
+  for (const id of ["mask", "attention", "legend", "attention-legend", "layer-choice", "slider"]) byId(id).hidden = true;
+  byId("viewport").setAttribute("aria-label", photo.name);
+  const image = byId("photo");
+  image.onload = () => {
+    if (image.src === photo.localUrl) setImageSize(image.naturalWidth, image.naturalHeight);
+  };
+  image.onerror = () => {
+    if (image.src === photo.localUrl) byId("viewer").hidden = true;
+  };
+  if (!photo.error) image.src = photo.localUrl;
 }
 
 /** Show the chosen layer over the photo, with the chosen opacity. */
@@ -49,26 +65,10 @@ export function updateLayer() {
     byId(name).hidden = name !== chosen;
   }
   byId("legend").hidden = chosen !== "mask";
+  byId("attention-legend").hidden = chosen !== "attention";
   const maskName = byId("mask-label").textContent.toLowerCase();
   const suffix = { mask: ` with ${maskName} mask`, attention: " with attention map", photo: "" }[chosen];
   byId("viewport").setAttribute("aria-label", byId("photo-name").textContent + suffix);
-}
-
-/** Zoom in (step 1) or out (step -1). */
-export function zoom(step) {
-  view.zoomIndex = Math.min(ZOOM_LEVELS.length - 1, Math.max(0, view.zoomIndex + step));
-  resizeImage();
-}
-
-/** Fit the image into the viewport, times the zoom. */
-export function resizeImage() {
-  const maxHeight = Math.min(window.innerHeight * 0.72, 860);
-  const fit = Math.min(byId("viewport").clientWidth / view.width, maxHeight / view.height);
-  const factor = fit * ZOOM_LEVELS[view.zoomIndex];
-  Object.assign(byId("photo").style, { width: `${view.width * factor}px`, height: `${view.height * factor}px` });
-  byId("zoom-value").textContent = `${ZOOM_LEVELS[view.zoomIndex]}×`;
-  byId("zoom-out").disabled = view.zoomIndex === 0;
-  byId("zoom-in").disabled = view.zoomIndex === ZOOM_LEVELS.length - 1;
 }
 
 /** Show the traits, in millimeters if a scale is given. */
