@@ -280,3 +280,29 @@ def test_log_messages_are_printed_once(mnsa: Callable[..., Any], monkeypatch: py
     monkeypatch.setattr("mnsa.data.synthetic.synthesize", log)
     for _ in range(2):
         assert mnsa("synth", "leaves").out == "images [1 of 2]\n0 leaves of 12 cultivars in leaves\n"
+
+
+def test_train_prints_a_json_object_per_epoch(
+    mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path
+) -> None:
+    ended = mnsa("train", config_file, "--data", dataset, "--out", tmp_path / "run", "--json", "--verbose")
+    epochs = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(one["stage"], one["epoch"], one["epochs"]) for one in epochs] == [("joint", 1, 2), ("joint", 2, 2)]
+    rows = list(csv.DictReader((tmp_path / "run/metrics.csv").read_text().splitlines()))
+    assert [one["val_score"] for one in epochs] == [float(row["val_score"]) for row in rows]
+    first, *others = ended.err.splitlines()
+    assert first == f"Training on {dataset}: loading torch, checking images and masks"
+    assert "joint: 2 epochs of 3 batches of 4, from 12 images, 3 validation images, on " in ended.err
+    assert "joint 2/2  batch 3/3" in others
+    assert "Trained: " in ended.err
+    assert mnsa("--version").out.startswith("mnsa ")  # the next command prints as usual
+
+
+def test_a_quiet_training_prints_nothing_but_warnings(
+    mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path
+) -> None:
+    wide = ("--set", "loss.cldice=0.5", "--set", "loss.cldice_iterations=1", "--set", "stages.joint.epochs=1")
+    ended = mnsa("train", config_file, "--data", dataset, "--out", tmp_path / "run", "--quiet", *wide)
+    assert (ended.code, ended.out) == (0, "")
+    assert all("more than 3 px wide" in line or not line for line in ended.err.splitlines())
+    assert "contradict" in mnsa("train", "--quiet", "--verbose").err

@@ -253,7 +253,7 @@ def test_the_progress_bar_can_be_switched_on_and_off(
 ) -> None:
     train(make_config({"epochs": 1}), dataset, tmp_path / "run", progress=progress)
     printed = "".join(capfd.readouterr())
-    assert ("Epoch 0" in printed) == progress
+    assert ("Epoch 1/1" in printed) == progress
     if not progress:
         assert printed == ""
 

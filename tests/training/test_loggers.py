@@ -69,6 +69,16 @@ def test_only_the_first_process_writes(record: Any) -> None:
     assert record("joint", 0, first_process=False, loss=1.0) == []
 
 
+def test_an_epoch_says_how_much_time_is_left(
+    record: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 400.0])
+    monkeypatch.setattr("mnsa.training.loggers.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    caplog.set_level(logging.INFO, logger="mnsa")
+    record("joint", 2, loss=0.5)  # the third epoch of nine, after 300 s
+    assert caplog.messages == ["joint 3/9  loss 0.5  0:10:00 left"]
+
+
 def test_each_epoch_is_one_log_message_and_nothing_is_printed(
     record: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

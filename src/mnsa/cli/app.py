@@ -26,7 +26,7 @@ from mnsa.cli.probe import probe
 from mnsa.cli.report import report
 from mnsa.cli.search import search
 from mnsa.cli.serve import serve
-from mnsa.cli.shared import console
+from mnsa.cli.shared import ConsoleHandler, console, set_output
 from mnsa.cli.split import split
 from mnsa.cli.study import study
 from mnsa.cli.synth import synth
@@ -74,21 +74,13 @@ def _options(
     """Options of the command itself."""
 
 
-class ConsoleHandler(logging.Handler):
-    """Prints log messages to standard output as plain lines; warnings are marked."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one message."""
-        style = "yellow" if record.levelno >= logging.WARNING else None
-        console.print(self.format(record), style=style, highlight=False)
-
-
 def main() -> None:
     """Run the command line. A MnsaError becomes one paragraph on standard error and its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may have characters that the terminal has not
     _show_log_messages()
+    set_output()
     try:
         app(prog_name="mnsa")
     except MnsaError as error:

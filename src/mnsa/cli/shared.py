@@ -3,11 +3,14 @@
 Progress is a bar on a terminal, otherwise a line every 30 seconds, on standard error.
 """
 
+import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,6 +29,12 @@ _MAX_SHOWN_ERRORS = 10
 _LINE_INTERVAL_S = 30.0
 
 console = Console(soft_wrap=True, markup=False)  # paths may contain brackets
+
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print warnings and errors alone, on standard error.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Print progress within epochs, too.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print a JSON object per epoch on standard output, all else on standard error.")
+]
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
 DatasetArgument = Annotated[Path, typer.Argument(help="Data set: a folder with manifest.csv and dataset.toml.")]
@@ -106,6 +115,40 @@ ReferenceAreaOption = Annotated[
     Literal["hull", "image"],
     typer.Option(help="Area for vein density when no leaf mask exists: convex hull of the veins, or the whole image."),
 ]
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log messages to standard output as plain lines; warnings are marked. json: epochs as JSON objects."""
+
+    json = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message. Its attribute `epoch`, if any, is a row of metrics.csv."""
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        if self.json and hasattr(record, "epoch"):
+            print(json.dumps({name: _json_value(value) for name, value in record.epoch.items()}), flush=True)  # noqa: T201
+        elif console.quiet:
+            Console(stderr=True, soft_wrap=True, markup=False).print(self.format(record), style=style, highlight=False)
+        else:
+            console.print(self.format(record), style=style, highlight=False)
+
+
+def set_output(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+    """Choose what this command prints, and where. Raises: ConfigError for options that contradict each other."""
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose contradict each other. Give one of them.")
+    console.quiet, console.stderr, ConsoleHandler.json = quiet, json, json
+    level = logging.WARNING if quiet and not json else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("mnsa").setLevel(level)
+
+
+def _json_value(text: str) -> str | int | float | None:
+    """A cell of metrics.csv as JSON has it: a number, null for NaN, or text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(text) if text.isdigit() else number if isfinite(number) else None
 
 
 def parse_scale(text: str) -> float | Literal["auto"]:

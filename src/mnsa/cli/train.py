@@ -1,5 +1,6 @@
 """`mnsa train`: train a network, or continue an interrupted run."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Never
@@ -7,10 +8,12 @@ from typing import Annotated, Never
 import typer
 
 from mnsa.cli.plan import BudgetOption, TasksOption, make_config
-from mnsa.cli.shared import console
+from mnsa.cli.shared import JsonOption, QuietOption, VerboseOption, console, set_output
 from mnsa.config import load_config
 from mnsa.errors import ConfigError, RunError, TrainingInterruptedError
 from mnsa.signals import StopSignal, is_rank_zero, stop_signals
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -29,11 +32,15 @@ def train(
     ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Number of processes, one GPU each if available.")] = 1,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run.")] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Train a network, or continue a run.
 
     Example: `mnsa train --data leaves --out runs/first`, or `mnsa train small --data leaves --out runs/first`
     """
+    set_output(quiet=quiet, verbose=verbose, json=json)
     try:
         with stop_signals():
             _train(config, data, out, budget, tasks, overrides or [], epochs, devices, resume)
@@ -63,6 +70,7 @@ def _train(
                 "--resume takes everything from the run folder. Give it alone, or with --devices, with --epochs for "
                 "more epochs, and with --data if the data set has moved."
             )
+        logger.info(f"Continuing {resume}: loading torch, checking images and masks")
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 
@@ -75,6 +83,7 @@ def _train(
             raise ConfigError("Give --data and --out: mnsa train --data leaves --out run.")
         if config is not None and (budget or tasks):
             raise ConfigError("--budget and --tasks are for training without a config. Change the config with --set.")
+        logger.info(f"Training on {data}: loading torch, checking images and masks")
         if config is None:
             _require_one_process(devices)  # each would make its own plan
             if out.exists():

@@ -9,6 +9,7 @@ import csv
 import io
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -44,6 +46,25 @@ class CSVMetricsLogger(Callback):
         self.file = file
         self.stage = stage
         self.rows = _read_rows(file) or []
+        self._start_s, self._first = time.monotonic(), 0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        self._start_s, self._first = time.monotonic(), trainer.current_epoch
+        if trainer.is_global_zero:
+            loaders: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit
+            logger.info(
+                f"{self.stage}: {trainer.max_epochs} epochs of {trainer.num_training_batches} batches of "
+                f"{loaders.batch_size}, from {len(loaders.train_set)} images, {len(loaders.val_set)} validation images,"
+                f" on {_device_name(module)}"
+            )
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, _module: lightning.LightningModule, _outputs: Any, _batch: Any, batch_idx: int
+    ) -> None:
+        steps = int(trainer.num_training_batches)
+        if trainer.is_global_zero and (batch_idx + 1) % max(1, steps // 10) == 0:
+            epochs = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+            logger.debug(f"{self.stage} {epochs}  batch {batch_idx + 1}/{steps}")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -54,8 +75,24 @@ class CSVMetricsLogger(Callback):
         self.rows = [row for row in self.rows if row["stage"] != self.stage or int(row["epoch"]) <= epoch]
         self.rows.append(row)
         _write_rows(self.file, self.rows)
+        epoch_s = (time.monotonic() - self._start_s) / (epoch + 1 - self._first)
+        left = _format_left(round(epoch_s * ((trainer.max_epochs or 0) - epoch - 1)))
         scores = "  ".join(f"{name} {row[name]}" for name in row if name == "loss" or name.startswith("val_"))
-        logger.info("%s %s/%s  %s", self.stage, row["epoch"], trainer.max_epochs, scores)
+        extra = {"epoch": {**row, "epochs": str(trainer.max_epochs)}}
+        logger.info("%s %s/%s  %s%s", self.stage, row["epoch"], trainer.max_epochs, scores, left, extra=extra)
+
+
+def _format_left(seconds: int) -> str:
+    """The time left as text; empty where there is less than a second."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"  {hours}:{minutes:02}:{rest:02} left" if seconds > 0 else ""
+
+
+def _device_name(module: lightning.LightningModule) -> str:
+    device = module.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{device.type} ({name})"
 
 
 def repair_metrics(file: Path, rows: list[dict[str, str]]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -132,7 +132,15 @@ def _configured_callbacks(
     if monitors_lr:
         yield LearningRateMonitor(logging_interval="epoch")
     if shows_bar:
-        yield TQDMProgressBar()
+        yield _ProgressBar()
+
+
+class _ProgressBar(TQDMProgressBar):
+    """Counts epochs from 1, as the lines of the log do."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
 
 def _shows_progress_bar(progress: bool | None) -> bool:
