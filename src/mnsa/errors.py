@@ -1,7 +1,9 @@
 """Errors that a user can act on: a message says what was found, what was expected and what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 _MAX_CHARACTERS = 10_000  # characters
@@ -51,6 +53,21 @@ class TrainingInterruptedError(MnsaError):
 
 class StudyError(MnsaError):
     """A study that is in the way, can't be joined, or holds nothing to select."""
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra: in the clone, for the wheel file, or by name, as mnsa itself was installed.
+
+    Folders are left out, because the web page shows messages, too.
+    """
+    if (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]'"
+    try:
+        origin = distribution("mnsa").read_text("direct_url.json") or ""
+    except PackageNotFoundError:
+        origin = ""
+    wheel = re.search(r'([^/"]+\.whl)"', origin)
+    return f"pip install './{wheel[1]}[{extra}]'" if wheel else f"pip install 'mnsa[{extra}]'"
 
 
 # Parts of the messages of torch's allocator for CPUs, of oneDNN, of CUDA and its libraries, and of the system.

@@ -294,7 +294,7 @@ def test_fitting_trees_without_the_extra(
     refused: Callable[..., str], own_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
-    assert "pip install 'mnsa[trees]'" in refused("fit-trees", own_run.path)
+    assert "pip install -e '.[trees]'" in refused("fit-trees", own_run.path)
     assert not own_run.trees_folder.exists()
 
 

@@ -82,5 +82,5 @@ def test_a_missing_extra_is_an_error_with_the_install_command(
     refused: Callable[..., str], search_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda _: None)
-    assert "pip install 'mnsa[search]'" in refused("search", "--join", tmp_path)
-    assert "pip install 'mnsa[report]'" in refused("report", tmp_path)
+    assert "pip install -e '.[search]'" in refused("search", "--join", tmp_path)
+    assert "pip install -e '.[report]'" in refused("report", tmp_path)

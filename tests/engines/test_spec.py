@@ -45,7 +45,7 @@ def test_an_unsupported_precision_is_an_error() -> None:
 def test_the_error_for_a_missing_package_has_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnsa.engines.spec.find_spec", lambda name: None)
     require_engine("torch", to="write")
-    with pytest.raises(ModelError, match=r"openvino needs openvino: pip install 'mnsa\[export\]'"):
+    with pytest.raises(ModelError, match=r"openvino needs openvino: pip install -e '\.\[export\]'"):
         require_engine("openvino")
     with pytest.raises(ModelError, match="onnx needs onnxruntime, onnx, onnxscript"):
         require_engine("onnx", to="write")

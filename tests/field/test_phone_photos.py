@@ -151,7 +151,7 @@ def test_without_the_package_photos_are_passed_over_with_the_command_that_instal
     write_photo(tmp_path / "in/b/6.png")
     ending = run_without_package(*IMPORTS["folders"].arguments(tmp_path / "in", tmp_path / "out"))
     assert (ending.returncode, ending.stderr) == (0, "")
-    assert "4 .heic. To read .heic photos: pip install 'mnsa[heif]'." in " ".join(ending.stdout.split())
+    assert "4 .heic. To read .heic photos: pip install -e '.[heif]'." in " ".join(ending.stdout.split())
     assert count_of(tmp_path / "out") == 2
 
 
@@ -166,7 +166,7 @@ def test_without_the_package_a_data_set_that_lists_photos_is_refused(tmp_path: P
     text = " ".join(ending.stdout.replace("│", " ").split())
     assert "a/0.HEIC" in text
     assert "unsupported" in text
-    assert "pip install 'mnsa[heif]'" in text
+    assert "pip install -e '.[heif]'" in text
 
 
 def test_without_the_package_an_upload_is_refused_with_the_command(

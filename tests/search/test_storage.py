@@ -79,7 +79,7 @@ def test_missing_driver_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         "sqlalchemy.dialects.postgresql.psycopg.PGDialect_psycopg.import_dbapi", lambda: missing("psycopg")
     )
-    with pytest.raises(StudyError, match=r"psycopg.*pip install 'mnsa\[search-storages\]'"):
+    with pytest.raises(StudyError, match=r"psycopg.*pip install -e '\.\[search-storages\]'"):
         open_storage("postgresql://me@oak/leaves")
 
 

@@ -242,7 +242,7 @@ def test_a_heic_photo_is_predicted_or_refused_with_the_package_that_reads_it(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     detail = error_detail(post(client, photo), 415)
     assert detail.startswith("leaf.heic is a HEIC photo")
-    assert "pip install 'mnsa[heif]'" in detail
+    assert "pip install -e '.[heif]'" in detail
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "..\\..\\secret.jpg", "a\x00b.jpg", "x" * 500, "\n"])

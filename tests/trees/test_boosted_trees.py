@@ -51,7 +51,7 @@ def test_an_image_is_answered_alone_as_among_others(tuned: TuningResult, draw: C
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     require_trees_extra()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ModelError, match=rf"need {library}, .*pip install 'mnsa\[trees\]'"):
+    with pytest.raises(ModelError, match=rf"need {library}, .*pip install -e '\.\[trees\]'"):
         require_trees_extra()
 
 
@@ -135,7 +135,7 @@ def test_a_run_without_trees_names_the_command_that_fits_them(tmp_path: Path) ->
 
 def test_trees_without_the_extra_name_it(saved: tuple[Path, TreesSpec], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnsa.trees.boosted_trees.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"need xgboost and optuna, .*mnsa\[trees\]"):
+    with pytest.raises(ModelError, match=r"need xgboost and optuna, .*\[trees\]'"):
         load_trees(saved[0].parent, NAMES, 12, threads=1)
 
 

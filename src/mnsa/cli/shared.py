@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from mnsa.errors import ConfigError, MnsaError
+from mnsa.errors import ConfigError, MnsaError, install_command
 
 if TYPE_CHECKING:
     from mnsa.data.image_source import ImageSource
@@ -186,7 +186,7 @@ def offer_dpi(image: "ImageSource") -> None:
 def require_extra(module: str, extra: str) -> None:
     """Raise ConfigError with the install command when an optional package is missing."""
     if find_spec(module) is None:
-        raise ConfigError(f"This needs {module}, which is missing: pip install 'mnsa[{extra}]'.")
+        raise ConfigError(f"This needs {module}, which is missing: {install_command(extra)}.")
 
 
 def print_errors(errors: Sequence[tuple[str, str]], failed: int, table: Path) -> None:

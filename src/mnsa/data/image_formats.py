@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from mnsa.errors import install_command
+
 HEAD_BYTES = 24  # the start of a file, which tells its format
 
 _BIG_ENDIAN_BIGTIFF = b"MM\0\x2b"  # Pillow misreads its tags
@@ -38,7 +40,7 @@ def find_formats(head: bytes, formats: tuple[str, ...]) -> tuple[str, ...]:
         from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra
     except ImportError:
         reason = "is a HEIC photo, and the package that reads them is missing"
-        raise UnsupportedFormatError(reason, "pip install 'mnsa[heif]', or save it as JPEG or PNG") from None
+        raise UnsupportedFormatError(reason, f"{install_command('heif')}, or save it as JPEG or PNG") from None
     register_heif_opener()
     return (*formats, "HEIF")
 

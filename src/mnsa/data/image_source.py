@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from mnsa.errors import DataError
+from mnsa.errors import DataError, install_command
 
 TIMEOUT_S = 20.0  # without a byte
 
@@ -175,7 +175,7 @@ def _fsspec(url: str) -> Iterator[Any]:
     except DataError:
         raise
     except ImportError as error:  # of fsspec itself, or of its part for this kind of address
-        raise DataError(f"{url} needs a package that is missing ({error}): pip install 'mnsa[cloud]'.") from None
+        raise DataError(f"{url} needs a package that is missing ({error}): {install_command('cloud')}.") from None
     except FileNotFoundError:
         raise DataError(f"{url} does not exist. Correct the address.") from None
     except Exception as error:  # of the client of any store

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from mnsa.data.image_source import ImageSource, Url, expand_url, is_url
-from mnsa.errors import DataError
+from mnsa.errors import DataError, install_command
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def is_image_name(path: str) -> bool:
 def missing_package_hint(suffix: str) -> str:
     """How to have the images of a suffix (lower case) read that an optional package reads; empty for others."""
     needs_package = suffix in _HEIF_SUFFIXES - IMAGE_SUFFIXES
-    return f" To read {suffix} photos: pip install 'mnsa[heif]'." if needs_package else ""
+    return f" To read {suffix} photos: {install_command('heif')}." if needs_package else ""
 
 
 def list_image_files(folder: Path, *, recursive: bool = True) -> list[PurePosixPath]:

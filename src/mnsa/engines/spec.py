@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from mnsa.errors import ConfigError, ModelError
+from mnsa.errors import ConfigError, ModelError, install_command
 from mnsa.io import parse_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def require_engine(engine: EngineName, *, to: Literal["run", "write"] = "run") -
     """Check that the packages of `engine` are installed. Raises: ModelError naming those that are not."""
     needed = _RUNTIME_PACKAGES[engine] + (_EXPORT_PACKAGES if to == "write" and engine != "torch" else ())
     if missing := [name for name in dict.fromkeys(needed) if find_spec(name) is None]:
-        raise ModelError(f"{engine} needs {', '.join(missing)}: pip install 'mnsa[export]'.")
+        raise ModelError(f"{engine} needs {', '.join(missing)}: {install_command('export')}.")
 
 
 @dataclass(frozen=True, slots=True)

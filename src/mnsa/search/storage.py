@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from mnsa.errors import StudyError
+from mnsa.errors import StudyError, install_command
 
 CONNECT_TIMEOUT_S = 10
 
@@ -77,7 +77,7 @@ def open_storage(url: str) -> BaseStorage:
     except ImportError as error:
         raise StudyError(
             f"The storage {public_url} needs a driver that is missing ({error.__cause__ or error}): "
-            "pip install 'mnsa[search-storages]'."
+            f"{install_command('search-storages')}."
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise StudyError(f"--storage is {public_url!r} ({error}); expected {SUPPORTED_URLS}.") from None

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from mnsa.config import Config
-from mnsa.errors import ConfigError, RunError
+from mnsa.errors import ConfigError, RunError, install_command
 from mnsa.io import MAX_BYTES, atomic_write_text, read_text
 from mnsa.run_folder import RunFolder
 
@@ -126,8 +126,7 @@ def require_loggers(config: Config) -> None:
     for name in config.train.loggers:
         if missing := [module for module in _LOGGER_PACKAGES[name] if find_spec(module) is None]:
             raise ConfigError(
-                f"train.loggers names {name}, which is not installed ({', '.join(missing)}): "
-                f"pip install 'mnsa[{name}]'."
+                f"train.loggers names {name}, which is not installed ({', '.join(missing)}): {install_command(name)}."
             )
 
 

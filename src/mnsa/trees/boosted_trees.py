@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnsa.errors import ConfigError, ModelError, RunError
+from mnsa.errors import ConfigError, ModelError, RunError, install_command
 from mnsa.io import read_json, sha256_file
 from mnsa.run_folder import package_version
 
@@ -57,7 +57,7 @@ class BoostedTrees(nn.Module):
 def require_trees_extra() -> None:
     """Check that the extra `trees` is installed. Raises: ModelError with the missing packages."""
     if missing := [name for name in _LIBRARIES if find_spec(name) is None]:
-        raise ModelError(f"Boosted trees need {' and '.join(missing)}, not installed here: pip install 'mnsa[trees]'.")
+        raise ModelError(f"Boosted trees need {' and '.join(missing)}, not installed here: {install_command('trees')}.")
 
 
 def library_versions() -> dict[str, str]:
