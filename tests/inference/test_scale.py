@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mnsa.config import DataConfig
 from mnsa.errors import ConfigError
-from mnsa.inference.postprocessing import Postprocessing
+from mnsa.inference.postprocessing import MaskMaker, Postprocessing
+from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.predictor import Predictor, load
-from mnsa.inference.scale import WINDOW_PX, choose_scale, resize_image
+from mnsa.inference.scale import WINDOW_PX, PredictAtScale, ScaleChoice, choose_scale, resize_image
 from mnsa.model.network import build_network
 from mnsa.run_folder import ModelSpec
 from narrowing import some
@@ -116,6 +117,28 @@ def test_masks_have_the_images_size_at_any_scale(veins: Callable[..., Predictor]
     assert some(prediction.mask).shape == (90, 130)
     assert scale in ("auto", prediction.scale)
     assert list(prediction.to_row())[-3:] == ["scale", "confidence", "warning"]
+
+
+@pytest.mark.parametrize(("chosen", "below", "above", "is_vein"), [(240, 0, 130, False), (60, 210, 210, True)])
+def test_a_pixel_is_vein_by_its_mean_probability_at_three_scales(
+    make_config: Callable[..., Any],
+    image: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: int,
+    below: int,
+    above: int,
+    is_vein: bool,
+) -> None:
+    spec = ModelSpec(make_config().model, DataConfig(size=(64, 64), resize_mode="crop"), (), ("vein",))
+    maker, probs = MaskMaker(Postprocessing(), ("vein",), spec.data), {90: chosen, 64: below, 127: above}
+    monkeypatch.setattr("mnsa.inference.scale.choose_scale", lambda *_: ScaleChoice(1.0, {}))
+
+    def predict(seen: Tensor, path: str, _maker: Any) -> NamedPrediction:
+        height, width = seen.shape[-2:]
+        return NamedPrediction(path, None, attention=None, mask=np.full((1, height, width), probs[height], np.uint8))
+
+    mask = PredictAtScale(predict, maker, spec, "auto")(image, "a.jpg").mask
+    assert (some(mask) == is_vein).all()
 
 
 def test_the_network_sees_the_resized_image(veins: Callable[..., Predictor], image: Tensor) -> None:

@@ -5,13 +5,15 @@ network looks at the image at several scales, and rates its own mask at each: by
 expect, times the part of the centerlines that hang together. Inputs much smaller or larger than leaves in training
 count less: in small ones any network is sure of the main veins that are left, and in large ones it may be sure of a
 texture. A mask that covers the image counts nothing.
+The probabilities are then the mean of three scales: of the chosen one, and of half an octave below and above. Veins are
+of several widths, and what is seen at one scale alone is often none.
 `benchmarks/veins.py` compares that choice with the best scale, which only the truth knows.
 
 H, W image size; h, w size of an input of the network, in pixels; M mask classes. A scale is a factor: h / H.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -67,10 +69,12 @@ class PredictAtScale:
 
     def __call__(self, image: Tensor, path: str) -> NamedPrediction:
         """Predict an image uint8 (3, H, W), at a scale of its own."""
-        factor = self._scale
+        factor, others = self._scale, list[float]()
         if factor == "auto":
             factor = choose_scale(lambda part: self._find_probs(part)[1][self._vein], image, self._threshold).factor
+            others = [other for other in _neighbors(factor) if max(image.shape[-2:]) * other <= MAX_LONG_SIDE_PX]
         found, probs = self._find_probs(resize_image(image, factor), path)
+        probs = _mean_at_size(probs, (self._find_probs(resize_image(image, other))[1] for other in others))
         size = image.shape[-2], image.shape[-1]
         maps = resize_and_decide(torch.from_numpy(probs).float() / 255, size, self._maker.decide_probs)
         confidence, warning = check_veins(count_veins(probs[self._vein], self._threshold))
@@ -123,9 +127,23 @@ def choose_scale(find_probs: Callable[[Tensor], np.ndarray], image: Tensor, thre
         return tried[factor]
 
     best = max(_octaves(long_side_px), key=rate)
-    near = (best * 2**step for step in (-0.5, 0.5))
-    best = max([best, *(factor for factor in near if factor <= MAX_FACTOR)], key=rate)
+    best = max([best, *_neighbors(best)], key=rate)
     return ScaleChoice(best, tried)
+
+
+def _neighbors(factor: float) -> list[float]:
+    """Half an octave below, and above if it is at most MAX_FACTOR."""
+    return [near for near in (factor * 2**-0.5, factor * 2**0.5) if near <= MAX_FACTOR]
+
+
+def _mean_at_size(probs: np.ndarray, others: Iterable[np.ndarray]) -> np.ndarray:
+    """Average maps at the size of the first, uint8 (M, h, w); the others (M, h', w') are resized to it."""
+    count, total = 1, torch.from_numpy(probs).float()
+    for other in others:
+        total += F.resize_image(torch.from_numpy(other).float(), list(probs.shape[-2:]), antialias=True)
+        count += 1
+    mean: np.ndarray = (total / count).round().to(torch.uint8).numpy()
+    return mean
 
 
 def _rate(counts: VeinCounts, long_side_px: float) -> float:
