@@ -64,7 +64,7 @@ def load_network(run: Path) -> tuple[Network, ModelSpec]:
 
 def network_table(spec: ModelSpec, weights_digest: str) -> str:
     """Return a Markdown table that describes a network. weights_digest: SHA-256 of model.safetensors."""
-    facts = {
+    cells = {
         "backbone": escape_markdown(spec.model.backbone),
         "attention": spec.model.attention,
         "decoder": spec.model.decoder if spec.mask_classes else "none",
@@ -73,7 +73,7 @@ def network_table(spec: ModelSpec, weights_digest: str) -> str:
         "training input": f"{spec.data.size[0]} x {spec.data.size[1]} px, {spec.data.resize_mode}",
         "sha256 of model.safetensors": weights_digest,
     }
-    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in cells.items())
 
 
 def escape_markdown(text: str) -> str:

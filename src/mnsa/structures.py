@@ -99,7 +99,7 @@ class Prediction:
     attention: float32 (h, w) in 0..1, or None.
     grad_cam: Grad-CAM of the most probable class, float32 (h, w), 0 or more, or None.
     scale, confidence, warning: of a predictor with a `scale`: the factor by which the image was resized for the
-    network, how sure it is of the veins, 0..1, and what speaks against them, or empty text. Else None and empty text.
+    network, its confidence in the veins, 0..1, and a warning, or empty text. Else None and empty text.
     """
 
     path: str

@@ -166,3 +166,42 @@ def test_a_link_to_itself_is_a_broken_link(mnsa: Command, tmp_path: Path) -> Non
     ending = mnsa("traits", tmp_path / "in", "--out", tmp_path / "out.csv")
     assert ending.code == 3
     assert "b.png is a broken link" in ending.out
+
+
+@pytest.mark.parametrize(
+    ("verb", "mask"),
+    [(verb, mask) for verb in ("masks", "folders") for mask in ("IMG_{}.jpg.png", "IMG_{}.png")]
+    + [("masks", "img_{}.png")],  # `folders` refuses the images by name
+)
+def test_masks_are_found_behind_a_second_suffix_and_in_another_case(
+    mnsa: Command, tmp_path: Path, verb: str, mask: str
+) -> None:
+    for number in range(3):
+        write_photo(tmp_path / f"in/images/IMG_{number}.jpg", number)
+        write_vein(tmp_path / "in/masks" / mask.format(number))
+    ending = mnsa(*IMPORTS[verb].arguments(tmp_path / "in", tmp_path / "out"))
+    assert ending.code == 0, ending
+    assert [Path(row.mask).name for row in read_manifest(tmp_path / "out").rows] == [mask.format(n) for n in range(3)]
+
+
+def test_a_mask_in_another_case_that_fits_two_images_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    for number, name in enumerate(["A.png", "a.png", "b.png"]):
+        write_photo(tmp_path / "in/images" / name, number)
+    for name in ["A.png", "b.png"]:
+        write_vein(tmp_path / "in/masks" / name)
+    (tmp_path / "in/masks/B.png").write_bytes((tmp_path / "in/masks/b.png").read_bytes())
+    message = refused(*IMPORTS["masks"].arguments(tmp_path / "in", tmp_path / "out"))
+    assert "masks/B.png is the mask of no image" in message
+
+
+def test_labels_of_nnunet_in_another_unicode_form_and_of_version_1_are_read(mnsa: Command, tmp_path: Path) -> None:
+    make, _, arguments, count = IMPORTS["nnunet"]
+    make(tmp_path / "in")
+    (tmp_path / "in/imagesTr/leaf1_0000.png").rename(tmp_path / f"in/imagesTr/{DECOMPOSED}_0000.png")
+    (tmp_path / "in/labelsTr/leaf1.png").rename(tmp_path / f"in/labelsTr/{COMPOSED}.png")
+    about = tmp_path / "in/dataset.json"
+    about.write_text(about.read_text().replace('"background": 0, "vein": 1', '"0": "background", "1": "vein"'))
+    ending = mnsa(*arguments(tmp_path / "in", tmp_path / "out"))
+    assert ending.code == 0, ending
+    assert count_of(tmp_path / "out") == count
+    assert read_manifest(tmp_path / "out").mask_classes == ("vein",)

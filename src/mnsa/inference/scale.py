@@ -1,9 +1,9 @@
-"""The scale at which the network looks at an image: the one at which it is surest of its own mask.
+"""The scale at which the network looks at an image: the one at which its confidence in its own mask is highest.
 
 Thin structures are found best where they are as wide as in training. How wide they are in a photo is not known, so the
 network looks at the image at several scales, and rates its own mask at each: by the Dice score that its probabilities
 expect, times the part of the centerlines that hang together. Inputs much smaller or larger than leaves in training
-count less: in small ones any network is sure of the main veins that are left, and in large ones it may be sure of a
+count less: in small ones any network is confident about the main veins that are left, and in large ones about a
 texture. A mask that covers the image counts nothing.
 The probabilities are then the mean of three scales: of the chosen one, and of half an octave below and above. Veins are
 of several widths, and what is seen at one scale alone is often none.

@@ -135,7 +135,7 @@ def plot_true_vs_predicted(trait: TraitPairs) -> Figure:
     figure, axes = new_axes(f"true mask: {trait.axis}", "predicted mask", width=WIDTH_IN * 0.8, height=3.2)
     many = len(trait.true) > RASTERIZE_ABOVE
     axes.plot(trait.true, trait.predicted, "o", color=BLUE, markersize=3.5, alpha=0.6, rasterized=many)
-    low, high = (pick(pick(trait.true), pick(trait.predicted)) for pick in (_minimum, _maximum))
+    low, high = (extreme(extreme(trait.true), extreme(trait.predicted)) for extreme in (_minimum, _maximum))
     margin = 0.05 * (high - low) or 0.05
     ends = low - margin, high + margin
     axes.plot(ends, ends, color=ORANGE, linewidth=1.2, linestyle="--", label="equal")

@@ -1,6 +1,7 @@
 """Class folders: [SPLIT/]CLASS/image, with or without a folder of masks."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
@@ -49,8 +50,10 @@ class _MaskMatcher:
 
     def find(self, image: PurePosixPath, split: tuple[str, ...], below: tuple[str, ...]) -> str:
         """Find the mask of an image. Search order: same split and class, same class, same split, flat."""
-        for place in ((*split, *below), below, split, ()):
-            mask = self._by_place.get((*place, compose(image.stem)))
+        places = ((*split, *below), below, split, ())
+        stems = compose(image.stem), compose(image.name)  # a.jpg.png is the mask of a.jpg
+        for place, stem in product(places, stems):
+            mask = self._by_place.get((*place, stem))
             if mask is None:
                 continue
             owner = self._owner.setdefault(mask, image)

@@ -20,7 +20,7 @@ from mnsa.data.formats.common import (
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import IMAGE_SUFFIXES, MASK_SUFFIXES, compose, list_images_to_import
+from mnsa.data.paths import IMAGE_SUFFIXES, MASK_SUFFIXES, casefold_name, compose, list_images_to_import
 from mnsa.errors import DataError
 
 # What the name of a mask may add to that of its image, in any case; the last ones are those of CHASE_DB1 and DRIVE.
@@ -88,6 +88,7 @@ class _MaskMatcher:
 
     def __init__(self, masks: Path, images: Sequence[PurePosixPath]) -> None:
         self._folder = masks
+        self._folded: defaultdict[_Key, list[_Key]] | None = None
         self._images = {(_place(path), compose(path.stem)) for path in images}
         self.unmatched = {(_place(path), compose(path.stem)): path for path in _list_images(masks, MASK_SUFFIXES)}
         self._with_ending: defaultdict[_Key, list[_Key]] = defaultdict(list)  # without the ending -> with it
@@ -98,14 +99,26 @@ class _MaskMatcher:
 
     def take(self, image: PurePosixPath) -> PurePosixPath | None:
         """Remove and return the mask of an image: its stem, or its stem with an ending that is not another image's."""
-        own = _, stem = _place(image), compose(image.stem)
+        own = place, stem = _place(image), compose(image.stem)
         number = next((stem.removesuffix(one) for one in _SPLIT_ENDINGS if stem.endswith(one)), None)
-        keys = self._with_ending[own] + ([] if number is None else self._with_ending[own[0], number])
-        keys_found = [key for key in (own, *keys) if key in self.unmatched and (key == own or key not in self._images)]
+        keys = self._with_ending[own] + ([] if number is None else self._with_ending[place, number])
+        keys = [own, (place, compose(image.name)), *keys]  # the second: a.jpg.png is the mask of a.jpg
+        keys_found = [key for key in keys if key in self.unmatched and (key == own or key not in self._images)]
+        keys_found = keys_found or self._find_in_another_case(own)
         if len(keys_found) > 1:
             first, second = (self.unmatched[key] for key in keys_found[:2])
             raise DataError(f"{self._folder}: {first} and {second} belong to the same image. Keep one of them.")
         return self.unmatched.pop(keys_found[0]) if keys_found else None
+
+    def _find_in_another_case(self, own: _Key) -> list[_Key]:
+        """The mask of an image's name in upper or lower case, unless that of another image fits as well."""
+        folded = own[0], casefold_name(own[1])
+        if self._folded is None:
+            self._folded = defaultdict(list)
+            for key in (*self._images, *self.unmatched):
+                self._folded[key[0], casefold_name(key[1])].append(key)
+        others = [key for key in self._folded[folded] if key != own]
+        return others if len(others) == 1 and others[0] in self.unmatched and others[0] not in self._images else []
 
 
 def write_mask_folders(manifest: Manifest, entries: list[NamedRow], folder: Path) -> None:

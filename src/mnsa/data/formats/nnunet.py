@@ -19,6 +19,7 @@ from mnsa.data.formats.common import (
     write_json,
     write_png,
 )
+from mnsa.data.formats.names import FileNames
 from mnsa.data.formats.sidecar import (
     BACKGROUND,
     SIDECAR_KEY,
@@ -122,6 +123,8 @@ def write_nnunet(manifest: Manifest, entries: list[NamedRow], folder: Path) -> N
 def _parse_labels(description: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], int | None]:
     """Get the names of the classes 1, 2, ..., and the pixel value of the ignore label, or None."""
     labels = require_mapping(description.get("labels"), f"{path}, labels")
+    if labels and all(name.isdecimal() and isinstance(value, str) for name, value in labels.items()):
+        labels = {value: int(name) for name, value in labels.items()}  # as version 1 of nnU-Net writes them
     if not all(type(value) is int for value in labels.values()):
         raise DataError(f"{path}: labels is {shorten(labels)}; expected a number per name (regions are not read).")
     named = {value: name for name, value in labels.items()}
@@ -139,12 +142,10 @@ def _list_cases(source: Path, description: Mapping[str, Any]) -> list[_Case]:
             f"flat images are read: {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     split_of = _read_first_fold(source / "splits_final.json") if (source / "splits_final.json").exists() else None
-    cases = []
+    cases, files = [], FileNames()
     for part in ("Tr", "Ts"):
         for name, channels in sorted(_group_channels(source, part, ending).items()):
-            label = f"labels{part}/{name}{ending}"
-            if not (source / label).exists():
-                label = ""
+            label = files.find(source, f"labels{part}/{name}{ending}") or ""
             split = "test" if part == "Ts" else "train" if split_of is None else split_of.get(name, "")
             if part == "Tr" and not label:
                 raise DataError(f"{source}: case {name} has no labelsTr/{name}{ending}. Add it, or remove the case.")
