@@ -1,6 +1,7 @@
 """`plan_training`: what is planned for which data, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnsa.data.manifest import Manifest, Row, write_manifest
+from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest
 from mnsa.errors import ConfigError
 from mnsa.structures import Batch
 from mnsa.training.module import StageModule
@@ -32,7 +33,7 @@ def make_data(tmp_path: Path) -> MakeData:
         chosen = [classes[index % len(classes)] for index in range(train)]
         chosen = [name for name, size in zip(classes, sizes, strict=True) for _ in range(size)] if sizes else chosen
         for index, (split, label) in enumerate([("train", name) for name in chosen] + [("val", classes[0])]):
-            Image.fromarray(np.full((*size, 3), 90 + index, np.uint8)).save(folder / f"{index}.png")
+            Image.fromarray(np.full((*size, 3), 90 + index % 150, np.uint8)).save(folder / f"{index}.png")
             if mask is not None:
                 Image.fromarray(mask).save(folder / f"{index}_mask.png")
             rows.append(
@@ -156,7 +157,7 @@ def test_a_budget_too_short_for_one_epoch_is_refused(
     data = make_data(train=40, size=(256, 256))
     machine(0.01, 4e-6)
 
-    with pytest.raises(ConfigError, match=r"One epoch of 40 images takes about .* --budget"):
+    with pytest.raises(ConfigError, match=r"One epoch of 40 images takes about .* budget of 5 s.* --budget \d+m\."):
         plan_training(data, budget_s=5)
 
 
@@ -175,6 +176,26 @@ def test_uneven_classes_are_weighted(make_data: MakeData, sizes: tuple[int, ...]
     plan = plan_training(make_data(sizes=sizes))
 
     assert plan.config.loss.class_weights == weights
+
+
+def test_one_image_is_refused_with_what_is_missing(make_data: MakeData) -> None:
+    data = make_data(train=1, mask=_leaf((96, 64)))
+    manifest = read_manifest(data)
+    write_manifest(replace(manifest, rows=manifest.rows[:1]), data.with_name("one"))
+    missing = r"1 classes in `train` and 0 in `val`; .*there are 1 in `train` and 0 in `val`.*mnsa split"
+    with pytest.raises(ConfigError, match=missing):
+        plan_training(data.with_name("one"))
+
+
+def test_hundreds_of_classes_with_one_or_two_images_have_a_plan(
+    make_data: MakeData, machine: Callable[[float, float], None]
+) -> None:
+    machine(0.01, 1e-6)
+    classes = tuple(f"c{number:03}" for number in range(300))
+    plan = plan_training(make_data(classes=classes, sizes=(2,) * 150 + (1,) * 150))
+    assert plan.config.tasks == {"classification"}
+    assert plan.config.loss.class_weights == "balanced"
+    assert "balanced sampling would leave out" in next(c.reason for c in plan.choices if c.name == "class weights")
 
 
 def test_every_choice_has_a_reason(make_data: MakeData) -> None:

@@ -270,9 +270,9 @@ def _fit_budget(survey: _Survey, budget_s: float, read_s: float, pixel_s: float)
     best = schedules[-1]
     if best.epochs == 0:
         raise ConfigError(
-            f"One epoch of {best.images} images takes about {best.epoch_s / 60:.1f} minutes on this machine, at "
-            f"{best.size[0]} x {best.size[1]} px. That is more than {_RESERVE:.0%} of the budget of "
-            f"{budget_s / 60:.1f} minutes. Give more time: --budget 2h."
+            f"One epoch of {best.images} images takes about {best.epoch_s:.2g} s on this machine, at {best.size[0]} x "
+            f"{best.size[1]} px. That is more than {_RESERVE:.0%} of the budget of {budget_s:g} s. Give more time, for "
+            f"{_MIN_EPOCHS} epochs: --budget {-(-best.epoch_s * _MIN_EPOCHS / _RESERVE // 60):.0f}m."
         )
     return best
 

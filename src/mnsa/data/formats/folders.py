@@ -81,7 +81,8 @@ def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
     split, below = _split_levels(image, IMAGE_FOLDERS)
     if len(below) > 1:
         raise DataError(
-            f"{image} lies {len(split) + len(below)} folders deep; expected class/image or split/class/image."
+            f"{image} lies {len(split) + len(below)} folders deep; expected class/image or split/class/image. "
+            "Import the folder that has the classes, or list the images in a table: mnsa import csv."
         )
     if below and is_layout_word(below[0]):
         raise DataError(
