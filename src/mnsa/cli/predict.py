@@ -1,7 +1,7 @@
 """`mnsa predict`: predict classes and masks of image files."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,9 @@ import typer
 
 from mnsa.cli.shared import (
     BatchSizeOption,
+    DecimalCommaOption,
     EngineName,
+    ExcelOption,
     HeadOption,
     LeafOption,
     LesionOption,
@@ -29,6 +31,7 @@ from mnsa.cli.shared import (
     offer_dpi,
     parse_scale,
     print_errors,
+    print_excel_copy,
     split_scale,
 )
 from mnsa.errors import ConfigError
@@ -66,6 +69,8 @@ def predict(
     repair: RepairOption = None,
     scale: ScaleOption = None,
     batch_size: BatchSizeOption = None,
+    excel: ExcelOption = False,
+    decimal_comma: DecimalCommaOption = False,
 ) -> None:
     """Predict image files: classes as CSV, masks as PNG, overlays as JPEG. Exit code 3 if a file could not be read.
 
@@ -93,7 +98,19 @@ def predict(
         roles = find_roles(predictor.mask_classes, vein=vein or (), leaf=leaf or (), lesion=lesion or ())
         measurer = TraitMeasurer(roles, px_per_mm=number, reference_area=reference_area)
     options = {"head": head, "engine": f"{engine} {precision}" if engine else "none"}
-    predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)
+    with finally_excel(out, excel=excel, decimal_comma=decimal_comma):
+        predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)
+
+
+@contextmanager
+def finally_excel(out: Path, *, excel: bool, decimal_comma: bool) -> Iterator[None]:
+    """Write the copy for Excel after a prediction, also when some files could not be read."""
+    try:
+        yield
+    except typer.Exit:
+        print_excel_copy(out / "predictions.csv", excel=excel, decimal_comma=decimal_comma)
+        raise
+    print_excel_copy(out / "predictions.csv", excel=excel, decimal_comma=decimal_comma)
 
 
 def predict_into(

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from mnsa.errors import ConfigError, MnsaError, install_command
+from mnsa.errors import ConfigError, MnsaError, RunError, install_command
 
 if TYPE_CHECKING:
     from mnsa.data.image_source import ImageSource
@@ -88,6 +88,12 @@ ScaleOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int | None, typer.Option("--batch-size", min=1, help="Images per batch. Default: 4 on a CPU, 32 on a GPU.")
+]
+ExcelOption = Annotated[
+    bool, typer.Option("--excel", help="Also write a copy of the table for Excel, with the best classes in columns.")
+]
+DecimalCommaOption = Annotated[
+    bool, typer.Option("--decimal-comma", help="Like --excel, with decimal commas, and `;` between the cells.")
 ]
 MaskClassOption = Annotated[
     list[str] | None,
@@ -169,6 +175,18 @@ def split_scale(text: str | None, marker_mm: float) -> tuple[float | None, "Phot
 
     scale = parse_scale_option(text, marker_mm=marker_mm)
     return (1.0, scale) if isinstance(scale, PhotoScale) else (scale, None)
+
+
+def print_excel_copy(table: Path, *, excel: bool, decimal_comma: bool) -> None:
+    """Write the copy of a table for Excel, if it is asked for. Raises: RunError."""
+    if not (excel or decimal_comma) or not table.exists():
+        return
+    from mnsa.workflows.excel_table import write_excel_table
+
+    try:
+        console.print(f"For Excel: {write_excel_table(table, decimal_comma=decimal_comma)}")
+    except OSError as error:
+        raise RunError(f"The copy of {table} for Excel can't be written: {error.strerror or error}.") from None
 
 
 def offer_dpi(image: "ImageSource") -> None:

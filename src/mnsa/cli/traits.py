@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from mnsa.cli.shared import (
+    DecimalCommaOption,
+    ExcelOption,
     LeafOption,
     LesionOption,
     MaskClassOption,
@@ -14,6 +16,7 @@ from mnsa.cli.shared import (
     VeinOption,
     console,
     print_errors,
+    print_excel_copy,
     split_scale,
 )
 from mnsa.errors import ConfigError
@@ -31,6 +34,8 @@ def traits(
         Path | None, typer.Option(help="Folder of leaf masks (0 and 1 or 255) with the same file names.")
     ] = None,
     reference_area: ReferenceAreaOption = "hull",
+    excel: ExcelOption = False,
+    decimal_comma: DecimalCommaOption = False,
 ) -> None:
     """Measure leaf, veins, areoles and lesions in masks: a CSV row per mask. Exit code 3 if a file could not be read.
 
@@ -61,6 +66,7 @@ def traits(
     )
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
     print_errors(measured.errors, measured.failed, out)
+    print_excel_copy(out, excel=excel, decimal_comma=decimal_comma)
     if text := passed.describe():
         console.print(text)
     if measured.failed:

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mnsa.cli.predict import predict_into
+from mnsa.cli.predict import finally_excel, predict_into
 from mnsa.cli.shared import (
     BatchSizeOption,
+    DecimalCommaOption,
+    ExcelOption,
     MarkerOption,
     MaskThresholdOption,
     OutOption,
@@ -38,6 +40,8 @@ def veins(
     mask_threshold: MaskThresholdOption = None,
     repair: RepairOption = None,
     batch_size: BatchSizeOption = None,
+    excel: ExcelOption = False,
+    decimal_comma: DecimalCommaOption = False,
 ) -> None:
     """Find and measure the veins of any leaf, without training: traits as CSV, masks as PNG, overlays as JPEG.
 
@@ -54,4 +58,5 @@ def veins(
     number, photo_scale = split_scale(px_per_mm, marker_mm)
     measurer = TraitMeasurer(find_roles(predictor.mask_classes), px_per_mm=number, reference_area=reference_area)
     options = {"head": "network", "engine": "none"}
-    predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)
+    with finally_excel(out, excel=excel, decimal_comma=decimal_comma):
+        predict_into(out, predictor, images, measurer, photo_scale, batch_size=batch_size, options=options)
