@@ -5,7 +5,9 @@ config.toml        the complete config, with every field
 data/              the data set without its test rows
 study.db           the trials, if no other storage is given
 shared/            run folder of the stages that all trials share
-trials/NNN/        run folder of trial NNN; its network is removed when another one is better and cheaper
+supernet/          run folder of the network that has all others as slices, if `search.method` is `supernet`
+trials/NNN/        run folder of trial NNN; its network is removed when another one is better and cheaper. In a study
+                   of one training: the slices that were trained further
 trials.json        all trials, updated by `mnsa search` and `mnsa report`
 best.toml          the config of the selected trial, for `mnsa train`
 report.html        and report/*.png, written by `mnsa report`
@@ -48,6 +50,10 @@ class StudyFolder:
         return self.path / "shared"
 
     @property
+    def supernet_folder(self) -> Path:
+        return self.path / "supernet"
+
+    @property
     def trials_file(self) -> Path:
         return self.path / "trials.json"
 
@@ -74,11 +80,13 @@ class StudyFolder:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One attempt at a trial. None: not known, or not known yet.
+    """One attempt at a trial, or one slice of a supernet. None: not known, or not known yet.
 
     number: number of the attempt in Optuna. index: index of the trial in the budget, from 0. point: sampled values.
     iou: validation IoU of the saved epoch; of a pruned trial, of its last epoch. curve: IoU of every epoch.
     macs: multiply-adds for one image of the training size. peak_memory_mib: of the GPU, or else of the process.
+    A slice has two IoUs in its curve: of the first part of the validation images, then of all; if it was rejected after
+    the first part, it is `pruned`. retrained_iou: of the slice after its own training.
     """
 
     number: int
@@ -93,6 +101,7 @@ class TrialRecord:
     peak_memory_mib: float | None = None
     seconds: float | None = None
     reason: str = ""
+    retrained_iou: float | None = None
 
     def cost(self, name: str) -> float:
         """Return `macs`, `parameters` or `latency` (in ms) of the network; infinite if not known."""
@@ -106,7 +115,7 @@ class StudyRecord:
 
     budget: number of trials that it will have. cost: the second axis of the Pareto front. importances: importance of
     each parameter for a high IoU; the sum is 1. front: numbers of the trials on the Pareto front. selected: number of
-    the trial in best.toml, or None.
+    the trial in best.toml, or None. method: of `search.method`.
     """
 
     name: str
@@ -120,6 +129,7 @@ class StudyRecord:
     front: tuple[int, ...]
     selected: int | None = None
     selection_rule: str = ""
+    method: str = "trials"
 
     def with_status(self, *states: TrialStatus) -> list[TrialRecord]:
         """Return the attempts in these states."""

@@ -84,3 +84,29 @@ def test_a_missing_extra_is_an_error_with_the_install_command(
     monkeypatch.setattr("mnsa.cli.shared.find_spec", lambda _: None)
     assert "pip install -e '.[search]'" in refused("search", "--join", tmp_path)
     assert "pip install -e '.[report]'" in refused("report", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "fast"], "expected trials or supernet"),
+        (["--under", "1", "--select", "knee"], "Give one of them"),
+        (["--retrain"], "--retrain is an option of --extract"),
+        (["--extract", "study", "--trials", "3", "--out", "run"], "--extract takes --out and perhaps"),
+        (["--extract", "study"], "--extract takes --out and perhaps"),
+        (["--extract", "study", "--out", "run"], "study is no study"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    refused: Callable[..., str], arguments: list[str], words: str
+) -> None:
+    assert words in refused("search", *arguments)
+
+
+def test_a_supernet_needs_no_number_of_trials_but_takes_no_storage(
+    refused: Callable[..., str], search_file: Path, dataset: Path, tmp_path: Path
+) -> None:
+    new = ["search", search_file, "--data", dataset, "--out", tmp_path / "study", "--method", "supernet"]
+    assert "a supernet is one training" in refused(*new, "--storage", "sqlite:///a.db")
+    assert "has one network" in refused(*new, "--set", "search.ratios=[0.125]")
+    assert not (tmp_path / "study").exists()

@@ -133,3 +133,19 @@ def test_a_space_with_a_choice_for_each_branch_of_each_level_can_be_drawn(study:
     trials = tuple(replace(t, point=point if t.number % 2 else other) for t in study.trials)
     figures = plot_study(replace(study, trials=trials))
     assert sum(axes.get_visible() for axes in figures["slices"].axes) == len(point)
+
+
+def test_a_study_of_one_training_compares_its_slices_with_what_was_retrained(study: StudyRecord) -> None:
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    ranked = sorted(complete, key=lambda trial: some(trial.iou))[:4]
+    scores = dict(zip([trial.number for trial in ranked], (0.1, 0.3, 0.2, 0.4), strict=True))
+    trials = tuple(replace(t, retrained_iou=scores.get(t.number)) for t in study.trials)
+    one_training = replace(study, trials=trials, method="supernet")
+    assert "curves" not in plot_study(one_training)
+    text = render_study_page(one_training, {})
+    assert "Kendall's tau of both: 0.67 (4 networks)" in text
+    head, _selected, *others = Page(text).rows
+    assert head[-2] == "IoU after its own training"
+    assert {row[-2] for row in others[:4]} == {"0.1000", "0.2000", "0.3000", "0.4000"}
+    few = replace(one_training, trials=tuple(replace(t, retrained_iou=None) for t in trials))
+    assert "tau" not in render_study_page(few, {})

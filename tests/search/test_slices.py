@@ -18,14 +18,19 @@ NARROWER: dict[str, dict[str, Any]] = {
     "itself": {},
     "ratios": {"widths": (0.125, 0.0625, 0.25, 0.125, 0.0625), "skip_ratio": 0.0},
     "without branches": {"widths": [(0.25, 0.0, 0.0, 0.0, 0.125), *[(0.0, 0.25, 0.125, 0.0, 0.0)] * 4]},
-    "decoder": {"widths": (0.0, 0.125, 0.0, 0.25, 0.25), "decoder_channels": (36, 4, 8, 6, 12)},
+    "narrow decoder": {"widths": (0.0, 0.125, 0.0, 0.25, 0.25), "decoder_channels": (36, 4, 8, 6, 12)},
     "narrow head": {"decoder_channels": (8, 8, 8, 8, 8), "skip_ratio": 0.25},
 }
 
 
 @pytest.fixture
 def model_of(make_config: Callable[..., Config]) -> Callable[..., ModelConfig]:
-    return lambda **keys: make_config(model={**WIDEST, **keys}).model
+    widest = make_config(model=WIDEST).model
+
+    def model(**keys: Any) -> ModelConfig:
+        return widest.model_copy(update=keys)
+
+    return model
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_a_slice_computes_what_a_network_of_its_widths_computes(
 def test_gradients_of_a_slice_go_to_its_part_of_the_widest_weights(
     model_of: Callable[..., ModelConfig], images: Tensor
 ) -> None:
-    widest, model = build(model_of()), model_of(**NARROWER["decoder"])
+    widest, model = build(model_of()), model_of(**NARROWER["narrow decoder"])
     slim, alone = SubNetwork(widest, model, 1), build(model)
     slim.train()
     alone.load_state_dict(slim.state_dict())

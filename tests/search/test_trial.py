@@ -44,4 +44,4 @@ def test_damaged_shared_weights_are_trained_again(
     weights.write_bytes(whole[:-100])
     train_shared_stages(study.folder, study.config, study.manifest)
     assert weights.read_bytes() == whole
-    assert "The shared stages are trained again." in caplog.text
+    assert "It is trained again." in caplog.text

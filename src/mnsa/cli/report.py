@@ -51,8 +51,12 @@ def _report_study(folder: "StudyFolder", storage: str | None) -> None:
     require_extra("optuna", "search")
     from mnsa.report.study_page import write_study_report
     from mnsa.search.results import update_trials_file
-    from mnsa.search.study import join_study
+    from mnsa.search.study import join_study, read_study_method
+    from mnsa.search.supernet import open_supernet_study
     from mnsa.study_folder import read_study_record
 
+    if read_study_method(folder) == "supernet":
+        write_study_report(folder, open_supernet_study(folder.path).read_record())
+        return
     update_trials_file(join_study(folder.path, storage=storage))
     write_study_report(folder, read_study_record(folder))

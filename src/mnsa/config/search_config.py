@@ -10,6 +10,11 @@ from mnsa.config.section import Attention, Count, FiveChannels, Objective, Posit
 class SearchConfig(Section):
     """The search space and the sampler of `mnsa search`. An empty list keeps the value of [model]."""
 
+    method: Literal["trials", "supernet"] = Field(
+        default="trials",
+        description="`trials`: train one network after the other. `supernet`: train all widths at once, as slices of "
+        "the widest network, then score the slices. `sampler`, `pruner` and their keys are for trials only.",
+    )
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1)] = Field(
         default=(1 / 16, 1 / 8, 1 / 4),
         description="Ratios that a branch of the enhancer may have. 0: it may be absent.",
@@ -66,6 +71,12 @@ class SearchConfig(Section):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"search.{name} has the same value twice")
+        for name in ("lr", "attentions"):
+            if self.method == "supernet" and getattr(self, name):
+                raise ValueError(
+                    f"search.{name} can't be searched with search.method = 'supernet', whose networks share their "
+                    f"weights; remove search.{name}, or set search.method to 'trials'"
+                )
         if self.lr is not None and self.lr[0] >= self.lr[1]:
             raise ValueError(f"search.lr is {list(self.lr)}; expected the lowest and the highest learning rate")
         if self.lr is not None and self.sampler == "grid":

@@ -112,6 +112,11 @@ def mask_from_logits(mask_logits: Tensor) -> Tensor:
     return mask_logits.argmax(dim=1).to(torch.uint8)
 
 
+def full_size_masks(mask_logits: Tensor, images: Tensor) -> Tensor:
+    """Decide on every pixel of images (B, 3, H, W) by mask_logits (B, M, h, w): class indices uint8 (B, H, W)."""
+    return mask_from_logits(F.interpolate(mask_logits.float(), images.shape[-2:], mode="bilinear"))
+
+
 def resize_and_decide(mask_logits: Tensor, size: tuple[int, int], decide: Callable[[Tensor], Tensor]) -> Tensor:
     """Resize logits (M, h, w) to (H, W), bilinearly, and decide on each pixel: uint8 (D, H, W), on the CPU.
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import kendalltau
 
 from mnsa.io import atomic_write_bytes, atomic_write_text
 from mnsa.report.rendering import BLUE, GRAY, GREEN, LIGHT_BLUE, RED, add_legend, data_uri, new_axes, render
@@ -23,6 +24,8 @@ MAX_AXIS_LABELS = 5  # an axis with more values has labels for the first and the
 DPI = 110
 
 MAX_OTHER_TRIALS = 10
+
+MIN_FOR_TAU = 3  # retrained networks
 
 CAPTIONS = {
     "history": "IoU of each trial, and the best so far.",
@@ -70,7 +73,8 @@ def render_study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
         study=study,
         finished=len({trial.index for trial in study.with_status("complete", "pruned")}),
         counts=", ".join(f"{len(study.with_status(status))} {status}" for status in statuses),
-        columns=TABLE_COLUMNS,
+        columns=(*TABLE_COLUMNS[:-1], *_extra_columns(study), TABLE_COLUMNS[-1]),
+        tau=_retrained_tau(study),
         trials=_trial_rows(study),
         images=[(data_uri(images[name], "image/png"), text) for name, text in CAPTIONS.items() if name in images],
     )
@@ -78,7 +82,9 @@ def render_study_page(study: StudyRecord, images: Mapping[str, bytes]) -> str:
 
 def plot_study(study: StudyRecord) -> dict[str, Figure]:
     """Name -> figure; those that need a complete trial are left out where there is none."""
-    figures = {"history": plot_history(study), "curves": plot_curves(study)}
+    figures = {"history": plot_history(study)}
+    if study.method == "trials":
+        figures["curves"] = plot_curves(study)
     if study.with_status("complete"):
         figures |= {
             "front": plot_pareto_front(study),
@@ -116,6 +122,7 @@ def plot_pareto_front(study: StudyRecord) -> Figure:
     """IoU by cost, and the Pareto front: the trials that no other trial beats at the same cost."""
     name, unit = COST_UNITS[study.cost]
     figure, axes = new_axes(name, "validation IoU")
+    retrained = [(t.cost(study.cost) / unit, t.retrained_iou) for t in study.trials if t.retrained_iou is not None]
     complete = study.with_status("complete")
     _plot_points(axes, [(t.cost(study.cost) / unit, t.iou) for t in complete], color=GRAY, label="complete")
     best = sorted((t for t in complete if t.number in study.front), key=lambda t: t.cost(study.cost))
@@ -123,6 +130,7 @@ def plot_pareto_front(study: StudyRecord) -> Figure:
     axes.plot(*zip(*places, strict=True), "o-", color=BLUE, drawstyle="steps-post", label="Pareto front")
     for trial, place in zip(best, places, strict=True):
         axes.annotate(str(trial.number), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+    _plot_points(axes, retrained, color=RED, label="after its own training")
     _mark_selected(axes, study, [(t.number, place) for t, place in zip(best, places, strict=True)])
     add_legend(axes)
     return figure
@@ -226,10 +234,12 @@ def _short_text(value: float | str) -> str:
 
 
 def _trial_rows(study: StudyRecord) -> list[TrialRow]:
-    """The selected trial, then the others by IoU."""
+    """The selected trial, then the others by IoU, retrained slices first."""
     complete = sorted(study.with_status("complete"), key=lambda trial: -(trial.iou or 0.0))
     selected = [trial for trial in complete if trial.number == study.selected]
-    others = [trial for trial in complete if trial.number != study.selected][:MAX_OTHER_TRIALS]
+    others = [trial for trial in complete if trial.number != study.selected]
+    retrained = [trial for trial in others if trial.retrained_iou is not None]
+    others = [*retrained, *(trial for trial in others if trial.retrained_iou is None)][:MAX_OTHER_TRIALS]
     return [_trial_row(trial, study) for trial in [*selected, *others]]
 
 
@@ -247,9 +257,22 @@ def _trial_row(trial: TrialRecord, study: StudyRecord) -> TrialRow:
         _format_number(trial.latency_ms, 1, 1),
         _format_number(trial.peak_memory_mib, 1, 0),
         _format_number(trial.seconds, 1, 0),
+        *(_format_number(trial.retrained_iou, 1, 4) for _ in _extra_columns(study)),
         choices,
     )
     return TrialRow(selected, cells)
+
+
+def _extra_columns(study: StudyRecord) -> tuple[str, ...]:
+    return ("IoU after its own training",) if any(t.retrained_iou is not None for t in study.trials) else ()
+
+
+def _retrained_tau(study: StudyRecord) -> str:
+    """Describe how well the scores of slices rank them: Kendall's tau with those after training; empty for too few."""
+    pairs = [(t.iou, t.retrained_iou) for t in study.with_status("complete") if t.retrained_iou is not None]
+    if len(pairs) < MIN_FOR_TAU:
+        return ""
+    return f"{kendalltau(*zip(*pairs, strict=True)).statistic:.2f} ({len(pairs)} networks)"
 
 
 def _format_number(value: float | None, unit: float, digits: int) -> str:

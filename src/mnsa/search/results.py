@@ -8,14 +8,14 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from mnsa.config import dump_config
+from mnsa.config import Config, dump_config
 from mnsa.io import atomic_write_text, lock
 from mnsa.search.selection import pareto_front, parse_rule, select_trial
 from mnsa.search.space import apply_point
 from mnsa.search.study import SELECTED_ATTR, SearchStudy
 from mnsa.search.trial import CURVE_ATTR
 from mnsa.search.trial_queue import INDEX_ATTR, REASON_ATTR
-from mnsa.study_folder import StudyRecord, TrialRecord, TrialStatus, write_study_record
+from mnsa.study_folder import StudyFolder, StudyRecord, TrialRecord, TrialStatus, write_study_record
 
 TOP_FRACTION = 0.25
 
@@ -27,6 +27,11 @@ _STATUS_NAMES: dict[TrialState, TrialStatus] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
+}
+
+_CAVEATS = {
+    "trials": "It is the best of many trainings: expect less of a new one.",
+    "supernet": "It is that of a slice of one network: a training of its own gives another one.",
 }
 
 
@@ -48,9 +53,14 @@ def write_best(study: SearchStudy, rule: str | None = None) -> SearchResult:
         study.optuna.set_user_attr(SELECTED_ATTR, [rule, trial.number])
         record = make_study_record(study)
         write_study_record(study.folder, record)
-        comments = "".join(f"# {line}\n" for line in _header_comments(study, record, trial))
-        atomic_write_text(study.folder.best_file, f"{comments}\n{dump_config(apply_point(study.config, trial.point))}")
+        write_best_config(study.folder, study.config, record, trial)
     return SearchResult(trial, record)
+
+
+def write_best_config(folder: StudyFolder, config: Config, record: StudyRecord, trial: TrialRecord) -> None:
+    """Write best.toml: the config of a trial, with what is known of it in comments."""
+    comments = "".join(f"# {line}\n" for line in _header_comments(folder, record, trial))
+    atomic_write_text(folder.best_file, f"{comments}\n{dump_config(apply_point(config, trial.point))}")
 
 
 def update_trials_file(study: SearchStudy) -> StudyRecord:
@@ -111,14 +121,14 @@ def _param_importances(study: optuna.Study, trials: Sequence[TrialRecord]) -> di
         return get_param_importances(study, evaluator=evaluator, target=lambda trial: -trial.values[0])
 
 
-def _header_comments(study: SearchStudy, record: StudyRecord, trial: TrialRecord) -> list[str]:
+def _header_comments(folder: StudyFolder, record: StudyRecord, trial: TrialRecord) -> list[str]:
     height, width = record.size
     counts = ", ".join(f"{len(record.with_status(state))} {state}" for state in ("complete", "pruned", "failed"))
     return [
-        f"mnsa train {study.folder.best_file} --data DATASET --out RUN",
+        f"mnsa train {folder.best_file} --data DATASET --out RUN",
         f"Study {record.name!r} ({record.sampler}; attempts: {counts}): trial {trial.number}, selected as "
         f"{record.selection_rule}.",
-        f"Validation IoU {trial.iou:.4f}. It is the best of many trainings: expect less of a new one.",
+        f"Validation IoU {trial.iou:.4f}. {_CAVEATS[record.method]}",
         f"{trial.parameters:,} parameters; {(trial.macs or 0) / 1e9:.4g} GMACs for one image of {height} x {width} px.",
         "Point: " + ", ".join(f"{name} = {value}" for name, value in trial.point.items()),
     ]

@@ -91,8 +91,8 @@ def slice_mask_parts(widest: Network, narrow: Network) -> dict[str, Tensor]:
     """
     if widest.enhancer is None or narrow.enhancer is None:
         raise ModelError("only a network with model.decoder = 'enhanced' has slices of other widths.")
-    _require_narrower(widest, narrow)
     slices = {f"enhancer.{name}": value for name, value in slice_weights(widest.enhancer, narrow.enhancer).items()}
+    _require_narrower(widest, narrow)
     inputs = _kernel_inputs(widest, narrow)
     for part in MASK_PARTS[1:]:
         weights = dict(getattr(widest, part).named_parameters(prefix=part))

@@ -4,7 +4,7 @@ A point holds the values of one trial, one per parameter, such as {"deform3": 0.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -73,6 +73,11 @@ def build_search_space(config: Config) -> SearchSpace:
     }
     widths = dict.fromkeys(_width_param_names(search.per_level), search.ratios)
     space = SearchSpace(widths, {name: values for name, values in others.items() if values}, search.lr)
+    if space.num_points == 1 and space.lr is None:
+        raise ConfigError(
+            "The search space has one network, so there is nothing to search. Give search.ratios, or another list of "
+            "[search], a second value."
+        )
     if search.sampler == "grid" and space.num_points > MAX_GRID_POINTS:
         raise ConfigError(
             f"The grid has {space.num_points:,} points; at most {MAX_GRID_POINTS:,} are supported. Set search.sampler "
@@ -133,6 +138,46 @@ def cheapest_points(space: SearchSpace) -> Iterator[Point]:
     }
     for values in product(*space.others.values()):
         yield {**widths, **dict(zip(space.others, values, strict=True))}
+
+
+def smallest_point(space: SearchSpace) -> Point:
+    """Return the point with the smallest value of every parameter; a decoder is as small as its channels' sum."""
+    return min(
+        cheapest_points(space),
+        key=lambda point: (float(point.get("skip_ratio", 0)), _decoder_sum(point)),
+    )
+
+
+def random_point(space: SearchSpace, rng: random.Random) -> Point:
+    """Draw every parameter uniformly until each level has a branch."""
+    while True:
+        point = {name: rng.choice(values) for name, values in space.choices.items()}
+        if not levels_without_branch(point):
+            return point
+
+
+def widest_config(config: Config, space: SearchSpace, paper_decoder: Sequence[int]) -> Config:
+    """Return the config of the network that has every network of the space as a slice.
+
+    paper_decoder: the channels of the decoder that is named `paper`. The widest decoder has the most channels that any
+    decoder of the space has at each level, so it may be none of them.
+    """
+    point: dict[str, ParamValue] = {name: max(values) for name, values in space.widths.items()}
+    if skips := space.others.get("skip_ratio"):
+        point["skip_ratio"] = max(map(float, skips))
+    widest = apply_point(config, point)
+    names = map(str, space.others.get("decoder_channels", ()))
+    decoders = [paper_decoder if name == "paper" else _parse_decoder(name) for name in names]
+    if decoders:
+        channels = tuple(max(level) for level in zip(*decoders, strict=True))
+        widest = widest.model_copy(update={"model": widest.model.model_copy(update={"decoder_channels": channels})})
+    return widest
+
+
+def _decoder_sum(point: Point) -> float:
+    """Sum a decoder's channels; `paper` is the largest of all."""
+    channels = _parse_decoder(str(point.get("decoder_channels", "0")))
+    return float("inf") if isinstance(channels, str) else sum(channels)
 
 
 def _width_param_names(per_level: str) -> list[str]:

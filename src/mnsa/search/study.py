@@ -80,6 +80,24 @@ def create_study(
     trials: the budget. storage: URL; None: a file in the folder. rule: how a trial will be selected.
     Raises: StudyError, ConfigError, DataError, ModelError for bad input, before anything is created.
     """
+    manifest = check_new_study(config, dataset, out, rule)
+    url = absolute_url(storage) if storage else ""
+    if not url and (special := set("?#%") & set(str(out.resolve()))):
+        raise StudyError(
+            f"{out} has {min(special)!r} in its path, which the URL of its database can't have. Rename it."
+        )
+    if url:
+        require_free_name(open_storage(url), url, out.resolve().name, config, manifest)
+    folder = StudyFolder(out)
+    write_study_folder(folder, config, manifest, StudySettings(out.resolve().name, url, trials, rule))
+    return _open_study(folder, url, config, manifest, _create_optuna_study(folder, url, config, manifest))
+
+
+def check_new_study(config: Config, dataset: Path, out: Path, rule: str) -> Manifest:
+    """Check that a study of this config and data set can begin in a new folder.
+
+    Returns: the data set without its test rows. Raises: as `create_study`.
+    """
     if out.exists():
         raise StudyError(
             f"{out} exists and was not changed. If it is a study, join it: mnsa search --join {out}. "
@@ -90,16 +108,22 @@ def create_study(
     require_trainable(config, manifest)
     _require_reachable_limit(config, manifest, space, rule)
     require_valid(manifest)
-    url = absolute_url(storage) if storage else ""
-    if not url and (special := set("?#%") & set(str(out.resolve()))):
+    return manifest
+
+
+def read_study_method(folder: StudyFolder) -> str:
+    """Read `search.method` of a study. Raises: StudyError if the folder is no study; ConfigError."""
+    read_study_settings(folder)
+    return load_config(folder.config_file).search.method
+
+
+def require_method(folder: StudyFolder, begun: str, method: str) -> None:
+    """Raise StudyError if a study was begun with another method."""
+    if begun != method:
         raise StudyError(
-            f"{out} has {min(special)!r} in its path, which the URL of its database can't have. Rename it."
+            f"{folder.path} was begun with search.method = {begun!r}, so it can't be used with {method!r}: "
+            "their scores are not comparable. Begin a new study with --out."
         )
-    if url:
-        require_free_name(open_storage(url), url, out.resolve().name, config, manifest)
-    folder = StudyFolder(out)
-    _write_study_folder(folder, config, manifest, StudySettings(out.resolve().name, url, trials, rule))
-    return _open_study(folder, url, config, manifest, _create_optuna_study(folder, url, config, manifest))
 
 
 def join_study(path: Path, *, trials: int | None = None, storage: str | None = None) -> SearchStudy:
@@ -112,6 +136,7 @@ def join_study(path: Path, *, trials: int | None = None, storage: str | None = N
     settings = read_study_settings(folder)
     url = absolute_url(storage) if storage else settings.storage
     config, manifest = load_config(folder.config_file), read_manifest(folder.data_folder)
+    require_method(folder, config.search.method, "trials")
     study = _load_optuna_study(folder, url, settings.name, may_be_new=storage is None)
     if study is None or BUDGET_ATTR not in study.user_attrs:  # the process that created the folder died too early
         study = _create_optuna_study(folder, url, config, manifest)
@@ -194,7 +219,8 @@ def _require_reachable_limit(config: Config, manifest: Manifest, space: SearchSp
         )
 
 
-def _write_study_folder(folder: StudyFolder, config: Config, manifest: Manifest, settings: StudySettings) -> None:
+def write_study_folder(folder: StudyFolder, config: Config, manifest: Manifest, settings: StudySettings) -> None:
+    """Write config, data and settings of a new study. Raises: StudyError."""
     try:
         with output_errors(folder.path, StudyError), new_folder(folder.path) as path:
             temporary = StudyFolder(path)

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,14 +174,20 @@ def train_shared_stages(folder: StudyFolder, config: Config, manifest: Manifest)
     names = ", ".join(stage.name for stage in shared)
     with lock(folder.lock_file("shared"), waiting=f"Waiting for another worker to train {names}."):
         run = RunFolder(folder.shared_folder)
-        if _is_trained(run):
-            return
-        logger.info("Training %s once, for all trials.", names)
-        if _can_resume(run):
-            resume(run.path)
-        else:
-            shared_config = config.model_copy(update={"stages": shared})
-            train_validated(shared_config, manifest, folder.data_folder, run.path)
+        if not is_trained(run):
+            logger.info("Training %s once, for all trials.", names)
+            train_or_resume(folder, run, config.model_copy(update={"stages": shared}), manifest)
+
+
+def train_or_resume(
+    folder: StudyFolder, run: RunFolder, config: Config, manifest: Manifest,
+    module: Callable[..., StageModule] = StageModule,
+) -> None:  # fmt: skip
+    """Train a run of a study, or continue it if it was interrupted. module: as `train_validated`."""
+    if _can_resume(run):
+        resume(run.path, module=module)
+    else:
+        train_validated(config, manifest, folder.data_folder, run.path, module=module)
 
 
 def make_trial_config(folder: StudyFolder, config: Config) -> Config:
@@ -230,14 +237,14 @@ def measure_latency_ms(config: ModelConfig, classes: int, mask_classes: int, siz
     return 1000 * statistics.median(times[WARMUP_RUNS:])
 
 
-def _is_trained(run: RunFolder) -> bool:
+def is_trained(run: RunFolder) -> bool:
     """Check whether the run has a whole network; remove a run with a damaged one."""
     if not (run.model_folder / "model.safetensors").is_file():
         return False
     try:
         load_network(run.path)
     except (RunError, ModelError) as error:
-        logger.warning(f"{error} The shared stages are trained again.")
+        logger.warning(f"{error} It is trained again.")
         shutil.rmtree(run.path)
         return False
     return True

@@ -3,7 +3,7 @@
 import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +92,12 @@ def train(config: Config, dataset: Path, out: Path, *, devices: int = 1, progres
 def train_validated(
     config: Config, manifest: Manifest, dataset: Path, out: Path, *,
     devices: int = 1, progress: bool | None = None, callbacks: Sequence[Callback] = (), contents: str = "",
+    module: Callable[..., StageModule] = StageModule,
 ) -> RunFolder:  # fmt: skip
     """Train like `train`, on data that `train` or a search has validated already. Raises: as `train`.
 
     callbacks: Lightning callbacks for every stage. contents: of `dump_contents`, to find changed images at a resume.
+    module: makes the LightningModule of a stage.
     """
     network = _build_network(config, manifest)
     teacher = read_teacher(config.train, network, manifest.mask_classes)
@@ -104,18 +106,21 @@ def train_validated(
     else:
         run = RunFolder(out)
     with run_session(run, writes=is_rank_zero()):
-        return _Training(run, config, manifest, network, devices, progress, tuple(callbacks), teacher).run_stages()
+        return _Training(
+            run, config, manifest, network, devices, progress, tuple(callbacks), teacher, module
+        ).run_stages()
 
 
 def resume(
     path: Path, *, dataset: Path | None = None, epochs: int | None = None, devices: int = 1,
-    progress: bool | None = None,
+    progress: bool | None = None, module: Callable[..., StageModule] = StageModule,
 ) -> RunFolder:  # fmt: skip
     """Continue an interrupted run: load the finished stages and continue the current one. Arguments: as `train`.
 
     dataset: where the data set is now; None: where it was. epochs: of the last stage in all, more than it has, to go on
-    with a finished run; the learning rate is that of the schedule over so many epochs. Raises: RunError for another
-    data set, or when another process trains the run; DataError for changed images; else as `train`.
+    with a finished run; the learning rate is that of the schedule over so many epochs.
+    module: as `train_validated`. Raises: RunError for another data set, or when another process trains the run;
+    DataError for changed images; else as `train`.
     """
     run = open_run_folder(Path(path))
     with run_session(run, writes=is_rank_zero()):
@@ -138,7 +143,7 @@ def resume(
                 write_json(run.provenance_file, moved)
         network = _build_network(config, manifest)
         teacher = read_teacher(config.train, network, manifest.mask_classes)
-        return _Training(run, config, manifest, network, devices, progress, teacher=teacher).run_stages()
+        return _Training(run, config, manifest, network, devices, progress, teacher=teacher, module=module).run_stages()
 
 
 def _has_more_epochs(stage: StageConfig, found: Found) -> bool:
@@ -159,6 +164,7 @@ class _Training:
     progress: bool | None
     callbacks: tuple[Callback, ...] = ()
     teacher: Teacher | None = None
+    module: Callable[..., StageModule] = StageModule
 
     def run_stages(self) -> RunFolder:
         """Run all stages and save the network. Raises: as `train`."""
@@ -195,7 +201,7 @@ class _Training:
         """Train one stage, from a checkpoint if one was found."""
         config = self.config
         lightning.seed_everything(config.train.seed, workers=True, verbose=False)
-        module = StageModule(
+        module = self.module(
             self.network,
             stage,
             config.loss,
@@ -208,7 +214,7 @@ class _Training:
             mixer=make_mixer(config.augment, len(self.manifest.classes), max(1, len(self.manifest.mask_classes))),
             teacher=self.teacher,
         )
-        loaders = _build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)
+        loaders = build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)
         folder = self.run.checkpoint_folder(stage.name)
         if found is None and stage == self._warm_started_stage():
             initial = folder / INITIAL_CHECKPOINT
@@ -305,13 +311,14 @@ def _build_network(config: Config, manifest: Manifest) -> Network:
             logger.info(message)
     for stage in config.stages:  # raises now for what would fail in a later stage
         set_trainable_parts(network, stage)
-        _build_data_module(config, stage, manifest, network)
+        build_data_module(config, stage, manifest, network)
     return network
 
 
-def _build_data_module(
+def build_data_module(
     config: Config, stage: StageConfig, manifest: Manifest, network: Network, first_epoch: int = 0
 ) -> LeafDataModule:
+    """Make the loaders of a stage, with the pixel values that the network's backbone needs. first_epoch: from 0."""
     train, loss = config.train, config.loss
     needs_centerlines = loss.needs_centerlines and "segmentation" in stage.tasks
     return LeafDataModule(

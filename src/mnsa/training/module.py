@@ -21,18 +21,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from mnsa.config import LossConfig, SelectBy, StageConfig
 from mnsa.config.section import Task
 from mnsa.data.dataset import SampleIndex, sample_seed
-from mnsa.errors import ConfigError, is_out_of_memory
+from mnsa.errors import ConfigError, RunError, is_out_of_memory
 from mnsa.metrics.torch_metrics import ValidationScores
-from mnsa.model.heads import mask_from_logits
+from mnsa.model.heads import full_size_masks
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model.ops.recompute import recomputing
 from mnsa.own_parts import load_own_part
-from mnsa.structures import IGNORE_INDEX, Batch
+from mnsa.structures import IGNORE_INDEX, Batch, FeaturePyramid
 from mnsa.training import losses
 from mnsa.training.mixing import BatchMixer
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
 from mnsa.training.out_of_memory import free_memory, out_of_memory_message
-from mnsa.training.stages import Teacher, set_train_modes, set_trainable_parts
+from mnsa.training.stages import MaskTeacher, Teacher, set_train_modes, set_trainable_parts
+
+_MODULE = "module"  # key of a checkpoint: the class that trains the stage
 
 _SMALLEST_PART = 2  # images; BatchNorm needs several
 
@@ -120,9 +122,10 @@ class StageModule(lightning.LightningModule):
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Compute the loss of a batch, and its terms by name: (weight, value)."""
-        batch = _pad_batch(batch)
+        batch = pad_batch(batch)
         with recomputing(self.recompute):
-            terms = self._loss_terms(batch, self._compute_outputs(batch.images))
+            outputs = self.compute_outputs(self.compute_pyramid(batch.images), batch.images)
+            terms = self.loss_terms(batch, outputs, self.teacher)
         return losses.weighted_sum(terms), terms
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
@@ -211,18 +214,19 @@ class StageModule(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["batch_parts"] = self.parts
+        checkpoint |= {"batch_parts": self.parts, _MODULE: type(self).__name__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get(_MODULE, "StageModule") != type(self).__name__:
+            raise RunError("This run belongs to a search. Continue it with: mnsa search --join STUDY")
         if self.stage.batch_parts == "auto":
             self.parts = int(checkpoint.get("batch_parts", 1))
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        batch = _pad_batch(batch)
-        outputs, masks = self._compute_outputs(batch.images), None
+        batch = pad_batch(batch)
+        outputs, masks = self.compute_outputs(self.compute_pyramid(batch.images), batch.images), None
         if outputs.mask_logits is not None:
-            mask_logits = F.interpolate(outputs.mask_logits.float(), batch.images.shape[-2:], mode="bilinear")
-            masks = mask_from_logits(mask_logits)
+            masks = full_size_masks(outputs.mask_logits, batch.images)
         self.scores.update(outputs.class_logits, batch.labels, masks, batch.masks)
 
     def on_validation_epoch_end(self) -> None:
@@ -237,11 +241,14 @@ class StageModule(lightning.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: _lr_factor(step, steps, warmup, self.stage.schedule))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _compute_outputs(self, images: Tensor) -> StageOutputs:
-        """Run the parts of the network that the stage's tasks need."""
+    def compute_pyramid(self, images: Tensor) -> FeaturePyramid:
+        """Run the backbone on images whose sides are multiples of 32; without gradients if it is frozen."""
         frozen = not any(p.requires_grad for p in self.network.backbone.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            pyramid = self.network.features(images.contiguous(memory_format=torch.channels_last))
+            return self.network.features(images.contiguous(memory_format=torch.channels_last))
+
+    def compute_outputs(self, pyramid: FeaturePyramid, images: Tensor) -> StageOutputs:
+        """Run the other parts of the network that the stage's tasks need."""
         outputs = StageOutputs()
         if "classification" in self.stage.tasks:
             class_logits, attention = self.network.classify(pyramid)
@@ -254,8 +261,10 @@ class StageModule(lightning.LightningModule):
             outputs = outputs._replace(mask_logits=mask_logits, side_logits=sides)
         return outputs
 
-    def _loss_terms(self, batch: Batch, outputs: StageOutputs) -> dict[str, tuple[float, Tensor]]:
-        """Return name -> (weight, loss), in float32 for any precision of the network."""
+    def loss_terms(
+        self, batch: Batch, outputs: StageOutputs, teacher: MaskTeacher | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return name -> (weight, loss) of a padded batch, in float32 for any precision of the network."""
         loss, terms = self.loss, {}
         if outputs.class_logits is not None:
             logits = outputs.class_logits.float()
@@ -272,8 +281,8 @@ class StageModule(lightning.LightningModule):
             height, width = logits.shape[-2:]
             targets, valid = losses.mask_targets(batch.masks, (height, width), self.mask_classes, batch.mask_shares)
             labels = targets
-            if self.teacher is not None:
-                targets = self.teacher.soften(labels, batch.images)
+            if teacher is not None:
+                targets = teacher.soften(labels, batch.images)
             terms["segmentation"] = (weight * loss.segmentation, losses.pixel_loss(logits, targets, valid))
             if loss.dice > 0:
                 terms["dice"] = (weight * loss.dice, losses.dice_loss(logits, targets, valid, labels))
@@ -312,7 +321,7 @@ class StageModule(lightning.LightningModule):
         return terms
 
 
-def _pad_batch(batch: Batch) -> Batch:
+def pad_batch(batch: Batch) -> Batch:
     """Pad images and masks to sides that are multiples of 32. The padding is ignored in the losses."""
     images, masks = pad_to_stride(batch.images), pad_to_stride(batch.masks, IGNORE_INDEX)
     lines = None if batch.centerlines is None else pad_to_stride(batch.centerlines)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,13 @@ def _part_state(state: StateDict, prefixes: tuple[str, ...]) -> dict[str, Tensor
 
 def _shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
+
+
+class MaskTeacher(Protocol):
+    """What softens the mask targets of a network that is trained."""
+
+    def soften(self, targets: Tensor, images: Tensor) -> Tensor:
+        """Return targets (B, M, h, w) in 0..1 in place of these, for images (B, 3, H, W)."""
 
 
 @dataclass(frozen=True, slots=True)
