@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, has_white_first, is_tiff
+from mnsa.errors import install_command
 
 FORMATS = ("JPEG", "PNG")
 
@@ -31,7 +32,7 @@ def test_heif_without_its_package_is_refused_with_the_command(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(UnsupportedFormatError, match="is a HEIC photo") as refusal:
         find_formats(head, FORMATS)
-    assert refusal.value.fix.startswith("pip install 'mnsa[heif]'")
+    assert refusal.value.fix.startswith(install_command("heif"))
 
 
 @pytest.mark.parametrize("head", [b"MM\0\x2b\0\x08\0\0", b"version https://git-lfs.github.com/spec/v1"])
