@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -51,3 +52,28 @@ def test_cancelled_work_never_starts() -> None:
 
     asyncio.run(work())
     assert not started
+
+
+def test_cancelled_work_that_runs_is_given_up() -> None:
+    started, ended = threading.Event(), []
+
+    def long() -> None:
+        started.set()
+        try:
+            for _ in range(6000):
+                time.sleep(0.01)
+        finally:
+            ended.append(1)
+
+    async def work() -> Any:
+        queue = RequestQueue(4)
+        for _ in range(20):
+            started.clear()
+            running = asyncio.create_task(queue.run(long))
+            await asyncio.to_thread(started.wait)
+            running.cancel()
+            assert await queue.run(lambda: sum(range(1000))) == 499_500
+        queue.close()
+        return len(ended)
+
+    assert asyncio.run(asyncio.wait_for(work(), 50)) == 20

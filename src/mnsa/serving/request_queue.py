@@ -1,10 +1,12 @@
 """The request queue with its single worker thread, and the Prometheus metrics."""
 
 import asyncio
+import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from threading import Lock, get_ident
+from typing import Generic, TypeVar
 
 from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -43,11 +45,20 @@ class RequestQueue:
             self.active -= 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run a function in the worker thread. Cancelling it before it starts removes it from the queue."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        """Run a function in the worker thread.
+
+        Cancelling it before it starts removes it from the queue; after that, it ends at its next step in Python, so
+        that a large image past its time doesn't hold up the requests behind it.
+        """
+        job = _Job(work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+        except asyncio.CancelledError:
+            job.give_up()
+            raise
 
     def close(self) -> None:
-        """Remove queued work. Running work completes."""
+        """Remove queued work."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor = _new_executor()  # an app may be started again
 
@@ -75,6 +86,40 @@ class ServerMetrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+class _GivenUp(BaseException):
+    """Raised in the worker thread to end work whose result nobody waits for."""
+
+
+class _Job(Generic[T]):
+    """Work that another thread can end."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work, self._lock = work, Lock()
+        self._thread: int | None = None
+
+    def __call__(self) -> T:
+        with self._lock:
+            self._thread = get_ident()
+        try:
+            return self._work()
+        finally:
+            with self._lock:
+                self._thread = None
+                _raise_in_thread(get_ident(), None)  # the thread's next work must not get what comes too late
+
+    def give_up(self) -> None:
+        """End the work if it is running."""
+        with self._lock:
+            if self._thread is not None:
+                _raise_in_thread(self._thread, _GivenUp)
+
+
+def _raise_in_thread(thread: int, kind: type[BaseException] | None) -> None:
+    """Raise an exception in another thread, where it runs Python code; None: take back one that was not raised yet."""
+    error = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def _new_executor() -> ThreadPoolExecutor:
