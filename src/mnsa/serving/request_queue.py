@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock, get_ident
+from threading import enumerate as enumerate_threads
 from typing import Generic, TypeVar
 
 from fastapi import HTTPException
@@ -17,6 +18,7 @@ T = TypeVar("T")
 RETRY_AFTER_S = 2
 METRICS_MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
+_THREAD_NAME = "mnsa-network"
 _SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -30,6 +32,7 @@ class RequestQueue:
     def __init__(self, size: int) -> None:
         self.size = size
         self.active = 0
+        self._stops = set[asyncio.Future[None]]()
         self._executor = _new_executor()
 
     @contextmanager
@@ -56,6 +59,22 @@ class RequestQueue:
         except asyncio.CancelledError:
             job.give_up()
             raise
+
+    @contextmanager
+    def stop_request(self) -> Iterator["asyncio.Future[None]"]:
+        """Give a future that is done when the server has no more time for this request."""
+        stop = asyncio.get_running_loop().create_future()
+        self._stops.add(stop)
+        try:
+            yield stop
+        finally:
+            self._stops.discard(stop)
+
+    def stop(self) -> None:
+        """Tell all requests that the server has no more time."""
+        for stop in self._stops:
+            if not stop.done():
+                stop.set_result(None)
 
     def close(self) -> None:
         """Remove queued work."""
@@ -123,4 +142,12 @@ def _raise_in_thread(thread: int, kind: type[BaseException] | None) -> None:
 
 
 def _new_executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="mnsa-network")
+    return ThreadPoolExecutor(1, thread_name_prefix=_THREAD_NAME)
+
+
+def is_working(wait_s: float) -> bool:
+    """Check whether a worker thread still works on something that can't be given up. wait_s: for its end."""
+    threads = [thread for thread in enumerate_threads() if thread.name.startswith(_THREAD_NAME)]
+    for thread in threads:
+        thread.join(wait_s)
+    return any(thread.is_alive() for thread in threads)

@@ -272,6 +272,7 @@ _STATUS_DESCRIPTIONS = {
     421: "The host name of the request is not allowed.",
     422: "A field or parameter is unknown or out of range, or the network can't take the image.",
     429: "The queue is full.",
+    503: "The server stops.",
     504: "The prediction took too long.",
 }
 
@@ -301,6 +302,7 @@ UPLOAD_ERRORS = COMMON_ERRORS | _error_responses(
         415: "leaf.txt is not a readable image. Supported formats: JPEG, PNG, TIFF, WEBP, BMP.",
         422: "px_per_mm: Input should be greater than 0.",
         429: "The queue is full (16 requests). Try again in 2 seconds.",
+        503: "The server stops. Send the request again when it is back.",
         504: "The prediction did not finish within 120 seconds. Send fewer or smaller images.",
     }
 )

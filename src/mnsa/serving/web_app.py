@@ -1,8 +1,10 @@
 """The web app: the page, the REST API, its error responses, and the uvicorn server. Nothing is written to disk."""
 
 import asyncio
+import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,15 +17,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.templating import Jinja2Templates
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
 
 import mnsa
 from mnsa.errors import RunError
 from mnsa.inference.prediction_table import PredictionTable
 from mnsa.inference.predictor import Predictor
 from mnsa.serving import schemas
+from mnsa.serving.connections import SHUTDOWN_TIMEOUT_S, LimitedProtocol, TimedServer
 from mnsa.serving.middleware import SecurityMiddleware
-from mnsa.serving.request_queue import METRICS_MEDIA_TYPE
+from mnsa.serving.request_queue import METRICS_MEDIA_TYPE, is_working
 from mnsa.serving.responses import CSV_FILE, ZIP_FILE, FileEntry, csv_file, zip_file
 from mnsa.serving.schemas import JSON_TYPE, ExportQuery, ExportRequest, ModelInfo, PredictQuery, PredictResponse
 from mnsa.serving.service import PredictionService
@@ -40,7 +42,6 @@ _FILE_FORMATS = {  # function, file name, media type
 _MAX_SHOWN_ERRORS = 5
 _CLIENT_CLOSED_REQUEST = 499  # status in the metrics for a client that disconnected
 _MAX_CONNECTIONS = 1000  # uvicorn answers 503 to more
-_SHUTDOWN_TIMEOUT_S = 10  # for running requests
 
 
 def create_app(
@@ -95,10 +96,10 @@ def _api_routes(service: PredictionService) -> APIRouter:
         async with _request_body(service, request) as body:
             uploads = await read_uploads(body, service.limits)
             if query.response_format == "json":
-                results = await _while_connected(request, service.predict_results(uploads, query), service.limits)
+                results = await _while_connected(request, service.predict_results(uploads, query), service)
                 content = await asyncio.to_thread(PredictResponse(results=results).model_dump_json)
                 return Response(content, media_type=JSON_TYPE)
-            entries = await _while_connected(request, service.predict_entries(uploads, query), service.limits)
+            entries = await _while_connected(request, service.predict_entries(uploads, query), service)
             return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
 
     @router.post(
@@ -117,7 +118,7 @@ def _api_routes(service: PredictionService) -> APIRouter:
         async with _request_body(service, request) as body:
             export_request = _parse_export(await read_json_body(body, service.limits))
             work = service.export_entries(export_request.items, query)
-            entries = await _while_connected(request, work, service.limits)
+            entries = await _while_connected(request, work, service)
             return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
 
     @router.get("/v1/model", responses=schemas.COMMON_ERRORS, tags=["prediction"])
@@ -177,17 +178,25 @@ async def _request_body(service: PredictionService, request: Request) -> AsyncIt
         raise
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T], limits: RequestLimits) -> T:
-    """Await work. Cancel it after the timeout (HTTPException 504) or when the client disconnects (ClientDisconnect)."""
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T], service: PredictionService) -> T:
+    """Await work. Cancel it after the timeout (HTTPException 504), when the server stops (503), or without a client.
+
+    Raises: HTTPException; ClientDisconnect.
+    """
     task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
+    limit = service.limits.timeout_s
     try:
-        done, _ = await asyncio.wait({task, disconnect}, timeout=limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        with service.queue.stop_request() as stop:
+            ends = {task, disconnect, stop}
+            done, _ = await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             return task.result()
         if disconnect in done:
             raise ClientDisconnect
+        if stop in done:
+            raise HTTPException(503, "The server stops. Send the request again when it is back.")
         raise HTTPException(
-            504, f"The prediction did not finish within {limits.timeout_s:g} seconds. Send fewer or smaller images."
+            504, f"The prediction did not finish within {limit:g} seconds. Send fewer or smaller images."
         )
     finally:
         task.cancel()
@@ -233,7 +242,7 @@ async def _on_internal_error(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "Internal error. The server's log has the details."}, 500)
 
 
-def run_server(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]) -> None:
+def run_server(app: SecurityMiddleware, host: str, port: int, *, on_start: Callable[[str], None]) -> None:
     """Serve an app until SIGTERM or Ctrl-C. Port 0 takes a free port. `on_start` gets the URL when the port is open.
 
     Raises: RunError when the port can't be opened.
@@ -251,10 +260,15 @@ def run_server(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], 
             access_log=False,
             server_header=False,
             limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            http=LimitedProtocol,
         )
         url_host = f"[{host}]" if family == socket.AF_INET6 else host
         on_start(f"http://{url_host}:{listener.getsockname()[1]}")
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after a clean shutdown
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        own: Any = app.app
+        TimedServer(config, own.state.service.queue.stop).run(sockets=[listener])
+        if is_working(wait_s=1.0):
+            sys.stdout.flush()
+            os._exit(0)  # Python would wait for the thread
