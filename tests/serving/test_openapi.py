@@ -49,6 +49,6 @@ def test_every_operation_is_described_and_every_error_has_an_example(
 ) -> None:
     assert set(operations) == OPERATIONS
     responses = client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]
-    assert set(responses) == {"200", "403", "408", "413", "415", "421", "422", "429", "504"}
+    assert set(responses) == {"200", "403", "408", "413", "415", "421", "422", "429", "503", "504"}
     for response in responses.values():
         assert "example" in response["content"]["application/json"]
