@@ -174,7 +174,7 @@ def test_without_the_package_an_upload_is_refused_with_the_command(
 ) -> None:
     data = save_heic(tmp_path / "x.heic").read_bytes()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(BadFileError, match="pip install 'mnsa") as refusal, open_image_bytes(data, "x"):
+    with pytest.raises(BadFileError, match="pip install") as refusal, open_image_bytes(data, "x"):
         pass
     assert refusal.value.kind == "unsupported"
 
