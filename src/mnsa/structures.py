@@ -5,7 +5,7 @@ B batch; H, W image size in pixels; h, w network input size; K classes; M mask c
 
 from __future__ import annotations  # torch is only in annotations, so that importing this module doesn't load it
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,12 +62,16 @@ class Batch:
         """Divide the images into parts of equal size, or nearly."""
         if parts == 1:
             return [self]
-        return [self._map(lambda tensor, n=n: tensor.tensor_split(parts)[n]) for n in range(parts)]
+
+        def take(n: int) -> Batch:
+            return self._map(lambda tensor: tensor.tensor_split(parts)[n])
+
+        return [take(n) for n in range(parts)]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return a batch of changed tensors; None stays None."""
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if tensor is None else change(tensor) for tensor in tensors))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
 class FeaturePyramid(NamedTuple):

@@ -1,10 +1,10 @@
 """Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
+from mnsa.config.augment_config import AugmentConfig
 from mnsa.config.load import dump_config, load_config, named_configs, override_config, parse_config
 from mnsa.config.loss_config import LossConfig
 from mnsa.config.schema import (
     DECODERS,
-    AugmentConfig,
     Config,
     DataConfig,
     ModelConfig,
