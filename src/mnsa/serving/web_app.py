@@ -187,7 +187,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, T], servi
     limit = service.limits.timeout_s
     try:
         with service.queue.stop_request() as stop:
-            ends = {task, disconnect, stop}
+            ends: set[asyncio.Future[Any]] = {task, disconnect, stop}
             done, _ = await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             return task.result()
