@@ -153,6 +153,8 @@ def _values(annotation: Any, metadata: list[Any]) -> str:
     if annotation in kinds:
         return " ".join([kinds[annotation], *_bounds(metadata)])
     arguments = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
+    if getattr(annotation, "__origin__", None) is dict:
+        return f"table, name = {_values(*_plain(arguments[-1]))}"
     if getattr(annotation, "__origin__", None) is tuple:
         inner = _values(*_plain(arguments[0]))
         return f"list of {inner}" if Ellipsis in get_args(annotation) else f"{len(arguments)} of: {inner}"
@@ -178,6 +180,8 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {_toml(one)}' for name, one in value.items())}}}"
     return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 

@@ -61,7 +61,7 @@ def test_a_disconnect_during_the_upload_predicts_nothing(stub: Any, post_asgi: C
     assert not stub.started.is_set()
 
 
-def test_a_disconnect_cancels_queued_images(
+def test_a_disconnect_ends_the_running_image_and_cancels_queued_ones(
     stub: Any, post_asgi: Callable[..., Any], encoded: Callable[..., bytes]
 ) -> None:
     body = HEAD + encoded((8, 8)) + b"\r\n" + HEAD + encoded((8, 8)) + b"\r\n--x--\r\n"
@@ -77,4 +77,4 @@ def test_a_disconnect_cancels_queued_images(
     assert post_asgi(app, receive).status == 499
     stub.release.set()
     app.app.state.service.queue._executor.shutdown(wait=True)
-    assert stub.predicted == 1  # the running image completed, the second was cancelled
+    assert stub.predicted == 0  # the running image was given up, and the second never begun

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from mlflow.entities import Run
 
 from mnsa.config import Config
 from mnsa.data.manifest import read_manifest
-from mnsa.errors import ConfigError, RunError
+from mnsa.errors import ConfigError, RunError, install_command
 from mnsa.run_folder import RunFolder
 from mnsa.training import loggers
 from mnsa.training.fit import train
@@ -126,7 +127,7 @@ def test_a_logger_that_is_not_installed_is_an_error(
     dataset: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda module: None if module == name else find_spec(module))
-    with pytest.raises(ConfigError, match=rf"names {name}.*pip install 'mnsa\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"names {name}.*{re.escape(install_command(name))}"):
         require_trainable(make_config(train={"loggers": (name,)}), read_manifest(dataset))
 
 
