@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mnsa.model.backbone import Backbone
+from mnsa.model.backbone import Backbone, Conv2d
 from mnsa.model.network import build_network
-from mnsa.model.ops.depthwise_conv import Conv2d, depthwise_conv_reference, is_depthwise
+from mnsa.model.ops.depthwise_conv import depthwise_conv_reference, is_depthwise
 from stage_steps import StageSteps, config_named, random_batch
 from timing import MIN_REPEATS, machine_facts, speed_up, take_turns
 

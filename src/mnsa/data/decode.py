@@ -38,6 +38,7 @@ _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF; 0: the lowest value is 
 
 _MIN_WHITE = 128  # a mask of 0 and this or more has no class indices
 
+_COMMON_HEADS = (b"\xff\xd8\xff", b"\x89PNG")  # of JPEG and PNG
 _MAX_12_BITS = 4096
 
 _BAND_ROWS = 1024  # large images are copied in bands, because a second copy of a whole scan takes 1.2 GB
@@ -190,7 +191,7 @@ def read_mask_values(image: Image.Image, path: Path) -> np.ndarray:
         fix = "Save it as a PNG in which marked pixels are white (ImageJ: Image > Lookup Tables > Invert LUT first)"
         raise bad_file_error(path, "mask-format", reason, fix)
     image = _apply_exif_orientation(image)  # an editor may copy the photo's orientation into the mask
-    if image.format != "GIF" and has_white_first(image):
+    if image.mode == "P" and image.format != "GIF" and has_white_first(image):
         reason = "is an indexed image in which 0 is white and the other index is black, so programs disagree about it"
         raise bad_file_error(path, "mask-format", reason, "Save it as a gray PNG in which marked pixels are white")
     image = image.convert("RGBA" if image.has_transparency_data else "RGB") if image.format == "GIF" else image
@@ -278,7 +279,8 @@ def _damaged_error(path: Path | str, error: Exception) -> BadFileError:
 def _open(source: Path | io.BytesIO, head: bytes, formats: tuple[str, ...], path: Path | str) -> Image.Image:
     """Open an image. head: its first bytes. Raises: BadFileError for files that are named as what they are."""
     try:
-        return Image.open(source, formats=find_formats(head, formats))
+        known = head.startswith(_COMMON_HEADS)
+        return Image.open(source, formats=formats if known else find_formats(head, formats))
     except UnsupportedFormatError as error:
         raise bad_file_error(path, "unsupported", error.reason, error.fix) from None
     except UnidentifiedImageError:

@@ -36,7 +36,8 @@ def to_image_tensor(image: ImageInput) -> Tensor:
     Raises: DataError for a file that can't be read, and for another type, shape, dtype or range.
     """
     if isinstance(image, str | PathLike):
-        return read_image(to_source(fspath(image)))
+        path = Path(image)
+        return read_image(path if path.is_file() else to_source(fspath(image)))
     if isinstance(image, Image.Image):
         return _to_tensor(np.asarray(to_upright_rgb(image, image_name(image) or "image")))
     if isinstance(image, np.ndarray):
@@ -54,7 +55,9 @@ def is_several(images: object) -> bool:
     """Whether an input of `predict` means a list of images: a list or another iterable of them, a folder, or a glob."""
     if isinstance(images, str | PathLike):
         text = fspath(images)
-        return not is_url(text) and not Path(text).is_file() and (Path(text).is_dir() or any(c in text for c in "*?["))
+        if Path(text).is_file() or is_url(text):
+            return False
+        return Path(text).is_dir() or any(c in text for c in "*?[")
     return isinstance(images, Iterable) and not isinstance(images, Mapping | bytes | Image.Image | np.ndarray | Tensor)
 
 

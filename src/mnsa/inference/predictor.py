@@ -5,7 +5,7 @@ B batch; H, W image size in pixels; h, w network input size; K classes; M mask c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args, overload
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mnsa.data.decode import require_min_size
-from mnsa.data.image_source import is_url
 from mnsa.data.transforms import eval_transform
 from mnsa.engines.artifact import open_export
 from mnsa.engines.spec import EngineName, Precision
@@ -111,10 +110,10 @@ class Predictor(PretrainedMixin):
         """Load a run folder, its model/ folder, or a name on the hub, as `load` does. Raises: RunError."""
         return load(source, revision=revision)
 
+    @torch.inference_mode()
     def __call__(self, images: Tensor) -> NetworkOutputs:
         """Compute the network's outputs for normalized images (B, 3, h, w)."""
-        with torch.inference_mode():
-            return self.engine(images.contiguous(memory_format=torch.channels_last))
+        return self.engine(images.contiguous(memory_format=torch.channels_last))
 
     @overload
     def predict(self, images: ImageInput) -> NamedPrediction: ...  # type: ignore[overload-overlap]
@@ -123,13 +122,11 @@ class Predictor(PretrainedMixin):
     def predict(self, images: Iterable[ImageInput]) -> list[NamedPrediction]: ...
 
     def predict(self, images: ImageInput | Iterable[ImageInput]) -> NamedPrediction | list[NamedPrediction]:
-        """Predict one image, or each image of a list, a folder or a glob.
+        """Predict one image, or each image of a list, a folder or a glob: a prediction, or a list of them.
 
         An image is a path or an address (`https://...`) as text, a PIL image, a NumPy array (H, W, 3) or a tensor
-        (3, H, W), in RGB: uint8, or floats from 0 to 1.
-        Returns: a prediction; for several images a list, at the images' own sizes. The path of a folder, and a glob,
-        give a list as well; for a type checker, give them in a list.
-        Raises: DataError that names the file, or the type, shape, dtype or range that can't be used.
+        (3, H, W), in RGB: uint8, or floats from 0 to 1. Masks have its size. Raises: DataError that names the file, or
+        the type, shape, dtype or range that can't be used.
         """
         if is_several(images):
             return [self._predict_input(image) for image in iter_images(images)]
@@ -173,7 +170,11 @@ class Predictor(PretrainedMixin):
         """
         maker = mask_maker or self.mask_maker
         inputs = inputs.to(self._device)
-        class_probs, mask_logits, attention = predict_views(self, inputs, self.views, self.temperature)
+        if len(self.views) > 1:
+            class_probs, mask_logits, attention = predict_views(self, inputs, self.views, self.temperature)
+        else:
+            class_logits, mask_logits, attention = self(inputs)
+            class_probs = None if class_logits is None else (class_logits / self.temperature).softmax(-1)
         explained = None
         if self.explain and class_probs is not None:
             explained = grad_cam(self.network, inputs, class_probs.argmax(1))
@@ -239,10 +240,9 @@ class Predictor(PretrainedMixin):
 
     def _predict_input(self, image: ImageInput) -> NamedPrediction:
         pixels = to_image_tensor(image)
-        if isinstance(image, str | PathLike) and not is_url(fspath(image)):  # a notebook reads the file again
-            return self.predict_image(pixels, fspath(image))
         prediction = self.predict_image(pixels, image_name(image))
-        return replace(prediction, image=pixels.permute(1, 2, 0).numpy())
+        is_file = isinstance(image, str | PathLike) and Path(image).is_file()  # a notebook reads it again
+        return prediction if is_file else replace(prediction, image=pixels.permute(1, 2, 0).numpy())
 
     def _predict_plain(self, image: Tensor, path: str, mask_maker: MaskMaker | None = None) -> NamedPrediction:
         size, maker = (image.shape[-2], image.shape[-1]), mask_maker or self.mask_maker

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 import timm
+import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnsa.errors import ConfigError, ModelError
-from mnsa.model.ops.depthwise_conv import Conv2d, is_depthwise
+from mnsa.model.ops.depthwise_conv import depthwise_conv, is_depthwise, trains_faster
 from mnsa.own_parts import load_own_part, own_parts
 from mnsa.structures import FeaturePyramid
 
@@ -29,6 +30,23 @@ MOBILENET_SHALLOW_BLOCKS = 9  # with the stem: torchvision's first 10 feature bl
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # of an own backbone without its own
 STRIDES = [2, 4, 8, 16, 32]
 BACKBONE_HINT = "Use a convolutional model such as tf_efficientnet_lite0, resnet50 or convnext_atto."
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with the weights of another one; faster where it is depthwise and trained in bfloat16 on a CPU."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        bias = conv.bias is not None
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        super().__init__(*shape, conv.groups, bias, conv.padding_mode, device="meta")  # type: ignore[arg-type]
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        in_bfloat16 = features.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+        if in_bfloat16 and torch.is_grad_enabled() and trains_faster(self, features):
+            return depthwise_conv(features, weight, bias, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
+        convolved: Tensor = super()._conv_forward(features, weight, bias)
+        return convolved
 
 
 class SamePaddedConv2d(Conv2d):

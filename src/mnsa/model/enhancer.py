@@ -189,7 +189,7 @@ def _checkpointed(branch: DeformBranch, features: Tensor) -> Tensor:
     # The current weights: `SubNetwork` replaces them during the forward pass only.
     weights = branch.state_dict(keep_vars=True)
     run = partial(functional_call, branch, weights)
-    if recomputes():
+    if torch.is_grad_enabled() and recomputes():
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
     outputs = [run(images) for images in torch.split(features, branch.chunk_size(features))]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # `cat` copies even a single map

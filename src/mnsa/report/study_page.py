@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import kendalltau
 
 from mnsa.io import atomic_write_bytes, atomic_write_text
 from mnsa.report.rendering import BLUE, GRAY, GREEN, LIGHT_BLUE, RED, add_legend, data_uri, new_axes, render
@@ -272,6 +271,8 @@ def _retrained_tau(study: StudyRecord) -> str:
     pairs = [(t.iou, t.retrained_iou) for t in study.with_status("complete") if t.retrained_iou is not None]
     if len(pairs) < MIN_FOR_TAU:
         return ""
+    from scipy.stats import kendalltau  # noqa: PLC0415 - it looks for torch when it is imported
+
     return f"{kendalltau(*zip(*pairs, strict=True)).statistic:.2f} ({len(pairs)} networks)"
 
 

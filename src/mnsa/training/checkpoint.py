@@ -1,4 +1,4 @@
-"""Checkpoints of a stage: write and verify them, and find what is whole after a crash.
+"""Checkpoints of a stage: write and verify them, stop between two steps, and find what is whole after a crash.
 
 last.ckpt is the training state after the newest epoch, best.ckpt that after the epoch with the best validation score.
 Each has its previous content in NAME.previous.ckpt, and the SHA-256 of both in NAME.ckpt.sha256.
@@ -8,6 +8,7 @@ import errno
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,13 +17,14 @@ from typing import IO, Any, cast
 import lightning
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import distributed
 
 from mnsa.checked_files import DamagedFileError, require_whole, write_checked
 from mnsa.errors import ConfigError, MnsaError, RunError
 from mnsa.io import remove_temporaries
 from mnsa.model.weights import find_not_finite
-from mnsa.signals import shielded
+from mnsa.signals import StopSignal, raise_if_stopped, shielded, stop_number
 from mnsa.training.loggers import CSVMetricsLogger
 
 RECORD = "mnsa"  # key of what this project adds to Lightning's checkpoint
@@ -106,6 +108,47 @@ class CheckpointCallback(Checkpoint):
     ) -> None:
         record = checkpoint[RECORD]
         self.best_score, self.best_epoch = record["best_score"], record["best_epoch"]
+
+
+class StopCallback(Callback):
+    """Stops training between two steps after a signal. Several processes tell each other, and stop at the same step."""
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._stack = ExitStack()
+
+    def on_fit_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
+        if trainer.world_size > 1:
+            # A signal is one number in the memory of the CPU: the steps of a GPU don't wait for it.
+            self._group = distributed.new_group(backend="gloo")
+            self._stack.enter_context(shielded())
+
+    def on_train_batch_start(self, *_arguments: Any) -> None:
+        self._raise_if_stopped()
+
+    def on_validation_batch_start(
+        self, trainer: lightning.Trainer, _module: lightning.LightningModule, _batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        loader: Any = trainer.val_dataloaders
+        in_all = -(-(len(loader.dataset) // trainer.world_size) // loader.batch_size)
+        if batch_idx < in_all:  # one process may have a batch more than another
+            self._raise_if_stopped()
+
+    def on_fit_end(self, *_arguments: Any) -> None:
+        self._stack.close()
+
+    def on_exception(self, *_arguments: Any) -> None:
+        with suppress(StopSignal):
+            self._stack.close()
+
+    def _raise_if_stopped(self) -> None:
+        if self._group is None:
+            raise_if_stopped()
+            return
+        number = torch.tensor(stop_number() or 0)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self._group)
+        if number:
+            raise StopSignal(int(number))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

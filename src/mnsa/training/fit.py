@@ -33,7 +33,7 @@ from mnsa.run_folder import (
     read_run_dataset,
 )
 from mnsa.signals import StopSignal, is_rank_zero
-from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
+from mnsa.training.checkpoint import CheckpointCallback, Found, StopCallback, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.mixing import make_mixer
 from mnsa.training.module import EpochSeedCallback, StageModule
@@ -45,7 +45,7 @@ from mnsa.training.preflight import (
     thin_class_values,
     warn_about_wide_classes,
 )
-from mnsa.training.processes import StopCallback, count_processes, lost_processes
+from mnsa.training.processes import count_processes, lost_processes
 from mnsa.training.session import (
     add_epochs,
     dump_contents,

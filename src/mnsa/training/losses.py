@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnsa.data.dataset import rank_and_world_size
 from mnsa.model.ops.soft_skeleton import box, cross, soft_skeleton
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training.collectives import sum_over_processes
@@ -74,7 +75,7 @@ def dice_loss(logits: Tensor, targets: Tensor, valid: Tensor, labels: Tensor | N
     targets = targets * valid
     present = targets if labels is None else labels * valid
     sums = ((probs * targets), (probs + targets), present)
-    overlap, total, pixels = sum_over_processes(*(values.sum((0, 2, 3)) for values in sums))
+    overlap, total, pixels = _sum_over_processes(*(values.sum((0, 2, 3)) for values in sums))
     present = (pixels > 0).to(probs)
     losses = 1 - 2 * overlap / total.clamp(min=1e-6)
     return (losses * present).sum() / present.sum().clamp(min=1.0)
@@ -110,7 +111,7 @@ def cldice_loss(probs: Tensor, thin: ThinTargets, valid: Tensor, iterations: int
     """
     skeletons = soft_skeleton(probs, iterations) * valid
     truth = F.adaptive_avg_pool2d(thin.masks.float(), (probs.shape[-2], probs.shape[-1]))
-    inside, length = sum_over_processes((skeletons * truth).sum((0, 2, 3)), skeletons.sum((0, 2, 3)))
+    inside, length = _sum_over_processes((skeletons * truth).sum((0, 2, 3)), skeletons.sum((0, 2, 3)))
     precision = (inside + 1) / (length + 1)
     recall, present = _recall(probs, _pool_max(thin.centerlines, probs) * valid)
     losses = 1 - 2 * precision * recall / (precision + recall)
@@ -169,7 +170,7 @@ def guidance_loss(attention: Tensor, masks: Tensor) -> Tensor:
 
 def _divide(total: Tensor, count: Tensor, minimum: float = 1.0) -> Tensor:
     """Divide sums of this process by counts, both over all processes. No count: 0."""
-    total, count = sum_over_processes(total, count)
+    total, count = _sum_over_processes(total, count)
     return total / count.clamp(min=minimum)
 
 
@@ -188,7 +189,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _recall(probs: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the weighted mean of probs (B, T, h, w), (T,), and whether a class has any weight, 0 or 1, (T,)."""
-    found, total = sum_over_processes((probs * weights).sum((0, 2, 3)), weights.sum((0, 2, 3)))
+    found, total = _sum_over_processes((probs * weights).sum((0, 2, 3)), weights.sum((0, 2, 3)))
     return found / total.clamp(min=1e-6), (total > 0).to(probs)
 
 
@@ -200,3 +201,7 @@ def _pool_max(maps: Tensor, like: Tensor) -> Tensor:
 def weighted_sum(terms: dict[str, tuple[float, Tensor]]) -> Tensor:
     """Sum weight * loss over named terms."""
     return torch.stack([weight * loss for weight, loss in terms.values()]).sum()
+
+
+def _sum_over_processes(*values: Tensor) -> tuple[Tensor, ...]:
+    return values if rank_and_world_size()[1] == 1 else sum_over_processes(*values)

@@ -4,8 +4,10 @@ import gc
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,11 +77,12 @@ def _cgroup_limit() -> Iterator[None]:
 
     Without this, the kernel kills the process without a word. Only on Linux, and only where there is a limit.
     """
-    if sys.platform != "linux":
+    resource: Any = None
+    with suppress(ImportError):  # Windows has none
+        resource = import_module("resource")
+    if sys.platform != "linux" or resource is None:
         yield
         return
-    import resource  # noqa: PLC0415 - not on Windows
-
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if any(
         resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)

@@ -12,19 +12,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import distributed
 
 from mnsa.errors import MnsaError, RunError, TrainingInterruptedError
-from mnsa.signals import STOP_SIGNALS, StopSignal, blocked_signals, raise_if_stopped, shielded, stop_number
+from mnsa.signals import STOP_SIGNALS, StopSignal, blocked_signals
 
 _FIRST_PROCESS = "MNSA_FIRST_PROCESS"  # environment variable: id of the process that has started this one
 _GRACE_S = 15.0  # until a process that still waits for one that is gone is ended
@@ -38,47 +35,6 @@ _started = list[subprocess.Popen[bytes]]()  # by this process
 def count_processes(devices: int) -> int:
     """Return the number of processes that train together. devices: of this machine."""
     return max(devices, int(os.environ.get("WORLD_SIZE", "1")))
-
-
-class StopCallback(Callback):
-    """Stops training between two steps after a signal. Several processes tell each other, and stop at the same step."""
-
-    def __init__(self) -> None:
-        self._group: Any = None
-        self._stack = ExitStack()
-
-    def on_fit_start(self, trainer: lightning.Trainer, _module: lightning.LightningModule) -> None:
-        if trainer.world_size > 1:
-            # A signal is one number in the memory of the CPU: the steps of a GPU don't wait for it.
-            self._group = distributed.new_group(backend="gloo")
-            self._stack.enter_context(shielded())
-
-    def on_train_batch_start(self, *_arguments: Any) -> None:
-        self._raise_if_stopped()
-
-    def on_validation_batch_start(
-        self, trainer: lightning.Trainer, _module: lightning.LightningModule, _batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        loader: Any = trainer.val_dataloaders
-        in_all = -(-(len(loader.dataset) // trainer.world_size) // loader.batch_size)
-        if batch_idx < in_all:  # one process may have a batch more than another
-            self._raise_if_stopped()
-
-    def on_fit_end(self, *_arguments: Any) -> None:
-        self._stack.close()
-
-    def on_exception(self, *_arguments: Any) -> None:
-        with suppress(StopSignal):
-            self._stack.close()
-
-    def _raise_if_stopped(self) -> None:
-        if self._group is None:
-            raise_if_stopped()
-            return
-        number = torch.tensor(stop_number() or 0)
-        distributed.all_reduce(number, distributed.ReduceOp.MAX, group=self._group)
-        if number:
-            raise StopSignal(int(number))
 
 
 class WatchedDDPStrategy(DDPStrategy):

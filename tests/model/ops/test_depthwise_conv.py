@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnsa.model.backbone import Conv2d
 from mnsa.model.ops.depthwise_conv import (
-    Conv2d,
     depthwise_conv,
     depthwise_conv_reference,
     is_depthwise,

@@ -60,7 +60,7 @@ class OffsetPredictor(nn.Sequential):
 
 def deform_conv2d(features: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     """Features (B, C, H, W), offsets (B, 2T, H, W) in pixels, weight (O, C, k, k) -> (B, O, H, W)."""
-    if runs_triton(features.device) and not torch.compiler.is_exporting():
+    if features.is_cuda and runs_triton(features.device) and not torch.compiler.is_exporting():
         return deform_conv2d_triton(features, offsets, weight)
     return deform_conv2d_grid_sample(features, offsets, weight)
 

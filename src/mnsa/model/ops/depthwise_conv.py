@@ -14,25 +14,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mnsa.model.ops.recompute import is_recorded
-
 _FAST_KERNEL = 3  # oneDNN has fast gradients in bfloat16 for a stride of 1
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution with the weights of another one; faster where it is depthwise and trained in bfloat16 on a CPU."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        bias = conv.bias is not None
-        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation
-        super().__init__(*shape, conv.groups, bias, conv.padding_mode, device="meta")  # type: ignore[arg-type]
-        self.weight, self.bias = conv.weight, conv.bias
-
-    def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if _has_slow_gradients(self) and _is_bfloat16_on_cpu(features) and is_recorded():
-            return depthwise_conv(features, weight, bias, self.stride, self.padding, self.dilation)  # type: ignore[arg-type]
-        convolved: Tensor = super()._conv_forward(features, weight, bias)
-        return convolved
+def trains_faster(conv: nn.Conv2d, features: Tensor) -> bool:
+    """Check whether `depthwise_conv` is faster for a module and its input: in bfloat16 on a CPU, outside compilers."""
+    if not is_depthwise(conv) or torch.compiler.is_compiling() or not _is_bfloat16_on_cpu(features):
+        return False
+    return max(conv.kernel_size) > _FAST_KERNEL or max(conv.stride) > 1
 
 
 def is_depthwise(conv: nn.Module) -> bool:
@@ -113,10 +102,6 @@ class _DepthwiseConv(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         return grad_features, grad_weight, grad_bias, None, None, None
-
-
-def _has_slow_gradients(conv: nn.Conv2d) -> bool:
-    return is_depthwise(conv) and (max(conv.kernel_size) > _FAST_KERNEL or max(conv.stride) > 1)
 
 
 def _in_float32(features: Tensor) -> Tensor:
