@@ -1,8 +1,8 @@
 """The next slice to score: all of a small space in order of size, else the children of the best so far.
 
 Evolution: parents are drawn from the Pareto fronts of the scored points; a child takes each value from one of the two,
-and some values anew. What is drawn depends on the seed and on the scored points alone, so that a search that was
-interrupted goes on as if it had not been.
+and draws some values again at random. What is drawn depends on the seed and on the scored points alone, so that a
+search that was interrupted goes on as if it had not been.
 """
 
 import random

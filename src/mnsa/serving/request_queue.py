@@ -108,7 +108,7 @@ class ServerMetrics:
 
 
 class _GivenUp(BaseException):
-    """Raised in the worker thread to end work whose result nobody waits for."""
+    """Raised in the worker thread to end work whose result is no longer needed."""
 
 
 class _Job(Generic[T]):
