@@ -27,7 +27,7 @@ test-fast: $(READY)
 
 # The full dose of injected faults; test-slow has a short one. It takes an hour.
 test-faults: $(READY)
-	MNSA_FAULTS=full $(BIN)/pytest -m slow tests/faults
+	MNSA_FAULTS=full $(BIN)/pytest -o faulthandler_timeout=0 -m slow tests/faults
 
 lint: $(READY)
 	$(BIN)/ruff check .
