@@ -109,6 +109,18 @@ def test_two_images_of_one_name_have_image_files_of_their_own(photos: Path, pred
     assert sorted(drawn) == ["deep/twin.jpg", "other.jpg", "twin.jpg"]
 
 
+def test_the_sheet_names_every_photo_with_the_folder_where_names_repeat_and_its_class(
+    photos: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[list[str]] = []
+    monkeypatch.setattr(
+        "mnsa.batch.prediction_folder.write_image_grid", lambda tiles, *_, **__: captions.extend(c for c, _ in tiles)
+    )
+    rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions"))
+    assert {name for name, _ in captions} == {"twin.PNG", "other.png", "deep/twin.jpg"}
+    assert [text.rsplit(" ", 1)[0] for _, text in captions] == [row["predicted"] for row in rows]
+
+
 def test_a_broken_file_has_its_error_in_the_table_and_the_others_are_predicted(
     photos: Path, predictor: Any, tmp_path: Path
 ) -> None:

@@ -126,6 +126,6 @@ def test_names_that_a_spreadsheet_would_run_are_escaped_on_request(name: str) ->
     assert plain.row(Arrays(), name)["image"] == name
 
 
-def test_the_caption_is_the_class_with_its_probability_or_else_the_name() -> None:
+def test_the_caption_is_the_class_with_its_probability_or_empty_without_classes() -> None:
     assert caption({"image": "a/leaf.jpg", "predicted": "elm", "probability": "0.6951"}) == "elm 70%"
-    assert caption({"image": "a/leaf.jpg"}) == "leaf"
+    assert caption({"image": "a/leaf.jpg"}) == ""

@@ -149,7 +149,7 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def test_the_grid_has_room_for_every_tile(tmp_path: Path) -> None:
     green = np.full((30, 20, 3), (0, 200, 0), np.uint8)
-    tiles = [("one", green), ("two", green), ("three", green)]
+    tiles = [(["one"], green), (["two"], green), (["three"], green)]
     write_image_grid(tiles, tmp_path / "grid.png", columns=2, tile_px=(30, 40))
     pixels = read_pixels(tmp_path / "grid.png")
     assert (pixels == (0, 200, 0)).all(-1).sum() == 3 * 30 * 20
@@ -157,12 +157,23 @@ def test_the_grid_has_room_for_every_tile(tmp_path: Path) -> None:
 
 def test_a_large_image_is_shrunk_and_the_caption_is_written(tmp_path: Path) -> None:
     black = np.zeros((300, 300, 3), np.uint8)
-    write_image_grid([("", black)], tmp_path / "plain.png", columns=1, tile_px=(50, 60))
-    write_image_grid([("leaf", black)], tmp_path / "captioned.png", columns=1, tile_px=(50, 60))
+    write_image_grid([([""], black)], tmp_path / "plain.png", columns=1, tile_px=(50, 60))
+    write_image_grid([(["leaf"], black)], tmp_path / "captioned.png", columns=1, tile_px=(50, 60))
     plain, captioned = (read_pixels(tmp_path / f"{name}.png") for name in ("plain", "captioned"))
     assert plain.shape == captioned.shape
     assert (plain == 0).all(-1).sum() == 50 * 50
     assert (plain != captioned).any()
+
+
+def test_a_caption_of_two_lines_has_both_and_stays_in_its_column(tmp_path: Path) -> None:
+    white = np.full((50, 90, 3), 255, np.uint8)
+    lines = ["a_long_name_of_a_photo_from_the_field.jpg", "oak · val"]
+    write_image_grid([(lines, white), ([], white)], tmp_path / "grid.png", columns=2, tile_px=(50, 90))
+    ink = (read_pixels(tmp_path / "grid.png") < 128).all(-1)
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    assert len(np.flatnonzero(np.diff(rows) > 2)) == 1  # a gap between two lines
+    assert rows[0] > 8 + 50
+    assert columns[-1] < 8 + 90 + 4
 
 
 def test_the_difference_colors_each_pixel_by_comparing_both_masks() -> None:

@@ -6,7 +6,7 @@ parts/              until all images are finished: one file per process with one
 predictions.csv     the table, in the order of the images; it is written last, and parts/ is removed
 masks/, overlays/   one image each, in folders where names are the same, and with --explain attention/ and grad_cam/; an
                     image file appears whole, before its image counts as finished
-sheet.png           some images with their overlays
+sheet.png           some images with their overlays, file names and classes
 """
 
 import csv
@@ -225,7 +225,8 @@ def write_overview_sheet(folder: PredictionFolder, rows: Iterable[tuple[dict[str
     tiles = []
     for row, name, image in rows:
         try:
-            tiles.append((caption(row), _draw_tile(image, folder.image_path("overlays", name))))
+            lines = [f"{name}{Path(row['image']).suffix}", *filter(None, [caption(row)])]
+            tiles.append((lines, _draw_tile(image, folder.image_path("overlays", name))))
         except MnsaError:
             continue
     if tiles:

@@ -5,7 +5,6 @@ K classes; M mask classes; H, W image size in pixels.
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol, TextIO
 
 import numpy as np
@@ -133,7 +132,5 @@ def area_fractions(mask: np.ndarray, mask_classes: Sequence[str]) -> dict[str, f
 
 
 def caption(row: Mapping[str, str]) -> str:
-    """A short caption of a row: the predicted class and its probability, or the image's name without classes."""
-    if not row.get("predicted"):
-        return Path(row["image"]).stem
-    return f"{row['predicted']} {float(row['probability']):.0%}"
+    """The predicted class of a row and its probability, or nothing without classes."""
+    return f"{row['predicted']} {float(row['probability']):.0%}" if row.get("predicted") else ""

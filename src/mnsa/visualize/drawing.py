@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from mnsa.visualize.labels import draw_label
 from mnsa.visualize.palette import CORRECT_COLOR, FALSE_POSITIVE_COLOR, MISSED_COLOR, WRONG_CLASS_COLOR, class_color
 
 # Dark violet to light yellow (matplotlib's "plasma"). Brightness grows evenly, so it can be read in gray, too.
@@ -19,7 +20,7 @@ _MAX_JPEG_PX = 65_500  # the longest side that a JPEG may have
 
 _STRIP_ROWS = 256  # rows that are drawn at once: float copies of a whole scan would need gigabytes
 
-_MARGIN_PX, _CAPTION_PX = 8, 20  # of a grid
+_MARGIN_PX, _LINE_PX = 8, 17  # of a grid
 
 PANEL_PX = 400  # the longer side
 
@@ -109,23 +110,25 @@ def draw_mask_outlines(image: Image.Image, mask: np.ndarray, size: tuple[int, in
 
 
 def write_image_grid(
-    tiles: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, tile_px: tuple[int, int]
+    tiles: Sequence[tuple[Sequence[str], np.ndarray]], path: Path, *, columns: int, tile_px: tuple[int, int]
 ) -> None:
     """Write images with captions as a grid, row by row.
 
-    tiles: (caption, image uint8 (H, W, 3)). tile_px: (height, width); larger images are shrunk to fit.
+    tiles: (lines of the caption, image uint8 (H, W, 3)). tile_px: (height, width); larger images are shrunk to fit.
     """
     height, width = tile_px
-    step_x, step_y = width + _MARGIN_PX, height + _CAPTION_PX + _MARGIN_PX
+    caption_px = _LINE_PX * max(len(lines) for lines, _ in tiles) + 4
+    step_x, step_y = width + _MARGIN_PX, height + caption_px + _MARGIN_PX
     rows = -(-len(tiles) // columns)
     grid = Image.new("RGB", (columns * step_x + _MARGIN_PX, rows * step_y + _MARGIN_PX), "white")
-    draw, font = ImageDraw.Draw(grid), ImageFont.load_default(size=13)
-    for index, (caption, pixels) in enumerate(tiles):
+    draw = ImageDraw.Draw(grid)
+    for index, (lines, pixels) in enumerate(tiles):
         tile = Image.fromarray(pixels)
         tile.thumbnail((width, height))
         x, y = _MARGIN_PX + index % columns * step_x, _MARGIN_PX + index // columns * step_y
         grid.paste(tile, (x + (width - tile.width) // 2, y + height - tile.height))
-        draw.text((x + width / 2, y + height + _CAPTION_PX / 2), caption, "black", font, anchor="mm")
+        for number, line in enumerate(lines):
+            draw_label(draw, line, (x + width / 2, y + height + _LINE_PX * (number + 0.5) + 2), width)
     grid.save(path)
 
 

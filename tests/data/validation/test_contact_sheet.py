@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mnsa.data.manifest import Manifest, Row, read_manifest
+from mnsa.data.validation import contact_sheet
 from mnsa.data.validation.contact_sheet import _choose_rows, write_contact_sheet
 from mnsa.errors import DataError
 from mnsa.visualize.palette import class_color
@@ -50,6 +51,26 @@ def test_a_mask_of_another_size_is_not_drawn(leaves: Manifest, tmp_path: Path) -
     Image.new("L", (17, 40), 255).save(leaves.mask_path(row))
     write_contact_sheet(replace(leaves, rows=(row,)), tmp_path / "sheet.png")
     assert not has_outline(tmp_path / "sheet.png")
+
+
+def test_a_tile_has_its_file_name_or_its_path_where_names_repeat_with_class_and_split(
+    leaves: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[list[str]] = []
+    monkeypatch.setattr(contact_sheet, "write_image_grid", lambda tiles, *_, **__: captions.extend(c for c, _ in tiles))
+    source, *_ = leaves.rows
+    pixels = (leaves.root / source.image).read_bytes()
+    rows = []
+    for image, label in (("p1/Blüte.jpg", "Ölbaum"), ("p1/top.jpg", ""), ("p2/top.jpg", "叶")):
+        (leaves.root / image).parent.mkdir(exist_ok=True)
+        (leaves.root / image).write_bytes(pixels)
+        rows.append(Row(image, label=label, split="train"))
+    write_contact_sheet(replace(leaves, rows=tuple(rows)), tmp_path / "sheet.png")
+    assert {tuple(caption) for caption in captions} == {
+        ("Blüte.jpg", "Ölbaum · train"),
+        ("p1/top.jpg", "train"),
+        ("p2/top.jpg", "叶 · train"),
+    }
 
 
 def test_no_sheet_is_written_without_images(leaves: Manifest, tmp_path: Path) -> None:

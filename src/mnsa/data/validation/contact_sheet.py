@@ -3,7 +3,7 @@
 H, W image size; h, w tile size, in pixels.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -19,18 +19,20 @@ _TILES, _COLUMNS = 48, 6
 
 _TILE_HEIGHT_PX, _TILE_WIDTH_PX = 220, 260
 
-_MAX_CAPTION = 40  # characters
-
 
 def write_contact_sheet(manifest: Manifest, path: Path) -> int:
-    """Draw up to 48 images, from all classes and splits. Images that can't be read are left out.
+    """Draw up to 48 images, from all classes and splits, with file name, class and split below each.
+
+    Images that can't be read are left out.
 
     Returns: number of images drawn; if it is 0, no file is written. Raises: DataError when `path` can't be written.
     """
     tiles = []
-    for row in _choose_rows(manifest.rows, _TILES):
+    chosen = _choose_rows(manifest.rows, _TILES)
+    names = Counter(PurePosixPath(row.image).name for row in chosen)
+    for row in chosen:
         try:
-            tiles.append((_caption(row), _draw_tile(manifest, row)))
+            tiles.append((_caption(row, names), _draw_tile(manifest, row)))
         except DataError:
             continue
     if tiles:
@@ -74,7 +76,7 @@ def _choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
     ]
 
 
-def _caption(row: Row) -> str:
-    parts = (PurePosixPath(row.image).stem, row.label, row.split)
-    caption = " · ".join(part for part in parts if part)
-    return caption if len(caption) <= _MAX_CAPTION else f"…{caption[1 - _MAX_CAPTION :]}"
+def _caption(row: Row, names: Counter[str]) -> tuple[str, str]:
+    """The file name, with its folders if another tile has the same one; class and split."""
+    name = PurePosixPath(row.image).name
+    return name if names[name] == 1 else row.image, " · ".join(filter(None, (row.label, row.split)))
