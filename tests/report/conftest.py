@@ -1,5 +1,6 @@
-"""Runs with everything that a page can show, and a reader of pages."""
+"""Runs and a study with everything that a page can show, and a reader of pages."""
 
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +17,13 @@ from mnsa.metrics.scores import Evaluation
 from mnsa.model.network import build_network
 from mnsa.model_folder import save_network
 from mnsa.run_folder import ModelSpec, RunFolder, create_run_folder, dataset_provenance
+from mnsa.search.selection import pareto_front
+from mnsa.study_folder import StudyRecord, TrialRecord, TrialStatus
 from mnsa.workflows.calibrate import calibrate_run
 from mnsa.workflows.evaluate import evaluate_run
 
 VOID = {"meta", "img", "br", "link", "input", "image", "use", "path", "rect"}
+STUDY_CHOICES = ("deform3", "deform5", "atrous2", "atrous3", "context")
 NO_NAMES = {"vein": (), "leaf": (), "lesion": ()}
 
 
@@ -129,3 +133,24 @@ def one_task(dataset: Path, make_config: Callable[..., Config], tmp_path: Path) 
 @pytest.fixture(scope="session")
 def evaluation(reported: RunFolder) -> dict[str, Evaluation]:
     return read_evaluations(reported)
+
+
+@pytest.fixture(scope="session")
+def study() -> StudyRecord:
+    """Twenty trials: complete, pruned, and one that failed."""
+    rng, trials = random.Random(4), []
+    for number in range(20):
+        point = {name: rng.choice((1 / 16, 1 / 8, 1 / 4)) for name in STUDY_CHOICES}
+        macs = int(1e9 * (1 + sum(point.values())))
+        iou = 0.4 + 0.2 * point["deform3"] + 0.05 * rng.random()
+        epochs = 2 if number % 3 == 1 else 6
+        curve = tuple(iou * (1 - 0.5**epoch) for epoch in range(1, epochs + 1))
+        state: TrialStatus = "pruned" if epochs == 2 else "complete"
+        facts: dict[str, Any] = {"parameters": macs // 300, "macs": macs, "peak_memory_mib": 900.0, "seconds": 60.0}
+        trials.append(TrialRecord(number, number, state, point, curve[-1], curve, **facts))
+    trials[5] = TrialRecord(5, 5, "failed", trials[5].point, reason="OutOfMemoryError: <3 GiB>")
+    front = tuple(trial.number for trial in pareto_front(trials, "macs"))
+    shares = {name: 1 / 2**place for place, name in enumerate(STUDY_CHOICES, start=1)}
+    return StudyRecord(
+        "leaves & <veins>", "tpe", "median", 20, "macs", (256, 256), tuple(trials), shares, front, front[-1], "best"
+    )

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,7 @@ def data_uri(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def new_axes(x: str, y: str, *, width: float = 7.0, height: float = 4.0) -> tuple[Figure, Axes]:
+def new_axes(x: str, y: str, *, width: float = WIDTH_IN, height: float = 3.0) -> tuple[Figure, Axes]:
     """A figure with one pair of axes and these labels; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
@@ -68,23 +69,20 @@ def new_axes(x: str, y: str, *, width: float = 7.0, height: float = 4.0) -> tupl
     return figure, axes
 
 
-def add_legend(axes: Axes) -> None:
-    """Add a legend inside the axes, if a curve has a label."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
-
-
 def add_legend_above(axes: Axes) -> None:
-    """Add a legend above the axes, where it covers no curve."""
+    """Add a legend above the axes, where it covers no curve, if a curve has a label."""
     names = axes.get_legend_handles_labels()[1]
-    columns = 2 if max(map(len, names), default=0) > 12 else 4
+    if not names:
+        return
+    columns = 2 if max(map(len, names)) > 12 else 4
     axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.1), ncols=columns, borderaxespad=0)
 
 
 def inline_svg(name: str, draw: Callable[[], Figure]) -> Markup:
     """Draw a figure as an <svg> element in the text color of the page. name: unique on the page, of letters."""
     text = io.StringIO()
-    with rc_context(_RC_PARAMS):
+    with rc_context(_RC_PARAMS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has a font for any script
         draw().savefig(text, format="svg", transparent=True, dpi=220, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_TEXT_COLOR, "currentColor")

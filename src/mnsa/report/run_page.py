@@ -21,7 +21,6 @@ from mnsa.report.rendering import (
     LIGHT_BLUE,
     ORANGE,
     RED,
-    WIDTH_IN,
     add_legend_above,
     inline_svg,
     new_axes,
@@ -98,7 +97,7 @@ def render_run_page(run: RunRecord) -> str:
 
 def plot_losses(epochs: Sequence[Mapping[str, str]]) -> Figure:
     """The training loss and its terms, epoch by epoch, on a logarithmic scale."""
-    figure, axes = new_axes("epoch", "training loss", width=WIDTH_IN, height=3.0)
+    figure, axes = new_axes("epoch", "training loss")
     names = [name for name in _column_names(epochs) if name.startswith("loss_")]
     _plot_column(axes, epochs, "loss", label="loss", color=BLUE, linewidth=2)
     for name, color in zip(names if len(names) > 1 else [], _TERM_COLORS, strict=False):
@@ -115,7 +114,7 @@ def plot_losses(epochs: Sequence[Mapping[str, str]]) -> Figure:
 
 def plot_scores(epochs: Sequence[Mapping[str, str]]) -> Figure:
     """Validation scores, epoch by epoch, and the best epoch of each stage."""
-    figure, axes = new_axes("epoch", "validation", width=WIDTH_IN, height=3.0)
+    figure, axes = new_axes("epoch", "validation")
     names = [name for name in _SCORE_LABELS if name in _column_names(epochs)]
     if len(names) == 2 and "val_betti0_error" not in _column_names(epochs):
         names = names[:1]  # the score is the same
