@@ -77,8 +77,8 @@ def confusion_section(evaluation: Evaluation, name: str) -> ConfusionSection | N
         return None
     names, counts = evaluation.classes, evaluation.confusion
     caption = (
-        "Rows: true class. Columns: predicted class. Correct in blue, wrong in orange and red; the darker, the greater "
-        f"the share of the row. {evaluation.sizes['classification'].images} images."
+        "Rows: true class. Columns: predicted class. Correct in blue, wrong in orange and red. The stronger the color, "
+        f"the greater the share of the row. {evaluation.sizes['classification'].images} images."
     )
     if len(names) > MAX_NAMED_CLASSES:
         caption += f" {len(names)} classes in the order of the data set; the table shows the most confused pairs."

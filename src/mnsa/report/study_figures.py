@@ -88,7 +88,7 @@ def plot_importances(study: StudyRecord) -> Figure:
 
 
 def plot_parallel_coordinates(study: StudyRecord) -> Figure:
-    """A line per complete trial through its choices; the darker, the higher the IoU."""
+    """A line per complete trial through its choices; the stronger its color, the higher the IoU."""
     names, complete = _choice_names(study), study.with_status("complete")
     figure, axes = new_axes("", "", width=max(PAGE_WIDTH_IN, 0.75 * len(names)))
     scores = [t.iou or 0.0 for t in complete]

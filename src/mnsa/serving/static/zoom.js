@@ -90,14 +90,19 @@ function onPointerDown(event) {
   for (const type of ["pointerup", "pointercancel"]) viewport.addEventListener(type, end, { once: true });
 }
 
-let pinched = 0;
+let pinch = null; // distance and middle of the two fingers
 
 function onPinch(event) {
   if (event.touches.length !== 2) return;
   event.preventDefault();
   const [one, other] = event.touches;
-  const distance = Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
-  const point = { clientX: (one.clientX + other.clientX) / 2, clientY: (one.clientY + other.clientY) / 2 };
-  if (event.type === "touchmove" && pinched) zoomAt(distance / pinched, point);
-  pinched = distance;
+  const before = event.type === "touchmove" && pinch;
+  pinch = {
+    distance: Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1,
+    clientX: (one.clientX + other.clientX) / 2,
+    clientY: (one.clientY + other.clientY) / 2,
+  };
+  if (!before) return;
+  byId("viewport").scrollBy(before.clientX - pinch.clientX, before.clientY - pinch.clientY);
+  zoomAt(pinch.distance / before.distance, pinch);
 }
