@@ -113,11 +113,14 @@ def test_the_sheet_names_every_photo_with_the_folder_where_names_repeat_and_its_
     photos: Path, predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[list[str]] = []
-    monkeypatch.setattr(
-        "mnsa.batch.prediction_folder.write_image_grid", lambda tiles, *_, **__: captions.extend(c for c, _ in tiles)
-    )
+
+    def note_captions(tiles: Any, path: Path, **_: Any) -> None:
+        captions.extend(lines for lines, _ in tiles)
+        path.touch()
+
+    monkeypatch.setattr("mnsa.batch.prediction_folder.write_image_grid", note_captions)
     rows = table_of(predict_files(predictor, find_images([str(photos)]), tmp_path / "predictions"))
-    assert {name for name, _ in captions} == {"twin.PNG", "other.png", "deep/twin.jpg"}
+    assert {name for name, _ in captions} == {"deep/twin.PNG", "other.png", "twin.jpg"}
     assert [text.rsplit(" ", 1)[0] for _, text in captions] == [row["predicted"] for row in rows]
 
 

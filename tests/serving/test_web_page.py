@@ -36,11 +36,10 @@ def served(start_server: Callable[..., Any]) -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(served: Any) -> Iterator[Any]:
-    """The open page; `messages` holds its console messages and errors."""
+def open_page(served: Any, **options: Any) -> Iterator[Any]:
+    """Open the page; `messages` holds its console messages and errors."""
     address, browser = served
-    page = browser.new_context(viewport={"width": 1440, "height": 960}).new_page()
+    page = browser.new_context(**options).new_page()
     page.set_default_timeout(LIMIT_MS)
     page.messages = []
     page.on("console", lambda message: page.messages.append(message.text))
@@ -49,6 +48,20 @@ def page(served: Any) -> Iterator[Any]:
     page.wait_for_selector("#version:has-text('mnsa')")
     yield page
     page.context.close()
+
+
+@pytest.fixture
+def page(served: Any) -> Iterator[Any]:
+    """The open page on a screen, with a mouse."""
+    yield from open_page(served, viewport={"width": 1440, "height": 960})
+
+
+@pytest.fixture
+def phone(served: Any) -> Iterator[Any]:
+    """The open page on a phone, with fingers."""
+    yield from open_page(
+        served, viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, reduced_motion="reduce"
+    )
 
 
 def drop(page: Any, name: str, data: bytes) -> None:
@@ -92,12 +105,17 @@ def test_opacity_layer_and_zoom_change_the_image(page: Any, photos: list[tuple[s
     assert page.is_visible("#attention")
     assert not page.is_visible("#mask")
     width = page.locator("#photo").bounding_box()["width"]
-    assert page.is_visible("#attention-legend")
+    assert page.inner_text("#attention-legend").split("\n")[:2] == ["little", "much attention"]
     page.click("#zoom-in")
     assert page.locator("#photo").bounding_box()["width"] == pytest.approx(1.5 * width, rel=0.01)
     page.focus("#viewport")
     page.keyboard.press("+")
     assert page.locator("#photo").bounding_box()["width"] == pytest.approx(2.25 * width, rel=0.01)
+    page.keyboard.press("-")
+    assert page.locator("#photo").bounding_box()["width"] == pytest.approx(1.5 * width, rel=0.01)
+    page.click("#zoom-out")
+    assert page.locator("#photo").bounding_box()["width"] == pytest.approx(width, rel=0.01)
+    assert page.is_disabled("#zoom-out")
     page.keyboard.press("0")
     assert page.locator("#photo").bounding_box()["width"] == pytest.approx(width, rel=0.01)
 
@@ -180,13 +198,48 @@ def test_a_run_that_is_not_calibrated_says_so(page: Any, photos: list[tuple[str,
     assert "not calibrated" in page.inner_text("#uncalibrated")
 
 
-def test_a_phone_shows_the_answer_without_scrolling_by_hand(page: Any, photos: list[tuple[str, bytes]]) -> None:
-    page.set_viewport_size({"width": 390, "height": 760})
-    page.emulate_media(reduced_motion="reduce")
-    drop(page, *photos[0])
-    wait_for_results(page)
-    page.wait_for_function("() => document.getElementById('result').getBoundingClientRect().top < 400")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+def test_two_fingers_zoom_at_their_place_and_drag(phone: Any, photos: list[tuple[str, bytes]]) -> None:
+    drop(phone, *photos[0])
+    wait_for_results(phone)
+    phone.locator("#viewport").scroll_into_view_if_needed()
+    before = phone.locator("#photo").bounding_box()
+    x, y = before["x"] + 0.6 * before["width"], before["y"] + 0.4 * before["height"]
+    session = phone.context.new_cdp_session(phone)
+
+    def touch(kind: str, *fingers: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(fingers)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (x - 20, y), (x + 20, y))
+    for spread in (30, 45, 60):
+        touch("touchMove", (x - spread, y), (x + spread, y))
+    zoomed = phone.locator("#photo").bounding_box()
+    assert zoomed["width"] == pytest.approx(3 * before["width"], rel=0.02)
+    place = (x - zoomed["x"]) / zoomed["width"], (y - zoomed["y"]) / zoomed["height"]
+    assert place == pytest.approx((0.6, 0.4), abs=0.02)
+    touch("touchMove", (x - 60 - 30, y + 20), (x + 60 - 30, y + 20))
+    moved = phone.locator("#photo").bounding_box()
+    assert (moved["x"] - zoomed["x"], moved["y"] - zoomed["y"]) == pytest.approx((-30, 20), abs=3)
+    touch("touchEnd")
+    assert phone.evaluate("visualViewport.scale") == 1  # the page itself is not enlarged
+    assert phone.messages == []
+
+
+def test_a_phone_shows_the_answer_without_scrolling_by_hand(phone: Any, photos: list[tuple[str, bytes]]) -> None:
+    drop(phone, *photos[0])
+    wait_for_results(phone)
+    phone.wait_for_function("() => document.getElementById('result').getBoundingClientRect().top < 400")
+    assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_tap_on_the_list_of_a_phone_scrolls_to_the_answer(phone: Any, photos: list[tuple[str, bytes]]) -> None:
+    for name, data in photos:
+        drop(phone, name, data)
+    wait_for_results(phone, len(photos))
+    phone.evaluate("scrollTo(0, 0)")
+    phone.locator(".photo-item").nth(1).tap()
+    phone.wait_for_function("() => document.getElementById('result').getBoundingClientRect().top < 100")
+    assert phone.inner_text("#photo-name") == photos[1][0]
 
 
 def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(

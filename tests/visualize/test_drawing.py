@@ -169,8 +169,8 @@ def test_a_caption_of_two_lines_has_both_and_stays_in_its_column(tmp_path: Path)
     white = np.full((50, 90, 3), 255, np.uint8)
     lines = ["a_long_name_of_a_photo_from_the_field.jpg", "oak · val"]
     write_image_grid([(lines, white), ([], white)], tmp_path / "grid.png", columns=2, tile_px=(50, 90))
-    ink = (read_pixels(tmp_path / "grid.png") < 128).all(-1)
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    rows, columns, _ = np.nonzero(read_pixels(tmp_path / "grid.png") < 128)
+    rows, columns = np.unique(rows), np.unique(columns)
     assert len(np.flatnonzero(np.diff(rows) > 2)) == 1  # a gap between two lines
     assert rows[0] > 8 + 50
     assert columns[-1] < 8 + 90 + 4

@@ -148,7 +148,7 @@ def _find_font(char: str) -> Font | None:
 
 def _can_shape() -> bool:
     """Whether Pillow has the library Raqm, which joins letters and writes from right to left."""
-    return features.check("raqm")
+    return bool(features.check("raqm"))
 
 
 def _needs_shaping(char: str) -> bool:

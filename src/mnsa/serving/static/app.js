@@ -137,7 +137,8 @@ function selectPhoto(photo) {
 // On a phone the result is below the list.
 function revealResult() {
   const { top } = byId("result").getBoundingClientRect();
-  if (top > window.innerHeight * 0.6) byId("result").scrollIntoView({ behavior: "smooth", block: "start" });
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  if (top > window.innerHeight * 0.6) byId("result").scrollIntoView({ behavior, block: "start" });
 }
 
 // Seconds since the selected photo was sent.
