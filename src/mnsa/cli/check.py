@@ -1,6 +1,5 @@
 """`mnsa check`: validate a data set and list its findings."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mnsa.cli.shared import DatasetArgument, console, image_progress
+from mnsa.cli.shared import DatasetArgument, console, image_progress, quiet_logger
 from mnsa.errors import DataError
 from mnsa.io import write_json
 
@@ -39,8 +38,7 @@ def check(
     from mnsa.data.validation.contact_sheet import write_contact_sheet
     from mnsa.data.validation.validate import validate_dataset
 
-    with image_progress() as show, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings about a file appear as findings
+    with image_progress() as show, quiet_logger("mnsa.data.image_formats"):  # what it says appears as findings
         report = validate_dataset(dataset, workers=workers, progress=lambda done, total: show(done, total, done))
     if report.findings:
         console.print(findings_table(report))

@@ -306,7 +306,8 @@ def _print_manifest(manifest: "Manifest", out: Path, test_fraction: float | None
         unlabeled = sum(not row.label for row in manifest.rows)
         console.print(f"Classes: {shown}{more}{f'; {unlabeled} images have none' if unlabeled else ''}.")
     if has_masks:
-        console.print(_describe_masks(manifest))
+        text, is_strange = _describe_masks(manifest)
+        console.print(text, style="yellow" if is_strange else None)
     splits = ", ".join(f"{sum(row.split == name for row in manifest.rows)} {name}" for name in SPLITS)
     console.print(f"Splits: {splits}. Images of one group stay together; `mnsa split` makes other splits.")
     if has_test and test_fraction is not None:
@@ -316,8 +317,8 @@ def _print_manifest(manifest: "Manifest", out: Path, test_fraction: float | None
         console.print(f"There is no test split. To make one, before training: {command}")
 
 
-def _describe_masks(manifest: "Manifest") -> str:
-    """Say how many masks there are, what their values mean, and which values the first of them have."""
+def _describe_masks(manifest: "Manifest") -> tuple[str, bool]:
+    """Say how many masks there are, what their values mean, and which values the first have; whether one means none."""
     from mnsa.data.decode import unique_mask_values
 
     masks = [row.mask for row in manifest.rows if row.mask]
@@ -329,4 +330,6 @@ def _describe_masks(manifest: "Manifest") -> str:
     values = sorted({value for mask in masks[:_SAMPLED_MASKS] for value in unique_mask_values(manifest.root / mask)})
     listed = ", ".join(map(str, values[:_MAX_VALUES])) + (", ..." if len(values) > _MAX_VALUES else "")
     sample = f"the first {_SAMPLED_MASKS} have" if len(masks) > _SAMPLED_MASKS else "they have"
-    return f"Masks: {len(masks)}; {meaning}; {sample} the values {listed}."
+    known = {0, 1, 255} if len(names) == 1 else set(range(len(names)))
+    strange = "" if known.issuperset(values) else " Some mean no class: `mnsa check` names the masks."
+    return f"Masks: {len(masks)}; {meaning}; {sample} the values {listed}.{strange}", bool(strange)

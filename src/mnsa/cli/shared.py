@@ -12,7 +12,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 from rich.console import Console
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mnsa.data.photo_scale import PhotoScale
 
 _MAX_SHOWN_ERRORS = 10
+
+_MAX_SAID_ONCE = 20
 
 _LINE_INTERVAL_S = 30.0
 
@@ -124,9 +126,23 @@ ReferenceAreaOption = Annotated[
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log messages to standard output as plain lines; warnings are marked. json: epochs as JSON objects."""
+    """Prints log messages to standard output as plain lines; warnings are marked. json: epochs as JSON objects.
+
+    said_once: what a command has said and says no more, such as the files with several pages.
+    """
 
     json = False
+    said_once: ClassVar[set[str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        """Leave out what was said, by the attribute `said_once`, and what would be a list of many files."""
+        text = getattr(record, "said_once", "")
+        if not text or text in self.said_once:
+            return not text
+        self.said_once.add(text)
+        if len(self.said_once) == _MAX_SAID_ONCE + 1:
+            record.msg, record.args = "... and further files of this kind, which are not named", ()
+        return len(self.said_once) <= _MAX_SAID_ONCE + 1
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message. Its attribute `epoch`, if any, is a row of metrics.csv."""
@@ -139,11 +155,23 @@ class ConsoleHandler(logging.Handler):
             console.print(self.format(record), style=style, highlight=False)
 
 
+@contextmanager
+def quiet_logger(name: str) -> Iterator[None]:
+    """Print none of a logger's messages."""
+    logger = logging.getLogger(name)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
 def set_output(*, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
     """Choose what this command prints, and where. Raises: ConfigError for options that contradict each other."""
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose contradict each other. Give one of them.")
     console.quiet, console.stderr, ConsoleHandler.json = quiet, json, json
+    ConsoleHandler.said_once.clear()
     level = logging.WARNING if quiet and not json else logging.DEBUG if verbose else logging.INFO
     logging.getLogger("mnsa").setLevel(level)
 

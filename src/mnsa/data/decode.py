@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
+import re
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, has_white_first, is_tiff
+from mnsa.data.image_formats import (
+    HEAD_BYTES,
+    UnsupportedFormatError,
+    find_formats,
+    has_white_first,
+    is_tiff,
+    log_further_pages,
+)
 from mnsa.data.image_source import ImageSource, PixelImage, Url, fetch
 from mnsa.errors import DataError
 
@@ -27,19 +37,18 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 
 MASK_FORMATS = (*FORMATS, "GIF")  # public data sets have masks of 0 and 255 as GIF
-
 MAX_PIXELS = 20_000 * 20_000  # the largest scan of a flatbed scanner; without a limit a small file can fill the memory
 
 DEFAULT_FIX = "Restore the file, or remove its row"
-
 MIN_SIDE_PX = 16  # a smaller image shows nothing
 
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF; 0: the lowest value is white; 2: signed integers
-
 _MIN_WHITE = 128  # a mask of 0 and this or more has no class indices
-
 _COMMON_HEADS = (b"\xff\xd8\xff", b"\x89PNG")  # of JPEG and PNG
 _MAX_12_BITS = 4096
+
+_PILLOW = "PIL|pillow_heif"
+_QUIET = ("ignore", None, Warning, re.compile(_PILLOW), 0)  # a filter of `warnings`
 
 _BAND_ROWS = 1024  # large images are copied in bands, because a second copy of a whole scan takes 1.2 GB
 
@@ -47,6 +56,7 @@ _BAND_ROWS = 1024  # large images are copied in bands, because a second copy of 
 _UINT8_OF_UINT16 = ((np.arange(65_536, dtype=np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is smaller and refuses large scans
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its messages appear raw on a terminal
 
 
 class BadFileError(DataError):
@@ -65,21 +75,6 @@ class BadFileError(DataError):
 def bad_file_error(path: ImageSource | str, kind: str, reason: str, fix: str = DEFAULT_FIX) -> BadFileError:
     """Create the error for a file. reason: what is wrong ("is empty"). fix: what to do ("Restore the file")."""
     return BadFileError(f"{path} {reason}. {fix}.", kind=kind, reason=reason, fix=fix)
-
-
-def resolve_inside(root: Path, relative: str) -> Path:
-    """Follow the links of a path below the root. Raises: BadFileError when the target is outside, or a link is broken.
-
-    root: absolute and resolved.
-    """
-    try:
-        path = (root / relative).resolve()
-    except (OSError, RuntimeError):  # links that point to each other
-        raise bad_file_error(root / relative, "missing", "is a broken link") from None
-    if not path.is_relative_to(root):
-        reason, fix = f"is a link to {path}, outside the data set's root {root}", "Copy the file into the root"
-        raise BadFileError(f"{relative} {reason}. {fix}.", kind="outside-root", reason=reason, fix=fix)
-    return path
 
 
 @contextmanager
@@ -278,9 +273,14 @@ def _damaged_error(path: Path | str, error: Exception) -> BadFileError:
 
 def _open(source: Path | io.BytesIO, head: bytes, formats: tuple[str, ...], path: Path | str) -> Image.Image:
     """Open an image. head: its first bytes. Raises: BadFileError for files that are named as what they are."""
+    if _QUIET not in warnings.filters:  # what Pillow says of a file, raw and without its name
+        warnings.filterwarnings("ignore", module=_PILLOW)
     try:
         known = head.startswith(_COMMON_HEADS)
-        return Image.open(source, formats=formats if known else find_formats(head, formats))
+        image = Image.open(source, formats=formats if known else find_formats(head, formats))
+        if getattr(image, "is_animated", False):
+            log_further_pages(image, path)
+        return image
     except UnsupportedFormatError as error:
         raise bad_file_error(path, "unsupported", error.reason, error.fix) from None
     except UnidentifiedImageError:

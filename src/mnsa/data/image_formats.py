@@ -1,9 +1,17 @@
-"""Formats of image files by their first bytes, whatever the name: HEIF, and files that are named as what they are."""
+"""Formats of image files by their first bytes, whatever the name: HEIF, and files that are named as what they are.
+
+Of a file with several images, the first is read: the first page of a TIFF, the first frame of an animation. That is
+said, except for the previews in photos of cameras (MPO).
+"""
+
+import logging
 
 import numpy as np
 from PIL import Image
 
 from mnsa.errors import install_command
+
+logger = logging.getLogger(__name__)
 
 HEAD_BYTES = 24  # the start of a file, which tells its format
 
@@ -57,3 +65,14 @@ def has_white_first(image: Image.Image) -> bool:
     used = [index for index, count in enumerate(image.histogram()) if count]
     colors = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
     return used[0] == 0 and len(used) == 2 and used[1] < len(colors) and (colors[used] == [[255] * 3, [0] * 3]).all()
+
+
+def has_further_pages(image: Image.Image) -> bool:
+    """Whether an open file has pages or frames besides the first."""
+    return image.format != "MPO" and getattr(image, "is_animated", False)
+
+
+def log_further_pages(image: Image.Image, name: object) -> None:
+    """Log that the pages or frames of an open file after the first are not read."""
+    if has_further_pages(image):
+        logger.warning("%s has several pages or frames; only the first is read", name, extra={"said_once": str(name)})

@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from mnsa.data.decode import resolve_inside
+from mnsa.data.decode import BadFileError, bad_file_error
 from mnsa.data.findings import Finding, OnFinding, raise_finding
 from mnsa.data.rows import (
     COLUMNS,
@@ -41,6 +41,7 @@ __all__ = [
     "new_dataset_folder",
     "parse_px_per_mm",
     "read_manifest",
+    "resolve_inside",
     "scan_manifest",
     "validate_path",
     "write_manifest",
@@ -87,6 +88,21 @@ class Manifest:
     @cached_property
     def _class_index(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.classes)}
+
+
+def resolve_inside(root: Path, relative: str) -> Path:
+    """Follow the links of a path below the root. Raises: BadFileError when the target is outside, or a link is broken.
+
+    root: absolute and resolved.
+    """
+    try:
+        path = (root / relative).resolve()
+    except (OSError, RuntimeError):  # links that point to each other
+        raise bad_file_error(root / relative, "missing", "is a broken link") from None
+    if not path.is_relative_to(root):
+        reason, fix = f"is a link to {path}, outside the data set's root {root}", "Copy the file into the root"
+        raise BadFileError(f"{relative} {reason}. {fix}.", kind="outside-root", reason=reason, fix=fix)
+    return path
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -148,6 +164,8 @@ def write_manifest_files(manifest: Manifest, folder: Path) -> None:
     if not manifest.rows:
         raise DataError(f"{manifest.name} has no images.")
     _require_no_reserved_name(manifest.classes, manifest.name)
+    for key in ("classes", "mask_classes"):
+        _require_different_names(getattr(manifest, key), key, manifest.name)
     locations = [f"Row {n} ({row.image})" for n, row in enumerate(manifest.rows, 1)]
     validate_rows(manifest.rows, locations, manifest.classes, manifest.mask_classes, raise_finding)
     root = "." if manifest.root == folder.resolve() else manifest.root.as_posix()
@@ -208,11 +226,18 @@ def _require_no_reserved_name(classes: Sequence[str], location: str) -> None:
 
 def _parse_names(tree: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     names = tree.get(key, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+    if not isinstance(names, list):
         raise DataError(f'{path}: {key} is {names!r}; expected a list of names such as ["healthy", "rust"].')
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}: the names in {key} must be different, got {', '.join(names)}.")
+    _require_different_names(names, key, str(path))
     return tuple(names)
+
+
+def _require_different_names(names: Sequence[object], key: str, location: str) -> None:
+    """Reject names that are empty, no text, or equal. Raises: DataError."""
+    if not all(isinstance(name, str) and name for name in names):
+        raise DataError(f'{location}: {key} is {list(names)!r}; expected a list of names such as ["healthy", "rust"].')
+    if len(set(names)) < len(names):
+        raise DataError(f"{location}: the names in {key} must be different, got {', '.join(map(str, names))}.")
 
 
 def _csv_text(rows: Sequence[Row]) -> str:

@@ -42,12 +42,6 @@ _DESKTOP_NAMES = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini
 
 _MAX_STEM_BYTES = 251  # file systems allow 255, with a suffix
 
-# Names of splits and of folders of images or masks: a class of such a name is probably a folder that was read wrongly.
-_LAYOUT_WORDS = frozenset(
-    {"image", "images", "mask", "masks", "label", "labels", "annotations"}
-    | {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
-)
-
 
 @dataclass
 class PassedOver:
@@ -77,10 +71,10 @@ class PassedOver:
         parts = {
             "files that are no images in a supported format": suffixes,
             "hidden and desktop files": str(self.ignored or ""),
-            "folders that mnsa has written": _preview(self.outputs),
-            "links to folders, which are not followed": _preview(self.links),
-            "folders without images": _preview(self.empty),
-            "images whose names are not UTF-8 (rename them)": _preview(self.not_utf8),
+            "folders that mnsa has written": preview(self.outputs),
+            "links to folders, which are not followed": preview(self.links),
+            "folders without images": preview(self.empty),
+            "images whose names are not UTF-8 (rename them)": preview(self.not_utf8),
         }
         listed = "; ".join(f"{what}: {names}" for what, names in parts.items() if names)
         return f"Passed over: {listed}.{hint}" if listed else ""
@@ -177,16 +171,6 @@ def scan_images(
         passed.not_utf8.extend(ascii(str(path)) for path in found if not _is_utf8(str(path)))
         found = [path for path in found if _is_utf8(str(path))]
     return sorted(found)
-
-
-def is_layout_word(name: str) -> bool:
-    """Whether a class has the name of a split, or of a folder of images or masks."""
-    return name.lower() in _LAYOUT_WORDS
-
-
-def is_empty_word(name: str) -> bool:
-    """Whether a class has the name that spreadsheets and pandas write for an empty cell."""
-    return name.lower() in {"nan", "n/a", "#n/a", "<na>", "null"}
 
 
 def find_folder(root: Path, place: str) -> str | None:
@@ -308,7 +292,7 @@ def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-def _preview(names: Sequence[str]) -> str:
+def preview(names: Sequence[str]) -> str:
     """The first five names."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 

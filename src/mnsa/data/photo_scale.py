@@ -84,7 +84,7 @@ def _read_table(path: Path) -> dict[str, float]:
         raise DataError(f"{path} has the columns {', '.join(columns)}; expected image and px_per_mm.")
     scales: dict[str, float] = {}
     for row in rows:
-        scale = parse_px_per_mm(row.cells["px_per_mm"].replace(",", "."), row.location)
+        scale = parse_px_per_mm(row.cells["px_per_mm"], row.location)
         image = row.cells["image"]
         if scale is None:
             continue

@@ -36,6 +36,19 @@ _FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 
 _PANDAS_INDEX = re.compile(r"Unnamed: \d+")  # a column without a name that was read and written again
 
+SCALES = (1e-6, 1e6)  # pixels per millimeter: of a satellite's image, and of 1 nm per pixel
+
+# Words of splits and of folders of images or masks: a class of such a name is probably a folder that was read wrongly.
+_MASK_WORDS = frozenset({"mask", "masks", "annotation", "annotations", "groundtruth", "truth", "segmentation"})
+_LAYOUT_WORDS = _MASK_WORDS | {
+    "image", "images", "img", "imgs", "label", "labels", "gt", "seg",
+    "train", "training", "val", "valid", "validation", "dev", "test", "testing",
+}  # fmt: skip
+_FILL_WORDS = frozenset({"set", "sets", "data", "dataset", "folder", "files", "jpeg", "jpg", "png", "tr", "ts"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")  # of `train_images`, `JPEGImages`, `labelsTr`
+
+_EMPTY_WORDS = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "null", "none"})  # of spreadsheets, pandas, R and Python
+
 
 class CsvRow(NamedTuple):
     """One row of a CSV file. location: file and line, for error messages. cells: column name -> text."""
@@ -59,6 +72,23 @@ class Row:
     group: str = ""
     px_per_mm: float | None = None
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def is_layout_word(name: str) -> bool:
+    """Whether a class has the name of a split, or of a folder of images or masks, such as `Test` or `train_images`.
+
+    Numbers and single letters make no difference (`train2017`, `trainA`). One word for masks is enough.
+    """
+    words = {word.lower() for word in _WORD.findall(name)}
+    others = words - _LAYOUT_WORDS - _FILL_WORDS
+    return not words.isdisjoint(_MASK_WORDS) or (
+        not words.isdisjoint(_LAYOUT_WORDS) and all(len(word) == 1 for word in others)
+    )
+
+
+def is_empty_word(name: str) -> bool:
+    """Whether a cell has the text that programs write for an empty cell."""
+    return name.lower() in _EMPTY_WORDS
 
 
 def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[str, ...], list[CsvRow]]:
@@ -89,7 +119,7 @@ def read_csv(path: Path, on_finding: OnFinding = raise_finding) -> tuple[tuple[s
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason}). Save it as `CSV UTF-8`.") from None
     except (csv.Error, OSError) as error:
-        raise DataError(f"{path} can't be read as CSV: {error}.") from None
+        raise DataError(f"{path} can't be read as CSV: {error}. Save it again as `CSV UTF-8`.") from None
 
 
 def _find_encoding(file: BinaryIO, path: Path) -> str:
@@ -98,7 +128,9 @@ def _find_encoding(file: BinaryIO, path: Path) -> str:
     file.seek(0)
     if head in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{path} is a workbook of a spreadsheet program, or a zip file. Save it as `CSV UTF-8`.")
-    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be" if head[:1] == b"\0" else "utf-8-sig"
 
 
 def parse_row(row: CsvRow, on_finding: OnFinding) -> Row:
@@ -110,13 +142,16 @@ def parse_row(row: CsvRow, on_finding: OnFinding) -> Row:
 
 
 def parse_px_per_mm(text: str, location: str, on_finding: OnFinding = raise_finding) -> float | None:
-    """Parse a scale in pixels per millimeter; an empty text is None. An invalid one is reported and becomes None."""
+    """Parse a scale in pixels per millimeter; an empty text is None. An invalid one is reported and becomes None.
+
+    A comma is read as a decimal comma.
+    """
     try:
-        value = float(text) if text else None
+        value = float(text.replace(",", ".")) if text else None
     except ValueError:
         value = math.nan
-    if value is not None and not (math.isfinite(value) and value > 0):
-        reason = f"px_per_mm is {text!r}; expected a positive number such as 11.8, or an empty cell"
+    if value is not None and not SCALES[0] <= value <= SCALES[1]:
+        reason = f"px_per_mm is {text!r}; expected a number such as 11.8 (from 1e-6 to 1e6), or an empty cell"
         on_finding(Finding("bad-scale", "manifest.csv", reason, "Correct it, or leave it empty", location))
         return None
     return value

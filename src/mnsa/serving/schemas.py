@@ -118,7 +118,10 @@ class ImageResult(BaseModel):
     confidence: float | None = Field(
         default=None, description="How sure a network of veins is of them, 0 to 1; null if it does not look at scales."
     )
-    warning: str = Field(default="", description="Why the veins of the image can't be trusted; empty: nothing found.")
+    warning: str = Field(
+        default="",
+        description="Why the veins of the image can't be trusted, and that further pages are not read; empty: neither.",
+    )
     seconds: float = Field(description="Time for decoding, prediction and measurement, without the queue.")
 
 

@@ -18,6 +18,7 @@ from fastapi import HTTPException
 
 import mnsa
 from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, read_mask_values, to_class_indices, to_upright_rgb
+from mnsa.data.image_formats import has_further_pages
 from mnsa.errors import MnsaError
 from mnsa.inference.prediction_table import PredictionTable, area_fractions, mask_values, predicted_class, top_classes
 from mnsa.inference.predictor import Predictor
@@ -47,19 +48,33 @@ from mnsa.visualize.palette import hex_color
 _REJECTIONS = {  # BadFileError.kind -> status code and message
     "zero-byte": (415, "is empty (0 bytes)"),
     "truncated": (415, "is truncated. Send the whole file"),
-    "pixel-type": (415, "has 32-bit pixels. Save it with 8 or 16 bits per channel"),
     "decompression-bomb": (413, "has too many pixels. The maximum is {max_pixels:,}"),
 }
 _UNREADABLE = (415, f"is not a readable image. Supported formats: {', '.join(FORMATS)}")
 
 
+_FURTHER_PAGES = "The file has several pages or frames; only the first is read."
+
+
+class DecodedImage(NamedTuple):
+    """An uploaded image: pixels uint8 (H, W, 3), and a warning about the file or an empty text."""
+
+    pixels: np.ndarray
+    warning: str
+
+
 class ImagePrediction(NamedTuple):
-    """An uploaded image, its pixels uint8 (H, W, 3), its prediction, and the seconds it took."""
+    """An uploaded image, its prediction, and the seconds it took."""
 
     name: str
-    pixels: np.ndarray
+    image: DecodedImage
     prediction: Prediction
     seconds: float
+
+    @property
+    def warning(self) -> str:
+        """What to know about the file and its veins; empty: nothing."""
+        return " ".join(filter(None, (self.prediction.warning, self.image.warning)))
 
 
 class PredictionService:
@@ -125,12 +140,12 @@ class PredictionService:
     def predict(self, upload: Upload) -> ImagePrediction:
         """Decode an image and predict it. Raises: HTTPException 413, 415 or 422 with the name of the upload."""
         start = time.perf_counter()
-        pixels = _decode_rgb(upload, self.limits.max_pixels)
+        image = _decode_rgb(upload, self.limits.max_pixels)
         try:
-            prediction = self.predictor.predict_image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+            prediction = self.predictor.predict_image(torch.from_numpy(image.pixels).permute(2, 0, 1).contiguous())
         except MnsaError as error:
             raise HTTPException(422, f"{upload.name} can't be predicted: {error}") from None
-        return ImagePrediction(upload.name, pixels, prediction, time.perf_counter() - start)
+        return ImagePrediction(upload.name, image, prediction, time.perf_counter() - start)
 
     def _result(self, upload: Upload, query: PredictQuery) -> ImageResult:
         with self.metrics.seconds.time():
@@ -148,17 +163,19 @@ class PredictionService:
             row = self.table(query.px_per_mm).row(predicted.prediction, predicted.name, traits)
             entry = FileEntry(predicted.name, row)
             if query.response_format == "zip" and mask is not None:
-                entry = entry._replace(mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(predicted.pixels, mask))
+                entry = entry._replace(
+                    mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(predicted.image.pixels, mask)
+                )
         self.metrics.images.inc()
         return entry
 
     def _make_result(self, predicted: ImagePrediction, query: PredictQuery) -> ImageResult:
         start = time.perf_counter()
-        include, prediction, (height, width) = query.include, predicted.prediction, predicted.pixels.shape[:2]
+        include, prediction, (height, width) = query.include, predicted.prediction, predicted.image.pixels.shape[:2]
         class_probs, mask, attention = prediction.class_probs, prediction.mask, prediction.attention
         result = ImageResult(
             image=predicted.name, width=width, height=height, seconds=0.0,
-            confidence=prediction.confidence, warning=prediction.warning,
+            confidence=prediction.confidence, warning=predicted.warning,
         )  # fmt: skip
         if OutputKind.classes in include and class_probs is not None:
             classes = self.predictor.classes
@@ -177,7 +194,7 @@ class PredictionService:
             measured[query.px_per_mm] = measurer.measure_row(mask)
             result.traits = {name: _parse_trait(text) for name, text in measured[query.px_per_mm].items()}
         if OutputKind.preview in include:
-            result.preview = to_base64(encode_preview(predicted.pixels))
+            result.preview = to_base64(encode_preview(predicted.image.pixels))
         if OutputKind.row in include:
             measurer = self.measurer(None)
             traits = measured.get(None)
@@ -202,7 +219,7 @@ class PredictionService:
             mask = _decode_mask(
                 _decode_base64(item.mask, name), len(self.predictor.mask_classes), self.limits.max_pixels
             )
-            preview = _decode_rgb(_decode_base64(item.preview, name), self.limits.max_pixels)
+            preview = _decode_rgb(_decode_base64(item.preview, name), self.limits.max_pixels).pixels
             entry = entry._replace(mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(preview, mask))
         return entry
 
@@ -229,11 +246,12 @@ def _scale_column(px_per_mm: float | None) -> dict[str, str]:
     return {} if px_per_mm is None else {SCALE_COLUMN: f"{px_per_mm:.6g}"}
 
 
-def _decode_rgb(upload: Upload, max_pixels: int) -> np.ndarray:
-    """Decode an image, upright: uint8 (H, W, 3). Error messages don't contain the decoder's own text."""
+def _decode_rgb(upload: Upload, max_pixels: int) -> DecodedImage:
+    """Decode an image, upright. Error messages don't contain the decoder's own text."""
     try:
         with open_image_bytes(upload.data, upload.name, max_pixels=max_pixels) as image:
-            return np.array(to_upright_rgb(image, Path(upload.name)))
+            warning = _FURTHER_PAGES if has_further_pages(image) else ""
+            return DecodedImage(np.array(to_upright_rgb(image, Path(upload.name))), warning)
     except BadFileError as error:
         raise _rejection(error, upload.name, max_pixels) from None
 
@@ -249,7 +267,7 @@ def _decode_mask(upload: Upload, mask_classes: int, max_pixels: int) -> np.ndarr
 
 
 def _rejection(error: BadFileError, name: str, max_pixels: int) -> HTTPException:
-    if error.kind == "unsupported":  # a text of mnsa's own, which may name a package to install
+    if error.kind in ("unsupported", "pixel-type"):  # texts of mnsa's own, which may name a package to install
         return HTTPException(415, f"{name} {error.reason}. {error.fix}.")
     status, reason = _REJECTIONS.get(error.kind, _UNREADABLE)
     return HTTPException(status, f"{name} {reason.format(max_pixels=max_pixels)}.")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnsa.data.rows import SCALES
 from mnsa.errors import ConfigError
 
 # unit in pixels, unit in millimeters, and the power of px_per_mm that converts one to the other
@@ -133,7 +134,7 @@ _TRAIT_RECORDS: dict[str, type] = {
 
 def validate_scale(px_per_mm: float | None) -> None:
     """Validate a scale. Raises: ConfigError unless it is None, or from 1e-6 (a satellite's) to 1e6 (1 nm per pixel)."""
-    if px_per_mm is not None and not (1e-6 <= px_per_mm <= 1e6):
+    if px_per_mm is not None and not SCALES[0] <= px_per_mm <= SCALES[1]:
         raise ConfigError(
             f"--px-per-mm is {px_per_mm:g}; expected a positive number of pixels per millimeter, from 1e-6 to 1e6."
         )

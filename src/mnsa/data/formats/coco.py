@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mnsa.data.decode import resolve_inside
 from mnsa.data.formats import mask_encoding
 from mnsa.data.formats.common import (
     SPLIT_ALIASES,
@@ -21,6 +20,7 @@ from mnsa.data.formats.common import (
     NamedRow,
     copy_upright,
     is_turned,
+    listed_size,
     read_row_mask,
     upright_size,
     write_json,
@@ -44,7 +44,7 @@ from mnsa.data.formats.sidecar import (
     resolve_mask_classes,
 )
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
-from mnsa.data.manifest import Manifest, Row, new_dataset_folder
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, resolve_inside
 from mnsa.data.paths import is_ignored, log_unlisted
 from mnsa.errors import DataError
 
@@ -89,7 +89,7 @@ def import_coco(source: Path, out: Path, *, images: Path, val_fraction: float = 
         log_unlisted(images, (name for file in files for name, _ in file.images.values()), used_suffix=".json")
         for file in files:
             _paint_masks(file, images, value_of, builder, painter)
-        painter.log_covered(str(source))
+        painter.log_losses(str(source))
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
@@ -233,7 +233,7 @@ def _paint_masks(
         location = f"{file.path}, image {name}"
         path = resolve_inside(images.resolve(), name)
         height, width = upright_size(path)
-        listed = record.get("height", height), record.get("width", width)
+        listed = listed_size(record.get("height"), record.get("width")) or (height, width)
         if listed != (height, width) and listed == (width, height) and not is_turned(path):
             exchanged.append(name)  # by Label Studio; polygons that don't fit are refused below
         elif listed != (height, width):

@@ -27,8 +27,8 @@ from mnsa.data.decode import (
 )
 from mnsa.data.formats.sidecar import Sidecar
 from mnsa.data.manifest import Manifest, Row, write_manifest_files
-from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, is_empty_word, is_layout_word, missing_package_hint
-from mnsa.data.rows import validate_path
+from mnsa.data.paths import IMAGE_SUFFIXES, casefold_name, missing_package_hint
+from mnsa.data.rows import is_empty_word, is_layout_word, validate_path
 from mnsa.data.splits import hold_out_validation
 from mnsa.errors import DataError
 from mnsa.io import atomic_write_text
@@ -65,6 +65,12 @@ def upright_size(path: Path) -> tuple[int, int]:
     with open_image(path) as image:
         swapped = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def listed_size(height: object, width: object) -> tuple[object, object] | None:
+    """The size (H, W) that annotations are for; None where the tool wrote none, or 0. Text is read as a number."""
+    sides = [int(side) if isinstance(side, str) and side.isdecimal() else side for side in (height, width)]
+    return None if any(side in (None, 0) for side in sides) else (sides[0], sides[1])
 
 
 def is_turned(path: Path) -> bool:

@@ -9,7 +9,7 @@ from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
 from mnsa.data.formats.names import FileNames, clean_class_name
 from mnsa.data.manifest import COLUMNS, Manifest, Row, parse_px_per_mm, validate_path
 from mnsa.data.paths import list_images_to_import
-from mnsa.data.rows import CsvRow, is_inside_root, read_csv
+from mnsa.data.rows import CsvRow, is_empty_word, is_inside_root, read_csv
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def import_csv(
         raise DataError(f"{table} has no rows. Expected one for each image.")
     paths = _Paths(table.parent)
     rows = [_parse_row(line, key_of, paths) for line in lines]
+    _require_different_images(rows, lines)
     if paths.missing:
         logger.warning("%s files of %s do not exist, such as %s", len(paths.missing), table, paths.missing[0])
     _require_known_labels(drop_labels, rows, table)
@@ -91,6 +92,7 @@ class _Paths:
 def _parse_row(line: CsvRow, key_of: Mapping[str, str], paths: _Paths) -> Row:
     column_of = {key: column for column, key in key_of.items()}
     known = {key: line.cells[column].strip() for column, key in key_of.items()}
+    known |= {key: "" for key, text in known.items() if key != "label" and is_empty_word(text)}
     extra = {_extra_name(column): text for column, text in line.cells.items() if column not in key_of}
     return Row(
         image=paths.parse(line.cells[column_of["image"]], line.location, "image"),
@@ -101,6 +103,16 @@ def _parse_row(line: CsvRow, key_of: Mapping[str, str], paths: _Paths) -> Row:
         px_per_mm=parse_px_per_mm(known.get("px_per_mm", ""), line.location),
         extra=extra,
     )
+
+
+def _require_different_images(rows: Sequence[Row], lines: Sequence[CsvRow]) -> None:
+    """Reject an image in two rows. Raises: DataError with the line."""
+    first: dict[str, str] = {}
+    for row, line in zip(rows, lines, strict=True):
+        if (other := first.setdefault(posixpath.normpath(row.image), line.location)) != line.location:
+            raise DataError(
+                f"{line.location}: image {row.image!r} is listed before, in {other}. Remove one of the rows."
+            )
 
 
 def _extra_name(column: str) -> str:

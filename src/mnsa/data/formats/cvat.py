@@ -65,6 +65,8 @@ class _CvatReader:
             self._layers[-1].append(
                 (layer, Shape(clean_class_name(attributes.get("label"), location), pixels, location))
             )
+        elif self._tags[-2:-1] == ["image"]:
+            self.found[-1].tags.append(attributes.get("label", ""))
         elif tag == "track":
             raise DataError(f"{self._path} is an export of a video. Export the task as `CVAT for images 1.1`.")
 

@@ -1,14 +1,19 @@
 """Class folders: [SPLIT/]CLASS/image, with or without a folder of masks."""
 
+import logging
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path, PurePosixPath
 
 from mnsa.data.formats.common import SPLIT_ALIASES, build_manifest
+from mnsa.data.formats.mask_folders import ENDINGS
 from mnsa.data.formats.names import clean_class_name
 from mnsa.data.manifest import Manifest, Row
-from mnsa.data.paths import PassedOver, compose, is_layout_word, log_passed_over, scan_images
+from mnsa.data.paths import PassedOver, compose, log_passed_over, scan_images
+from mnsa.data.rows import is_layout_word
 from mnsa.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 MASK_FOLDERS = frozenset({"masks", "mask", "annotations", "labels"})  # in any case, like all words of the layout
 IMAGE_FOLDERS = frozenset({"images"})  # a level without meaning: skipped
@@ -20,6 +25,7 @@ def import_folders(
     """Import `[split/]class/image`, and masks of the same stem under masks/, mirrored or flat.
 
     The folder of masks may also be called mask, annotations or labels. Case of these words and of splits is ignored.
+    Masks beside their images are called NAME_mask.png, or by another of ENDINGS.
     mask_classes: names in order of pixel value; None infers them. Raises: DataError with the file that doesn't fit.
     """
     if not source.is_dir():
@@ -28,8 +34,13 @@ def import_folders(
     if not visible:
         raise DataError(f"{source} holds no images that can be imported. {passed.describe()} Expected class/image.jpg.")
     log_passed_over(source, passed)
+    beside = _masks_beside(visible)
     masks = _MaskMatcher([path for path in visible if _has_mask_folder(path)])
-    rows = [_image_row(path, masks) for path in visible if not _has_mask_folder(path)]
+    masks_beside = set(beside.values())
+    images = [path for path in visible if not _has_mask_folder(path) and path not in masks_beside]
+    rows = [_image_row(path, masks, beside.get(path)) for path in images]
+    if unused := masks.unused():
+        logger.warning("%s: %s masks have no image, such as %s", source, len(unused), unused[0])
     _require_consistent_splits(rows, source)
     if all(not row.split for row in rows):
         rows = [Row(row.image, row.mask, row.label, split="train") for row in rows]
@@ -47,6 +58,13 @@ class _MaskMatcher:
             other = self._by_place.setdefault((*split, *below, compose(path.stem)), path)
             if other != path:
                 raise DataError(f"The masks {other} and {path} belong to the same image. Keep one of them.")
+        for place, path in [*self._by_place.items()]:  # NAME_mask.png, if there is no NAME.png
+            for ending in _endings_of(place[-1]):
+                self._by_place.setdefault((*place[:-1], place[-1][: -len(ending)]), path)
+
+    def unused(self) -> list[PurePosixPath]:
+        """The masks that no image has asked for."""
+        return [mask for mask in dict.fromkeys(self._by_place.values()) if mask not in self._owner]
 
     def find(self, image: PurePosixPath, split: tuple[str, ...], below: tuple[str, ...]) -> str:
         """Find the mask of an image. Search order: same split and class, same class, same split, flat."""
@@ -65,6 +83,22 @@ class _MaskMatcher:
         return ""
 
 
+def _masks_beside(paths: Sequence[PurePosixPath]) -> dict[PurePosixPath, PurePosixPath]:
+    """Find the masks that lie beside their image, as NAME_mask.png, by image. Raises: DataError for a second mask."""
+    images = {(path.parent, compose(path.stem)): path for path in paths if not _has_mask_folder(path)}
+    found: dict[PurePosixPath, PurePosixPath] = {}
+    for (folder, stem), path in images.items():
+        plain = stem.rstrip("0123456789").rstrip("_-")  # NAME_mask_1.png is a second mask
+        owners = (images.get((folder, text[: -len(end)])) for text in (stem, plain) for end in _endings_of(text))
+        if (image := next(filter(None, owners), None)) is not None and found.setdefault(image, path) != path:
+            raise DataError(f"{found[image]} and {path} are masks of the same image. Merge them, or keep one.")
+    return found
+
+
+def _endings_of(stem: str) -> list[str]:
+    return [ending for ending in ENDINGS if stem.lower().endswith(ending)]
+
+
 def _has_mask_folder(path: PurePosixPath) -> bool:
     return any(part.lower() in MASK_FOLDERS for part in path.parts[:-1])
 
@@ -77,7 +111,7 @@ def _split_levels(path: PurePosixPath, meaningless: frozenset[str]) -> tuple[tup
     return (), levels
 
 
-def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
+def _image_row(image: PurePosixPath, masks: _MaskMatcher, beside: PurePosixPath | None) -> Row:
     split, below = _split_levels(image, IMAGE_FOLDERS)
     if len(below) > 1:
         raise DataError(
@@ -87,9 +121,10 @@ def _image_row(image: PurePosixPath, masks: _MaskMatcher) -> Row:
     if below and is_layout_word(below[0]):
         raise DataError(
             f"{image}: {below[0]!r} would be a class, but it is a word for a split or for masks. "
-            "Expected class/image or split/class/image. Rename the folder if it is a class."
+            "Expected class/image or split/class/image. Rename the folder if it is a class; `mnsa import masks` reads "
+            "a folder of images and a folder of masks."
         )
-    mask = masks.find(image, split, below)
+    mask = masks.find(image, split, below) or str(beside or "")
     if not below and not mask:
         raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
     return Row(str(image), mask, label=clean_class_name(below[0], str(image)) if below else "", split="".join(split))

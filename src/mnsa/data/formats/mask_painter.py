@@ -1,4 +1,4 @@
-"""Paint the annotations of images into masks, and count which class covers which."""
+"""Paint annotations into masks, and say what is lost: classes below others, classes and annotations without a pixel."""
 
 import logging
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnsa.data.formats.mask_encoding import paint_polygons, paint_rle
+from mnsa.data.paths import preview
 
 _MAX_COVERED = 0.5  # share of the pixels of a class that may lie below other classes without a warning
 
@@ -21,17 +22,26 @@ class MaskPainter:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = dict(enumerate(names, 1))
         self._covered = np.zeros((256, 256), np.int64)  # pixels by the value below and the value above
+        self._empty = 0  # annotations without a pixel
 
     def polygons(self, mask: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
         """Paint one annotation; see `paint_polygons`. Raises: InvalidPolygonError."""
-        self._covered[:, value] += paint_polygons(mask, polygons, value)
+        self._count(paint_polygons(mask, polygons, value), value)
 
     def runs(self, mask: np.ndarray, runs: Sequence[int], value: int) -> None:
         """Paint one annotation; see `paint_rle`. Raises: InvalidRleError."""
-        self._covered[:, value] += paint_rle(mask, runs, value)
+        self._count(paint_rle(mask, runs, value), value)
 
-    def log_covered(self, source: str) -> None:
-        """Log a warning for each class of which most pixels lie below other classes."""
+    def _count(self, before: np.ndarray, value: int) -> None:
+        self._covered[:, value] += before
+        self._empty += not before.any()
+
+    def log_losses(self, source: str) -> None:
+        """Log a warning for annotations and classes without a pixel, and for classes that others cover."""
+        if self._empty:
+            logger.warning("%s: %s annotations have no pixel: they are too small or too thin", source, self._empty)
+        if absent := [name for value, name in self._names.items() if not self._covered[:, value].any()]:
+            logger.warning("%s: classes without a pixel: %s", source, preview(absent))
         changed = self._covered - np.diag(np.diag(self._covered))
         painted, lost = changed.sum(0), changed.sum(1)
         for value, name in self._names.items():

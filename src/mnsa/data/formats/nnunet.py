@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnsa.data.decode import open_image, read_mask_values, resolve_inside, unique_mask_values
+from mnsa.data.decode import open_image, read_mask_values, unique_mask_values
 from mnsa.data.formats.common import (
     DatasetBuilder,
     NamedRow,
@@ -30,13 +30,15 @@ from mnsa.data.formats.sidecar import (
     resolve_mask_classes,
 )
 from mnsa.data.formats.untrusted import read_json, read_json_list, require_mapping, shorten
-from mnsa.data.manifest import Manifest, Row, new_dataset_folder, write_manifest
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, resolve_inside, write_manifest
 from mnsa.data.paths import IMAGE_SUFFIXES, list_images_to_import
 from mnsa.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 IGNORE_LABEL = "ignore"
+
+_OWN_LABELS = {BACKGROUND, IGNORE_LABEL}
 
 _FOLDER_SUFFIX = {"train": "Tr", "val": "Tr", "test": "Ts", "": "Tr"}
 
@@ -125,6 +127,7 @@ def _parse_labels(description: Mapping[str, Any], path: Path) -> tuple[tuple[str
     labels = require_mapping(description.get("labels"), f"{path}, labels")
     if labels and all(name.isdecimal() and isinstance(value, str) for name, value in labels.items()):
         labels = {value: int(name) for name, value in labels.items()}  # as version 1 of nnU-Net writes them
+    labels = {name.lower() if name.lower() in _OWN_LABELS else name: _to_int(value) for name, value in labels.items()}
     if not all(type(value) is int for value in labels.values()):
         raise DataError(f"{path}: labels is {shorten(labels)}; expected a number per name (regions are not read).")
     named = {value: name for name, value in labels.items()}
@@ -134,11 +137,15 @@ def _parse_labels(description: Mapping[str, Any], path: Path) -> tuple[tuple[str
     return tuple(named[value] for value in sorted(named) if value and value != ignored), ignored
 
 
+def _to_int(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _list_cases(source: Path, description: Mapping[str, Any]) -> list[_Case]:
-    ending = description.get("file_ending")
+    ending = f".{str(description.get('file_ending')).lower().removeprefix('.')}"
     if ending not in IMAGE_SUFFIXES:
         raise DataError(
-            f"{source / 'dataset.json'}: file_ending is {shorten(ending)}; "
+            f"{source / 'dataset.json'}: file_ending is {shorten(description.get('file_ending'))}; "
             f"flat images are read: {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     split_of = _read_first_fold(source / "splits_final.json") if (source / "splits_final.json").exists() else None
@@ -166,10 +173,10 @@ def _group_channels(source: Path, part: str, ending: str) -> dict[str, tuple[str
     found: defaultdict[str, list[str]] = defaultdict(list)
     folder = source / f"images{part}"
     listed = list_images_to_import(folder, recursive=False)
-    if other := [file.name for file in listed if file.suffix != ending]:
+    if other := [file.name for file in listed if file.suffix.lower() != ending]:
         logger.warning("%s: %s files are no %s and are left out, such as %s", folder, len(other), ending, other[0])
-    for path in (folder / file for file in listed if file.suffix == ending):
-        name, _, number = path.name.removesuffix(ending).rpartition("_")
+    for path in (folder / file for file in listed if file.suffix.lower() == ending):
+        name, _, number = path.stem.rpartition("_")
         if len(number) != 4 or not number.isdigit() or int(number) != len(found[name]):
             raise DataError(f"{path}: expected NAME_0000{ending}, and _0001, _0002 for more channels.")
         found[name].append(f"images{part}/{path.name}")

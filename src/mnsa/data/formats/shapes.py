@@ -5,6 +5,7 @@ painted in the order of the file (CVAT: of z_order), later ones over earlier one
 Sources: Labelme 5's LabelFile and `shape_to_mask`, VGG Image Annotator 2's `_via_img_metadata`.
 """
 
+import logging
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from mnsa.data.decode import open_image_bytes, resolve_inside
-from mnsa.data.formats.common import DatasetBuilder, upright_size
+from mnsa.data.decode import open_image_bytes
+from mnsa.data.formats.common import DatasetBuilder, listed_size, upright_size
 from mnsa.data.formats.mask_encoding import InvalidPolygonError, InvalidRleError, Region, encode_region
 from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.names import ListedImages, clean_class_name
 from mnsa.data.formats.sidecar import BACKGROUND, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, require_mapping, shorten
-from mnsa.data.manifest import Manifest, Row, new_dataset_folder
+from mnsa.data.manifest import Manifest, Row, new_dataset_folder, resolve_inside
 from mnsa.data.paths import PassedOver, log_unlisted, scan_images
 from mnsa.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _CORNERS = 128  # of the polygon that stands for an ellipse
 
@@ -78,13 +81,17 @@ class Shape:
 
 @dataclass(slots=True)
 class AnnotatedImage:
-    """An image and its shapes. name: path in the folder of images. size: (H, W) of the annotations, if known."""
+    """An image and its shapes. name: path in the folder of images. size: (H, W) of the annotations, if known.
+
+    tags: of the image as a whole; they are not read.
+    """
 
     name: str
     location: str
     size: tuple[object, object] | None = None
     split: str = "train"
     shapes: list[Shape] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 def import_labelme(
@@ -146,7 +153,12 @@ def write_dataset(
                 except (InvalidPolygonError, InvalidRleError) as error:
                     raise DataError(f"{shape.location} {error}. Correct or remove the annotation.") from None
             builder.add(path, image.name, mask, Row(image.name, split=image.split))
-        painter.log_covered(str(source))
+        painter.log_losses(str(source))
+        if tagged := [image for image in found if image.tags]:
+            logger.warning(
+                "%s: tags of %s images are left out, such as %r of %s. `mnsa import csv` reads classes of images.",
+                source, len(tagged), tagged[0].tags[0], tagged[0].name,
+            )  # fmt: skip
         return builder.finish(out, mask_classes, None, val_fraction, seed)
 
 
@@ -154,10 +166,13 @@ def _read_labelme(path: Path, place: str, images: ListedImages) -> AnnotatedImag
     tree = read_json(path)
     shapes = tree.get("shapes")
     if not isinstance(shapes, list):
-        raise DataError(f"{path}: shapes is {shorten(shapes)}; expected Labelme's list of shapes.")
-    size = tree.get("imageHeight"), tree.get("imageWidth")
+        raise DataError(
+            f"{path}: shapes is {shorten(shapes)}; expected Labelme's list. Remove the file if another tool wrote it."
+        )
     image = AnnotatedImage(images.find(tree.get("imagePath"), str(path), place=place), str(path))
-    image.size = None if size == (None, None) else size
+    image.size = listed_size(tree.get("imageHeight"), tree.get("imageWidth"))
+    flags = tree.get("flags")
+    image.tags = [name for name, is_set in flags.items() if is_set is True] if isinstance(flags, dict) else []
     for number, value in enumerate(shapes, 1):
         location = f"{path}, shape {number}"
         entry = require_mapping(value, location)

@@ -4,6 +4,7 @@ It holds the name of the data set, its classes, and the label, group, scale and 
 it as an extra entry of the format's own JSON file, or as a separate file mnsa.json. Other tools ignore it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,9 +99,12 @@ def resolve_mask_classes(found: Sequence[str], sidecar: Sidecar | None, location
             )
         return sidecar.mask_classes
     if not found:
-        raise DataError(f"{location} names no mask classes.")
-    if len({*found, BACKGROUND}) <= len(found) or len(found) > MAX_MASK_CLASSES:
-        raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES} with different names.")
+        raise DataError(f"{location} names no mask classes. Draw and label at least one region, then export it again.")
+    name, count = Counter((BACKGROUND, *found)).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{location}: the class {name!r} is named twice, or is the background. Merge or rename one.")
+    if len(found) > MAX_MASK_CLASSES:
+        raise DataError(f"{location}: {len(found)} classes; expected at most {MAX_MASK_CLASSES}. Merge some.")
     return tuple(found) if len(found) == 1 else (BACKGROUND, *found)
 
 

@@ -27,14 +27,17 @@ _SURROGATE = re.compile(r"\\[uU](0000)?[dD][89a-fA-F]")  # an unpaired surrogate
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises: DataError with the file, also for NaN and Infinity, which are not valid JSON."""
-    return require_mapping(_parse_json(path), str(path))
+    tree = _parse_json(path)
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: expected names and values, got {shorten(tree)}. Give the file that the tool exports.")
+    return tree
 
 
 def read_json_list(path: Path) -> list[Any]:
     """Read a JSON list. Raises: as `read_json`."""
     tree = _parse_json(path)
     if not isinstance(tree, list):
-        raise DataError(f"{path}: expected a list, got {shorten(tree)}.")
+        raise DataError(f"{path}: expected a list, got {shorten(tree)}. Give the file that the tool exports.")
     return tree
 
 
@@ -100,7 +103,7 @@ def _parse_json(path: Path) -> object:
         tree = json.loads(text, parse_constant=_reject_constant)
         _reject_surrogates(text, tree)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} can't be read as JSON: {error}. Save it again.") from None
+        raise DataError(f"{path} can't be read as JSON: {error}. Export it again, as JSON.") from None
     return tree
 
 

@@ -4,14 +4,13 @@ Each line of a label file has a class index and a polygon. Coordinates are fract
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
 
-from mnsa.data.decode import resolve_inside
 from mnsa.data.formats.common import (
     SPLIT_ALIASES,
     DatasetBuilder,
@@ -26,8 +25,8 @@ from mnsa.data.formats.mask_painter import MaskPainter
 from mnsa.data.formats.names import FileNames, ListedImages, clean_class_name
 from mnsa.data.formats.sidecar import SIDECAR_FILE, build_sidecar, foreground_names, parse_sidecar, resolve_mask_classes
 from mnsa.data.formats.untrusted import read_json, read_text, read_yaml, require_names, shorten
-from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder
-from mnsa.data.paths import find_folder, list_images_to_import
+from mnsa.data.manifest import SPLITS, Manifest, Row, new_dataset_folder, resolve_inside
+from mnsa.data.paths import PassedOver, find_folder, list_images_to_import, scan_images
 from mnsa.data.rows import is_inside_root
 from mnsa.errors import DataError
 
@@ -52,11 +51,13 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
     mask_classes = resolve_mask_classes(classes, sidecar, str(description))
     with new_dataset_folder(out) as folder:
         builder, painter, files = DatasetBuilder(folder), MaskPainter(classes), FileNames()
+        used: set[str] = set()
         for split, image in _list_split_images(tree, root, description):
             path = resolve_inside(root.resolve(), image)
             labels = files.find(root, _label_file_name(root, image))
             mask = None
             if labels is not None:
+                used.add(labels)
                 mask = _read_label_mask(resolve_inside(root.resolve(), labels), path, len(classes), painter)
             row = Row(image, split=split)
             builder.add(
@@ -64,7 +65,8 @@ def import_yolo(source: Path, out: Path, *, val_fraction: float = 0.2, seed: int
             )
         if not any(row.mask for row in builder.rows):
             raise DataError(f"{source}: no image has a label file; expected images/train/1.jpg and labels/train/1.txt.")
-        painter.log_covered(str(source))
+        painter.log_losses(str(source))
+        _log_unused(root, used)
         return builder.finish(out, mask_classes, sidecar, val_fraction, seed)
 
 
@@ -100,6 +102,7 @@ def _find_description(source: Path) -> tuple[Path, Path]:
 def _parse_class_names(value: object, path: Path) -> tuple[str, ...]:
     """Read class names: a list, or a mapping from 0, 1, 2, ... to names."""
     if isinstance(value, Mapping):
+        value = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in value.items()}
         if set(value) != set(range(len(value))):
             raise DataError(f"{path}: names has the keys {shorten(list(value))}; expected 0, 1, 2, ...")
         value = [value[index] for index in range(len(value))]
@@ -190,6 +193,15 @@ def _label_file_name(root: Path, image: str) -> str:
     return f"{find_folder(root, folder) or folder}/{file}"
 
 
+def _log_unused(root: Path, used: Set[str]) -> None:
+    """Log the label files that no image has."""
+    for folder in sorted({PurePosixPath(name).parent for name in used}):
+        found = scan_images(root / folder, PassedOver(), recursive=False, suffixes={".txt"})
+        unused = [name.name for name in found if str(folder / name) not in used and name.name != "classes.txt"]
+        if unused:
+            logger.warning("%s: %s label files have no image, such as %s", root / folder, len(unused), unused[0])
+
+
 def _name_without_images_level(image: str) -> str:
     """Remove the last folder named images from a path."""
     at = f"/{image}".lower().rindex("/images/")
@@ -225,7 +237,9 @@ def _parse_line(cells: list[str], classes: int) -> tuple[int, np.ndarray]:
     except ValueError:
         raise InvalidPolygonError("holds text that is no number") from None
     if len(numbers) % 2:
-        raise InvalidPolygonError(f"holds {len(numbers)} numbers after the class; expected pairs of x and y")
+        raise InvalidPolygonError(
+            f"holds {len(numbers)} numbers after the class; expected pairs of x and y, without a confidence (save_conf)"
+        )
     return int(cells[0]), numbers.reshape(-1, 2)
 
 

@@ -14,12 +14,10 @@ from mnsa.data.paths import (
     UNREAD_SUFFIXES,
     PassedOver,
     casefold_name,
-    is_empty_word,
-    is_layout_word,
     missing_package_hint,
     scan_images,
 )
-from mnsa.data.rows import SPLITS, Row
+from mnsa.data.rows import SPLITS, Row, is_empty_word, is_layout_word
 from mnsa.data.validation.inspect import ImageInfo, MaskInfo
 from mnsa.data.validation.near_duplicates import find_similar_pairs
 

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mnsa.data.decode import open_image, read_mask_indices, resolve_inside, to_upright_rgb
-from mnsa.data.manifest import Manifest
+from mnsa.data.decode import open_image, read_mask_indices, to_upright_rgb
+from mnsa.data.manifest import Manifest, resolve_inside
 from mnsa.data.rows import SPLITS, Row
 from mnsa.errors import DataError
 from mnsa.visualize.drawing import draw_mask_outlines, write_image_grid

@@ -15,11 +15,12 @@ from mnsa.data.decode import (
     BadFileError,
     open_image,
     read_mask_values,
-    resolve_inside,
     to_class_indices,
     to_upright_rgb,
 )
 from mnsa.data.findings import Finding, OnFinding
+from mnsa.data.image_formats import has_further_pages
+from mnsa.data.manifest import resolve_inside
 from mnsa.data.validation.near_duplicates import perceptual_hash
 from mnsa.io import sha256_file
 
@@ -156,7 +157,7 @@ def _file_findings(image: Image.Image, name: str) -> Iterator[Finding]:
     if _FORMAT_OF_SUFFIX.get(suffix) != image_format:
         reason = f"is a {image_format} file with another file name extension"
         yield Finding("wrong-extension", name, reason, "Rename it, so that every program reads the same format")
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if has_further_pages(image):
         reason = "has several frames or pages; only the first is read"
         yield Finding("animated", name, reason, "Save the right one as a file of its own")
 

@@ -1,6 +1,6 @@
 """Validate a data set: completely, for a report, or before training, which stops at errors."""
 
-import warnings
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -160,7 +160,7 @@ def _inspect_rows(manifest: Manifest, workers: int) -> Iterator[Inspection]:
         yield from map(inspect, names)
         return
     # spawn: a forked process would inherit locks held by threads of the caller.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_warnings) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_messages) as pool:
         try:
             yield from pool.map(inspect, names, chunksize=_ROWS_PER_CHUNK)
         except BrokenProcessPool:
@@ -170,9 +170,9 @@ def _inspect_rows(manifest: Manifest, workers: int) -> Iterator[Inspection]:
             ) from None
 
 
-def _ignore_warnings() -> None:
-    """Ignore Pillow's warnings in a worker process: the findings report the same problems."""
-    warnings.simplefilter("ignore")
+def _ignore_messages() -> None:
+    """Print no messages about files in a worker process: the findings report the same problems."""
+    logging.getLogger("mnsa").addHandler(logging.NullHandler())
 
 
 def _dataset_findings(manifest: Manifest, inspections: Sequence[Inspection]) -> Iterator[Finding]:
