@@ -8,7 +8,15 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from mnsa.data.image_formats import HEAD_BYTES, UnsupportedFormatError, find_formats, has_white_first, is_tiff
+from mnsa.data.image_formats import (
+    HEAD_BYTES,
+    UnsupportedFormatError,
+    find_formats,
+    has_further_pages,
+    has_white_first,
+    is_tiff,
+    log_further_pages,
+)
 from mnsa.errors import install_command
 
 FORMATS = ("JPEG", "PNG")
@@ -61,3 +69,17 @@ def test_only_black_on_white_is_white_first(palette: list[int], used: tuple[int,
     image.putpalette(palette)
     assert has_white_first(image) == is_white_first
     assert not has_white_first(image.convert("L"))
+
+
+@pytest.mark.parametrize(
+    ("form", "several"), [("TIFF", True), ("PNG", True), ("WEBP", True), ("GIF", True), ("MPO", False)]
+)
+def test_pages_and_frames_are_named_but_no_previews(form: str, several: bool, caplog: pytest.LogCaptureFixture) -> None:
+    page, data = Image.new("RGB", (32, 32)), io.BytesIO()
+    page.save(data, form, save_all=True, append_images=[Image.new("RGB", (32, 32), "white")])
+    with Image.open(data) as image:
+        assert has_further_pages(image) == several
+        log_further_pages(image, "scan.tif")
+    assert [record.getMessage() for record in caplog.records] == [
+        "scan.tif has several pages or frames; only the first is read"
+    ] * several

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mnsa.data.findings import Finding
-from mnsa.data.rows import parse_px_per_mm, read_csv
+from mnsa.data.rows import is_empty_word, is_layout_word, parse_px_per_mm, read_csv
 from mnsa.errors import DataError
 
 
@@ -67,3 +67,23 @@ def test_a_scale_is_a_positive_number_or_empty(text: str, expected: float | None
 def test_an_invalid_scale_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="here: px_per_mm is"):
         parse_px_per_mm(text, "here")
+
+
+@pytest.mark.parametrize(
+    "name", ["Test", "train_images", "GroundTruth", "JPEGImages", "labelsTr", "train2017", "trainA", "leaf masks"]
+)
+def test_words_of_a_layout_are_found_in_names(name: str) -> None:
+    assert is_layout_word(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["class1", "test leaf", "Valencia", "masked", "data", "tr", "imago", "叶子", "Trainer", ""]
+)
+def test_other_names_are_no_words_of_a_layout(name: str) -> None:
+    assert not is_layout_word(name)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "NA", "N/A", "<NA>", "None", "null"])
+def test_texts_for_an_empty_cell_are_known(text: str) -> None:
+    assert is_empty_word(text)
+    assert not is_empty_word(f"{text} 1")

@@ -69,7 +69,7 @@ def test_coco_polygons_and_run_lengths_are_drawn_in_order(tmp_path: Path) -> Non
         ({"images": [{"id": 7, "file_name": "a.png", "height": 10**9, "width": 10**9}]}, "has 10 x 8 pixels"),
         ({"images": [{"id": True, "file_name": "a.png"}]}, "expected a whole number"),
         ({"categories": []}, "no category of the id 4"),
-        ({"categories": [{"id": 4, "name": "x"}, {"id": 30, "name": "x"}]}, "different names"),
+        ({"categories": [{"id": 4, "name": "x"}, {"id": 30, "name": "x"}]}, "'x' is named twice"),
         ({"annotations": annotation(image_id=1)}, "no image of the id 1"),
         ({"annotations": annotation(segmentation=[])}, "id 5.*boxes are no masks"),
         ({"annotations": annotation(segmentation=[[1, 2, 3]])}, "no list of x, y"),

@@ -136,7 +136,7 @@ def test_a_circle_of_labelme_has_its_radius(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shapes": None}, "expected Labelme's list of shapes"),
+        ({"shapes": None}, "expected Labelme's list"),
         ({"imagePath": "c.png"}, "there is no image 'c.png'"),
         ({"imagePath": None}, "names no image"),
         ({"imagePath": "b.png"}, "listed before"),

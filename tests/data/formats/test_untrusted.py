@@ -30,7 +30,7 @@ def test_json_is_read_as_the_type_that_is_asked_for(tmp_path: Path) -> None:
     listed.write_text("[1, 2]")
     assert read_json(mapping) == {"a": [1, "\N{HERB}"]}
     assert read_json_list(listed) == [1, 2]
-    with pytest.raises(DataError, match=r"list\.json: expected a mapping"):
+    with pytest.raises(DataError, match=r"list\.json: expected names and values"):
         read_json(listed)
     with pytest.raises(DataError, match=r"mapping\.json: expected a list"):
         read_json_list(mapping)
