@@ -11,10 +11,13 @@ export function setImageSize(width, height) {
   resizeImage();
 }
 
-/** Fit the image into the viewport, times the zoom. */
+/** Fit the image into the viewport, times the zoom. The viewport keeps its height, so that any point can stay. */
 export function resizeImage() {
+  const viewport = byId("viewport");
   const maxHeight = Math.min(window.innerHeight * 0.72, 860);
-  const factor = Math.min(byId("viewport").clientWidth / view.width, maxHeight / view.height) * view.zoom;
+  const fitted = Math.min(viewport.offsetWidth / view.width, maxHeight / view.height);
+  const factor = fitted * view.zoom;
+  viewport.style.height = `${view.height * fitted}px`;
   Object.assign(byId("photo").style, { width: `${view.width * factor}px`, height: `${view.height * factor}px` });
   byId("zoom-value").textContent = `${Number(view.zoom.toFixed(1))}×`;
   byId("zoom-out").disabled = view.zoom === 1;
