@@ -112,7 +112,7 @@ def test_check_says_that_most_masks_lack_the_veins(mnsa: Command, tmp_path: Path
     ]
     arguments = write_coco(tmp_path / "in", categories=categories, annotations=annotations)
     assert mnsa(*arguments, "--out", tmp_path / "out").code == 0
-    mnsa("check", tmp_path / "out", "--json", tmp_path / "found.json")
+    mnsa("check", tmp_path / "out", "--out", tmp_path / "found.json")
     findings = json.loads((tmp_path / "found.json").read_text())["findings"]
     reasons = [
         one["reason"] for one in findings if one["kind"] == "mask-class-absent" and one["file"] == "dataset.toml"

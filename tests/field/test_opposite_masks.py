@@ -71,7 +71,7 @@ def test_a_mask_that_may_mean_the_opposite_is_named(mnsa: Command, tmp_path: Pat
         "masks": ["import", "masks", source / "images", source / "masks", "--out", out],
         "folders": ["import", "folders", source, "--out", out],
         "csv": ["import", "csv", table, "--mask", "mask", "--split", "split", "--out", out],
-        "check": ["check", source, "--json", tmp_path / "out/findings.json"],
+        "check": ["check", source, "--out", tmp_path / "out/findings.json"],
     }
     ending = mnsa(*arguments[verb])
     assert ending.code == (3 if verb == "traits" else 2), ending

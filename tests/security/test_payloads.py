@@ -30,7 +30,7 @@ def run_payload(mnsa: Any, sandbox: Sandbox, payload: Payload) -> tuple[str, lis
     command = payload.prepare(sandbox)
     json_file = sandbox.folder / "findings.json"
     if command[0] == "check":  # its table cuts long texts
-        command += ["--json", json_file]
+        command += ["--out", json_file]
     with watch(sandbox) as violations:
         result = mnsa(*command)
     assert result.code == 2

@@ -141,7 +141,7 @@ def test_a_size_below_a_cell_is_refused(colors: Path, make_config: Callable[...,
 def test_the_command_shows_all_rows_and_writes_them(
     colors: Path, config_file: Path, tmp_path: Path, mnsa: Callable[..., Any]
 ) -> None:
-    options = ["--config", config_file, "--size", 32, "--size", "64x32", "--json", tmp_path / "probe.json"]
+    options = ["--config", config_file, "--size", 32, "--size", "64x32", "--out", tmp_path / "probe.json"]
     ended = mnsa("probe", colors, *options, "--split", "test")
     assert ended.code == 0, ended.err
     assert ended.out.count("regression") >= 6  # a narrow table wraps the name
@@ -154,7 +154,7 @@ def test_the_command_shows_all_rows_and_writes_them(
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--size", "3x"], "--size 3x"), (["--set", "train.seed=2"], "--config"), (["--json", "/"], "/")],
+    [(["--size", "3x"], "--size 3x"), (["--set", "train.seed=2"], "--config"), (["--out", "/"], "/")],
 )
 def test_options_that_cannot_be_used_are_refused(
     colors: Path, refused: Callable[..., str], options: list[str], words: str

@@ -9,7 +9,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mnsa.cli.shared import DatasetArgument, console, image_progress, quiet_logger
+from mnsa.cli.shared import (
+    DatasetArgument,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    console,
+    image_progress,
+    print_result,
+    print_warning,
+    quiet_logger,
+    set_output,
+)
 from mnsa.errors import DataError
 from mnsa.io import write_json
 
@@ -22,17 +33,21 @@ _MAX_SHOWN_PER_KIND, _MAX_SHOWN_CLASSES = 10, 30
 
 def check(
     dataset: DatasetArgument,
-    json_file: Annotated[Path | None, typer.Option("--json", help="New file for all findings and the summary.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="New JSON file for all findings and the summary.")] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(help="New PNG with thumbnails of the images and the outlines of their masks.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes. It does not change the findings.")] = 2,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Validate a data set and list all findings. Exit code 0: no findings, 1: warnings only, 2: errors.
 
-    Example: `mnsa check leaves --json findings.json --contact-sheet leaves.png`
+    Example: `mnsa check leaves --out findings.json --contact-sheet leaves.png`
     """
-    for file in (json_file, contact_sheet):
+    set_output(quiet=quiet, verbose=verbose, json=json)
+    for file in (out, contact_sheet):
         if file and (file.exists() or not file.absolute().parent.is_dir()):
             raise DataError(f"{file} exists already, or its folder doesn't exist. Choose another file.")
     from mnsa.data.validation.contact_sheet import write_contact_sheet
@@ -45,9 +60,11 @@ def check(
     if report.summary:
         for table in summary_tables(report.summary):
             console.print(table)
-    console.print(f"{report.errors} errors, {len(report.findings) - report.errors} warnings: {dataset}")
-    if json_file:
-        write_json(json_file, report.to_dict())
+    counts = f"{report.errors} errors, {len(report.findings) - report.errors} warnings: {dataset}"
+    (print_warning if report.findings else console.print)(counts)
+    print_result(report.to_dict())
+    if out:
+        write_json(out, report.to_dict())
     if contact_sheet and report.manifest:
         write_contact_sheet(report.manifest, contact_sheet)
     raise typer.Exit(report.exit_code)
@@ -66,7 +83,7 @@ def findings_table(report: "ValidationReport") -> Table:
         if shown[finding.kind] <= _MAX_SHOWN_PER_KIND:
             table.add_row(*_finding_cells(finding))
         elif shown[finding.kind] == total[finding.kind]:
-            rest = f"... and {total[finding.kind] - _MAX_SHOWN_PER_KIND} more of this kind. --json writes all"
+            rest = f"... and {total[finding.kind] - _MAX_SHOWN_PER_KIND} more of this kind. --out writes all"
             table.add_row(_severity_text(finding), finding.kind, rest, "")
     return table
 

@@ -6,15 +6,21 @@ import typer
 
 from mnsa.cli.shared import (
     HeadOption,
+    JsonOption,
     LeafOption,
     LesionOption,
     MaskThresholdOption,
     OtherDataOption,
+    QuietOption,
     RepairOption,
     RunArgument,
     TtaOption,
     VeinOption,
+    VerboseOption,
     console,
+    image_progress,
+    print_result,
+    set_output,
 )
 from mnsa.errors import ConfigError
 
@@ -36,11 +42,15 @@ def evaluate(
     vein: VeinOption = None,
     leaf: LeafOption = None,
     lesion: LesionOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Evaluate a run on a split, at the original image size. RUN/predictions gets a row per image.
 
     Example: `mnsa evaluate runs/first --split test`
     """
+    set_output(quiet=quiet, verbose=verbose, json=json)
     if not traits and (vein or leaf or lesion):
         raise ConfigError("--vein, --leaf and --lesion are options of trait measurement. Add --traits.")
     from mnsa.cli.tables import score_tables
@@ -49,12 +59,13 @@ def evaluate(
 
     roles = {"vein": vein or (), "leaf": leaf or (), "lesion": lesion or ()} if traits else None
     views = tta or ()
-    evaluation = evaluate_run(
-        run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles,
-        mask_threshold=mask_threshold, repair=repair,
-    )  # fmt: skip
-    for table in score_tables(
-        evaluation, evaluation_key(split, head, views, mask_threshold=mask_threshold, repair=repair)
-    ):
+    with image_progress() as show:
+        evaluation = evaluate_run(
+            run, split=split, dataset=data, head=head, tta=views, upstream_iou=iou_upstream, traits=roles,
+            mask_threshold=mask_threshold, repair=repair, progress=lambda done, total: show(done, total, done),
+        )  # fmt: skip
+    key = evaluation_key(split, head, views, mask_threshold=mask_threshold, repair=repair)
+    for table in score_tables(evaluation, key):
         console.print(table)
+    print_result({"run": run, "key": key, **evaluation.to_dict()})
     console.print(f"Written to {run / 'evaluation.json'}. Report: mnsa report {run}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from mnsa.cli.shared import (
     EngineName,
     ExcelOption,
     HeadOption,
+    JsonOption,
     LeafOption,
     LesionOption,
     MarkerOption,
@@ -20,18 +22,23 @@ from mnsa.cli.shared import (
     OutOption,
     PrecisionOption,
     PxPerMmOption,
+    QuietOption,
     ReferenceAreaOption,
     RepairOption,
     RunArgument,
     ScaleOption,
     TtaOption,
     VeinOption,
+    VerboseOption,
     console,
     image_progress,
     offer_dpi,
     parse_scale,
     print_errors,
     print_excel_copy,
+    print_result,
+    print_warning,
+    set_output,
     split_scale,
 )
 from mnsa.errors import ConfigError
@@ -71,6 +78,9 @@ def predict(
     batch_size: BatchSizeOption = None,
     excel: ExcelOption = False,
     decimal_comma: DecimalCommaOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Predict image files: classes as CSV, masks as PNG, overlays as JPEG. Exit code 3 if a file could not be read.
 
@@ -79,6 +89,7 @@ def predict(
 
     Example: `mnsa predict runs/first photos/ --traits --px-per-mm 20 --out predictions`
     """
+    set_output(quiet=quiet, verbose=verbose, json=json)
     if not traits and (px_per_mm is not None or vein or leaf or lesion or reference_area != "hull"):
         raise ConfigError(
             "--px-per-mm, --vein, --leaf, --lesion and --reference-area are options of trait measurement. Add --traits."
@@ -133,6 +144,8 @@ def predict_into(
             options=options, progress=progress,
         )  # fmt: skip
     _print_summary(summary, out)
+    values = {one.name: getattr(summary, one.name) for one in fields(summary)}
+    print_result({**values, "errors": dict(summary.errors), "passed_over": passed.describe()})
     if measurer is not None and measurer.px_per_mm is None:
         offer_dpi(found[0])
     if text := passed.describe():
@@ -152,6 +165,6 @@ def _print_summary(summary: "PredictionSummary", out: Path) -> None:
     console.print(f"{earlier}{summary.done} predicted{now}, {summary.failed} failed: {summary.table}")
     print_errors(summary.errors, summary.failed, summary.table)
     for warning, count in summary.warnings.items():
-        console.print(f"Warning for {count} of {summary.done}: {warning}", style="yellow")
+        print_warning(f"Warning for {count} of {summary.done}: {warning}")
     if summary.sheet:
         console.print(f"Contact sheet: {summary.sheet}")

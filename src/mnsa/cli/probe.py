@@ -8,7 +8,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mnsa.cli.shared import DatasetArgument, console, image_progress
+from mnsa.cli.shared import (
+    DatasetArgument,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    console,
+    image_progress,
+    print_result,
+    set_output,
+)
 from mnsa.config import load_config
 from mnsa.errors import ConfigError, DataError
 from mnsa.io import write_json
@@ -31,7 +40,10 @@ def probe(
     split: Annotated[
         Literal["val", "test"], typer.Option(help="`test`: also score the best row on test, which is read only then.")
     ] = "val",
-    json_file: Annotated[Path | None, typer.Option("--json", help="New file for all numbers.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="New JSON file for all numbers.")] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Fit linear classifiers to the features of a frozen backbone: the baseline that a trained network has to beat.
 
@@ -39,8 +51,9 @@ def probe(
 
     Example: `mnsa probe leaves --split test`
     """
-    if json_file and (json_file.exists() or not json_file.absolute().parent.is_dir()):
-        raise DataError(f"{json_file} exists already, or its folder doesn't exist. Choose another file.")
+    set_output(quiet=quiet, verbose=verbose, json=json)
+    if out and (out.exists() or not out.absolute().parent.is_dir()):
+        raise DataError(f"{out} exists already, or its folder doesn't exist. Choose another file.")
     if overrides and config is None:
         raise ConfigError("--set changes a config. Give one: --config configs/small.toml.")
     sizes = [_parse_size(text) for text in size or ()]
@@ -56,8 +69,9 @@ def probe(
     console.print(f"Best: {_describe(result.best)}. {result.seconds:.0f} s in all.")
     for table in score_tables(result.test, "test") if result.test else ():
         console.print(table)
-    if json_file:
-        write_json(json_file, result.to_dict())
+    print_result(result.to_dict())
+    if out:
+        write_json(out, result.to_dict())
 
 
 def probe_table(result: "ProbeResult") -> Table:

@@ -1,4 +1,4 @@
-"""What the verbs share: console, arguments and options, the check for optional packages, and progress.
+"""What the verbs share: console, arguments and options, what is printed where, optional packages, and progress.
 
 Progress is a bar on a terminal, otherwise a line every 30 seconds, on standard error.
 """
@@ -6,13 +6,13 @@ Progress is a bar on a terminal, otherwise a line every 30 seconds, on standard 
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 from rich.console import Console
@@ -33,9 +33,13 @@ _LINE_INTERVAL_S = 30.0
 console = Console(soft_wrap=True, markup=False)  # paths may contain brackets
 
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print warnings and errors alone, on standard error.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Print progress within epochs, too.")]
-JsonOption = Annotated[
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Print progress more often.")]
+JsonLinesOption = Annotated[
     bool, typer.Option("--json", help="Print a JSON object per epoch on standard output, all else on standard error.")
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as one JSON object on standard output, all else on standard error."),
 ]
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder.")]
@@ -146,13 +150,12 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message. Its attribute `epoch`, if any, is a row of metrics.csv."""
-        style = "yellow" if record.levelno >= logging.WARNING else None
-        if self.json and hasattr(record, "epoch"):
-            print(json.dumps({name: _json_value(value) for name, value in record.epoch.items()}), flush=True)  # noqa: T201
-        elif console.quiet:
-            Console(stderr=True, soft_wrap=True, markup=False).print(self.format(record), style=style, highlight=False)
+        if hasattr(record, "epoch") and self.json:
+            print_result({name: _parse_cell(value) for name, value in record.epoch.items()})
+        elif record.levelno >= logging.WARNING:
+            print_warning(self.format(record))
         else:
-            console.print(self.format(record), style=style, highlight=False)
+            console.print(self.format(record), highlight=False)
 
 
 @contextmanager
@@ -176,13 +179,32 @@ def set_output(*, quiet: bool = False, verbose: bool = False, json: bool = False
     logging.getLogger("mnsa").setLevel(level)
 
 
-def _json_value(text: str) -> str | int | float | None:
-    """A cell of metrics.csv as JSON has it: a number, null for NaN, or text."""
+def print_warning(text: str) -> None:
+    """Print a line in yellow; with --quiet on standard error."""
+    shown = Console(stderr=True, soft_wrap=True, markup=False) if console.quiet else console
+    shown.print(text, style="yellow", highlight=False)
+
+
+def print_result(values: Mapping[str, Any]) -> None:
+    """Print a JSON object on standard output, if --json asks for it. What is no finite number is null."""
+    if ConsoleHandler.json:
+        print(json.dumps(_finite(values), default=str), flush=True)  # noqa: T201
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _parse_cell(text: str) -> str | int | float:
+    """Parse a cell of metrics.csv: a number, or text."""
     try:
-        number = float(text)
+        return int(text) if text.isdigit() else float(text)
     except ValueError:
         return text
-    return int(text) if text.isdigit() else number if isfinite(number) else None
 
 
 def parse_scale(text: str) -> float | Literal["auto"]:
@@ -239,22 +261,23 @@ def print_errors(errors: Sequence[tuple[str, str]], failed: int, table: Path) ->
     """Name the first files that failed (path, error), and say where the other errors are."""
     shown = errors[:_MAX_SHOWN_ERRORS]
     for path, error in shown:
-        console.print(f"{path}: {error}" if path not in error else error, style="yellow")
+        print_warning(f"{path}: {error}" if path not in error else error)
     if failed > len(shown):
-        console.print(f"... and {failed - len(shown)} more, in the column error of {table}", style="yellow")
+        print_warning(f"... and {failed - len(shown)} more, in the column error of {table}")
 
 
 @contextmanager
-def image_progress(console: Console | None = None) -> Iterator[Callable[[int, int, int], None]]:
+def image_progress(screen: Console | None = None) -> Iterator[Callable[[int, int, int], None]]:
     """Yield a callback for (images finished, images in all, images finished by this call).
 
-    The first and the third number differ when work is resumed. The callback shows images per second and the time left.
+    The first and the third number differ when work is resumed. The callback shows images per second and the time left;
+    with --quiet nothing.
     """
-    console = console or Console(stderr=True, soft_wrap=True)
+    screen = screen or Console(stderr=True, soft_wrap=True, quiet=console.quiet)
     start = time.monotonic()
-    if console.is_terminal:
+    if screen.is_terminal and not screen.quiet:
         columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}")
-        with Progress(*columns, console=console) as bar:
+        with Progress(*columns, console=screen) as bar:
             task = bar.add_task("", total=None, speed="")
 
             def show(finished: int, total: int, new: int) -> None:
@@ -263,13 +286,14 @@ def image_progress(console: Console | None = None) -> Iterator[Callable[[int, in
             yield show
     else:
         last = start
+        interval_s = 0.0 if logging.getLogger("mnsa").isEnabledFor(logging.DEBUG) else _LINE_INTERVAL_S
 
         def show(finished: int, total: int, new: int) -> None:
             nonlocal last
-            if time.monotonic() - last >= _LINE_INTERVAL_S:
+            if time.monotonic() - last >= interval_s:
                 last = time.monotonic()
                 speed = _speed_since(start, total - finished, new)
-                console.print(f"{finished} of {total} images, {speed}", highlight=False)
+                screen.print(f"{finished} of {total} images, {speed}", highlight=False)
 
         yield show
 

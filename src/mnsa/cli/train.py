@@ -8,7 +8,7 @@ from typing import Annotated, Never
 import typer
 
 from mnsa.cli.plan import BudgetOption, TasksOption, make_config
-from mnsa.cli.shared import JsonOption, QuietOption, VerboseOption, console, set_output
+from mnsa.cli.shared import JsonLinesOption, QuietOption, VerboseOption, console, set_output
 from mnsa.config import load_config
 from mnsa.errors import ConfigError, RunError, TrainingInterruptedError
 from mnsa.signals import StopSignal, is_rank_zero, stop_signals
@@ -34,7 +34,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run.")] = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
-    json: JsonOption = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """Train a network, or continue a run.
 
@@ -43,7 +43,8 @@ def train(
     set_output(quiet=quiet, verbose=verbose, json=json)
     try:
         with stop_signals():
-            _train(config, data, out, budget, tasks, overrides or [], epochs, devices, resume)
+            progress = False if quiet or json else None
+            _train(config, data, out, budget, tasks, overrides or [], epochs, devices, resume, progress)
     except StopSignal as stop:
         folder = resume or out
         began = folder is not None and folder.exists()
@@ -62,7 +63,7 @@ def _say(error: TrainingInterruptedError) -> Never:
 
 def _train(
     config: Path | None, data: Path | None, out: Path | None, budget: BudgetOption, tasks: TasksOption,
-    overrides: list[str], epochs: int | None, devices: int, resume: Path | None,
+    overrides: list[str], epochs: int | None, devices: int, resume: Path | None, progress: bool | None,
 ) -> None:  # fmt: skip
     if resume is not None:
         if config or out or overrides or budget or tasks:
@@ -75,7 +76,7 @@ def _train(
         from mnsa.training.optimizers import disable_malloc_trim
 
         disable_malloc_trim()
-        run = fit.resume(resume, dataset=data, epochs=epochs, devices=devices)
+        run = fit.resume(resume, dataset=data, epochs=epochs, devices=devices, progress=progress)
     else:
         if epochs is not None:
             raise ConfigError("--epochs goes with --resume. For a new run: --set stages.STAGE.epochs=N, or --budget.")
@@ -95,7 +96,7 @@ def _train(
         from mnsa.training.optimizers import disable_malloc_trim
 
         disable_malloc_trim()
-        run = fit.train(settings, data, out, devices=devices)
+        run = fit.train(settings, data, out, devices=devices, progress=progress)
     from mnsa.training.session import file_errors
     from mnsa.workflows.fit_postprocessing import fit_after_training
 

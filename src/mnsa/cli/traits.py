@@ -8,15 +8,21 @@ import typer
 from mnsa.cli.shared import (
     DecimalCommaOption,
     ExcelOption,
+    JsonOption,
     LeafOption,
     LesionOption,
     MaskClassOption,
     PxPerMmOption,
+    QuietOption,
     ReferenceAreaOption,
     VeinOption,
+    VerboseOption,
     console,
+    image_progress,
     print_errors,
     print_excel_copy,
+    print_result,
+    set_output,
     split_scale,
 )
 from mnsa.errors import ConfigError
@@ -36,6 +42,9 @@ def traits(
     reference_area: ReferenceAreaOption = "hull",
     excel: ExcelOption = False,
     decimal_comma: DecimalCommaOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure leaf, veins, areoles and lesions in masks: a CSV row per mask. Exit code 3 if a file could not be read.
 
@@ -44,6 +53,7 @@ def traits(
 
     Example: `mnsa traits predictions/masks --px-per-mm 20 --out traits.csv`
     """
+    set_output(quiet=quiet, verbose=verbose, json=json)
     from mnsa.data.paths import MASK_SUFFIXES, PassedOver, find_images
     from mnsa.traits import TraitMeasurer, find_roles
     from mnsa.traits.measurer import DEFAULT_MASK_CLASS
@@ -61,11 +71,15 @@ def traits(
     measurer = TraitMeasurer(
         roles, px_per_mm=number, reference_area=reference_area, separate_leaf_mask=leaf_masks is not None
     )
-    measured = measure_files(
-        measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks, photo_scale=photo_scale
-    )
+    with image_progress() as show:
+        measured = measure_files(
+            measurer, found, out, mask_classes=len(names), names=held, leaf_masks=leaf_masks, photo_scale=photo_scale,
+            progress=lambda done, total: show(done, total, done),
+        )  # fmt: skip
     console.print(f"{measured.done} measured, {measured.failed} failed: {out}")
     print_errors(measured.errors, measured.failed, out)
+    counts = {"done": measured.done, "failed": measured.failed}
+    print_result({"table": out, **counts, "errors": dict(measured.errors), "passed_over": passed.describe()})
     print_excel_copy(out, excel=excel, decimal_comma=decimal_comma)
     if text := passed.describe():
         console.print(text)

@@ -10,15 +10,19 @@ from mnsa.cli.shared import (
     BatchSizeOption,
     DecimalCommaOption,
     ExcelOption,
+    JsonOption,
     MarkerOption,
     MaskThresholdOption,
     OutOption,
     PxPerMmOption,
+    QuietOption,
     ReferenceAreaOption,
     RepairOption,
     ScaleOption,
     TtaOption,
+    VerboseOption,
     parse_scale,
+    set_output,
     split_scale,
 )
 from mnsa.weights import VEINS
@@ -42,6 +46,9 @@ def veins(
     batch_size: BatchSizeOption = None,
     excel: ExcelOption = False,
     decimal_comma: DecimalCommaOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Find and measure the veins of any leaf, without training: traits as CSV, masks as PNG, overlays as JPEG.
 
@@ -49,6 +56,7 @@ def veins(
 
     Example: `mnsa veins photos/ --px-per-mm 23.6 --out veins`
     """
+    set_output(quiet=quiet, verbose=verbose, json=json)
     from mnsa.inference.predictor import load
     from mnsa.traits import TraitMeasurer, find_roles
 

@@ -3,7 +3,7 @@
 B batch; h, w size of the crops, in pixels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,7 @@ from mnsa.structures import NO_LABEL, Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.visualize.drawing import class_panels, mask_panels, write_panel
 
+Progress = Callable[[int, int], None]
 RoleNames = Mapping[str, Sequence[str]]  # `vein`, `leaf`, `lesion` -> names of mask classes, as `find_roles` takes them
 
 _RANKED_COLUMNS = ("iou", "true_probability")  # the worst and the best images by these get pictures
@@ -49,7 +50,7 @@ _RANKED_COLUMNS = ("iou", "true_probability")  # the worst and the best images b
 def evaluate_run(
     path: Path, *, split: str = "test", dataset: Path | None = None, head: Head = "network",
     tta: Sequence[str] = (), upstream_iou: bool = False, traits: RoleNames | None = None,
-    mask_threshold: float | None = None, repair: bool | None = None,
+    mask_threshold: float | None = None, repair: bool | None = None, progress: Progress | None = None,
 ) -> Evaluation:  # fmt: skip
     """Score a run on one split, at the original image size, and save the scores in evaluation.json.
 
@@ -59,7 +60,8 @@ def evaluate_run(
 
     dataset: folder of another data set than the run's own. head: which class head predicts. tta, mask_threshold,
     repair: as `load` takes them. upstream_iou: add the IoU of the upstream code. traits: measure true and predicted
-    masks, too; names as `find_roles` takes them. Raises: RunError, DataError, ModelError, ConfigError.
+    masks, too; names as `find_roles` takes them. progress: called with the number of images done and of all.
+    Raises: RunError, DataError, ModelError, ConfigError.
     """
     run = open_run_folder(path)
     read_evaluations(run)  # a damaged file is reported before the images are predicted
@@ -77,7 +79,7 @@ def evaluate_run(
     upstream = [_upstream_score(path, rows)] if upstream_iou else []
     recorder = SplitRecorder(predictor, rows, traits)
     key = evaluation_key(split, head, tta, mask_threshold=mask_threshold, repair=repair)
-    evaluation = recorder.score(manifest.name)
+    evaluation = recorder.score(manifest.name, progress)
     evaluation = replace(evaluation, scores=(*evaluation.scores, *upstream))
     save_evaluation(run, key, evaluation, recorder.write)
     return evaluation
@@ -119,11 +121,13 @@ class SplitRecorder:
         # one unit for all rows: millimeters when each image has a scale
         self.in_mm = all(row.px_per_mm is not None for row in self.manifest.rows)
 
-    def score(self, dataset: str) -> Evaluation:
+    def score(self, dataset: str, progress: Progress | None = None) -> Evaluation:
         """Predict all images, add a row for each, and score them. dataset: its name, for the evaluation."""
         scorer = SplitScorer(self.predictor.classes, self.predictor.mask_classes)
         for sample, prediction in self.predict_all():
             scorer.add(sample, prediction)
+            if progress is not None:
+                progress(len(self.rows), len(self.manifest.rows))
         self.thin_classes = scorer.thin_classes
         for row, topology in zip(self.rows, scorer.topology, strict=True):
             if topology is not None:

@@ -1,7 +1,7 @@
 """`mnsa traits`: measure many mask files and write one table."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +30,13 @@ class MeasureSummary(NamedTuple):
 def measure_files(
     measurer: TraitMeasurer, masks: Sequence[Path], out: Path, *, mask_classes: int, names: Sequence[str] = (),
     leaf_masks: Path | None = None, photo_scale: PhotoScale | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> MeasureSummary:  # fmt: skip
     """Measure each mask and write a row per mask into a new CSV file. A broken mask gets a row with its error.
 
     photo_scale: gives each mask a scale of its own. names: of classes; a mask that holds other names gets an error.
     leaf_masks: folder of leaf masks with the names of the masks, for a measurer with separate_leaf_mask.
+    progress: called with the number of masks done and of all.
     Raises: RunError when `out` exists or can't be written.
     """
     failed = 0
@@ -42,7 +44,7 @@ def measure_files(
     with _create_file(out) as file:
         table = csv.DictWriter(file, ["mask", *measurer.table_columns, "error"], restval="", lineterminator="\n")
         table.writeheader()
-        for path in masks:
+        for done, path in enumerate(masks, start=1):
             try:
                 leaf = None if leaf_masks is None else read_mask_indices(_find_leaf_mask(path, leaf_masks), 1)
                 _require_names(path, names)
@@ -54,6 +56,8 @@ def measure_files(
                 failed += 1
                 errors += [(str(path), str(error))] if len(errors) < _MAX_ERRORS else []
             table.writerow({"mask": str(path), **row})
+            if progress is not None:
+                progress(done, len(masks))
     return MeasureSummary(len(masks) - failed, failed, errors)
 
 
