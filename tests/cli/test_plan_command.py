@@ -11,13 +11,14 @@ from mnsa.config import load_config, named_configs
 from mnsa.errors import ConfigError
 from mnsa.run_folder import RunFolder, read_run_config
 from mnsa.workflows import plan as plan_module
+from mnsa.workflows.training_cost import TrainingCost
 
 TINY = ("--set", "model.backbone=test_efficientnet", "--set", "model.pretrained=none", "--set", "data.size=[64, 64]")
 
 
 @pytest.fixture(autouse=True)
 def fast_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "_measure", lambda *_: (0.001, 1e-7))
+    monkeypatch.setattr(plan_module, "measure_training", lambda *_: TrainingCost(0.001, 1e-7))
 
 
 def test_plan_shows_what_is_chosen_and_writes_a_config(mnsa: Callable[..., Any], dataset: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A batch that does not fit in memory is divided; nothing that a failed step held is kept; limits raise errors."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from torch import Tensor
 from mnsa.config import Config
 from mnsa.errors import ConfigError
 from mnsa.structures import Batch
+from mnsa.training import out_of_memory
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
-from mnsa.training.out_of_memory import cgroup_free_bytes, free_memory
+from mnsa.training.out_of_memory import available_bytes, cgroup_free_bytes, free_memory, measure_peak
 
 # Trains on batches of 12 images. A limit of the addresses that a process may use is a limit of its memory, too.
 LIMITED = """
@@ -200,6 +202,31 @@ def test_a_container_sees_its_own_cgroup_at_the_top(tmp_path: Path) -> None:
     write_group(tmp_path / "sys/fs/cgroup/memory", {"memory.limit_in_bytes": 9223372036854771712})
     assert cgroup_free_bytes(tmp_path) is None
     assert cgroup_free_bytes(tmp_path / "elsewhere") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
+def test_the_peak_of_a_call_is_what_it_holds_at_once() -> None:
+    cpu, megabyte = torch.device("cpu"), 1 << 20
+
+    def one_after_the_other() -> None:
+        for _ in range(3):
+            torch.ones(40 * megabyte, dtype=torch.uint8)
+
+    def together() -> list[Tensor]:
+        return [torch.ones(40 * megabyte, dtype=torch.uint8) for _ in range(3)]
+
+    for run, megabytes in ((together, 120), (one_after_the_other, 40)):
+        assert measure_peak(run, cpu) == pytest.approx(megabytes * megabyte, rel=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
+def test_the_available_memory_is_at_most_that_of_the_machine_and_of_the_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = available_bytes(torch.device("cpu"))
+    assert available is not None
+    assert 0 < available < machine
+    monkeypatch.setattr(out_of_memory, "cgroup_free_bytes", lambda: 1000)
+    assert available_bytes(torch.device("cpu")) == 1000
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ from PIL import Image
 
 from mnsa.data.manifest import Manifest, Row, read_manifest, write_manifest
 from mnsa.errors import ConfigError
-from mnsa.structures import Batch
-from mnsa.training.module import StageModule
 from mnsa.workflows import plan as plan_module
 from mnsa.workflows.plan import PlannedTasks, TrainingPlan, plan_training
+from mnsa.workflows.training_cost import TrainingCost, TrainingMemory
 
 MakeData = Callable[..., Path]
 
@@ -50,11 +48,11 @@ def make_data(tmp_path: Path) -> MakeData:
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
-    """Replace the measurement of the machine by a time per image and a time per pixel."""
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replace the measurement of the machine by a time per image, a time per pixel, and the memory."""
 
-    def measured(read_s: float, pixel_s: float) -> None:
-        monkeypatch.setattr(plan_module, "_measure", lambda *_: (read_s, pixel_s))
+    def measured(read_s: float, pixel_s: float, memory: TrainingMemory | None = None) -> None:
+        monkeypatch.setattr(plan_module, "measure_training", lambda *_: TrainingCost(read_s, pixel_s, memory))
 
     measured(0.001, 1e-6)
     return measured
@@ -127,7 +125,7 @@ def test_inputs_have_the_shape_of_the_images_and_are_not_larger(make_data: MakeD
     assert (height, width) == (320, 160)
 
 
-def test_a_slow_machine_gets_smaller_inputs(make_data: MakeData, machine: Callable[[float, float], None]) -> None:
+def test_a_slow_machine_gets_smaller_inputs(make_data: MakeData, machine: Callable[..., None]) -> None:
     data = make_data(size=(600, 600), train=40)
     machine(0.001, 4e-7)
     fast = plan_training(data)
@@ -139,9 +137,7 @@ def test_a_slow_machine_gets_smaller_inputs(make_data: MakeData, machine: Callab
 
 
 @pytest.mark.parametrize("minutes", [10, 30, 120])
-def test_the_estimate_keeps_to_the_budget(
-    make_data: MakeData, machine: Callable[[float, float], None], minutes: int
-) -> None:
+def test_the_estimate_keeps_to_the_budget(make_data: MakeData, machine: Callable[..., None], minutes: int) -> None:
     data = make_data(train=40, size=(256, 256))
     machine(0.01, 4e-6)
 
@@ -151,9 +147,7 @@ def test_the_estimate_keeps_to_the_budget(
     assert plan.config.stages[0].epochs >= 10
 
 
-def test_a_budget_too_short_for_one_epoch_is_refused(
-    make_data: MakeData, machine: Callable[[float, float], None]
-) -> None:
+def test_a_budget_too_short_for_one_epoch_is_refused(make_data: MakeData, machine: Callable[..., None]) -> None:
     data = make_data(train=40, size=(256, 256))
     machine(0.01, 4e-6)
 
@@ -163,7 +157,7 @@ def test_a_budget_too_short_for_one_epoch_is_refused(
 
 @pytest.mark.parametrize(("minutes", "decay"), [(1, 0.9), (30, 0.9875)])
 def test_a_short_training_averages_its_weights_over_fewer_steps(
-    make_data: MakeData, machine: Callable[[float, float], None], minutes: int, decay: float
+    make_data: MakeData, machine: Callable[..., None], minutes: int, decay: float
 ) -> None:
     data = make_data(train=40, size=(256, 256))
     machine(0.01, 2e-6)
@@ -188,7 +182,7 @@ def test_one_image_is_refused_with_what_is_missing(make_data: MakeData) -> None:
 
 
 def test_hundreds_of_classes_with_one_or_two_images_have_a_plan(
-    make_data: MakeData, machine: Callable[[float, float], None]
+    make_data: MakeData, machine: Callable[..., None]
 ) -> None:
     machine(0.01, 1e-6)
     classes = tuple(f"c{number:03}" for number in range(300))
@@ -202,38 +196,32 @@ def test_every_choice_has_a_reason(make_data: MakeData) -> None:
     plan: TrainingPlan = plan_training(make_data(mask=_lines((96, 64))))
 
     assert [choice.name for choice in plan.choices] == [
-        "tasks", "input", "mask loss", "class weights", "epochs",
+        "tasks", "input", "mask loss", "class weights", "batch", "epochs",
     ]  # fmt: skip
     assert all(choice.value and choice.reason for choice in plan.choices)
 
 
-def test_the_measured_time_does_not_depend_on_the_number_of_images(
-    make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("megabytes", "side", "batch_size"),
+    [(1000, 512, 8), (200, 512, 4), (100, 384, 4), (13, 224, 2)],  # 100 bytes per pixel: 26 MB for an image of 512 px
+)
+def test_the_batch_and_the_input_fit_in_memory(
+    make_data: MakeData, machine: Callable[..., None], megabytes: int, side: int, batch_size: int
 ) -> None:
-    monkeypatch.undo()
-    data = make_data(train=16, mask=_lines((96, 64)))
+    machine(0.001, 1e-8, TrainingMemory(fixed_bytes=0, pixel_bytes=100, available_bytes=megabytes * 1_000_000))
+    plan = plan_training(make_data(size=(600, 600), train=40))
+    stage = plan.config.stages[0]
+    assert (plan.config.data.size, stage.batch_size) == ((side, side), batch_size)
+    assert batch_size * side**2 * 100 <= 0.8e6 * megabytes
+    reason = next(choice.reason for choice in plan.choices if choice.name == "batch")
+    assert f"they need {batch_size * side**2 * 100 / 1e9:.1f} GB" in reason
+    assert f"{megabytes / 1000:.1f} GB are free" in reason
 
-    plan = plan_training(data)
 
-    assert plan.estimate_s > 0
-    assert plan.config.stages[0].epochs >= 10
-
-
-def test_a_machine_with_little_memory_is_measured_with_fewer_images(
-    make_data: MakeData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    data, compute, sizes = make_data(), StageModule.compute_loss, list[int]()
-
-    def limited(self: StageModule, batch: Batch) -> Any:
-        sizes.append(len(batch.images))
-        if len(batch.images) > 3:
-            raise MemoryError
-        return compute(self, batch)
-
-    monkeypatch.setattr(StageModule, "compute_loss", limited)
-    assert plan_training(data).config.stages[0].batch_size == 8  # in training, such a batch has parts
-    assert sizes == [8, 4, 2, 2, 2]
+def test_no_memory_for_two_images_is_refused(make_data: MakeData, machine: Callable[..., None]) -> None:
+    machine(0.001, 1e-8, TrainingMemory(fixed_bytes=0, pixel_bytes=100, available_bytes=10_000_000))
+    with pytest.raises(ConfigError, match="Not enough memory for 2 images of 224 x 224 px at once"):
+        plan_training(make_data(size=(600, 600)))
 
 
 def _leaf(size: tuple[int, int]) -> np.ndarray:

@@ -32,9 +32,16 @@ def disable_malloc_trim() -> bool:
 def return_freed_memory() -> bool:
     """Undo `disable_malloc_trim`, where memory is short: blocks of 1 MB and more return to the system when freed."""
     changed = _set_malloc_options({_M_MMAP_MAX: _MANY, _M_MMAP_THRESHOLD: _MB, _M_TRIM_THRESHOLD: _MB})
-    if changed:
-        ctypes.CDLL(None).malloc_trim(0)  # what has been freed before
-    return changed
+    return changed and trim_memory()  # what has been freed before
+
+
+def trim_memory() -> bool:
+    """Return what the C library keeps of freed memory to the system. Returns: False if it can't."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return True
 
 
 def _set_malloc_options(options: Mapping[int, int]) -> bool:

@@ -1,8 +1,8 @@
-"""When memory runs out in training: free what a failed step holds, and let the limit of a container raise an error."""
+"""The memory of training: measure it, free what a failed step holds, let the limit of a container raise an error."""
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -13,7 +13,7 @@ import torch
 
 from mnsa.config import StageConfig
 from mnsa.errors import ConfigError, is_out_of_memory
-from mnsa.training.optimizers import return_freed_memory
+from mnsa.training.optimizers import return_freed_memory, trim_memory
 
 _UNLIMITED = 1 << 60  # bytes; cgroups of version 1 write a number like this where there is no limit
 _USABLE = 0.95  # of what a limit leaves; the rest is for what the kernel counts besides: page tables, stacks
@@ -55,6 +55,50 @@ def free_memory() -> None:
     return_freed_memory()
     if _cgroup.limited:
         _limit_data()
+
+
+def measure_peak(run: Callable[[], object], device: torch.device) -> int | None:
+    """Call a function, and return the bytes it needs at once, beside what the process has. None: not known.
+
+    On a GPU those of its tensors; on a CPU the growth of the resident memory, which only Linux tells.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    trim_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins again
+        before = _read_status("VmRSS")
+    except OSError:
+        run()
+        return None
+    run()
+    return _read_status("VmHWM") - before
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Read how many bytes are left: of a GPU, or of the machine and the cgroup of this process. None: not known."""
+    gc.collect()
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    trim_memory()
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    machine = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+    known = [left for left in (machine, cgroup_free_bytes()) if left is not None]
+    return min(known, default=None)
+
+
+def _read_status(name: str) -> int:
+    """Read a number of bytes in /proc/self/status. Raises: OSError."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 @contextmanager
@@ -102,10 +146,9 @@ def _limit_data() -> None:
     """Limit the memory that this process may write to what its cgroup leaves, besides what it has."""
     import resource  # noqa: PLC0415 - not on Windows
 
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    data = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (data + int(_USABLE * (cgroup_free_bytes() or 0)), hard))
+    limit = _read_status("VmData") + int(_USABLE * (cgroup_free_bytes() or 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def cgroup_free_bytes(root: Path = Path("/")) -> int | None:

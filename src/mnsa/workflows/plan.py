@@ -1,31 +1,27 @@
 """`mnsa plan`, and `mnsa train` without a config: a config made from the data, this machine and a time budget."""
 
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mnsa.batch.batching import local_device
 from mnsa.config import Config, parse_config
 from mnsa.config.section import Task
-from mnsa.data.dataset import LeafDataset, SampleIndex, collate_batch, read_sample
+from mnsa.data.dataset import read_sample
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.rows import Row
-from mnsa.data.transforms import train_transform
-from mnsa.errors import ConfigError, is_out_of_memory
+from mnsa.errors import ConfigError
 from mnsa.metrics.topology import is_thin_class, mask_topology
-from mnsa.model.network import STRIDE_PX, build_network
-from mnsa.structures import Batch
-from mnsa.training.module import StageModule
-from mnsa.training.out_of_memory import free_memory, out_of_memory_message
-from mnsa.training.preflight import require_trainable, thin_class_values
+from mnsa.model.network import STRIDE_PX
+from mnsa.training.out_of_memory import out_of_memory_message
+from mnsa.training.preflight import require_trainable
+from mnsa.workflows.training_cost import FEWEST_AT_ONCE, TrainingCost, TrainingMemory, measure_training
 
 DEFAULT_BUDGET_S = 30 * 60.0
 PlannedTasks = Literal["auto", "classification", "segmentation", "both"]
@@ -37,12 +33,10 @@ _LONGER_SIDES = (512, 448, 384, 320, 256, 224)  # of an input, in pixels
 _SHORTEST_SIDE = 128  # tiny images are enlarged to this
 _CROP_PX = 256
 _CROPS_PER_EPOCH = 200
-_BATCH_SIZE = 8
-_FEWEST_AT_ONCE = 2
+_BATCH_SIZES = (8, 4, FEWEST_AT_ONCE)  # the learning rate is for the first; it is good for half of it, too
 _MIN_EPOCHS, _MAX_EPOCHS = 10, 60
 _ENOUGH_STEPS, _MAX_STEPS = 800, 4000  # a smaller input is planned where there is no time for enough steps
 _VALIDATION_COST = 0.4  # time for a validation image, in that of a training image of its size
-_THREAD_EFFICIENCY = 0.8  # of two threads and more, per thread
 _UNEVEN_REASON = "; weights, as balanced sampling would leave out images of frequent classes and their masks"
 _UNEVEN = 1.5  # images of the largest class for one of the smallest, from which on the loss is weighted
 
@@ -94,35 +88,38 @@ class _Survey:
 
 @dataclass(frozen=True, slots=True)
 class _Schedule:
-    """Input size (h, w), images of an epoch, number of epochs, and seconds for one."""
+    """Input size (h, w), images of an epoch and of a batch, number of epochs, and seconds for one."""
 
     size: Size
     images: int
+    batch_size: int = _BATCH_SIZES[0]
     epochs: int = 1
     epoch_s: float = 0.0
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return max(1, self.images // _BATCH_SIZE)
+        return max(1, self.images // self.batch_size)
 
 
 def plan_training(
     dataset: Path, *, budget_s: float = DEFAULT_BUDGET_S, tasks: PlannedTasks = "auto", seed: int = 1
 ) -> TrainingPlan:
-    """Plan a training of the `small` network: tasks, input, loss, and as many epochs as there is time for.
+    """Plan a training of the `small` network: tasks, input, loss, batch, and as many epochs as there is time for.
 
-    Opens a few training images, and runs a few training steps to measure this machine. budget_s: seconds that training
-    may take. tasks: `auto`: those that the rows have labels and masks for.
-    Raises: DataError, ConfigError for data that can't be trained on, and for a budget too short for one epoch.
+    Opens a few training images, and runs a few training steps to measure time and memory. budget_s: seconds that
+    training may take. tasks: `auto`: those that the rows have labels and masks for.
+    Raises: DataError; ConfigError for data that can't be trained on, and for too little time or memory.
     """
     manifest = read_manifest(dataset)
     survey = _survey(manifest, _choose_tasks(manifest, tasks))
-    schedule = _fit_budget(survey, budget_s, *_measure(manifest, survey, seed))
+    size = min(_input_sizes(survey), key=lambda size: abs(max(size) - _CROP_PX))
+    cost = measure_training(_make_config(survey, _Schedule(size, 1), seed), replace(manifest, rows=survey.rows))
+    schedule = _fit_budget(survey, budget_s, cost)
     config = _make_config(survey, schedule, seed)
     require_trainable(config, manifest)
     estimate_s = schedule.epochs * schedule.epoch_s / _RESERVE
-    return TrainingPlan(config, tuple(_explain(survey, schedule, budget_s)), estimate_s)
+    return TrainingPlan(config, tuple(_explain(survey, schedule, budget_s, cost.memory)), estimate_s)
 
 
 def _choose_tasks(manifest: Manifest, tasks: PlannedTasks) -> tuple[Task, ...]:
@@ -186,80 +183,36 @@ def _input_sizes(survey: _Survey) -> list[Size]:
     return list(dict.fromkeys((height, width) for height, width in sizes))
 
 
-def _measure(manifest: Manifest, survey: _Survey, seed: int) -> tuple[float, float]:
-    """Measure seconds to read and augment one training image, and seconds of a training step per pixel of its input."""
-    size = min(_input_sizes(survey), key=lambda size: abs(max(size) - _CROP_PX))
-    config = _make_config(survey, _Schedule(size, 1), seed)
-    network = build_network(
-        config.model.model_copy(update={"pretrained": "none"}),
-        len(manifest.classes) if "classification" in survey.tasks else 0,
-        len(manifest.mask_classes) if "segmentation" in survey.tasks else 0,
-    )
-    thin = thin_class_values(config.loss, manifest.mask_classes) if survey.thin else ()
-    transform = train_transform(config.data, config.augment, network.backbone.mean, network.backbone.std)
-    images = LeafDataset(replace(manifest, rows=survey.rows), transform, seed=seed, thin_classes=thin)
-    module = StageModule(
-        network, config.stages[-1], config.loss, mask_classes=max(1, len(manifest.mask_classes)), class_weights=None,
-        thin_classes=thin,
-    ).to(device := local_device()).train()  # fmt: skip
-    batches: list[Batch] = []
+def _batch_sizes(survey: _Survey, memory: TrainingMemory | None) -> dict[Size, int]:
+    """The batch size of each possible input that fits in memory: of more than two images, where there is such an input.
 
-    def step() -> None:
-        module.compute_loss(batches[0])[0].backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    read_s = _seconds(lambda: [images[SampleIndex(0, index)] for index in range(len(survey.rows))])
-    items = [images[SampleIndex(0, index)] for index in range(len(survey.rows))]
-    images_at_once = _BATCH_SIZE
-    while True:
-        try:
-            batches[:] = [collate_batch((items * images_at_once)[:images_at_once]).to(device)]
-            _seconds(step)  # the first step is slower than the others
-            step_s = min(_seconds(step), _seconds(step))
-            return read_s / len(items), step_s / (images_at_once * size[0] * size[1])
-        except (RuntimeError, MemoryError, OSError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if images_at_once == _FEWEST_AT_ONCE:  # training divides its batches into parts no smaller
-            raise ConfigError(out_of_memory_message(config.stages[-1], images_at_once, *size))
-        images_at_once //= 2
-        free_memory()
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    """Measure the seconds of a call, as if no other program was running.
-
-    On a CPU that is the processor time of one thread, divided by the number of threads and their usual efficiency: on a
-    busy machine, the time on the clock can be ten times as long, and plans would change from call to call.
+    Raises: ConfigError when two images of the smallest input don't fit.
     """
-    if local_device().type == "cuda":
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        start = time.process_time()
-        run()
-        return (time.process_time() - start) / max(1.0, _THREAD_EFFICIENCY * threads)
-    finally:
-        torch.set_num_threads(threads)
+    sizes = _input_sizes(survey)
+    if memory is None:
+        return dict.fromkeys(sizes, _BATCH_SIZES[0])
+    fitting = {size: next((count for count in _BATCH_SIZES if memory.fits(count, size)), 0) for size in sizes}
+    least = min(_BATCH_SIZES[1], max(fitting.values()))
+    if not least:
+        stage = _make_config(survey, _Schedule(sizes[-1], 1, FEWEST_AT_ONCE), seed=0).stages[-1]
+        raise ConfigError(out_of_memory_message(stage, FEWEST_AT_ONCE, *sizes[-1]))
+    return {size: count for size, count in fitting.items() if count >= least}
 
 
-def _fit_budget(survey: _Survey, budget_s: float, read_s: float, pixel_s: float) -> _Schedule:
-    """Choose the largest input with time for enough steps, then as many epochs as there is time for.
+def _fit_budget(survey: _Survey, budget_s: float, cost: TrainingCost) -> _Schedule:
+    """Choose the largest input with memory, and time for enough steps, then as many epochs as there is time for.
 
-    Raises: ConfigError when there is no time for one epoch.
+    Raises: ConfigError when there is no memory for two images, or no time for one epoch.
     """
     available, schedules = budget_s * _RESERVE, []
     images = max(survey.train, _CROPS_PER_EPOCH // survey.train * survey.train if survey.takes_crops else 0)
-    for size in _input_sizes(survey):
+    for size, batch_size in _batch_sizes(survey, cost.memory).items():
         pixels = size[0] * size[1]
         validated = survey.height * survey.width if survey.takes_crops else pixels
-        train_s, val_s = read_s + pixel_s * pixels, read_s + pixel_s * _VALIDATION_COST * validated
+        train_s = cost.read_s + cost.pixel_s * pixels
+        val_s = cost.read_s + cost.pixel_s * _VALIDATION_COST * validated
         epoch_s = images * train_s + survey.val * val_s
-        schedule = _Schedule(size, images, epoch_s=epoch_s)
+        schedule = _Schedule(size, images, batch_size, epoch_s=epoch_s)
         most = min(
             max(_MAX_EPOCHS, -(-_ENOUGH_STEPS // schedule.steps)), max(_MIN_EPOCHS, _MAX_STEPS // schedule.steps)
         )
@@ -293,7 +246,7 @@ def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
         "stages": [
             {
                 "name": "joint" if len(survey.tasks) == 2 else survey.tasks[0], "tasks": survey.tasks,
-                "trainable": parts, "epochs": schedule.epochs, "batch_size": _BATCH_SIZE, "lr": 1e-3,
+                "trainable": parts, "epochs": schedule.epochs, "batch_size": schedule.batch_size, "lr": 1e-3,
                 "backbone_lr": 1e-3, "weight_decay": 1e-2, "warmup_epochs": min(1.0, schedule.epochs / 10),
             }
         ],
@@ -320,7 +273,7 @@ def _loader_workers() -> int:
     return min(8, (os.cpu_count() or 1) - 1) if local_device().type == "cuda" else 0
 
 
-def _explain(survey: _Survey, schedule: _Schedule, budget_s: float) -> Iterator[Choice]:
+def _explain(survey: _Survey, schedule: _Schedule, budget_s: float, memory: TrainingMemory | None) -> Iterator[Choice]:
     """Say what was chosen, and why."""
     classes, size = len(survey.class_sizes), f"{schedule.size[0]} x {schedule.size[1]} px"
     found = [f"labels of {classes} classes"] if classes else []
@@ -342,9 +295,24 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float) -> Iterator[
             "balanced" if survey.is_uneven else "none",
             f"{fewest} to {most} images per class" + (_UNEVEN_REASON if survey.is_uneven else ""),
         )
+    yield Choice("batch", f"{schedule.batch_size} images", _explain_batch(schedule, memory))
     steps = schedule.epochs * schedule.steps
     enough = ", enough for this data set" if schedule.epochs * schedule.epoch_s < 0.9 * _RESERVE * budget_s else ""
     yield Choice(
         "epochs", str(schedule.epochs),
-        f"{steps} steps of {_BATCH_SIZE} images; {schedule.epoch_s:.0f} s for one epoch on this machine{enough}",
+        f"{steps} steps; {schedule.epoch_s:.0f} s for one epoch on this machine{enough}",
     )  # fmt: skip
+
+
+def _explain_batch(schedule: _Schedule, memory: TrainingMemory | None) -> str:
+    """Say what a batch needs of the memory."""
+    if memory is None:
+        return "this system does not tell how much memory they need; a batch that does not fit is divided"
+
+    def gigabytes(images: int) -> str:
+        return f"{memory.needed_bytes(images, schedule.size) / 1e9:.1f} GB"
+
+    free, size = f"{memory.available_bytes / 1e9:.1f} GB are free", schedule.batch_size
+    if size < _BATCH_SIZES[0]:
+        return f"they need {gigabytes(size)}, measured, and {_BATCH_SIZES[0]} need {gigabytes(_BATCH_SIZES[0])}; {free}"
+    return f"they need {gigabytes(size)} at once, measured; {free}"

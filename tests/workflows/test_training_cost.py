@@ -1,0 +1,87 @@
+"""`measure_training`: seconds and bytes of training, measured by a few steps."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnsa.config import Config
+from mnsa.data.manifest import Manifest, read_manifest
+from mnsa.errors import ConfigError
+from mnsa.structures import Batch
+from mnsa.training.module import StageModule
+from mnsa.workflows import training_cost
+from mnsa.workflows.training_cost import measure_training
+
+
+@pytest.fixture
+def manifest(dataset: Path) -> Manifest:
+    whole = read_manifest(dataset)
+    return replace(whole, rows=whole.split("train").rows[:3])
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Let only so many images at once fit in memory; the list gets the number of images of every step."""
+
+    def set_limit(images: int) -> list[int]:
+        compute, sizes = StageModule.compute_loss, list[int]()
+
+        def limited(self: StageModule, batch: Batch) -> Any:
+            sizes.append(len(batch.images))
+            if len(batch.images) > images:
+                raise MemoryError
+            return compute(self, batch)
+
+        monkeypatch.setattr(StageModule, "compute_loss", limited)
+        return sizes
+
+    return set_limit
+
+
+def test_the_time_of_reading_and_of_a_step_is_measured(manifest: Manifest, make_config: Callable[..., Config]) -> None:
+    cost = measure_training(make_config({"batch_size": 4}), manifest)
+
+    assert cost.read_s > 0
+    assert cost.pixel_s > 0
+
+
+def test_a_machine_with_little_memory_is_measured_with_fewer_images(
+    manifest: Manifest, make_config: Callable[..., Config], fits: Callable[[int], list[int]]
+) -> None:
+    sizes = fits(3)
+    measure_training(make_config({"batch_size": 8}), manifest)
+    assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[3:]) == {2}
+
+
+def test_no_memory_for_two_images_is_refused(
+    manifest: Manifest, make_config: Callable[..., Config], fits: Callable[[int], list[int]]
+) -> None:
+    fits(1)
+    with pytest.raises(ConfigError, match="Not enough memory for 2 images of 64 x 64 px"):
+        measure_training(make_config({"batch_size": 8}), manifest)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
+def test_the_memory_of_a_larger_step_is_foretold(
+    manifest: Manifest, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line through the steps of 2 and 8 images at 128 px leads to the step of 16 images at 160 px."""
+    size, larger = (128, 128), (160, 160)
+    memory = measure_training(make_config({"batch_size": 8}, data={"size": size}), manifest).memory
+    assert memory is not None
+    monkeypatch.setattr(training_cost, "FEWEST_AT_ONCE", 16)
+    there = measure_training(make_config({"batch_size": 16}, data={"size": larger}), manifest).memory
+    assert there is not None
+    assert memory.needed_bytes(16, larger) == pytest.approx(there.needed_bytes(16, larger), rel=0.25)
+
+
+def test_a_system_that_does_not_tell_gives_no_memory(
+    manifest: Manifest, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_cost, "available_bytes", lambda _: None)
+    assert measure_training(make_config(), manifest).memory is None
