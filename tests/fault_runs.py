@@ -99,8 +99,11 @@ def run(arguments: Sequence[object], log: Path, faults: Faults = Faults()) -> En
     return Command(arguments, log, faults).wait()
 
 
-def start_ranks(arguments: Sequence[object], folder: Path) -> list[Command]:
-    """Start a command in two processes that train together, as torchrun does. Each has its log in a folder."""
+def start_ranks(arguments: Sequence[object], folder: Path, patch: Callable[[], None] | None = None) -> list[Command]:
+    """Start a command in two processes that train together, as torchrun does. Each has its log in a folder.
+
+    patch: called in each process first.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -108,7 +111,7 @@ def start_ranks(arguments: Sequence[object], folder: Path) -> list[Command]:
         Command(
             [*arguments, "--devices", 2],
             folder / f"log{rank}",
-            Faults(environment={**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}),
+            Faults(environment={**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}, patch=patch),
         )
         for rank in range(2)
     ]

@@ -58,8 +58,9 @@ class Batch:
         """Return the batch on `device`. Lightning calls this."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def split(self, parts: int) -> list[Batch]:
-        """Divide the images into parts of equal size, or nearly."""
+    def split(self, parts: int, smallest: int = 1) -> list[Batch]:
+        """Divide the images into parts of equal size, or nearly; into fewer, if one had less than `smallest` images."""
+        parts = max(1, min(parts, len(self.images) // smallest))
         if parts == 1:
             return [self]
 

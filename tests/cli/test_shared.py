@@ -84,10 +84,13 @@ def test_json_is_one_object_and_all_else_goes_to_standard_error(
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_quiet_command_prints_nothing(
+def test_a_quiet_command_prints_warnings_alone(
     mnsa: Callable[..., Any], command: Callable[[str], list[object]], verb: str
 ) -> None:
-    assert mnsa(*command(verb), "--quiet") == (0, "", "")
+    code, out, err = mnsa(*command(verb), "--quiet")
+    assert (code, out) == (0, "")
+    assert all(line.startswith("Warning for 1 of 1: ") for line in err.splitlines())
+    assert not err or verb == "veins"
 
 
 def test_the_object_has_what_the_files_have(

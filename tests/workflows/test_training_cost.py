@@ -66,6 +66,7 @@ def test_no_memory_for_two_images_is_refused(
         measure_training(make_config({"batch_size": 8}), manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't tell")
 def test_the_memory_of_a_larger_step_is_foretold(
     manifest: Manifest, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch

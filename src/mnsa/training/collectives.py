@@ -5,7 +5,8 @@ from dropout, whose random numbers each process draws for itself.
 B batch; C channels; H, W size of the map.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -18,13 +19,33 @@ from torch.nn import functional as F
 from mnsa.data.dataset import rank_and_world_size
 
 
+class _Alone:
+    """Whether this process computes without the others. There is one, because a process is in one group."""
+
+    active = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process compute without the others in a block: sums and statistics are those of its own batch."""
+    _Alone.active = True
+    try:
+        yield
+    finally:
+        _Alone.active = False
+
+
+def _own_place() -> tuple[int, int]:
+    return (0, 1) if _Alone.active else rank_and_world_size()
+
+
 def sum_over_processes(*values: Tensor) -> tuple[Tensor, ...]:
     """Add each tensor over all processes, in one message. Differentiable.
 
     A loss that divides such sums is the same number in each process, that of the whole batch. The gradients, which DDP
     averages, are those of the whole batch too, because the backward pass adds up the gradients of all processes.
     """
-    if rank_and_world_size()[1] == 1:
+    if _own_place()[1] == 1:
         return values
     joined: Tensor = _AllReduce.apply(torch.cat([value.float().flatten() for value in values]))
     parts = joined.split([value.numel() for value in values])
@@ -87,7 +108,7 @@ def _batch_norm(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
     All processes have batches of the same size. Their means and variances are gathered, and not sums of squares, which
     would lose digits.
     """
-    (rank, world_size), wide = rank_and_world_size(), features.float()
+    (rank, world_size), wide = _own_place(), features.float()
     var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)  # (C,)
     own = F.one_hot(torch.tensor(rank, device=features.device), world_size)[:, None, None]
     (gathered,) = sum_over_processes(own * torch.stack([mean, var]))  # (world size, 2, C)

@@ -35,7 +35,7 @@ from mnsa.training.stages import MaskTeacher, Teacher, set_train_modes, set_trai
 
 _MODULE = "module"  # key of a checkpoint: the class that trains the stage
 
-_SMALLEST_PART = 2  # images; BatchNorm needs several
+SMALLEST_PART = 2  # images; BatchNorm needs several
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class StageModule(lightning.LightningModule):
         batch = batch if self.mixer is None else self.mixer(batch)
         self._losses, self._loss_is_finite, total = {}, True, torch.zeros(())
         size, self._shape = len(batch.images), (len(batch.images), *batch.images.shape[-2:])
-        parts = batch.split(max(1, min(self.parts, len(batch.images) // _SMALLEST_PART)))
+        parts = batch.split(self.parts, SMALLEST_PART)
         for number, part in enumerate(parts, start=1):
             loss, terms = self.compute_loss(part)
             share = len(part.images) / size
@@ -189,10 +189,10 @@ class StageModule(lightning.LightningModule):
                 try:
                     return optimizer_closure()
                 except (RuntimeError, MemoryError, OSError) as error:
-                    if not is_out_of_memory(error) or self.trainer.world_size > 1:
+                    if not is_out_of_memory(error) or self.trainer.world_size > 1:  # see BatchPartsCallback
                         raise
                     size = self._shape  # the error holds the activations, until this block ends
-                self._divide_batch(size)
+                self.divide_batch(size)
                 optimizer.zero_grad()
                 free_memory()
             return None
@@ -201,15 +201,16 @@ class StageModule(lightning.LightningModule):
         # Lightning would free the gradients, which are as large as the weights, only after the next forward pass.
         optimizer.zero_grad()
 
-    def _divide_batch(self, size: tuple[int, int, int]) -> None:
+    def divide_batch(self, size: tuple[int, int, int]) -> None:
         """Take batches in twice as many parts from now on. size: images, height, width. Raises: ConfigError."""
-        (images, height, width), most = size, max(1, size[0] // _SMALLEST_PART)
+        (images, height, width), most = size, max(1, size[0] // SMALLEST_PART)
         now, self.parts = min(self.parts, most), min(most, 2 * self.parts)
         if now == self.parts or self.stage.batch_parts != "auto":
             raise ConfigError(out_of_memory_message(self.stage, -(-images // now), height, width))
-        logger.warning(
+        logger.log(
+            logging.WARNING if self.trainer.is_global_zero else logging.DEBUG,
             f"{self.stage.name}: not enough memory for {-(-images // now)} images of {height} x {width} px at once. "
-            f"Each batch of {images} is now taken in {self.parts} parts, whose gradients are added."
+            f"Each batch of {images} is now taken in {self.parts} parts, whose gradients are added.",
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

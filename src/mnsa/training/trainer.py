@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import Logger
 from mnsa.config import StageConfig, TrainConfig
 from mnsa.data.dataset import LeafDataModule
 from mnsa.errors import MnsaError, RunError
+from mnsa.training.batch_parts import BatchPartsCallback
 from mnsa.training.checkpoint import VerifiedCheckpointIO
 from mnsa.training.collectives import BatchNormSync
 from mnsa.training.processes import WatchedDDPStrategy, count_processes
@@ -100,6 +101,7 @@ def build_trainer(
     """
     shows_bar = _shows_progress_bar(progress)
     distributed = count_processes(devices) > 1
+    together = [BatchPartsCallback()] if distributed else []
     environment = [] if TorchElasticEnvironment.detect() else [LightningEnvironment()]  # never SLURM_NTASKS
     trainer = lightning.Trainer(
         max_epochs=stage.epochs,
@@ -109,7 +111,11 @@ def build_trainer(
         strategy=WatchedDDPStrategy() if distributed else "auto",
         plugins=[*environment, VerifiedCheckpointIO(), *([BatchNormSync()] if distributed else [])],
         use_distributed_sampler=False,  # `EpochSampler` divides the rows among the processes
-        callbacks=[*callbacks, *_configured_callbacks(train, stage, monitors_lr=bool(loggers), shows_bar=shows_bar)],
+        callbacks=[
+            *callbacks,
+            *together,
+            *_configured_callbacks(train, stage, monitors_lr=bool(loggers), shows_bar=shows_bar),
+        ],
         logger=loggers or False,
         num_sanity_val_steps=0,
         enable_model_summary=False,
