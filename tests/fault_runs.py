@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -52,7 +53,7 @@ class Ended:
 class Command:
     """A running `mnsa` command, in a process group of its own."""
 
-    def __init__(self, arguments: Sequence[object], log: Path, faults: Faults) -> None:
+    def __init__(self, arguments: Sequence[object], log: Path, faults: Faults = Faults()) -> None:
         self.log = log
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["mnsa.training.fit", "mnsa.cli", "mnsa.workflows.fit_postprocessing"])
@@ -85,13 +86,20 @@ class Command:
             assert time.monotonic() < end
             self.process.join(0.02)
 
-    def children(self) -> list[int]:
-        """Return the processes that it has started, such as those that load images."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        try:
-            return [int(number) for number in path.read_text().split()]
-        except OSError:
-            return []
+    def children(self, program: str = "") -> list[int]:
+        """Return the processes that any of its threads has started. program: a word of their command lines."""
+        found = list[int]()
+        for task in Path(f"/proc/{self.process.pid}/task").glob("*"):
+            with suppress(OSError):
+                found += [int(number) for number in (task / "children").read_text().split()]
+        return [child for child in found if program in _command_line(child)]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def run(arguments: Sequence[object], log: Path, faults: Faults = Faults()) -> Ended:

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -47,6 +48,27 @@ def test_a_shielded_block_ends_before() -> None:
             done.append("saved")
         done.append("never")
     assert done == ["saved"]
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_block_with_a_limit_is_given_up_after_it_but_not_a_save_within(saves: bool) -> None:
+    before, done = signal.getsignal(signal.SIGALRM), []
+    with pytest.raises(StopSignal, match="SIGTERM"), stop_signals(), shielded(limit_s=0.05):  # noqa: PT012
+        with shielded() if saves else nullcontext():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("begun")
+            wait()
+            done.append("saved")
+        wait()
+        done.append("never")
+    assert done == (["begun", "saved"] if saves else ["begun"])
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def wait() -> None:
+    """Wait until the timer of a block with a limit has come at least once."""
+    time.sleep(0.8)
 
 
 def test_a_signal_that_python_had_to_swallow_is_raised_later() -> None:

@@ -82,19 +82,20 @@ def require_whole(path: Path, *, digests: Path | None = None) -> None:
     if known is not None and sha256_file(path) not in known:
         raise DamagedFileError(
             errno.EIO,
-            f"its content was changed or damaged: its SHA-256 is not in {_digest_file(digests or path).name}",
+            f"its content was changed or damaged: its SHA-256 is not in {digest_file(digests or path).name}",
             str(path),
         )
 
 
-def _digest_file(path: Path) -> Path:
+def digest_file(path: Path) -> Path:
+    """Return where the SHA-256 of a file is, and that of the one before it."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def _read_digests(path: Path) -> list[str] | None:
     """Read the SHA-256 of a file and of the one before it; None if there are none."""
     try:
-        text = read_text(_digest_file(path), max_bytes=MAX_BYTES)
+        text = read_text(digest_file(path), max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
@@ -104,7 +105,7 @@ def _read_digests(path: Path) -> list[str] | None:
 
 def _write_digests(path: Path, digests: Iterable[str | None]) -> None:
     """Write SHA-256 sums in the format of `sha256sum`. The first is that of `path`."""
-    atomic_write_text(_digest_file(path), "".join(f"{digest}  {path.name}\n" for digest in digests if digest))
+    atomic_write_text(digest_file(path), "".join(f"{digest}  {path.name}\n" for digest in digests if digest))
 
 
 def _whole_digest(path: Path, written: Path) -> str | None:

@@ -41,7 +41,7 @@ class RunError(MnsaError):
 
 
 class TrainingInterruptedError(MnsaError):
-    """Training was stopped by Ctrl-C or another signal. The weights of the last complete epoch are saved.
+    """Training was stopped by Ctrl-C or another signal. Its message says what is saved.
 
     exit_code: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
     """

@@ -128,7 +128,7 @@ class RunFolder:
         return self.path / "exports"
 
     def checkpoint_folder(self, stage: str) -> Path:
-        """The folder of a stage with last.ckpt (to resume from) and best.ckpt (the input of the next stage).
+        """The folder of a stage with last.ckpt, step.ckpt (to resume from) and best.ckpt (the input of the next stage).
 
         initial.ckpt is the network before the first epoch, of a stage that starts with a linear probe.
         """

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
     if hasattr(signal, name)  # Windows has no SIGHUP
 )
+_AGAIN_S = 0.5
 _ONE_STOP_S = 0.5  # a scheduler signals a process and then its group: both are one request
 
 
@@ -29,8 +31,11 @@ class _State:
 
     number: int | None = None
     time_s = 0.0
-    shields = 0
+    shields = 0  # blocks of `shielded`; of these, `limited` have a limit
+    limited = 0
+    limit_s = 0.0
     pid = 0
+    handler: Any = None  # of SIGALRM, before the timer of a limit was set
 
 
 _state = _State()
@@ -48,7 +53,7 @@ def stop_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     nested = _handle in before.values()
     if not nested:
-        _state.number, _state.shields, _state.pid = None, 0, os.getpid()
+        _state.number, _state.shields, _state.limited, _state.pid = None, 0, 0, os.getpid()
     try:
         for number, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
@@ -61,17 +66,25 @@ def stop_signals() -> Iterator[None]:
             if handler is not None:
                 signal.signal(number, handler)
         if not nested:
+            _cancel_timer()
             _state.number = None
 
 
 @contextmanager
-def shielded() -> Iterator[None]:
-    """Let a block, such as a save, end before a signal stops the process."""
+def shielded(*, limit_s: float = 0.0) -> Iterator[None]:
+    """Let a block, such as a save, end before a signal stops the process.
+
+    limit_s: stop within the block if it goes on for so long after the signal, but not within a block without a limit,
+    and not on Windows. 0: no limit.
+    """
     _state.shields += 1
+    _state.limited += bool(limit_s)
+    _state.limit_s = limit_s or _state.limit_s
     try:
         yield
     finally:
         _state.shields -= 1
+        _state.limited -= bool(limit_s)
     if not _state.shields:
         raise_if_stopped()
 
@@ -79,6 +92,7 @@ def shielded() -> Iterator[None]:
 def raise_if_stopped() -> None:
     """Raise StopSignal if a signal has arrived: in a shielded block, or where Python had to swallow an exception."""
     if (number := stop_number()) is not None:
+        _cancel_timer()
         raise StopSignal(number)
 
 
@@ -113,6 +127,21 @@ def _handle(number: int, _frame: FrameType | None) -> None:
         _state.number, _state.time_s = number, now
         if not _state.shields:
             raise StopSignal(number)
+        if _state.limited and hasattr(signal, "setitimer"):
+            _state.handler = signal.signal(signal.SIGALRM, _end_block)
+            signal.setitimer(signal.ITIMER_REAL, _state.limit_s, _AGAIN_S)
     elif now - _state.time_s > _ONE_STOP_S:
         os.write(2, f"\nEnded at once by a second signal ({signal.Signals(number).name}).\n".encode())
         os._exit(128 + number)
+
+
+def _end_block(_number: int, _frame: FrameType | None) -> None:
+    """Stop within blocks that have a limit; in one without, the timer comes again."""
+    if _state.shields == _state.limited:
+        raise_if_stopped()
+
+
+def _cancel_timer() -> None:
+    if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _end_block:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, _state.handler)

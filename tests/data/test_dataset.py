@@ -132,7 +132,8 @@ STRONG_AUGMENTATION = AugmentConfig(rotation_deg=90, zoom=0.2, color_jitter=0.3,
 def make_data_module(
     manifest: Manifest, *, workers: int = 0, seed: int = 1, batch_size: int = 4,
     resize_mode: Literal["resize", "crop"] = "resize",
-    cache: DecodedCache | None = None, thin_classes: tuple[int, ...] = (), first_epoch: int = 0,
+    cache: DecodedCache | None = None, thin_classes: tuple[int, ...] = (), first_epoch: int = 0, first_batch: int = 0,
+    balanced: bool = False,
 ) -> LeafDataModule:  # fmt: skip
     data = DataConfig(size=(32, 32), resize_mode=resize_mode)
     return LeafDataModule(
@@ -147,6 +148,8 @@ def make_data_module(
         cache=cache,
         thin_classes=thin_classes,
         first_epoch=first_epoch,
+        first_batch=first_batch,
+        balanced=balanced,
     )
 
 
@@ -173,6 +176,19 @@ def test_batches_are_the_same_for_any_number_of_workers(leaves: Manifest) -> Non
 def test_a_resumed_epoch_has_its_own_batches_before_anyone_sets_the_epoch(leaves: Manifest, workers: int) -> None:
     second_epoch = two_epochs(make_data_module(leaves))[2:]
     assert are_equal(second_epoch, list(make_data_module(leaves, workers=workers, first_epoch=1).train_dataloader()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("used", [1, 2])
+def test_an_epoch_goes_on_where_it_was_and_the_next_one_is_whole(
+    leaves: Manifest, workers: int, balanced: bool, used: int
+) -> None:
+    whole = two_epochs(make_data_module(leaves, balanced=balanced))
+    assert len(whole) == 4
+    resumed = make_data_module(leaves, workers=workers, balanced=balanced, first_batch=used)
+    assert are_equal(two_epochs(resumed), whole[used:])
+    assert len(resumed.train_dataloader()) == 2  # Lightning counts from the first batch of the epoch
 
 
 def test_batches_are_the_same_with_a_cache_and_any_number_of_workers(leaves: Manifest, tmp_path: Path) -> None:

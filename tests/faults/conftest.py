@@ -37,7 +37,7 @@ def references(
     folder, found = tmp_path_factory.mktemp("reference"), {}
     for workers in (0, 2):
         options: dict[str, dict[str, object]] = {
-            "train": {"workers": workers, "ema_decay": 0.9, "postprocessing": False},
+            "train": {"workers": workers, "ema_decay": 0.9, "postprocessing": False, "checkpoint_minutes": 1e-9},
             "augment": {"vertical_flip": 0.5, "random_erasing": 0.5},
         }
         config, out = folder / f"{workers}.toml", folder / str(workers)

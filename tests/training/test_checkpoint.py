@@ -17,9 +17,10 @@ from mnsa.errors import ConfigError, RunError
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
 from mnsa.training import checkpoint
-from mnsa.training.checkpoint import RECORD, VerifiedCheckpointIO, find_checkpoint, read_checkpoint, save_error
+from mnsa.training.checkpoint import RECORD, VerifiedCheckpointIO, find_checkpoint, read_checkpoint
 from mnsa.training.fit import resume, train
 from mnsa.training.module import StageModule
+from mnsa.training.session import save_error
 from narrowing import some
 
 
@@ -155,19 +156,6 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_the_old_file_is_repl
         save(stage, "last.ckpt", 5, 2)
     monkeypatch.undo()
     assert read_checkpoint(stage / "last.ckpt")["epoch"] == 4
-
-
-@pytest.mark.parametrize(
-    ("number", "says"), [(errno.ENOSPC, "are free"), (errno.EFBIG, "ulimit"), (errno.EPERM, "not")]
-)
-def test_a_file_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path, number: int, says: str) -> None:
-    import os
-
-    error = OSError(number, os.strerror(number), str(tmp_path / "last.ckpt"))
-    message = str(save_error(error, tmp_path))
-    assert str(tmp_path / "last.ckpt") in message
-    assert says in message
-    assert f"mnsa train --resume {tmp_path}" in message
 
 
 def test_a_full_disk_is_named_with_the_size_that_the_file_would_have(

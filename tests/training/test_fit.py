@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from mnsa.errors import ConfigError
 from mnsa.model.network import build_network
 from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
+from mnsa.training.checkpoint import RECORD, read_checkpoint
 from mnsa.training.fit import TrainingInterruptedError, resume, train
 from mnsa.training.module import StageModule
 
@@ -183,6 +185,31 @@ def test_balanced_class_weights_change_the_loss_of_a_rare_class(
     assert math.isfinite(float(balanced[-1]["loss"]))
 
 
+def states_of(run: RunFolder, stage: str) -> dict[str, Any]:
+    """What the next epoch would start from: weights and their average, optimizer, rates, callbacks, counts of steps."""
+    checkpoint = read_checkpoint(run.checkpoint_folder(stage) / "last.ckpt")
+    return {name: value for name, value in checkpoint.items() if name != RECORD}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare nested states bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def require_same(run: RunFolder, other: RunFolder, *stages: str) -> None:
+    assert run.metrics_file.read_text() == other.metrics_file.read_text()
+    assert equal(weights_of(run), weights_of(other))
+    for stage in stages:
+        assert same(states_of(run, stage), states_of(other, stage))
+        assert not list(run.checkpoint_folder(stage).glob("step.*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "loss", "workers"),
@@ -204,14 +231,45 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         "augment": {"random_erasing": 0.5, "vertical_flip": 0.5},
     }
     whole = trained("whole", *stages, **options)
+    options["train"]["checkpoint_minutes"] = 1e-9  # after every step
     interrupt(stage)
     with pytest.raises(TrainingInterruptedError, match=f"epoch 2 of stage '{stage}'") as interruption:
         trained("parts", *stages, **options)
     parts = whole.path.with_name("parts")
-    assert f"mnsa train --resume {parts}" in str(interruption.value)
-    resumed = resume(parts)
-    assert resumed.metrics_file.read_text() == whole.metrics_file.read_text()
-    assert equal(weights_of(resumed), weights_of(whole))
+    assert f"saved up to batch 1 of epoch 2. Continue with: mnsa train --resume {parts}" in str(interruption.value)
+    require_same(resume(parts), whole, "first", "second")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_saves_the_steps_before_it(
+    trained: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """A run that is stopped again and again, in steps and in validation, equals an uninterrupted one."""
+    stage = {"epochs": 2, "batch_parts": 2, "warmup_epochs": 0.5}
+    train = {"ema_decay": 0.9, "sampler": "balanced", "on_nan": "skip", "checkpoint_minutes": 0}
+    options = {"augment": {"cutmix": 1.0, "vertical_flip": 0.5}, "data": {"resize_mode": "crop", "crops_per_epoch": 24}}
+    whole = trained("whole", stage, train=train, **options)
+    stops = [("training_step", 0, 0), ("training_step", 0, 5), ("validation_step", 0, 0), ("training_step", 1, 3)]
+    stops.append(("validation_step", 1, 2))
+    for name in ("training_step", "validation_step"):
+        step = getattr(StageModule, name)
+
+        def stopped(self: Any, batch: Batch, index: int, *, name: str = name, step: Any = step) -> Any:
+            if (name, self.current_epoch, index) in stops:
+                stops.remove((name, self.current_epoch, index))
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, batch, index)
+
+        monkeypatch.setattr(StageModule, name, stopped)
+    with pytest.raises(TrainingInterruptedError, match="up to batch 1 of epoch 1"):
+        trained("parts", stage, train={**train, "workers": workers}, **options)
+    for place in ("batch 6 of epoch 1", "batch 6 of epoch 1", "batch 4 of epoch 2", "the end of epoch 2"):
+        with pytest.raises(TrainingInterruptedError, match=f"saved up to {place}"):
+            resume(whole.path.with_name("parts"))
+    require_same(resume(whole.path.with_name("parts")), whole, "joint")
+    assert not stops
 
 
 def test_resuming_a_finished_run_changes_nothing(own_run: RunFolder, finished: RunFolder) -> None:

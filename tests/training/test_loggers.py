@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.entities import Run
@@ -21,7 +22,7 @@ from mnsa.errors import ConfigError, RunError, install_command
 from mnsa.run_folder import RunFolder
 from mnsa.training import loggers
 from mnsa.training.fit import train
-from mnsa.training.loggers import CSVMetricsLogger, open_loggers
+from mnsa.training.loggers import CSVMetricsLogger, EpochMeans, open_loggers
 from mnsa.training.preflight import require_trainable
 from narrowing import some
 
@@ -213,3 +214,21 @@ def test_wandb_stays_offline_and_in_the_run_folder(
     items = [item for record in wandb_records(file) for item in record.history.item]
     losses = [float(item.value_json) for item in items if "loss" in {item.key, *item.nested_key}]
     assert losses == pytest.approx(losses_in_table(run), rel=1e-4)
+
+
+def test_the_means_of_an_epoch_are_over_images_and_go_on_after_a_resume() -> None:
+    values, counts = torch.tensor([0.3, 0.7, 0.25, 5.0]), (4, 4, 2, 1)
+    means, resumed = EpochMeans(), EpochMeans()
+    for number, (value, count) in enumerate(zip(values, counts, strict=True)):
+        means.add("loss", value, count)
+        means.count("skipped_steps", number == 2)
+        if number == 1:
+            resumed.load(means.state())
+        elif number > 1:
+            resumed.add("loss", value, count)
+            resumed.count("skipped_steps", number == 2)
+    expected = means.pop()
+    assert float(expected["loss"]) == pytest.approx(np.average(values.numpy(), weights=counts))
+    assert expected["skipped_steps"] == 1
+    assert resumed.pop() == expected
+    assert means.pop() == {}

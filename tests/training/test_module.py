@@ -1,5 +1,6 @@
-"""Losses, scores, gradients and schedules of a stage; random numbers depend on seed, epoch and process alone."""
+"""Losses, scores, gradients and schedules of a stage; random numbers depend on seed, epoch, process and step alone."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
@@ -20,26 +22,27 @@ from mnsa.data.dataset import find_centerlines
 from mnsa.model.network import build_network
 from mnsa.structures import IGNORE_INDEX, NO_LABEL, Batch
 from mnsa.training import losses
-from mnsa.training.module import EpochSeedCallback, StageModule, _build_optimizer, _lr_factor
+from mnsa.training.module import StageModule, StepSeedCallback, _build_optimizer, _lr_factor
 from narrowing import some
 
 
-def draw(seed: int, epoch: int, process: Any = 0) -> list[Any]:
-    torch.rand(epoch + 1)  # an earlier epoch has used the generator
-    callback: Any = EpochSeedCallback(seed)
-    callback.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None)
-    return torch.rand(3).tolist()
+def draw(seed: int, epoch: int, process: Any = 0, step: int = 0) -> list[Any]:
+    torch.rand(epoch + 1)  # an earlier step has used the generator
+    callback: Any = StepSeedCallback(seed)
+    callback.on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=process), None, None, step)
+    return [*torch.rand(3).tolist(), random.random(), np.random.random()]
 
 
-def test_an_epoch_has_the_same_random_numbers_after_any_history() -> None:
-    draws = [draw(1, 0), draw(1, 1), draw(1, 2)]
+def test_a_step_has_the_same_random_numbers_after_any_history() -> None:
+    draws = [draw(1, 0), draw(1, 1), draw(1, 1, step=1)]
     assert draw(1, 1) == draws[1]
+    assert draw(1, 1, step=1) == draws[2]
     assert draw(1, 0) == draws[0]
 
 
-def test_another_seed_epoch_or_process_has_other_random_numbers() -> None:
-    draws = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1, 0, process=1)]
-    assert len(set(map(tuple, draws))) == 4
+def test_another_seed_epoch_process_or_step_has_other_random_numbers() -> None:
+    draws = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1, 0, process=1), draw(1, 0, step=1)]
+    assert len(set(map(tuple, draws))) == 5
 
 
 STAGE_2 = {"tasks": ("segmentation",), "trainable": ("enhancer", "decoder")}

@@ -229,6 +229,38 @@ def test_the_available_memory_is_at_most_that_of_the_machine_and_of_the_cgroup(m
     assert available_bytes(torch.device("cpu")) == 1000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
+def test_the_tightest_limit_is_named_before_it_is_met(tmp_path: Path) -> None:
+    code = """
+import logging, resource, sys
+from pathlib import Path
+from mnsa.training.out_of_memory import limited_memory, memory_limit
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+root, kind, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+resource.setrlimit(getattr(resource, kind), (number, resource.RLIM_INFINITY))
+print(memory_limit(root))
+before = resource.getrlimit(resource.RLIMIT_DATA)
+with limited_memory(), limited_memory():
+    pass
+assert resource.getrlimit(resource.RLIMIT_DATA) == before
+"""
+    write_group(tmp_path / "proc/self", {"cgroup": "0::/", "status": "VmSize: 7000000 kB\nVmData: 2000000 kB"})
+    group = {"memory.max": 4 << 30, "memory.current": 1 << 30, "memory.stat": "inactive_file 0"}
+    write_group(tmp_path / "sys/fs/cgroup", group)
+
+    def limited(kind: str, number: int) -> list[str]:
+        command = [sys.executable, "-c", code, str(tmp_path), kind, str(number)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    size = 7_000_000 << 10
+    found, *said = limited("RLIMIT_AS", size + (2 << 30))
+    assert found == f"({2 << 30}, 'ulimit -v')"
+    assert len(said) == 1  # the inner block says nothing
+    assert said[0].endswith("GB of memory are left for this process: the limit of ulimit -v.")
+    assert limited("RLIMIT_AS", 100 << 30)[0] == f"({3 << 30}, 'its container or job (cgroup)')"
+    assert limited("RLIMIT_DATA", (2_000_000 << 10) + (1 << 30))[0] == f"({1 << 30}, 'ulimit -d')"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limit")
 def test_a_real_limit_divides_the_batch(dataset: Path, config_file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One process trains a run, with the config and the images that it began with."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from mnsa.run_folder import RunFolder
 from mnsa.structures import Batch
 from mnsa.training.fit import resume, train
 from mnsa.training.module import StageModule
-from mnsa.training.session import run_session
+from mnsa.training.session import run_session, save_error
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(own_run: RunFolder) -> None:
@@ -134,3 +135,14 @@ def test_a_step_that_is_not_finite_can_be_left_out_and_is_counted(
     rows = list(csv.DictReader(run.metrics_file.read_text().splitlines()))
     assert [row["skipped_steps"] for row in rows] == ["0", "1"]
     assert all(value.isfinite().all() for value in load_file(run.model_folder / "model.safetensors").values())
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "are free"), (errno.EFBIG, "ulimit"), (errno.EPERM, "not")]
+)
+def test_a_file_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path, number: int, says: str) -> None:
+    error = OSError(number, os.strerror(number), str(tmp_path / "last.ckpt"))
+    message = str(save_error(error, tmp_path))
+    assert str(tmp_path / "last.ckpt") in message
+    assert says in message
+    assert f"mnsa train --resume {tmp_path}" in message

@@ -269,6 +269,10 @@ class TrainConfig(Section):
         description="Longest time that these processes may take for a batch, in seconds. Then training ends, and names "
         "the images that they were loading. 0: no limit.",
     )
+    checkpoint_minutes: NonNegative = Field(
+        default=10.0,
+        description="Longest time between checkpoints, in minutes; one follows each epoch, too. 0: only after epochs.",
+    )
     on_nan: Literal["stop", "skip"] = Field(
         default="stop",
         description="A step whose loss or gradient is not a finite number: end the training, or skip and count the "

@@ -63,16 +63,22 @@ class EpochSampler(Sampler[SampleIndex]):
         self.order = order
         self.classes = classes
         self.epoch = 0
+        self._first = (0, 0)  # epoch, and how many of its indices have been used before
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, counted from 0. Lightning calls this, also after a resume."""
         self.epoch = epoch
 
+    def start_at(self, epoch: int, used: int) -> None:
+        """Set the first epoch, and how many of its indices this process has used before a resume."""
+        self.epoch, self._first = epoch, (epoch, used)
+
     def __len__(self) -> int:
         return len(self._order())
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        return (SampleIndex(self.epoch, int(n % self.size), int(n // self.size)) for n in self._order())
+        used = self._first[1] if self.epoch == self._first[0] else 0
+        return (SampleIndex(self.epoch, int(n % self.size), int(n // self.size)) for n in self._order()[used:])
 
     def _order(self) -> np.ndarray:
         """The process's part of 0 .. size * repeats - 1, in its order."""
@@ -134,9 +140,9 @@ class LeafDataModule(LightningDataModule):
     """The data loaders of training and validation. It has no access to the test rows.
 
     mean, std: per channel, for pixel values in 0..1. batch_size: per process. thin_classes: mask values whose
-    centerlines a training batch has. first_epoch: counted from 0; processes load its first images before anyone else
-    could tell them the epoch. timeout_s: longest time that processes may take for a batch, in seconds; 0: no limit.
-    balanced: an epoch has equally many images of each class.
+    centerlines a training batch has. first_epoch, first_batch: counted from 0; processes load its first images before
+    anyone else could tell them the epoch. timeout_s: longest time that processes may take for a batch, in seconds; 0:
+    no limit. balanced: an epoch has equally many images of each class.
     Raises: DataError when there are no training or no validation rows.
     """
 
@@ -144,7 +150,7 @@ class LeafDataModule(LightningDataModule):
         self, manifest: Manifest, data: DataConfig, augment: AugmentConfig, *,
         mean: Sequence[float], std: Sequence[float], batch_size: int, workers: int, seed: int,
         cache: DecodedCache | None = None, thin_classes: Sequence[int] = (), first_epoch: int = 0,
-        timeout_s: float = 0.0, balanced: bool = False,
+        first_batch: int = 0, timeout_s: float = 0.0, balanced: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         for split in ("train", "val"):
@@ -157,7 +163,7 @@ class LeafDataModule(LightningDataModule):
         self.crops_per_epoch = data.crops_per_epoch
         self.val_batch_size = 1 if data.resize_mode == "crop" else batch_size  # whole images have different sizes
         self.workers = workers
-        self.first_epoch = first_epoch
+        self.first_epoch, self.first_batch = first_epoch, first_batch
         self.balanced = balanced
         self.timeout_s = timeout_s
 
@@ -169,7 +175,7 @@ class LeafDataModule(LightningDataModule):
         labels = [manifest.label_index(row) if row.label else -1 for row in manifest.rows]
         classes = np.array(labels) if self.balanced else None
         sampler = EpochSampler(size, seed=seed, order="shuffled", repeats=repeats, classes=classes)
-        sampler.set_epoch(self.first_epoch)
+        sampler.start_at(self.first_epoch, self.first_batch * self.batch_size)
         return self._make_loader(self.train_set, sampler, self.batch_size, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[DatasetItem]:

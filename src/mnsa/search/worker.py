@@ -21,6 +21,7 @@ from mnsa.search.trial_queue import INDEX_ATTR, INTERRUPTED_ATTR, MAX_RETRIES, R
 from mnsa.signals import StopSignal, stop_signals
 from mnsa.study_folder import TrialRecord
 from mnsa.training.fit import TrainingInterruptedError
+from mnsa.training.out_of_memory import limited_memory
 
 POLL_S = 2.0
 
@@ -48,7 +49,7 @@ def run_worker(study: SearchStudy) -> None:
     """
     hint = f"Continue with: mnsa search --join {study.folder.path}"
     try:
-        with stop_signals():
+        with stop_signals(), limited_memory():
             train_shared_stages(study.folder, study.config, study.manifest)
             _run_trials(study)
     except (KeyboardInterrupt, StopSignal, TrainingInterruptedError) as stop:

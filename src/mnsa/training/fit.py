@@ -33,10 +33,10 @@ from mnsa.run_folder import (
     read_run_dataset,
 )
 from mnsa.signals import StopSignal, is_rank_zero
-from mnsa.training.checkpoint import CheckpointCallback, Found, StopCallback, find_checkpoint, read_checkpoint
+from mnsa.training.checkpoint import CheckpointCallback, Found, find_checkpoint, read_checkpoint
 from mnsa.training.loggers import CSVMetricsLogger, open_loggers, repair_metrics
 from mnsa.training.mixing import make_mixer
-from mnsa.training.module import EpochSeedCallback, StageModule
+from mnsa.training.module import StageModule, StepSeedCallback
 from mnsa.training.out_of_memory import memory_errors
 from mnsa.training.preflight import (
     require_mask_pixels,
@@ -180,7 +180,7 @@ class _Training:
         """Train a stage if it is not done yet, and give the network its best weights."""
         folder = self.run.checkpoint_folder(stage.name)
         done = folder / "done"
-        found = find_checkpoint(folder, writes=is_rank_zero())
+        found = find_checkpoint(folder, writes=is_rank_zero(), processes=count_processes(self.devices))
         if found is None and done.exists():
             raise RunError(
                 f"Stage {stage.name!r} is done, but no checkpoint in {folder} is whole. Restore best.ckpt, or train "
@@ -214,7 +214,7 @@ class _Training:
             mixer=make_mixer(config.augment, len(self.manifest.classes), max(1, len(self.manifest.mask_classes))),
             teacher=self.teacher,
         )
-        loaders = build_data_module(config, stage, self.manifest, self.network, found.epoch + 1 if found else 0)
+        loaders = build_data_module(config, stage, self.manifest, self.network, found.next_batch if found else (0, 0))
         folder = self.run.checkpoint_folder(stage.name)
         if found is None and stage == self._warm_started_stage():
             initial = folder / INITIAL_CHECKPOINT
@@ -224,10 +224,9 @@ class _Training:
             logger.warning(f"No checkpoint of stage {stage.name!r} is left, so it starts again from epoch 1.")
         callbacks = [
             metrics,
-            EpochSeedCallback(config.train.seed),
-            StopCallback(),
+            StepSeedCallback(config.train.seed),
             *self.callbacks,
-            CheckpointCallback(folder, stage.name, dump_config(config), metrics),
+            CheckpointCallback(folder, stage.name, dump_config(config), metrics, config.train.checkpoint_minutes),
         ]
         with quiet_lightning(), open_loggers(self.run, config, stage.name, first_process=is_rank_zero()) as loggers:
             trainer = build_trainer(
@@ -275,9 +274,10 @@ def _interruptions(trainer: lightning.Trainer, stage: StageConfig, run: RunFolde
         name, exit_code = "SIGINT", 130
     else:
         return
+    saved = getattr(trainer.checkpoint_callback, "saved", "its start")
     raise TrainingInterruptedError(
-        f"Interrupted ({name}) in epoch {trainer.current_epoch + 1} of stage {stage.name!r}. The epochs before it are "
-        f"saved. Continue with: mnsa train --resume {run.path}",
+        f"Interrupted ({name}) in epoch {trainer.current_epoch + 1} of stage {stage.name!r}, which is saved up to "
+        f"{saved}. Continue with: mnsa train --resume {run.path}",
         exit_code,
     )
 
@@ -316,9 +316,9 @@ def _build_network(config: Config, manifest: Manifest) -> Network:
 
 
 def build_data_module(
-    config: Config, stage: StageConfig, manifest: Manifest, network: Network, first_epoch: int = 0
+    config: Config, stage: StageConfig, manifest: Manifest, network: Network, start: tuple[int, int] = (0, 0)
 ) -> LeafDataModule:
-    """Make the loaders of a stage, with the pixel values that the network's backbone needs. first_epoch: from 0."""
+    """Make the loaders of a stage, with the pixel values that the network's backbone needs. start: epoch and batch."""
     train, loss = config.train, config.loss
     needs_centerlines = loss.needs_centerlines and "segmentation" in stage.tasks
     return LeafDataModule(
@@ -327,7 +327,8 @@ def build_data_module(
         workers=min(train.workers, os.cpu_count() or 1),  # the batches don't depend on the number of workers
         cache=DecodedCache(Path(train.cache), int(train.cache_gb * 1e9)) if train.cache else None,
         thin_classes=thin_class_values(loss, manifest.mask_classes) if needs_centerlines else (),
-        first_epoch=first_epoch, timeout_s=train.loader_timeout_s, balanced=train.sampler == "balanced",
+        first_epoch=start[0], first_batch=start[1], timeout_s=train.loader_timeout_s,
+        balanced=train.sampler == "balanced",
     )  # fmt: skip
 
 

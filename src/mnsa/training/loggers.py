@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +22,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from torch import Tensor, distributed
 
 from mnsa.config import Config
+from mnsa.data.dataset import rank_and_world_size
 from mnsa.errors import ConfigError, RunError, install_command
 from mnsa.io import MAX_BYTES, atomic_write_text, read_text
 from mnsa.run_folder import RunFolder
@@ -80,6 +82,44 @@ class CSVMetricsLogger(Callback):
         scores = "  ".join(f"{name} {row[name]}" for name in row if name == "loss" or name.startswith("val_"))
         extra = {"epoch": {**row, "epochs": str(trainer.max_epochs)}}
         logger.info("%s %s/%s  %s%s", self.stage, row["epoch"], trainer.max_epochs, scores, left, extra=extra)
+
+
+class EpochMeans:
+    """Means over the images of an epoch, and counts, for metrics.csv. A checkpoint holds the sums so far."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}  # name -> (2,): sum of the values, and what divides it
+
+    def add(self, name: str, mean: Tensor, count: int) -> None:
+        """Add the mean () of so many values."""
+        mean = mean.float()
+        self._add(name, torch.stack([mean * count, torch.full_like(mean, count)]))
+
+    def count(self, name: str, more: bool) -> None:
+        """Count something, which may have happened."""
+        self._add(name, torch.tensor([float(more), float(name not in self._sums)]))
+
+    def pop(self) -> dict[str, Tensor]:
+        """Return the means and counts of this process by name, and begin the next epoch."""
+        sums, self._sums = self._sums, {}
+        return {name: total / count for name, (total, count) in sums.items()}
+
+    def state(self) -> list[dict[str, Tensor]]:
+        """Return the sums of each process. All processes have to call it."""
+        own, (_, world_size) = {name: value.cpu() for name, value in self._sums.items()}, rank_and_world_size()
+        sums: list[dict[str, Tensor]] = [own] * world_size
+        if world_size > 1:
+            distributed.all_gather_object(sums, own)
+        return sums
+
+    def load(self, state: Sequence[Mapping[str, Tensor]]) -> None:
+        """Go on with the sums of this process."""
+        rank, _ = rank_and_world_size()
+        self._sums = dict(state[rank]) if rank < len(state) else {}
+
+    def _add(self, name: str, more: Tensor) -> None:
+        before = self._sums.get(name)
+        self._sums[name] = more if before is None else before.to(more.device) + more
 
 
 def _format_left(seconds: int) -> str:

@@ -1,4 +1,4 @@
-"""A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every epoch."""
+"""A LightningModule for one stage: losses in training, scores in validation. And a callback that seeds every step."""
 
 import logging
 import math
@@ -28,26 +28,28 @@ from mnsa.model.ops.recompute import recomputing
 from mnsa.own_parts import load_own_part
 from mnsa.structures import IGNORE_INDEX, Batch, FeaturePyramid
 from mnsa.training import losses
+from mnsa.training.loggers import EpochMeans
 from mnsa.training.mixing import BatchMixer
 from mnsa.training.optimizers import ChannelsLastAdamW, ChannelsLastSGD
 from mnsa.training.out_of_memory import free_memory, out_of_memory_message
 from mnsa.training.stages import MaskTeacher, Teacher, set_train_modes, set_trainable_parts
 
 _MODULE = "module"  # key of a checkpoint: the class that trains the stage
-
 SMALLEST_PART = 2  # images; BatchNorm needs several
 
 logger = logging.getLogger(__name__)
 
 
-class EpochSeedCallback(Callback):
-    """Seed every epoch from seed, epoch and process, so that a resumed run equals an uninterrupted one."""
+class StepSeedCallback(Callback):
+    """Seed every step from seed, epoch, process and step, so that a resumed run equals an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
-        seed = sample_seed(self.seed, SampleIndex(trainer.current_epoch, trainer.global_rank))
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, _module: lightning.LightningModule, _batch: Any, batch_idx: int
+    ) -> None:
+        seed = sample_seed(self.seed, SampleIndex(trainer.current_epoch, trainer.global_rank, batch_idx))
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % (1 << 32))
@@ -94,7 +96,7 @@ class StageModule(lightning.LightningModule):
         self.mixer = mixer
         self.own_losses = {name: load_own_part("losses", name) for name in loss.own}
         self.parts = 1 if stage.batch_parts == "auto" else stage.batch_parts
-        self._shape = (0, 0, 0)  # of the step's images: number, height, width
+        self._means, self._shape = EpochMeans(), (0, 0, 0)  # shape of the step's images: number, height, width
         self._losses: dict[str, Tensor] = {}  # of the step, to be logged
         self._loss_is_finite = True
         self._buffers_before: list[Tensor] = []
@@ -114,10 +116,6 @@ class StageModule(lightning.LightningModule):
                 scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
             ):
                 group["lr"] = base * factor(scheduler.last_epoch)
-
-    def on_train_epoch_end(self) -> None:
-        if "loss" not in self.trainer.callback_metrics:
-            raise ConfigError(self._nan_message("every step"))
 
     def compute_loss(self, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Compute the loss of a batch, and its terms by name: (weight, value)."""
@@ -153,10 +151,8 @@ class StageModule(lightning.LightningModule):
         """Stop, or undo the step and count it, if the loss or the gradient is not finite."""
         scales = self.trainer.precision == "16-mixed"  # its own scaler skips steps with infinite gradients
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if self._loss_is_finite:
-            for name, value in self._losses.items():
-                options: dict[str, Any] = {"prog_bar": name == "loss", "batch_size": self._shape[0], "sync_dist": True}
-                self.log(name, value, on_step=False, on_epoch=True, **options)
+        for name, value in self._losses.items() if self._loss_is_finite else ():
+            self._means.add(name, value, self._shape[0])
         finite = self._loss_is_finite and (scales or bool(torch.nn.utils.get_total_norm(gradients).isfinite()))
         if not finite and self.on_nan == "stop":
             raise ConfigError(self._nan_message(f"step {self.trainer.fit_loop.epoch_loop.batch_idx + 1}"))
@@ -166,8 +162,7 @@ class StageModule(lightning.LightningModule):
             if not scales:
                 optimizer.zero_grad()  # without a gradient, a step changes nothing
         if self.on_nan == "skip":
-            share = float(not finite) / self.trainer.world_size  # every process skips it, and the sum is over all
-            self.log("skipped_steps", share, on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
+            self._means.count("skipped_steps", not finite)
 
     def _nan_message(self, where: str) -> str:
         name = self.stage.name
@@ -214,13 +209,14 @@ class StageModule(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= {"batch_parts": self.parts, _MODULE: type(self).__name__}
+        checkpoint |= {"batch_parts": self.parts, "epoch_means": self._means.state(), _MODULE: type(self).__name__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint.get(_MODULE, "StageModule") != type(self).__name__:
             raise RunError("This run belongs to a search. Continue it with: mnsa search --join STUDY")
         if self.stage.batch_parts == "auto":
             self.parts = int(checkpoint.get("batch_parts", 1))
+        self._means.load(checkpoint.get("epoch_means", ()))
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         batch = pad_batch(batch)
@@ -230,6 +226,11 @@ class StageModule(lightning.LightningModule):
         self.scores.update(outputs.class_logits, batch.labels, masks, batch.masks)
 
     def on_validation_epoch_end(self) -> None:
+        means = self._means.pop()
+        if self._losses and "loss" not in means:
+            raise ConfigError(self._nan_message("every step"))
+        for name, value in means.items():
+            self.log(name, value, prog_bar=name == "loss", sync_dist=True)
         for name, value in self.scores.compute().items():
             self.log(f"val_{name}", value.float(), prog_bar=True, sync_dist=True)
         self.scores.reset()

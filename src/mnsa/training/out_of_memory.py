@@ -1,13 +1,12 @@
 """The memory of training: measure it, free what a failed step holds, let the limit of a container raise an error."""
 
 import gc
-import sys
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,23 +18,29 @@ _UNLIMITED = 1 << 60  # bytes; cgroups of version 1 write a number like this whe
 _USABLE = 0.95  # of what a limit leaves; the rest is for what the kernel counts besides: page tables, stacks
 
 
-class _CgroupLimit:
-    """Whether RLIMIT_DATA stands for the limit of a cgroup. There is one, because a process has one such limit."""
+_ADDRESSES, _DATA, _CGROUP = "ulimit -v", "ulimit -d", "its container or job (cgroup)"  # what limits the memory
 
-    limited = False
+logger = logging.getLogger(__name__)
 
 
-_cgroup = _CgroupLimit()
+class _Limit:
+    """What limits the memory of this process, within `limited_memory`. There is one, because a process has one such."""
+
+    name = ""
+
+
+_limit = _Limit()
 
 
 def out_of_memory_message(stage: StageConfig, images: int, height: int, width: int) -> str:
     """Say that there is no memory for a number of images at once, and what to do. height, width: in pixels."""
     key, parts = f"stages.{stage.name}", min(max(1, stage.batch_size // 2), 2 * max(1, stage.batch_size // images))
     smaller = f"set {key}.batch_parts to {parts} or more, " if images > 3 else ""
+    limited = f" The limit is that of {_limit.name}." if _limit.name else ""
     return (
         f"Not enough memory for {images} images of {height} x {width} px at once, of {key}.batch_size = "
-        f"{stage.batch_size}. To need less memory, {smaller}lower data.size, or choose a smaller model.backbone; or "
-        "close other programs. Complete epochs are saved."
+        f"{stage.batch_size}.{limited} To need less memory, {smaller}lower data.size, or choose a smaller "
+        "model.backbone; or close other programs. Complete epochs are saved."
     )
 
 
@@ -53,7 +58,7 @@ def free_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return_freed_memory()
-    if _cgroup.limited:
+    if _limit.name == _CGROUP:
         _limit_data()
 
 
@@ -80,7 +85,7 @@ def measure_peak(run: Callable[[], object], device: torch.device) -> int | None:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Read how many bytes are left: of a GPU, or of the machine and the cgroup of this process. None: not known."""
+    """Read how many bytes are left: of a GPU, or of the machine and the limits of this process. None: not known."""
     gc.collect()
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -91,13 +96,14 @@ def available_bytes(device: torch.device) -> int | None:
     except OSError:
         return None
     machine = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-    known = [left for left in (machine, cgroup_free_bytes()) if left is not None]
+    limit = memory_limit()
+    known = [left for left in (machine, limit and limit[0]) if left is not None]
     return min(known, default=None)
 
 
-def _read_status(name: str) -> int:
+def _read_status(name: str, root: Path = Path("/")) -> int:
     """Read a number of bytes in /proc/self/status. Raises: OSError."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    lines = (root / "proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
@@ -105,7 +111,7 @@ def _read_status(name: str) -> int:
 def memory_errors(stage: StageConfig, size: tuple[int, int]) -> Iterator[None]:
     """Raise every error that means too little memory as ConfigError. size: height and width of an input, in pixels."""
     try:
-        with _cgroup_limit():
+        with limited_memory():
             yield
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
@@ -116,36 +122,51 @@ def memory_errors(stage: StageConfig, size: tuple[int, int]) -> Iterator[None]:
 
 
 @contextmanager
-def _cgroup_limit() -> Iterator[None]:
-    """Let an allocation above the limit of the process's cgroup (a container, a SLURM job) raise an error.
+def limited_memory() -> Iterator[None]:
+    """Name the limit of this process's memory, and let an allocation above it raise an error.
 
-    Without this, the kernel kills the process without a word. Only on Linux, and only where there is a limit.
+    Without this, the kernel kills a process above the limit of its cgroup (a container, a SLURM job) without a word.
+    Only on Linux, and only where there is a limit. A block within another one does nothing.
     """
-    resource: Any = None
-    with suppress(ImportError):  # Windows has none
-        resource = import_module("resource")
-    if sys.platform != "linux" or resource is None:
+    limit = None if _limit.name else memory_limit()
+    if limit is None:
         yield
         return
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    if any(
-        resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-    ):
-        return_freed_memory()  # these limits count what the C library keeps
-    elif cgroup_free_bytes() is not None:
-        _cgroup.limited = True
+    resource = import_module("resource")
+    before, (free, _limit.name) = resource.getrlimit(resource.RLIMIT_DATA), limit
+    logger.info(f"{free / 1e9:.1f} GB of memory are left for this process: the limit of {_limit.name}.")
+    if _limit.name == _CGROUP:
         _limit_data()
+    else:
+        return_freed_memory()  # these limits count what the C library keeps
     try:
         yield
     finally:
-        _cgroup.limited = False
+        _limit.name = ""
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def memory_limit(root: Path = Path("/")) -> tuple[int, str] | None:
+    """Read how many bytes this process may still take, and what says so; None without a limit. root: of /proc and /sys.
+
+    The limits are those of addresses (ulimit -v), of data (ulimit -d) and of the cgroup.
+    """
+    try:
+        resource = import_module("resource")
+        used = {name: _read_status(name, root) for name in ("VmSize", "VmData")}
+    except (ImportError, OSError):  # Windows, macOS
+        return None
+    kinds = (resource.RLIMIT_AS, "VmSize", _ADDRESSES), (resource.RLIMIT_DATA, "VmData", _DATA)
+    most = [(resource.getrlimit(kind)[0], used[size], name) for kind, size, name in kinds]
+    limits = [(max(0, limit - size), name) for limit, size, name in most if limit != resource.RLIM_INFINITY]
+    if (free := cgroup_free_bytes(root)) is not None:
+        limits.append((free, _CGROUP))
+    return min(limits, default=None)
 
 
 def _limit_data() -> None:
     """Limit the memory that this process may write to what its cgroup leaves, besides what it has."""
-    import resource  # noqa: PLC0415 - not on Windows
-
+    resource = import_module("resource")  # not on Windows
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     limit = _read_status("VmData") + int(_USABLE * (cgroup_free_bytes() or 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -1,7 +1,9 @@
 """What surrounds the training of a run: one process at a time, signals, failed writes, and the same config and data."""
 
+import errno
 import json
 import logging
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,15 +14,17 @@ from mnsa.checked_files import DamagedFileError
 from mnsa.config import Config, dump_config, parse_config
 from mnsa.data.manifest import Manifest
 from mnsa.data.validation.inspect import Inspection
-from mnsa.errors import ConfigError, DataError, RunError, TrainingInterruptedError
+from mnsa.errors import ConfigError, DataError, MnsaError, RunError, TrainingInterruptedError
 from mnsa.io import atomic_write_text, lock, lock_owner, read_json, remove_temporaries
 from mnsa.run_folder import RunFolder, read_run_config
 from mnsa.signals import StopSignal, stop_signals
-from mnsa.training.checkpoint import RECORD, read_checkpoint, save_error
+from mnsa.training.checkpoint import RECORD, STEP, read_checkpoint
+from mnsa.training.out_of_memory import limited_memory
 
 # Keys that change no result, so that they may be changed before a resume.
 _FREE_KEYS = (
-    "train.workers", "train.cache", "train.cache_gb", "train.loggers", "train.loader_timeout_s", "train.on_nan"
+    "train.workers", "train.cache", "train.cache_gb", "train.loggers", "train.loader_timeout_s",
+    "train.checkpoint_minutes", "train.on_nan",
 )  # fmt: skip
 _MAX_NAMED = 5
 
@@ -29,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def run_session(run: RunFolder, *, writes: bool) -> Iterator[None]:
-    """Hold the lock of a run, stop on signals, and raise failed reads and writes as RunError.
+    """Hold the lock of a run, stop on signals, name a limit of memory, raise failed reads and writes as RunError.
 
     writes: False in all processes but the first. Raises: RunError, also when another process trains the run;
     TrainingInterruptedError.
     """
     try:
-        with stop_signals(), file_errors(run.path), ExitStack() as stack:
+        with stop_signals(), file_errors(run.path), limited_memory(), ExitStack() as stack:
             if writes:
                 try:
                     stack.enter_context(lock(run.training_lock_file, timeout_s=0, names_owner=True))
@@ -57,7 +61,8 @@ def read_config(run: RunFolder, *, writes: bool) -> Config:
     try:
         return read_run_config(run)
     except ConfigError as error:
-        for path in sorted(run.path.glob("checkpoints/*/last.ckpt")):
+        last, step = (sorted(run.path.glob(f"checkpoints/*/{name}")) for name in ("last.ckpt", STEP))
+        for path in [*last, *step]:
             with suppress(DamagedFileError, KeyError):
                 config = parse_config(tomllib.loads(read_checkpoint(path)[RECORD]["config"]), str(path))
                 if writes:
@@ -149,6 +154,24 @@ def file_errors(run: Path) -> Iterator[None]:
         raise save_error(error, run) from None
 
 
+def save_error(error: OSError, run: Path) -> MnsaError:
+    """Make the message for a file that could not be written in training."""
+    path, needs = error.filename or run, ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(run).free
+        needed = getattr(error, "needed", None)
+        needs = f" {_format_size(needed)} are needed and" if needed else ""
+        needs = f":{needs} {_format_size(free)} are free below {run}. Make room"
+    elif error.errno == errno.EFBIG:
+        needs = ", which is more than the limit of this process (ulimit -f). Raise it"
+    else:
+        needs = ". Fix that"
+    return RunError(
+        f"{path} can't be written: {error.strerror or error}{needs}, then continue with: mnsa train --resume {run}. "
+        "Epochs that were saved before are whole."
+    )
+
+
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of nested tables by their keys, such as train.seed; a stage has its name."""
     if isinstance(tree, dict):
@@ -174,3 +197,7 @@ def _is_free(key: str) -> bool:
 def _first_few(names: Sequence[str]) -> str:
     more = len(names) - _MAX_NAMED
     return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _format_size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

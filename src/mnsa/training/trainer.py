@@ -37,7 +37,9 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "float16": "16-mixed",
 }
 # Parts of Lightning's warnings that a user can't act on: about its loaders, its own deprecations, its defaults.
-_LIGHTNING_ADVICE = "many workers|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+_LIGHTNING_ADVICE = (
+    "many workers|not resumable|LeafSpec|exists and is not empty|in eval mode|logging interval|Grad strides"
+)
 
 
 @contextmanager
@@ -122,7 +124,7 @@ def build_trainer(
         enable_progress_bar=shows_bar,
         default_root_dir=folder,
     )
-    # Lightning's handler of SIGTERM would wait for the other processes in the middle of a step. `StopCallback` stops.
+    # Lightning's handler of SIGTERM would wait for the other processes in a step. `CheckpointCallback` stops.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return trainer
@@ -143,6 +145,11 @@ def _configured_callbacks(
 
 class _ProgressBar(TQDMProgressBar):
     """Counts epochs from 1, as the lines of the log do."""
+
+    def on_train_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
+        super().on_train_start(trainer, *arguments)
+        if trainer.fit_loop.restarted_mid_epoch:  # then Lightning starts no epoch
+            self.on_train_epoch_start(trainer, *arguments)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
         super().on_train_epoch_start(trainer, *arguments)
