@@ -225,7 +225,7 @@ def test_the_available_memory_is_at_most_that_of_the_machine_and_of_the_cgroup(m
     available = available_bytes(torch.device("cpu"))
     assert available is not None
     assert 0 < available < machine
-    monkeypatch.setattr(out_of_memory, "cgroup_free_bytes", lambda: 1000)
+    monkeypatch.setattr(out_of_memory, "cgroup_free_bytes", lambda *_: 1000)
     assert available_bytes(torch.device("cpu")) == 1000
 
 
