@@ -51,6 +51,18 @@ def test_a_table_gives_scales_by_path_or_by_name(tmp_path: Path) -> None:
             scale.find(Path(path))
 
 
+def test_a_table_is_read_as_other_systems_write_it(tmp_path: Path) -> None:
+    """Folders of plants, back slashes, another case; a dot in a name is no suffix."""
+    table = tmp_path / "scales.csv"
+    table.write_text("image,px_per_mm\nplant1\\top.jpg,1\nplant2/top.jpg,2\nIMG_1.JPG,3\nleaf.1,4\nleaf,5\n")
+    scale = parse_scale_option(str(table))
+    assert isinstance(scale, PhotoScale)
+    paths = ("photos/plant1/top.jpg", "out/masks/plant2/top.png", "photos/img_1.jpg", "leaf.1.png", "leaf.png")
+    assert [scale.find(Path(path)) for path in paths] == [1, 2, 3, 4, 5]
+    with pytest.raises(DataError, match="has no px_per_mm"):
+        scale.find(Path("photos/plant3/top.jpg"))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -43,6 +43,37 @@ def test_greek_paths_are_shown_on_a_terminal_of_western_europe(tmp_path: Path) -
     assert count_of(tmp_path / "σετ") == count
 
 
+@pytest.mark.parametrize(
+    ("shell", "reason"),
+    [
+        ("{command} --out out > /dev/full", "No space left on device. Free space"),
+        ("mkdir gone && cd gone && rmdir ../gone && {command} --out ../out", "The current folder no longer exists"),
+    ],
+)
+def test_a_full_disk_and_a_folder_that_is_gone_are_named(tmp_path: Path, shell: str, reason: str) -> None:
+    IMPORTS["folders"].make(tmp_path / "in")
+    command = f"{sys.executable} -m mnsa import folders {tmp_path / 'in'}"
+    ending = subprocess.run(
+        shell.format(command=command), shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ending.returncode == 2
+    assert reason in ending.stderr
+    assert "Traceback" not in ending.stderr
+    assert "Exception" not in ending.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "split"])
+@pytest.mark.parametrize("name", ["manifest.csv", "dataset.toml"])
+def test_a_file_of_a_data_set_in_its_place_is_named(mnsa: Command, tmp_path: Path, verb: str, name: str) -> None:
+    make, _, arguments, _ = IMPORTS["folders"]
+    make(tmp_path / "in")
+    mnsa(*arguments(tmp_path / "in", tmp_path / "set"))
+    options = ["--val-fraction", "0.2", "--test-fraction", "0.2", "--out", tmp_path / "x"] if verb == "split" else []
+    ending = mnsa(verb, tmp_path / "set" / name, *options)
+    assert ending.code == 2
+    assert "Give the folder" in ending.out + ending.err
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_tables_of_spreadsheets_and_pandas_are_read(mnsa: Command, tmp_path: Path, table: str) -> None:
     make, _, arguments, count = IMPORTS["csv"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,7 @@ ANSWERED: dict[str, Callable[[], bytes]] = {
     "2 channels": lambda: tiff(NOISE[..., :2].copy(), photometric="minisblack", planarconfig="contig"),
     "TIFF of ImageJ": lambda: tiff(NOISE, imagej=True),
     "BigTIFF": lambda: tiff(NOISE, bigtiff=True),
-    **{f"EXIF {n}": lambda n=n: encode(PHOTO, "JPEG", exif=turned(n)) for n in range(2, 9)},
-    "EXIF 9": lambda: encode(PHOTO, "JPEG", exif=turned(9)),
+    **{f"EXIF {n}": partial(encode, PHOTO, "JPEG", exif=turned(n)) for n in range(2, 10)},
 }
 
 SEVERAL: dict[str, Callable[[], bytes]] = {

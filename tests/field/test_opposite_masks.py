@@ -124,3 +124,20 @@ def test_12_bits_in_16_are_refused_with_the_way_on(
     assert "no value above" in errors[name]
     assert "Multiply its values by 16" in errors[name]
     assert errors[f"scaled-{name}"] == ""
+
+
+def test_traits_says_that_masks_may_be_inverted(mnsa: Command, tmp_path: Path) -> None:
+    write_vein(tmp_path / "in/a.png")
+    for name in "bc":
+        Image.fromarray(255 - VEIN).save(tmp_path / f"in/{name}.png")
+    ending = mnsa("traits", tmp_path / "in", "--out", tmp_path / "out.csv")
+    assert ending.code == 0
+    assert "2 masks are veins in more than half of their pixels, such as" in ending.out
+    assert "in more than half" not in mnsa("traits", tmp_path / "in/a.png", "--out", tmp_path / "a.csv").out
+
+
+def test_leaf_masks_of_no_folder_are_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    write_vein(tmp_path / "in/a.png")
+    message = refused("traits", tmp_path / "in", "--leaf-masks", tmp_path / "none", "--out", tmp_path / "out.csv")
+    assert f"{tmp_path}/none is no folder" in message
+    assert not (tmp_path / "out.csv").exists()

@@ -138,7 +138,7 @@ READ = {
     "values of no class": Report(
         "nnunet",
         lambda folder: [
-            times_255(folder / "labelsTr/leaf0.png"),
+            every("labelsTr/leaf0.png", times_255)(folder),
             with_values(NNUNET, labels={"background": 0, "vein": 1, "leaf": 2})(folder),
         ],
         "Some mean no class",

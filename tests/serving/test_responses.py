@@ -37,10 +37,13 @@ def test_the_csv_file_has_a_row_per_entry_and_every_column() -> None:
 
 def test_archive_members_have_safe_unique_names() -> None:
     names = ("..", "C:a.jpg", "c_a.png", "a?.tif", ".jpg", "leaf.jpg", "LEAF.png", "a.b.jpg")
-    data = zip_file(TABLE, [FileEntry(name, {"image": name}, b"png", b"jpeg") for name in names])
+    table = PredictionTable((), ("vein",), escape_formulas=True, mask_files=True)
+    data = zip_file(table, [FileEntry(name, {"image": name}, b"png", b"jpeg") for name in names])
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         masks = [name for name in archive.namelist() if name.startswith("masks/")]
+        rows = list(csv.DictReader(io.StringIO(archive.read("predictions.csv").decode())))
+    assert [(row["image"], row["mask"]) for row in rows] == list(zip(names, masks, strict=True))
     stems = [name.removeprefix("masks/").removesuffix(".png") for name in masks]
     assert stems == ["image", "C_a", "c_a-2", "a_", "jpg", "leaf", "LEAF-2", "a.b"]
 

@@ -208,6 +208,8 @@ def test_the_zip_file_has_table_masks_and_overlays(
         }
         assert set(archive.namelist()) == {"predictions.csv", *images}
         mask = np.array(Image.open(archive.open(f"masks/{stem}-2.png")))
+        rows = read_csv(archive.read("predictions.csv").decode())
+    assert [row["mask"] for row in rows] == [f"masks/{stem}.png", f"masks/{stem}-2.png"]
     np.testing.assert_array_equal(mask, predictor.predict_image(read_image(dataset / "images" / name)).mask)
 
 

@@ -28,7 +28,7 @@ def test_drawn_leaves_measure_as_they_were_drawn(dataset: Path, tmp_path: Path) 
     measurer = TraitMeasurer(VEINS, separate_leaf_mask=True)
     masks = find_images([str(dataset / "vein_masks")])
     done = measure_files(measurer, masks, tmp_path / "t.csv", mask_classes=1, leaf_masks=dataset / "leaf_masks")
-    assert done == (18, 0, [])
+    assert done == (18, 0, [], [])
     truth = {(dataset / row.mask).as_posix(): row.extra for row in read_manifest(dataset).rows}
     for row in table_of(tmp_path / "t.csv"):
         drawn = truth[row["mask"]]

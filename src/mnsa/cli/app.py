@@ -1,8 +1,12 @@
 """The `mnsa` command: all verbs in the order of the help, log messages on the terminal, exit codes for errors."""
 
+import errno
 import io
 import logging
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +37,9 @@ from mnsa.cli.synth import synth
 from mnsa.cli.train import train
 from mnsa.cli.traits import traits
 from mnsa.cli.veins import veins
-from mnsa.errors import MnsaError, is_out_of_memory
+from mnsa.errors import ConfigError, MnsaError, is_out_of_memory
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a full disk, or one that can't be written
 
 VERBS = {
     "Prepare data": (synth, check, split, convert),
@@ -82,16 +88,31 @@ def main() -> None:
     _show_log_messages()
     set_output()
     try:
+        _require_folder()
         app(prog_name="mnsa")
     except MnsaError as error:
         _print_error(str(error))
         sys.exit(error.exit_code)
     except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            place = error.filename or "the output of the command"
+            _print_error(f"{place}: {error.strerror}. Free space, or write to another disk, and repeat the command.")
+            with suppress(OSError, ValueError):  # what is left to print would be tried, and fail, once more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(MnsaError.exit_code)
         if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         _print_error(f"Not enough memory ({reason}). Close other programs, raise the limit, or give smaller batches.")
         sys.exit(MnsaError.exit_code)
+
+
+def _require_folder() -> None:
+    """Reject a current folder that was removed, which relative paths need. Raises: ConfigError."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("The current folder no longer exists. Change to another folder: cd.") from None
 
 
 def _print_error(text: str) -> None:

@@ -138,7 +138,7 @@ class ConsoleHandler(logging.Handler):
     json = False
     said_once: ClassVar[set[str]] = set()
 
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Leave out what was said, by the attribute `said_once`, and what would be a list of many files."""
         text = getattr(record, "said_once", "")
         if not text or text in self.said_once:

@@ -80,6 +80,12 @@ def traits(
     print_errors(measured.errors, measured.failed, out)
     counts = {"done": measured.done, "failed": measured.failed}
     print_result({"table": out, **counts, "errors": dict(measured.errors), "passed_over": passed.describe()})
+    if measured.mostly_veins:
+        console.print(
+            f"{len(measured.mostly_veins)} masks are veins in more than half of their pixels, such as "
+            f"{measured.mostly_veins[0]}: white may mean background. If so, invert them.",
+            style="yellow",
+        )
     print_excel_copy(out, excel=excel, decimal_comma=decimal_comma)
     if text := passed.describe():
         console.print(text)

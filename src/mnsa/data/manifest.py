@@ -199,6 +199,8 @@ def _read_files(folder: Path, on_finding: OnFinding) -> tuple[Manifest, list[str
 
 
 def _read_dataset_toml(path: Path, folder: Path) -> Manifest:
+    if folder.is_file():
+        raise DataError(f"{folder} is a file. Give the folder of the data set: {folder.parent}.")
     try:
         tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -229,7 +229,7 @@ def find_images(
         paths = _expand_pattern(pattern, passed, exclude, suffixes)
         files = [path for path in paths if exclude is None or not _is_inside(path, exclude)]
         if not files:
-            raise DataError(_no_image_message(pattern))
+            raise DataError(" ".join(filter(None, (_no_image_message(pattern), passed.describe()))))
         found.update(dict.fromkeys(files))
     return list(found)
 

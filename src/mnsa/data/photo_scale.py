@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from mnsa.data.decode import open_image
 from mnsa.data.image_source import ImageSource
 from mnsa.data.marker import DEFAULT_MM, find_marker_scale
+from mnsa.data.paths import MASK_SUFFIXES, casefold_name
 from mnsa.data.rows import parse_px_per_mm, read_csv
 from mnsa.errors import ConfigError, DataError
 
@@ -21,7 +22,7 @@ class PhotoScale:
     """How the scale of a photo is found.
 
     kind: `dpi`, the resolution in the file; `marker`, the printed marker; `table`, a column px_per_mm. marker_mm: side
-    of the marker's black square. by_image: scales of a table, by path and by name.
+    of the marker's black square. by_image: scales of a table, by `_keys` of its images.
     """
 
     kind: Literal["dpi", "marker", "table"]
@@ -39,7 +40,7 @@ class PhotoScale:
             if scale is None:
                 raise DataError(f"{image} does not say its resolution (dpi). Give the scale as a number or as a table.")
             return scale
-        keys = str(image), Path(str(image)).name, image.stem
+        keys = *_keys(str(image)), image.stem
         found = next((self.by_image[key] for key in keys if key in self.by_image), None)
         if found is None:
             raise DataError(f"{image} has no px_per_mm in the table of scales. Add a row with its name.")
@@ -90,9 +91,20 @@ def _read_table(path: Path) -> dict[str, float]:
             continue
         if scales.setdefault(image, scale) != scale:
             raise DataError(f"{row.location}: {image} has two different scales. Keep one.")
-    # A name alone is enough, unless two images have it with different scales.
     short: dict[str, set[float]] = {}
     for image, scale in scales.items():
-        for key in (Path(image).name, Path(image).stem):
+        for key in _keys(image):
             short.setdefault(key, set()).add(scale)
     return {key: next(iter(found)) for key, found in short.items() if len(found) == 1} | scales
+
+
+def _keys(image: str) -> list[str]:
+    r"""The names by which a photo may be listed, the best first: its path, the last levels of it, the name alone.
+
+    They are followed by the same without the suffix, and by all of these in lower case. `\` is read as `/`.
+    """
+    levels = [level for level in image.replace("\\", "/").split("/") if level not in ("", ".")]
+    paths = ["/".join(levels[start:]) for start in range(len(levels))]
+    suffix = PurePosixPath(image).suffix
+    names = [*paths, *(path.removesuffix(suffix) for path in paths if suffix.lower() in MASK_SUFFIXES)]
+    return [*names, *map(casefold_name, names)]

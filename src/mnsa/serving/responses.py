@@ -42,9 +42,13 @@ def csv_file(table: PredictionTable, entries: Sequence[FileEntry]) -> bytes:
 
 
 def zip_file(table: PredictionTable, entries: Sequence[FileEntry]) -> bytes:
-    """Write predictions.csv, masks/NAME.png and overlays/NAME.jpg."""
+    """Write predictions.csv, masks/NAME.png and overlays/NAME.jpg. A column `mask` of the table names the mask."""
     data = io.BytesIO()
     names = unique_names([Path(f"{_safe_stem(entry.name)}.png") for entry in entries])
+    entries = [
+        entry if entry.mask_png is None else entry._replace(row=entry.row | {"mask": f"masks/{name}.png"})
+        for name, entry in zip(names, entries, strict=True)
+    ]
     with zipfile.ZipFile(data, "w") as archive:  # PNG and JPEG are compressed already
         archive.writestr(CSV_FILE, csv_file(table, entries), zipfile.ZIP_DEFLATED)
         for name, entry in zip(names, entries, strict=True):

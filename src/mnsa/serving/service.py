@@ -88,8 +88,8 @@ class PredictionService:
         self.queue = RequestQueue(limits.queue_size)
         self.metrics = ServerMetrics(self.queue)
 
-    def table(self, px_per_mm: float | None) -> PredictionTable:
-        """Return the table of predictions with traits at this scale."""
+    def table(self, px_per_mm: float | None, *, mask_files: bool = False) -> PredictionTable:
+        """Return the table of predictions with traits at this scale. mask_files: there are files of masks to name."""
         measurer = self.measurer(px_per_mm)
         return PredictionTable(
             self.predictor.classes,
@@ -98,6 +98,7 @@ class PredictionService:
             trait_columns=measurer.table_columns if measurer else (),
             checks_veins=self.predictor.scale is not None,
             escape_formulas=True,
+            mask_files=mask_files and bool(self.predictor.mask_classes),
         )
 
     def measurer(self, px_per_mm: float | None) -> TraitMeasurer | None:

@@ -20,7 +20,6 @@ from starlette.requests import ClientDisconnect
 
 import mnsa
 from mnsa.errors import RunError
-from mnsa.inference.prediction_table import PredictionTable
 from mnsa.inference.predictor import Predictor
 from mnsa.serving import schemas
 from mnsa.serving.connections import SHUTDOWN_TIMEOUT_S, LimitedProtocol, TimedServer
@@ -100,7 +99,7 @@ def _api_routes(service: PredictionService) -> APIRouter:
                 content = await asyncio.to_thread(PredictResponse(results=results).model_dump_json)
                 return Response(content, media_type=JSON_TYPE)
             entries = await _while_connected(request, service.predict_entries(uploads, query), service)
-            return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
+            return await _file_response(service, query, entries)
 
     @router.post(
         "/v1/export",
@@ -119,7 +118,7 @@ def _api_routes(service: PredictionService) -> APIRouter:
             export_request = _parse_export(await read_json_body(body, service.limits))
             work = service.export_entries(export_request.items, query)
             entries = await _while_connected(request, work, service)
-            return await _file_response(service.table(query.px_per_mm), entries, query.response_format)
+            return await _file_response(service, query, entries)
 
     @router.get("/v1/model", responses=schemas.COMMON_ERRORS, tags=["prediction"])
     async def model() -> ModelInfo:
@@ -208,8 +207,11 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-async def _file_response(table: PredictionTable, entries: list[FileEntry], file_format: str) -> Response:
-    write, name, media_type = _FILE_FORMATS[file_format]
+async def _file_response(
+    service: PredictionService, query: PredictQuery | ExportQuery, entries: list[FileEntry]
+) -> Response:
+    write, name, media_type = _FILE_FORMATS[query.response_format]
+    table = service.table(query.px_per_mm, mask_files=query.response_format == "zip")
     content = await asyncio.to_thread(write, table, entries)
     return Response(content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 

@@ -18,13 +18,19 @@ from mnsa.visualize.palette import MASK_CLASSES_KEY
 
 _MAX_ERRORS = 10  # in the summary; the table has all
 
+_MAX_VEINS = 0.5  # share of a mask that may be veins without a warning
+
 
 class MeasureSummary(NamedTuple):
-    """The number of masks that were measured, and of those that failed. errors: (mask, error) of the first failed."""
+    """The number of masks that were measured, and of those that failed. errors: (mask, error) of the first failed.
+
+    mostly_veins: masks of which more than half is veins, as where white means background.
+    """
 
     done: int
     failed: int
     errors: list[tuple[str, str]]
+    mostly_veins: list[str]
 
 
 def measure_files(
@@ -37,9 +43,11 @@ def measure_files(
     photo_scale: gives each mask a scale of its own. names: of classes; a mask that holds other names gets an error.
     leaf_masks: folder of leaf masks with the names of the masks, for a measurer with separate_leaf_mask.
     progress: called with the number of masks done and of all.
-    Raises: RunError when `out` exists or can't be written.
+    Raises: RunError when `out` exists or can't be written; DataError when there is no folder `leaf_masks`.
     """
-    failed = 0
+    if leaf_masks is not None and not leaf_masks.is_dir():
+        raise DataError(f"{leaf_masks} is no folder. Give the folder of the leaf masks.")
+    failed, mostly_veins = 0, list[str]()
     errors: list[tuple[str, str]] = []
     with _create_file(out) as file:
         table = csv.DictWriter(file, ["mask", *measurer.table_columns, "error"], restval="", lineterminator="\n")
@@ -49,7 +57,10 @@ def measure_files(
                 leaf = None if leaf_masks is None else read_mask_indices(_find_leaf_mask(path, leaf_masks), 1)
                 _require_names(path, names)
                 own = measurer if photo_scale is None else replace(measurer, px_per_mm=photo_scale.find(path))
-                row = own.measure_row(read_mask_indices(path, mask_classes), leaf)
+                mask = read_mask_indices(path, mask_classes)
+                row = own.measure_row(mask, leaf)
+                veins = measurer.roles.select_pixels(mask, "vein")
+                mostly_veins += [str(path)] if veins is not None and veins.mean() > _MAX_VEINS else []
                 row |= {} if own.px_per_mm is None else {SCALE_COLUMN: f"{own.px_per_mm:.6g}"}
             except MnsaError as error:
                 row = {"error": str(error)}
@@ -58,7 +69,7 @@ def measure_files(
             table.writerow({"mask": str(path), **row})
             if progress is not None:
                 progress(done, len(masks))
-    return MeasureSummary(len(masks) - failed, failed, errors)
+    return MeasureSummary(len(masks) - failed, failed, errors, mostly_veins)
 
 
 def find_mask_classes(masks: Sequence[Path]) -> tuple[str, ...]:
