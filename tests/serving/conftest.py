@@ -31,6 +31,7 @@ class StubPredictor:
     threshold = None
     calibration = None
     scale = None
+    keeps_scale = False
 
     def __init__(self) -> None:
         self.started, self.release, self.predicted = threading.Event(), threading.Event(), 0

@@ -137,6 +137,44 @@ def test_cli_csv_json_and_export_agree_on_unknown(
     assert [row["top5"] for row in served] == [row["top5"] for row in rows]
 
 
+def test_a_large_image_is_shrunk_on_request_and_its_mask_and_traits_are_those_of_the_whole_one(
+    client: TestClient, photos: list[tuple[str, bytes]], encoded: Callable[..., bytes]
+) -> None:
+    small = Image.open(io.BytesIO(photos[0][1])).resize((320, 240))
+    large = small.resize((640, 480), Image.Resampling.NEAREST)  # four pixels of each, so it is shrunk to the small one
+    files = [(name, encoded(np.array(image))) for name, image in (("small.png", small), ("large.png", large))]
+    one, other = (post(client, file, max_side_px=320).json()["results"][0] for file in files)
+    assert (one["width"], one["height"], one["shrink_factor"]) == (320, 240, 1.0)
+    assert (other["width"], other["height"], other["shrink_factor"]) == (640, 480, 0.5)
+    masks = [decode_image(result["mask"]["png"]) for result in (one, other)]
+    np.testing.assert_array_equal(masks[1], masks[0].repeat(2, axis=0).repeat(2, axis=1))
+    assert masks[0].any()
+    assert one["mask"]["areas"] == other["mask"]["areas"]
+    for name, value in one["traits"].items():
+        factor = (
+            0.5 if name.endswith("_px_per_px2") else 4 if name.endswith("_px2") else 2 if name.endswith("_px") else 1
+        )
+        if isinstance(value, float):
+            assert other["traits"][name] == pytest.approx(factor * value, rel=1e-4), name
+    in_mm = [
+        post(client, file, max_side_px=320, px_per_mm=scale).json()["results"][0]["traits"]
+        for file, scale in zip(files, (3, 6), strict=True)
+    ]
+    assert in_mm[0] == pytest.approx(in_mm[1], nan_ok=True)
+    assert post(client, files[1]).json()["results"][0]["shrink_factor"] == 1.0
+    assert post(client, files[1], max_side_px=100).status_code == 422
+
+
+def test_the_page_shrinks_photos_only_where_the_network_knows_no_width_of_veins(
+    client: TestClient, open_client: Callable[..., TestClient], stub: Any
+) -> None:
+    assert client.get("/v1/model").json()["page_max_side_px"] == 2048
+    stub.keeps_scale = True
+    with open_client(stub) as other:
+        assert other.get("/v1/model").json()["page_max_side_px"] is None
+        assert "are shrunk" not in other.get("/").text
+
+
 def test_exported_results_equal_the_files_of_a_prediction(client: TestClient, photos: list[tuple[str, bytes]]) -> None:
     results = post(client, *photos, include=["row", "mask", "preview"]).json()["results"]
     items = [{"row": one["row"], "mask": one["mask"]["png"], "preview": one["preview"]} for one in results]

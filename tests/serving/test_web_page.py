@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -163,6 +164,16 @@ def test_a_photo_is_shown_with_a_timer_while_it_is_predicted(page: Any, photos: 
     wait_for_results(page)
     assert page.is_visible("#mask")
     assert "64 px" in page.inner_text("#photo-size")
+    assert page.messages == []
+
+
+def test_a_photo_of_a_camera_is_predicted_smaller_and_says_so(page: Any, encoded: Callable[..., bytes]) -> None:
+    assert "above 2048 px are shrunk" in page.inner_text("#files-hint")
+    drop(page, "camera.png", encoded(np.full((1600, 2400, 3), 90, np.uint8)))
+    wait_for_results(page)
+    size = page.inner_text("#photo-size").replace("\u00d7", "x")
+    assert size.startswith("2400 x 1600 px, predicted at 2048 x 1365 px, ")
+    assert page.evaluate("document.getElementById('mask').naturalWidth") == 2400
     assert page.messages == []
 
 

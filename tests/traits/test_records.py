@@ -8,7 +8,7 @@ import pytest
 
 from mnsa.errors import ConfigError
 from mnsa.traits import Roles, TraitMeasurer
-from mnsa.traits.records import summarize, to_numbers
+from mnsa.traits.records import enlarge_columns, summarize, to_numbers
 
 
 def test_weights_act_as_repetitions() -> None:
@@ -103,3 +103,13 @@ def test_numbers_equal_the_text_and_undefined_ones_are_nan(mask: np.ndarray) -> 
 def test_an_invalid_scale_is_an_error(scale: float) -> None:
     with pytest.raises(ConfigError, match=r"--px-per-mm.*expected a positive number"):
         TraitMeasurer(ROLES, px_per_mm=scale)
+
+
+def test_traits_of_a_shrunk_mask_become_those_of_the_large_image_under_the_same_names(mask: np.ndarray) -> None:
+    row = TraitMeasurer(ROLES).measure_row(mask)
+    larger = enlarge_columns(row, 3.0)
+    assert list(larger) == list(row)
+    for name, factor in (("leaf_area_px2", 9), ("vein_length_px", 3), ("vein_density_px_per_px2", 1 / 3)):
+        assert float(larger[name]) == pytest.approx(float(row[name]) * factor, rel=1e-5)
+    same = [name for name in row if "px" not in name]
+    assert [larger[name] for name in same] == [row[name] for name in same]

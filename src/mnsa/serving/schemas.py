@@ -58,6 +58,12 @@ class PredictQuery(BaseModel):
     )
     top_k: int = Field(5, ge=1, le=10_000, description="Number of classes in the JSON result, most probable first.")
     px_per_mm: PxPerMm = None
+    max_side_px: int | None = Field(
+        None,
+        ge=256,
+        description="Shrink an image with a longer side to this many pixels before it is predicted, which saves time. "
+        "Sizes, masks, traits and px_per_mm are still those of the upload. Without it images keep their size.",
+    )
     response_format: Literal["json", "csv", "zip"] = Field(
         "json", alias="format", description="`csv`: the table of predictions. `zip`: the table, masks and overlays."
     )
@@ -118,6 +124,7 @@ class ImageResult(BaseModel):
     confidence: float | None = Field(
         default=None, description="How sure a network of veins is of them, 0 to 1; null if it does not look at scales."
     )
+    shrink_factor: float = Field(default=1.0, description="By which it was shrunk for the prediction (max_side_px).")
     warning: str = Field(
         default="",
         description="Why the veins of the image can't be trusted, and that further pages are not read; empty: neither.",
@@ -178,6 +185,9 @@ class ModelInfo(BaseModel):
     threshold: float | None = Field(description="Below this probability the class is `unknown`; null: never.")
     mask_classes: list[MaskClassInfo]
     traits: list[str] = Field(description="Columns of the traits in pixels. With px_per_mm they are in millimeters.")
+    page_max_side_px: int | None = Field(
+        description="max_side_px of the page; null: images keep their size, as the network knows one width of veins."
+    )
     limits: LimitsInfo
 
 

@@ -4,6 +4,7 @@ H, W image size in pixels.
 """
 
 import binascii
+import math
 import time
 from base64 import b64decode
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from fastapi import HTTPException
+from PIL import Image
 
 import mnsa
 from mnsa.data.decode import FORMATS, BadFileError, open_image_bytes, read_mask_values, to_class_indices, to_upright_rgb
@@ -42,7 +44,7 @@ from mnsa.serving.schemas import (
 from mnsa.serving.upload import RequestLimits, Upload
 from mnsa.structures import Prediction
 from mnsa.traits import Roles, TraitMeasurer
-from mnsa.traits.records import SCALE_COLUMN, scale_columns
+from mnsa.traits.records import SCALE_COLUMN, enlarge_columns, scale_columns
 from mnsa.visualize.palette import hex_color
 
 _REJECTIONS = {  # BadFileError.kind -> status code and message
@@ -53,14 +55,25 @@ _REJECTIONS = {  # BadFileError.kind -> status code and message
 _UNREADABLE = (415, f"is not a readable image. Supported formats: {', '.join(FORMATS)}")
 
 
+PAGE_MAX_SIDE_PX = 2048  # networks of veins choose a scale of at most about this; others see less
+
 _FURTHER_PAGES = "The file has several pages or frames; only the first is read."
 
 
 class DecodedImage(NamedTuple):
-    """An uploaded image: pixels uint8 (H, W, 3), and a warning about the file or an empty text."""
+    """An uploaded image: pixels uint8 (H, W, 3), and a warning about the file or an empty text.
+
+    size: (width, height) of the upload. factor: by which it was shrunk.
+    """
 
     pixels: np.ndarray
     warning: str
+    size: tuple[int, int]
+    factor: float
+
+    def enlarge_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Return a mask of the pixels at the size of the upload."""
+        return mask if self.factor == 1 else np.array(Image.fromarray(mask).resize(self.size, Image.Resampling.NEAREST))
 
 
 class ImagePrediction(NamedTuple):
@@ -120,6 +133,7 @@ class PredictionService:
             calibrated=self.predictor.calibration is not None,
             mask_classes=masks,
             traits=measurer.columns if measurer else [],
+            page_max_side_px=None if self.predictor.keeps_scale and self.predictor.scale is None else PAGE_MAX_SIDE_PX,
             limits=LimitsInfo(**asdict(self.limits)),
         )
 
@@ -138,45 +152,55 @@ class PredictionService:
         """
         return [await self.queue.run(partial(self._export_entry, item, query)) for item in items]
 
-    def predict(self, upload: Upload) -> ImagePrediction:
-        """Decode an image and predict it. Raises: HTTPException 413, 415 or 422 with the name of the upload."""
+    def predict(self, upload: Upload, max_side_px: int | None = None) -> ImagePrediction:
+        """Decode an image, shrink it to at most `max_side_px` a side, and predict it.
+
+        Raises: HTTPException 413, 415 or 422 with the name of the upload.
+        """
         start = time.perf_counter()
-        image = _decode_rgb(upload, self.limits.max_pixels)
+        image = _decode_rgb(upload, self.limits.max_pixels, max_side_px)
         try:
             prediction = self.predictor.predict_image(torch.from_numpy(image.pixels).permute(2, 0, 1).contiguous())
         except MnsaError as error:
             raise HTTPException(422, f"{upload.name} can't be predicted: {error}") from None
         return ImagePrediction(upload.name, image, prediction, time.perf_counter() - start)
 
+    def measure(self, predicted: ImagePrediction, px_per_mm: float | None) -> dict[str, str] | None:
+        """Measure the traits of a prediction, in pixels of the upload or in millimeters; None if there is nothing."""
+        factor, mask = predicted.image.factor, predicted.prediction.mask
+        measurer = self.measurer(None if px_per_mm is None else px_per_mm * factor)
+        if measurer is None or mask is None:
+            return None
+        traits = measurer.measure_row(mask)
+        return enlarge_columns(traits, 1 / factor) if factor < 1 and px_per_mm is None else traits
+
     def _result(self, upload: Upload, query: PredictQuery) -> ImageResult:
         with self.metrics.seconds.time():
-            result = self._make_result(self.predict(upload), query)
+            result = self._make_result(self.predict(upload, query.max_side_px), query)
         self.metrics.images.inc()
         return result
 
     def _entry(self, upload: Upload, query: PredictQuery) -> FileEntry:
         with self.metrics.seconds.time():
-            predicted = self.predict(upload)
-            mask, measurer = predicted.prediction.mask, self.measurer(query.px_per_mm)
-            traits = (
-                measurer.measure_row(mask) | _scale_column(query.px_per_mm) if measurer and mask is not None else None
-            )
+            predicted = self.predict(upload, query.max_side_px)
+            mask, traits = predicted.prediction.mask, self.measure(predicted, query.px_per_mm)
+            if traits is not None:
+                traits |= _scale_column(query.px_per_mm)
             row = self.table(query.px_per_mm).row(predicted.prediction, predicted.name, traits)
             entry = FileEntry(predicted.name, row)
             if query.response_format == "zip" and mask is not None:
-                entry = entry._replace(
-                    mask_png=encode_mask(mask), overlay_jpeg=encode_overlay(predicted.image.pixels, mask)
-                )
+                overlay = encode_overlay(predicted.image.pixels, mask)
+                entry = entry._replace(mask_png=encode_mask(predicted.image.enlarge_mask(mask)), overlay_jpeg=overlay)
         self.metrics.images.inc()
         return entry
 
     def _make_result(self, predicted: ImagePrediction, query: PredictQuery) -> ImageResult:
         start = time.perf_counter()
-        include, prediction, (height, width) = query.include, predicted.prediction, predicted.image.pixels.shape[:2]
+        include, prediction, (width, height) = query.include, predicted.prediction, predicted.image.size
         class_probs, mask, attention = prediction.class_probs, prediction.mask, prediction.attention
         result = ImageResult(
             image=predicted.name, width=width, height=height, seconds=0.0,
-            confidence=prediction.confidence, warning=predicted.warning,
+            confidence=prediction.confidence, warning=predicted.warning, shrink_factor=predicted.image.factor,
         )  # fmt: skip
         if OutputKind.classes in include and class_probs is not None:
             classes = self.predictor.classes
@@ -186,22 +210,20 @@ class PredictionService:
                 for name, probability in top_classes(class_probs, classes, query.top_k)
             ]
         if OutputKind.mask in include and mask is not None:
-            result.mask = MaskResult(png=to_base64(encode_mask(mask)), areas=self._mask_areas(mask))
+            png = to_base64(encode_mask(predicted.image.enlarge_mask(mask)))
+            result.mask = MaskResult(png=png, areas=self._mask_areas(mask))
         if OutputKind.attention in include and attention is not None:
             rows, columns = attention.shape
             result.attention = AttentionResult(png=to_base64(encode_attention(attention)), width=columns, height=rows)
         measured: dict[float | None, dict[str, str]] = {}  # by scale; measuring a large mask takes seconds
-        if mask is not None and OutputKind.traits in include and (measurer := self.measurer(query.px_per_mm)):
-            measured[query.px_per_mm] = measurer.measure_row(mask)
-            result.traits = {name: _parse_trait(text) for name, text in measured[query.px_per_mm].items()}
+        if OutputKind.traits in include and (traits := self.measure(predicted, query.px_per_mm)):
+            measured[query.px_per_mm] = traits
+            result.traits = {name: _parse_trait(text) for name, text in traits.items()}
         if OutputKind.preview in include:
             result.preview = to_base64(encode_preview(predicted.image.pixels))
         if OutputKind.row in include:
-            measurer = self.measurer(None)
-            traits = measured.get(None)
-            if traits is None and measurer and mask is not None:
-                traits = measurer.measure_row(mask)
-            result.row = self.table(None).row(prediction, predicted.name, traits)
+            in_px = measured.get(None) or self.measure(predicted, None)
+            result.row = self.table(None).row(prediction, predicted.name, in_px)
         result.seconds = round(predicted.seconds + time.perf_counter() - start, 4)
         return result
 
@@ -247,12 +269,17 @@ def _scale_column(px_per_mm: float | None) -> dict[str, str]:
     return {} if px_per_mm is None else {SCALE_COLUMN: f"{px_per_mm:.6g}"}
 
 
-def _decode_rgb(upload: Upload, max_pixels: int) -> DecodedImage:
-    """Decode an image, upright. Error messages don't contain the decoder's own text."""
+def _decode_rgb(upload: Upload, max_pixels: int, max_side_px: int | None = None) -> DecodedImage:
+    """Decode an image, upright, and shrink longer sides. Error messages don't contain the decoder's own text."""
     try:
         with open_image_bytes(upload.data, upload.name, max_pixels=max_pixels) as image:
             warning = _FURTHER_PAGES if has_further_pages(image) else ""
-            return DecodedImage(np.array(to_upright_rgb(image, Path(upload.name))), warning)
+            upright = to_upright_rgb(image, Path(upload.name))
+            size, factor = upright.size, min(1.0, (max_side_px or math.inf) / max(upright.size))
+            if factor < 1:
+                shrunk = tuple(max(1, round(side * factor)) for side in size)
+                upright = upright.resize((shrunk[0], shrunk[1]), Image.Resampling.BOX)
+            return DecodedImage(np.array(upright), warning, size, factor)
     except BadFileError as error:
         raise _rejection(error, upload.name, max_pixels) from None
 

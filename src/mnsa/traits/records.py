@@ -164,6 +164,12 @@ def scale_columns(columns: Mapping[str, str], px_per_mm: float) -> dict[str, str
     return scaled
 
 
+def enlarge_columns(columns: Mapping[str, str], factor: float) -> dict[str, str]:
+    """Convert columns of `to_columns` in pixels to those of the same image with sides that are longer by a factor."""
+    scaled = scale_columns(columns, 1 / factor)  # as if the pixels of the larger image were millimeters
+    return dict(zip(columns, scaled.values(), strict=True))
+
+
 def _all_values(traits: MaskTraits, px_per_mm: float | None) -> Iterator[tuple[str, float | str]]:
     for part in _TRAIT_RECORDS:
         if (record := getattr(traits, part)) is not None:

@@ -5,13 +5,14 @@ const MAX_ATTEMPTS = 60;
 const FORM_OVERHEAD_BYTES = 2000;
 
 /** Predict one image file. Throws an Error with a message for the user. */
-export async function predictImage(file, limits, signal) {
+export async function predictImage(file, { limits, page_max_side_px: maxSide }, signal) {
   if (file.size + FORM_OVERHEAD_BYTES > limits.max_bytes) {
     throw new Error(`The file is larger than ${Math.floor(limits.max_bytes / 2 ** 20)} MiB, the limit of this server.`);
   }
   const form = new FormData();
   form.append("images", file, file.name);
   const query = new URLSearchParams(RESULT_PARTS.map((part) => ["include", part]));
+  if (maxSide) query.set("max_side_px", maxSide);
   const response = await post(`v1/predict?${query}`, { body: form, signal });
   return (await response.json()).results[0];
 }

@@ -65,7 +65,7 @@ async function predictPhotos() {
     updateListItem(photo, "running");
     photo.started = performance.now();
     try {
-      setResult(photo, await predictImage(photo.file, model.limits, signal));
+      setResult(photo, await predictImage(photo.file, model, signal));
     } catch (error) {
       if (signal.aborted) return;
       photo.error = error.message;

@@ -23,7 +23,7 @@ export async function showPhoto(photo, model, pxPerMm) {
   byId("warning").textContent = result?.warning ?? "";
   byId("details").hidden = !result;
   byId("viewer").hidden = photo.error !== null;
-  byId("photo-size").textContent = result ? `${result.width} × ${result.height} px, ${result.seconds.toFixed(2)} s` : "";
+  byId("photo-size").textContent = result ? describeSize(result) : "";
   if (!result) {
     showWaiting(photo);
     return;
@@ -38,6 +38,11 @@ export async function showPhoto(photo, model, pxPerMm) {
   if (result.attention) await drawAttention(byId("attention"), result.attention);
   offerLayers(result);
   updateLayer();
+}
+
+function describeSize({ width, height, shrink_factor: factor, seconds }) {
+  const shrunk = factor < 1 ? `, predicted at ${Math.round(width * factor)} × ${Math.round(height * factor)} px` : "";
+  return `${width} × ${height} px${shrunk}, ${seconds.toFixed(2)} s`;
 }
 
 // The photo itself, until its result comes. A browser can't show every format, such as TIFF.
