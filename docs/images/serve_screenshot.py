@@ -27,7 +27,7 @@ def main(address: str, out: str, *images: str) -> None:
     """Predict the images on the page, and save a screenshot."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 930})
+        page = browser.new_page(viewport={"width": 1440, "height": 1040})
         page.goto(address)
         page.wait_for_selector("#version:has-text('mnsa')")
         page.set_input_files("#files", images)

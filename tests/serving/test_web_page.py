@@ -243,6 +243,10 @@ def test_a_phone_shows_the_answer_without_scrolling_by_hand(phone: Any, photos: 
     assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_a_phone_offers_what_fingers_can_do(phone: Any) -> None:
+    assert phone.inner_text(".drop-zone label").strip() == "Choose or take photos of leaves"
+
+
 def test_a_tap_on_the_list_of_a_phone_scrolls_to_the_answer(phone: Any, photos: list[tuple[str, bytes]]) -> None:
     for name, data in photos:
         drop(phone, name, data)
