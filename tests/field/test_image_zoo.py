@@ -232,6 +232,17 @@ def test_an_image_that_is_not_read_is_refused_everywhere(
     assert len(answer.json()["detail"].split()) > 3
 
 
+@pytest.mark.parametrize("scale", ["1e-300", "1e-7", "0", "-1", "nan", "inf", "1e300", "11,8", "2 px"])
+def test_a_scale_out_of_range_is_refused_by_the_web_service(web: TestClient, scale: str) -> None:
+    answers = [
+        web.post("/v1/predict", params={"px_per_mm": scale}, files={"images": ("a.png", ANSWERED["RGB"]())}),
+        web.post("/v1/export", params={"px_per_mm": scale}, json={"items": [{"row": {"image": "a.png"}}]}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"].startswith("px_per_mm: ")
+
+
 def test_predict_has_a_row_for_each_odd_image(mnsa: Command, finished: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for kind, make in {**ANSWERED, **SEVERAL, **REFUSED}.items():

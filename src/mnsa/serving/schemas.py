@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mnsa.data.rows import SCALES
+
 IMAGES_FIELD = "images"
 
 MULTIPART_TYPE = "multipart/form-data"
@@ -21,7 +23,7 @@ PredictedClass = Annotated[
 PreviewImage = Annotated[Base64Text, Field(description="The image as a JPEG with sides of at most 1280 px.")]
 
 PxPerMm = Annotated[
-    Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None,
+    Annotated[float, Field(ge=SCALES[0], le=SCALES[1], allow_inf_nan=False)] | None,
     Field(description="Scale in pixels per millimeter. Without it traits are in pixels."),
 ]
 
@@ -313,7 +315,7 @@ UPLOAD_ERRORS = COMMON_ERRORS | _error_responses(
         408: "The upload did not finish within 60 seconds.",
         413: "leaf.tif has too many pixels. The maximum is 60,000,000.",
         415: "leaf.txt is not a readable image. Supported formats: JPEG, PNG, TIFF, WEBP, BMP.",
-        422: "px_per_mm: Input should be greater than 0.",
+        422: "px_per_mm: Input should be greater than or equal to 0.000001.",
         429: "The queue is full (16 requests). Try again in 2 seconds.",
         503: "The server stops. Send the request again when it is back.",
         504: "The prediction did not finish within 120 seconds. Send fewer or smaller images.",
