@@ -21,6 +21,7 @@ from mnsa.run_folder import (
     RunFolder,
     create_run_folder,
     dataset_provenance,
+    find_run_dataset,
     open_run_folder,
     read_run_config,
     read_run_dataset,
@@ -172,6 +173,17 @@ def test_damaged_provenance_is_refused(own_run: RunFolder, text: str) -> None:
     own_run.provenance_file.write_text(text)
     with pytest.raises(RunError, match=r"provenance\.json can't be read"):
         read_run_dataset(own_run)
+
+
+def test_a_data_set_that_has_moved_is_named_with_the_option(
+    finished: RunFolder, own_run: RunFolder, dataset: Path, tmp_path: Path
+) -> None:
+    assert find_run_dataset(finished) == dataset
+    provenance = json.loads(own_run.provenance_file.read_text())
+    own_run.provenance_file.write_text(json.dumps({**provenance, "dataset": str(tmp_path / "gone")}))
+    assert find_run_dataset(own_run, dataset) == dataset
+    with pytest.raises(RunError, match=r"gone, the data set of .* add --data FOLDER"):
+        find_run_dataset(own_run)
 
 
 def test_existing_folder_is_not_used_for_a_new_run(

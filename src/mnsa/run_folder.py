@@ -197,6 +197,16 @@ def read_run_dataset(run: RunFolder) -> tuple[Path, str]:
         raise RunError(f"{run.provenance_file} can't be read ({error!r}). Restore it, or train again.") from None
 
 
+def find_run_dataset(run: RunFolder, dataset: Path | None = None) -> Path:
+    """Return the data set `dataset`, or that of the training. Raises: RunError when the latter has moved."""
+    if dataset is not None:
+        return dataset
+    known, _ = read_run_dataset(run)
+    if not known.exists():
+        raise RunError(f"{known}, the data set of {run.path}, does not exist. If it has moved, add --data FOLDER.")
+    return known
+
+
 def weights_digest(run: Path) -> str:
     """Compute the SHA-256 of the weights of a run folder (or of its model/ folder), as hexadecimal digits."""
     folder = run / "model" if (run / "model").is_dir() else run

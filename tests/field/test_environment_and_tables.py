@@ -211,6 +211,17 @@ def test_a_run_whose_data_moved_is_resumed_with_the_new_folder(
     assert json.loads(own_run.provenance_file.read_text())["dataset"] == str(own_dataset)
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "calibrate", "fit-trees"])
+def test_a_run_whose_data_moved_asks_for_the_new_folder(
+    refused: Callable[..., str], own_run: RunFolder, tmp_path: Path, verb: str
+) -> None:
+    provenance = json.loads(own_run.provenance_file.read_text())
+    own_run.provenance_file.write_text(json.dumps({**provenance, "dataset": str(tmp_path / "gone")}))
+    message = refused(verb, own_run.path)
+    assert f"{tmp_path}/gone" in message
+    assert "--data FOLDER" in message
+
+
 @pytest.mark.slow
 def test_training_in_a_batch_job_of_many_tasks_is_one_process(
     mnsa: Command, dataset: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,8 @@ def test_an_interval_is_shown_with_both_bounds() -> None:
     [
         (SampleSize(24, "images", 24), "95 % interval over 24 images"),
         (SampleSize(24, "groups", 12), "95 % interval over 12 groups (plants) of 24 images"),
+        (SampleSize(24, "groups", 1), "no intervals over one group (plant)"),
+        (SampleSize(1, "images", 1), "no intervals over one image"),
     ],
 )
 def test_captions_say_what_an_interval_draws(size: Any, expected: Any) -> None:

@@ -93,7 +93,7 @@ def _topology_table(scores: list[Score], title: Text, interval_text: str) -> Tab
     cells = {(score.name, score.mask_class): _format_cell(score) for score in scores}
     mask_classes = dict.fromkeys(score.mask_class for score in scores)
     table = Table(title=title, caption=interval_text)
-    table.add_column("topology (95 % interval)")
+    table.add_column("topology (95 % interval)" if any(score.interval for score in scores) else "topology")
     for mask_class in mask_classes:
         table.add_column(Text(mask_class), justify="right")
     for name, label in labels.items():

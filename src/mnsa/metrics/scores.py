@@ -94,7 +94,9 @@ class SampleSize:
 
     @property
     def interval_text(self) -> str:
-        """The same for captions: `95 % interval over 12 groups (plants) of 24 images`."""
+        """The same for captions: `95 % interval over 12 groups (plants) of 24 images`; one image has none."""
+        if self.count <= 1:
+            return "no intervals over one " + ("group (plant)" if self.unit == "groups" else "image")
         return f"95 % interval over {self.drawn_text}" + (f" of {self.images} images" if self.unit == "groups" else "")
 
 

@@ -18,7 +18,7 @@ from mnsa.metrics import calibration
 from mnsa.metrics.scoring import wilson_interval
 from mnsa.model.network import NO_CLASS_HEAD
 from mnsa.model_folder import load_network
-from mnsa.run_folder import open_run_folder, read_run_dataset, weights_digest
+from mnsa.run_folder import find_run_dataset, open_run_folder, weights_digest
 from mnsa.workflows.evaluate import require_same_classes
 from mnsa.workflows.fit_postprocessing import fit_postprocessing
 from mnsa.workflows.fit_trees import extract_features
@@ -64,7 +64,7 @@ def calibrate_run(path: Path, *, target: float = 0.95, dataset: Path | None = No
     predictor = Predictor(*load_network(path))
     if predictor.network.class_head is None:
         raise ModelError(f"{path}: {NO_CLASS_HEAD}")
-    manifest = read_manifest(dataset or read_run_dataset(run)[0])
+    manifest = read_manifest(find_run_dataset(run, dataset))
     rows = _labeled_validation_rows(manifest)
     require_same_classes(predictor, rows)
     require_valid(rows)

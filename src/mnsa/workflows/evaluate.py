@@ -36,7 +36,7 @@ from mnsa.metrics.scoring import SplitScorer
 from mnsa.metrics.torch_metrics import UPSTREAM_BATCH_SIZE, iou_upstream
 from mnsa.model.network import Network, pad_to_stride
 from mnsa.model_folder import load_network
-from mnsa.run_folder import open_run_folder, read_run_dataset
+from mnsa.run_folder import find_run_dataset, open_run_folder
 from mnsa.structures import NO_LABEL, Prediction, Sample
 from mnsa.traits import Roles, TraitMeasurer, find_roles
 from mnsa.visualize.drawing import class_panels, mask_panels, write_panel
@@ -65,7 +65,7 @@ def evaluate_run(
     """
     run = open_run_folder(path)
     read_evaluations(run)  # a damaged file is reported before the images are predicted
-    manifest = read_manifest(dataset or read_run_dataset(run)[0])
+    manifest = read_manifest(find_run_dataset(run, dataset))
     predictor = load(path, head=head, tta=tta, mask_threshold=mask_threshold, repair=repair)
     require_same_classes(predictor, manifest)
     rows = manifest.split(split)

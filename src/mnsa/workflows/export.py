@@ -27,7 +27,7 @@ from mnsa.io import new_folder, read_json
 from mnsa.metrics import functional
 from mnsa.metrics.scoring import score_predictions
 from mnsa.model_folder import load_network
-from mnsa.run_folder import ModelSpec, RunFolder, package_version, read_run_dataset, weights_digest
+from mnsa.run_folder import ModelSpec, RunFolder, find_run_dataset, package_version, weights_digest
 from mnsa.structures import NetworkOutputs, Prediction, Sample
 from mnsa.workflows.evaluate import require_same_classes
 
@@ -213,7 +213,7 @@ def _require_agreement(comparison: dict[str, Any], minimum: float) -> None:
 def _find_manifest(path: Path, predictor: Predictor, dataset: Path | None) -> Manifest | None:
     """Read the data set for calibration and comparison; None when the run's own can't be read and no other is given."""
     try:
-        manifest = read_manifest(dataset or read_run_dataset(RunFolder(path))[0])
+        manifest = read_manifest(find_run_dataset(RunFolder(path), dataset))
         first = next(iter(manifest.rows))
         read_image(manifest.image_path(first))
     except MnsaError:

@@ -26,7 +26,7 @@ from mnsa.inference.repair import Repair
 from mnsa.metrics import topology
 from mnsa.metrics.functional import nanmean
 from mnsa.model_folder import load_network
-from mnsa.run_folder import ModelSpec, RunFolder, open_run_folder, read_run_config, read_run_dataset, weights_digest
+from mnsa.run_folder import ModelSpec, RunFolder, find_run_dataset, open_run_folder, read_run_config, weights_digest
 from mnsa.signals import is_rank_zero
 from mnsa.structures import IGNORE_INDEX
 from mnsa.workflows.evaluate import require_same_classes
@@ -106,7 +106,7 @@ def fit_postprocessing(path: Path, *, dataset: Path | None = None) -> FittedPost
     """
     run = open_run_folder(path)
     network, spec = load_network(path)
-    manifest = read_manifest(dataset or read_run_dataset(run)[0])
+    manifest = read_manifest(find_run_dataset(run, dataset))
     rows = replace(manifest, rows=tuple(row for row in manifest.rows if row.split == _SPLIT and row.mask))
     if not spec.mask_classes or len(rows.rows) < MIN_MASKS:
         return None

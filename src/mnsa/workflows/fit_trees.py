@@ -19,7 +19,7 @@ from mnsa.errors import DataError, ModelError, RunError, output_errors
 from mnsa.inference.predictor import Predictor, load
 from mnsa.io import new_folder
 from mnsa.model.network import NO_CLASS_HEAD, pad_to_stride
-from mnsa.run_folder import open_run_folder, read_run_dataset
+from mnsa.run_folder import find_run_dataset, open_run_folder
 from mnsa.trees.boosted_trees import (
     BoostedTrees,
     LabeledFeatures,
@@ -55,7 +55,7 @@ def fit_trees(
     require_trees_extra()
     if run.trees_folder.exists():
         raise RunError(f"{run.trees_folder} exists and was not changed. Remove it to fit new trees.")
-    manifest = read_manifest(dataset or read_run_dataset(run)[0])
+    manifest = read_manifest(find_run_dataset(run, dataset))
     predictor = load(path)
     if predictor.network.class_head is None:
         raise ModelError(f"{path}: {NO_CLASS_HEAD}")
