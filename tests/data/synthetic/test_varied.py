@@ -23,7 +23,7 @@ from mnsa.data.synthetic.varied_layers import (
     rasterize,
     sample_view,
 )
-from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, sample_look, visible_orders
+from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, sample_appearance, visible_orders
 from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, Blade, Species, draw_blade, ribbon, sample_species
 from mnsa.errors import DataError
 
@@ -71,11 +71,11 @@ def test_secondary_and_finer_veins_are_inside_the_leaf() -> None:
 
 def test_every_outline_venation_view_imaging_and_background_occurs() -> None:
     species = [sample_species(rng(seed)) for seed in range(300)]
-    looks = [sample_look(rng(seed)) for seed in range(400)]
+    appearances = [sample_appearance(rng(seed)) for seed in range(400)]
     assert {one.outline for one in species} == set(OUTLINES)
     assert {one.venation for one in species} == {*PINNATE, "palmate", "parallel"}
-    assert {one.imaging for one in looks} == set(IMAGING)
-    assert {one.background for one in looks} == {name for names in BACKGROUNDS.values() for name in names}
+    assert {one.imaging for one in appearances} == set(IMAGING)
+    assert {one.background for one in appearances} == {name for names in BACKGROUNDS.values() for name in names}
     assert {sample_view(rng(seed)) for seed in range(100)} == set(VIEWS)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from mnsa.data.manifest import Manifest, Row, new_dataset_folder, read_manifest, write_manifest_files
 from mnsa.data.synthetic.generate import validate_numbers, write_rows
 from mnsa.data.synthetic.varied_layers import place_leaves, rasterize, sample_view
-from mnsa.data.synthetic.varied_photo import render, sample_look, visible_orders
+from mnsa.data.synthetic.varied_photo import render, sample_appearance, visible_orders
 from mnsa.data.synthetic.varied_shape import sample_species
 
 MIN_PX_PER_MM, MAX_PX_PER_MM = 2.0, 40.0
@@ -83,19 +83,19 @@ def synthesize_varied(
 def draw_varied_leaf(seed: int, index: int, size_px: int) -> VariedLeaf:
     """Draw image `index` of a seed, size_px x size_px."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index])))
-    species, look = sample_species(rng), sample_look(rng)
+    species, appearance = sample_species(rng), sample_appearance(rng)
     view = sample_view(rng)
     leaves = place_leaves(species, view, size_px, rng)
     layers = rasterize(leaves, species, size_px, rng)
     length_px = float(np.median([leaf.length_px for leaf in leaves]))
     px_per_mm = _sample_scale(length_px, rng)
-    image, cut = render(layers, look, px_per_mm, rng)
+    image, cut = render(layers, appearance, px_per_mm, rng)
     visible = visible_orders(image, layers)
     orders = np.where(np.isin(layers.orders, visible) & ~cut, np.minimum(layers.orders, 3), 0).astype(np.uint8)
     leaf = (layers.blade >= 0.5) & ~cut
     return VariedLeaf(
         image, orders, np.where(leaf, 255, 0).astype(np.uint8), px_per_mm, species.outline, species.venation, view,
-        look.imaging, look.background, layers.widths_px[0], visible,
+        appearance.imaging, appearance.background, layers.widths_px[0], visible,
     )  # fmt: skip
 
 

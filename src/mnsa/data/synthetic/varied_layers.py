@@ -12,7 +12,7 @@ from scipy.spatial import Voronoi, cKDTree
 from mnsa.data.synthetic.major_veins import Vein
 from mnsa.data.synthetic.varied_shape import Blade, Species, draw_blade, draw_leaflets, ribbon
 
-VIEWS = {"whole": 0.44, "several": 0.12, "closeup": 0.24, "patch": 0.2}  # patch: cut from a blade, without outline
+VIEWS = {"whole": 0.34, "several": 0.1, "closeup": 0.36, "patch": 0.2}  # patch: cut from a blade, without outline
 
 FINEST_SPACING_PX = 9.0  # a finer net is no more than texture
 

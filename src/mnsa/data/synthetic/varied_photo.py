@@ -1,6 +1,6 @@
 """Render images of the kind `varied`: pigment, relief, damage, background, light and camera.
 
-Light is linear RGB, float32 (S, S, 3); S side of the image in pixels. `Look` is how a leaf was photographed.
+Light is linear RGB, float32 (S, S, 3); S side of the image in pixels. `Appearance` is how a leaf was photographed.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ FEW_PIXELS = 30  # of an order; too few to measure how far it stands out
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """How a leaf looks and is photographed. contrasts: L* of the veins of order 1 to 4 minus that of the blade."""
 
     imaging: str
@@ -71,7 +71,7 @@ class Look:
     gray: bool
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def sample_appearance(rng: np.random.Generator) -> Appearance:
     """Sample how the leaves of an image look."""
     imaging = str(rng.choice(list(IMAGING), p=list(IMAGING.values())))
     background = str(rng.choice(BACKGROUNDS[imaging]))
@@ -102,7 +102,7 @@ def sample_look(rng: np.random.Generator) -> Look:
         relief = -relief
     gray = {"transmission": 0.8, "cleared": 0.6}.get(imaging, 0.04)
     shift = rng.normal(0.0, 5.0)
-    return Look(
+    return Appearance(
         imaging=imaging,
         background=background,
         lightness=lightness,
@@ -160,37 +160,41 @@ def _quantiles(values: np.ndarray) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def render(layers: Layers, look: Look, px_per_mm: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render(
+    layers: Layers, appearance: Appearance, px_per_mm: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Render an image: uint8 (S, S, 3), sRGB. Returns also where something was cut out of the blade, bool (S, S)."""
     size_px = len(layers.blade)
     light = rng.uniform(0.0, 2.0 * np.pi)
-    blade = _pigment(layers, look, rng)
-    diffuse, gloss = _shade(layers, look, light, rng)
-    blade, opaque = add_damage(blade, layers, look.imaging, rng)
+    blade = _pigment(layers, appearance, rng)
+    diffuse, gloss = _shade(layers, appearance, light, rng)
+    blade, opaque = add_damage(blade, layers, appearance.imaging, rng)
     blade = blade * diffuse[..., None] + gloss[..., None]
-    scene = draw_background(look.background, size_px, px_per_mm, rng)
-    if look.imaging in {"upper", "under", "dry", "flatbed"}:
+    scene = draw_background(appearance.background, size_px, px_per_mm, rng)
+    if appearance.imaging in {"upper", "under", "dry", "flatbed"}:
         scene = _cast_shadow(scene, layers, light, rng)
     stem_color = lch_to_linear_rgb(
-        float(np.clip(look.lightness + look.contrasts[0], 5.0, 95.0)), look.vein_chroma, look.vein_hue
+        float(np.clip(appearance.lightness + appearance.contrasts[0], 5.0, 95.0)),
+        appearance.vein_chroma,
+        appearance.vein_hue,
     ).astype(np.float32)
     scene = blend(scene, stem_color * diffuse[..., None], layers.stem * (1.0 - layers.blade))
     scene = blend(scene, blade, layers.blade * opaque)
-    return _expose(scene, look, light, rng), opaque < 0.5
+    return _expose(scene, appearance, light, rng), opaque < 0.5
 
 
 def _lch(lightness: float, chroma: float, hue: float) -> np.ndarray:
     return lch_to_linear_rgb(float(np.clip(lightness, 3.0, 97.0)), max(chroma, 0.0), hue).astype(np.float32)
 
 
-def _pigment(layers: Layers, look: Look, rng: np.random.Generator) -> np.ndarray:
+def _pigment(layers: Layers, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
     """Color of the blade in even light: patches, texture, veins, and what is paler or darker beside them."""
     size_px = len(layers.blade)
     spread = 0.5 + rng.gamma(1.5, 1.2)
     patches = np.clip(0.5 + 0.25 * _noise(rng, int(rng.integers(2, 7)), int(rng.integers(2, 5)), size_px), 0.0, 1.0)
     green = blend(
-        _lch(look.lightness - spread, look.chroma - 2.0, look.hue + 3.0),
-        _lch(look.lightness + spread, look.chroma + 2.0, look.hue - 3.0),
+        _lch(appearance.lightness - spread, appearance.chroma - 2.0, appearance.hue + 3.0),
+        _lch(appearance.lightness + spread, appearance.chroma + 2.0, appearance.hue - 3.0),
         patches,
     )
     green = green * (1.0 + rng.uniform(0.08, 0.35) * (layers.tone - 0.5))[..., None]
@@ -198,28 +202,32 @@ def _pigment(layers: Layers, look: Look, rng: np.random.Generator) -> np.ndarray
     if rng.random() < 0.5:  # and glitter
         speck = gaussian_filter(rng.standard_normal((size_px, size_px), dtype=np.float32), 0.8, truncate=2.0)
         uneven = np.clip(uneven * (1.0 + rng.uniform(0.3, 1.5) * speck), 0.0, 2.0)
-    for order, contrast in reversed(list(zip(ORDERS, look.contrasts, strict=True))):
+    for order, contrast in reversed(list(zip(ORDERS, appearance.contrasts, strict=True))):
         cover = layers.veins[order - 1]
         if order >= 3 and abs(contrast) < 0.8:
             continue
-        color = _lch(look.lightness + contrast, look.vein_chroma, look.vein_hue)
+        color = _lch(appearance.lightness + contrast, appearance.vein_chroma, appearance.vein_hue)
         fading = uneven if order > 1 else 0.7 + 0.3 * uneven
         green = blend(green, color, np.clip(cover * fading, 0.0, 1.5))
-        if order <= 3 and look.core:
-            green = green * np.clip(1.0 + look.core * _core(cover), 0.4, 1.8)[..., None]
+        if order <= 3 and appearance.core:
+            green = green * np.clip(1.0 + appearance.core * _core(cover), 0.4, 1.8)[..., None]
     if layers.gaps_px[3] < FINEST_SPACING_PX:  # a net that is too fine to draw: zero lines of smooth noise look alike
         cells = int(size_px / max(1.6 * layers.gaps_px[3], 2.5))
         net = 1.0 - np.minimum(np.abs(smooth_noise(rng, (cells, cells), size_px)) / 0.35, 1.0)
-        green = green * (1.0 + np.clip(look.contrasts[3], -8.0, 8.0) * rng.uniform(0.0, 0.02) * net)[..., None]
+        green = green * (1.0 + np.clip(appearance.contrasts[3], -8.0, 8.0) * rng.uniform(0.0, 0.02) * net)[..., None]
     halo = rng.normal(0.0, 0.22)
     if abs(halo) > 0.1:  # the blade beside its veins: paler, or darker
         near = gaussian_filter(layers.veins[0] + layers.veins[1], rng.uniform(1.5, 7.0), truncate=2.5)
         green = green * (1.0 + halo * np.minimum(2.0 * near, 1.0) * (1.0 - layers.veins[0]))[..., None]
-    grain = gaussian_filter(rng.standard_normal((size_px, size_px), dtype=np.float32), look.texture_px, truncate=2.0)
-    grain = grain * np.float32(3.5 * look.texture_px * look.texture)
+    grain = gaussian_filter(
+        rng.standard_normal((size_px, size_px), dtype=np.float32), appearance.texture_px, truncate=2.0
+    )
+    grain = grain * np.float32(3.5 * appearance.texture_px * appearance.texture)
     if rng.random() < 0.5:  # mesophyll: cells of a size that is not that of the grain
         cells = int(size_px / rng.uniform(3.0, 14.0))
-        grain = grain + np.float32(rng.uniform(0.3, 1.5) * look.texture) * smooth_noise(rng, (cells, cells), size_px)
+        grain = grain + np.float32(rng.uniform(0.3, 1.5) * appearance.texture) * smooth_noise(
+            rng, (cells, cells), size_px
+        )
     return np.asarray(np.maximum(green * (1.0 + grain)[..., None], 0.002), dtype=np.float32)
 
 
@@ -228,36 +236,38 @@ def _core(cover: np.ndarray) -> np.ndarray:
     return np.asarray(gaussian_filter(cover, 0.7, truncate=2.5) - gaussian_filter(cover, 2.0, truncate=2.5))
 
 
-def _shade(layers: Layers, look: Look, light: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _shade(
+    layers: Layers, appearance: Appearance, light: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Shading and gloss, (S, S) each: veins are ridges or furrows, the blade bulges between them and is wavy."""
     size_px = len(layers.blade)
     first, second, third, _ = layers.veins
     height = rng.gamma(1.5, 1.3) * _noise(rng, 2, 2, size_px) * size_px / 384.0
     width = max(layers.widths_px[0] * 0.35, 0.8)
-    if look.relief:
+    if appearance.relief:
         ridge = 1.3 * width * gaussian_filter(first, width, truncate=2.5)
         for cover, px, share in ((second, layers.widths_px[1], 1.6), (third, layers.widths_px[2], 1.3)):
             sigma = max(0.45 * px, 0.7)
             ridge += share * sigma * gaussian_filter(cover, sigma, truncate=2.5)
-        height = height + np.float32(look.relief) * ridge
-    if look.puckering > 0.15:
+        height = height + np.float32(appearance.relief) * ridge
+    if appearance.puckering > 0.15:
         sigma = float(np.clip(3.0 * layers.widths_px[1], 2.0, 14.0))
         valley = gaussian_filter(first + second + 0.5 * third, sigma, truncate=2.0)
-        height = height + np.float32(look.puckering * np.sign(look.relief or 1.0) * 1.5 * sigma) * valley
+        height = height + np.float32(appearance.puckering * np.sign(appearance.relief or 1.0) * 1.5 * sigma) * valley
     if layers.tone.max() > layers.tone.min():
         height = height + 2.0 * layers.tone
     down, right = np.gradient(height.astype(np.float32))
     facing = -(np.float32(np.cos(light)) * right + np.float32(np.sin(light)) * down)
-    strength = {"backlit": 0.15, "transmission": 0.1, "cleared": 0.05, "flatbed": 0.35}.get(look.imaging, 0.7)
+    strength = {"backlit": 0.15, "transmission": 0.1, "cleared": 0.05, "flatbed": 0.35}.get(appearance.imaging, 0.7)
     diffuse = np.clip(1.0 + strength * facing / (1.0 + np.abs(facing)), 0.3, 1.8)
-    if look.gloss < 0.01:
+    if appearance.gloss < 0.01:
         return diffuse, np.zeros_like(diffuse)
     tilt = rng.uniform(0.0, 0.4)
     shine = np.exp(
         -((right + tilt * np.cos(light)) ** 2 + (down + tilt * np.sin(light)) ** 2) / rng.uniform(0.01, 0.12)
     )
     patch = np.clip(0.3 + 0.8 * _noise(rng, 3, 2, size_px), 0.0, 1.5)
-    return diffuse, np.asarray(min(look.gloss, 0.5) * shine * patch, dtype=np.float32)
+    return diffuse, np.asarray(min(appearance.gloss, 0.5) * shine * patch, dtype=np.float32)
 
 
 def _noise(rng: np.random.Generator, coarsest: int, octaves: int, size_px: int) -> np.ndarray:
@@ -273,21 +283,21 @@ def _cast_shadow(scene: np.ndarray, layers: Layers, light: float, rng: np.random
     return np.asarray(scene * (1.0 - rng.uniform(0.0, 0.6) * np.roll(soft, shift, axis=(0, 1)))[..., None])
 
 
-def _expose(scene: np.ndarray, look: Look, light: float, rng: np.random.Generator) -> np.ndarray:
+def _expose(scene: np.ndarray, appearance: Appearance, light: float, rng: np.random.Generator) -> np.ndarray:
     """Uneven light, shadows, exposure, white balance, blur, noise, JPEG."""
     size_px = len(scene)
     axis = np.linspace(-0.5, 0.5, size_px, dtype=np.float32)
     lamp = 1.0 + rng.uniform(0.0, 0.5) * (np.cos(light) * axis[None, :] + np.sin(light) * axis[:, None])
     if rng.random() < 0.3:
         lamp = lamp * (1.0 - rng.uniform(0.0, 1.2) * (axis[None, :] ** 2 + axis[:, None] ** 2))
-    if look.imaging in {"upper", "under"} and rng.random() < 0.2:
+    if appearance.imaging in {"upper", "under"} and rng.random() < 0.2:
         lamp = lamp * _shadow(size_px, rng)
     gain = np.exp(rng.normal(0.0, 0.22)) * np.exp(rng.normal(0.0, 0.06, 3))
     scene = np.maximum(scene * (lamp[..., None] * gain).astype(np.float32), 0.0).astype(np.float32)
-    sigma = look.blur_px
+    sigma = appearance.blur_px
     scene = gaussian_filter(scene, (sigma, sigma, 0.0), truncate=2.5)
     pixels = 255.0 * _GAMMA_TABLE[np.minimum(scene * 4096.0, 4095.0).astype(np.uint16)]
-    if look.gray:
+    if appearance.gray:
         gray = pixels @ np.array([0.3, 0.59, 0.11], np.float32)
         pixels = gray[..., None] * np.exp(rng.normal(0.0, 0.02, 3)).astype(np.float32)
     if rng.random() < 0.3:  # contrast and black level of a camera's own processing
@@ -296,11 +306,11 @@ def _expose(scene: np.ndarray, look: Look, light: float, rng: np.random.Generato
         soft = gaussian_filter(pixels, (1.0, 1.0, 0.0), truncate=2.0)
         pixels = pixels + np.float32(rng.uniform(0.3, 1.3)) * (pixels - soft)
     noise = rng.standard_normal((size_px, size_px), dtype=np.float32)[..., None]
-    if not look.gray and rng.random() < 0.5:
+    if not appearance.gray and rng.random() < 0.5:
         noise = rng.standard_normal((size_px, size_px, 3), dtype=np.float32)
     if rng.random() < 0.3:  # an image that was enlarged has coarse noise
         noise = 2.0 * gaussian_filter(noise, (0.9, 0.9, 0.0), truncate=2.0)
-    pixels = np.clip(pixels + np.float32(look.noise) * noise + 0.5, 0.0, 255.0).astype(np.uint8)
+    pixels = np.clip(pixels + np.float32(appearance.noise) * noise + 0.5, 0.0, 255.0).astype(np.uint8)
     if rng.random() < 0.7:
         return _as_jpeg(pixels, int(rng.integers(35, 96)))
     return pixels

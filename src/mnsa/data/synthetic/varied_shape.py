@@ -103,7 +103,7 @@ def sample_species(rng: np.random.Generator) -> Species:
         secondary_ratio=rng.uniform(0.25, 0.6),
         tertiary_ratio=rng.uniform(0.3, 0.65),
         fine_ratio=rng.uniform(0.45, 0.8),
-        intersecondary=rng.choice([0.0, rng.uniform(0.2, 0.9)]),
+        intersecondary=rng.choice([0.0, rng.uniform(0.2, 0.9)], p=[0.3, 0.7]),
         ladder=bool(rng.random() < 0.55),
         tertiary_spacing=spacing,
         areole_size=spacing * rng.uniform(0.25, 0.6),
