@@ -9,6 +9,7 @@ import io
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -23,10 +24,15 @@ CHROMIUM_FLAGS = (
 SYNTH_MM = 110.0  # what an image of `mnsa synth` shows from side to side
 
 
+def launch(driver: Any) -> Any:
+    """Start a browser without a window."""
+    return driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+
+
 def main(address: str, out: str, *images: str) -> None:
     """Predict the images on the page, and save a screenshot."""
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        browser = launch(driver)
         page = browser.new_page(viewport={"width": 1440, "height": 1040})
         page.goto(address)
         page.wait_for_selector("#version:has-text('mnsa')")

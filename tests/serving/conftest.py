@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from mnsa.serving.upload import RequestLimits
 from mnsa.serving.web_app import create_app
 from mnsa.structures import Prediction
 from mnsa.traits import find_roles
+
+LIMIT_MS = 120_000  # for what a page is waited for
 
 
 class StubPredictor:
@@ -147,3 +150,38 @@ def start_server(finished: RunFolder, tmp_path_factory: pytest.TempPathFactory) 
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'mnsa[dev]'")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs a browser: apt install chromium")
+    quiet = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=quiet)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a page; `messages` of the page holds its console messages and errors."""
+    contexts: list[Any] = []
+
+    def opened(address: str, **options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(LIMIT_MS)
+        page.messages = []
+        page.on("console", lambda message: page.messages.append(message.text))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("#version:has-text('mnsa')")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -2,9 +2,8 @@
 
 import csv
 import io
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +13,29 @@ from PIL import Image
 
 from mnsa.run_folder import RunFolder
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'mnsa[dev]'")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-LIMIT_MS = 120_000
 CLASS_COLUMNS = ("predicted", "probability", "top5")
 SCRIPTS = Path(__file__).parent / "page_scripts"
 DROP, UNNAMED, CONTRAST = ((SCRIPTS / name).read_text() for name in ("drop.js", "unnamed.js", "contrast.js"))
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def served(start_server: Callable[..., Any]) -> Iterator[Any]:
-    """The address of a running server, and a browser."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield start_server().address, browser
-        browser.close()
-
-
-def open_page(served: Any, **options: Any) -> Iterator[Any]:
-    """Open the page; `messages` holds its console messages and errors."""
-    address, browser = served
-    page = browser.new_context(**options).new_page()
-    page.set_default_timeout(LIMIT_MS)
-    page.messages = []
-    page.on("console", lambda message: page.messages.append(message.text))
-    page.on("pageerror", lambda error: page.messages.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#version:has-text('mnsa')")
-    yield page
-    page.context.close()
+def address(start_server: Callable[..., Any]) -> str:
+    """The address of a running server."""
+    return str(start_server().address)
 
 
 @pytest.fixture
-def page(served: Any) -> Iterator[Any]:
+def page(open_page: Callable[..., Any], address: str) -> Any:
     """The open page on a screen, with a mouse."""
-    yield from open_page(served, viewport={"width": 1440, "height": 960})
+    return open_page(address, viewport={"width": 1440, "height": 960})
 
 
 @pytest.fixture
-def phone(served: Any) -> Iterator[Any]:
+def phone(open_page: Callable[..., Any], address: str) -> Any:
     """The open page on a phone, with fingers."""
-    yield from open_page(
-        served, viewport={"width": 390, "height": 760}, has_touch=True, is_mobile=True, reduced_motion="reduce"
-    )
+    options = {"has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
+    return open_page(address, viewport={"width": 390, "height": 760}, **options)
 
 
 def drop(page: Any, name: str, data: bytes) -> None:

@@ -160,7 +160,7 @@ def hold_out_test(folder: Path, fraction: float, *, seed: int) -> Manifest:
 
 
 def write_manifest_files(manifest: Manifest, folder: Path) -> None:
-    """Write the two files of a data set into an existing folder. Raises: DataError when the rows are invalid."""
+    """Write the two files of a data set into an existing folder, each in one step. Raises: DataError, OSError."""
     if not manifest.rows:
         raise DataError(f"{manifest.name} has no images.")
     _require_no_reserved_name(manifest.classes, manifest.name)
@@ -172,7 +172,7 @@ def write_manifest_files(manifest: Manifest, folder: Path) -> None:
     texts = {"manifest.csv": _csv_text(manifest.rows), "dataset.toml": _toml_text(manifest, root)}
     for name, text in texts.items():
         try:
-            (folder / name).write_text(text, encoding="utf-8", newline="")
+            atomic_write_text(folder / name, text)
         except UnicodeEncodeError as error:
             shown = ascii(text[max(error.start - 40, 0) : error.end + 20])
             raise DataError(f"{str(manifest.root)!a}: {shown} is not UTF-8. Rename the file or folder.") from None

@@ -114,7 +114,7 @@ class MaskMaker:
     """
 
     def __init__(self, postprocessing: Postprocessing, mask_classes: Sequence[str], data: DataConfig) -> None:
-        self.postprocessing = postprocessing
+        self.postprocessing, self.mask_classes, self.data = postprocessing, mask_classes, data
         first = 1 if len(mask_classes) == 1 else 0  # the value of the first class in a mask
         self._refined = [
             (value, value - first, postprocessing.classes[name])
@@ -174,6 +174,11 @@ class MaskMaker:
 
 class ProbabilityMaker(MaskMaker):
     """Makes the probabilities instead of a mask: 255 times p, rounded, uint8 (M, H, W)."""
+
+    @classmethod
+    def replacing(cls, maker: MaskMaker) -> Self:
+        """Make the probabilities that another maker decides by."""
+        return cls(Postprocessing(), maker.mask_classes, maker.data)
 
     def decide_logits(self, mask_logits: Tensor) -> Tensor:
         """Logits (M, h, w) -> uint8 (M, h, w)."""

@@ -132,13 +132,13 @@ class Predictor(PretrainedMixin):
             return [self._predict_input(image) for image in iter_images(images)]
         return self._predict_input(images)  # type: ignore[arg-type]
 
-    def predict_image(self, image: Tensor, path: str = "") -> NamedPrediction:
-        """Predict an image uint8 (3, H, W), RGB; `path` is only its name in the prediction.
+    def predict_image(self, image: Tensor, path: str = "", mask_maker: MaskMaker | None = None) -> NamedPrediction:
+        """Predict an image uint8 (3, H, W), RGB; `path` is only its name. mask_maker: in place of the predictor's own.
 
         Raises: DataError when a side has less than 16 pixels.
         """
         require_min_size(image, path)
-        return self._predict_plain(image, path) if self._at_scale is None else self._at_scale(image, path)
+        return (self._at_scale or self._predict_plain)(image, path, mask_maker)
 
     def needs_tiling(self, size: tuple[int, int]) -> bool:
         """Whether an image of (H, W) is predicted tile by tile: it is large, and the network keeps its scale."""

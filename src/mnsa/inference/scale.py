@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional as F
 
 from mnsa.data.decode import MIN_SIDE_PX
 from mnsa.errors import ConfigError
-from mnsa.inference.postprocessing import MaskMaker, Postprocessing, ProbabilityMaker
+from mnsa.inference.postprocessing import MaskMaker, ProbabilityMaker
 from mnsa.inference.prediction import NamedPrediction
 from mnsa.inference.vein_check import MAX_AREA, VeinCounts, check_veins, count_veins, find_vein_class
 from mnsa.model.heads import resize_and_decide
@@ -64,11 +64,12 @@ class PredictAtScale:
         validate_scale(scale)
         self._predict, self._maker, self._scale = predict, maker, scale
         self._vein = find_vein_class(spec)
-        self._probs = ProbabilityMaker(Postprocessing(), spec.mask_classes, spec.data)
+        self._probs = ProbabilityMaker.replacing(maker)
         self._threshold = maker.postprocessing.threshold if len(spec.mask_classes) == 1 else 0.5
 
-    def __call__(self, image: Tensor, path: str) -> NamedPrediction:
-        """Predict an image uint8 (3, H, W), at a scale of its own."""
+    def __call__(self, image: Tensor, path: str, mask_maker: MaskMaker | None = None) -> NamedPrediction:
+        """Predict an image uint8 (3, H, W), at a scale of its own. mask_maker: in place of the own one."""
+        maker = mask_maker or self._maker
         factor, others = self._scale, list[float]()
         if factor == "auto":
             factor = choose_scale(lambda part: self._find_probs(part)[1][self._vein], image, self._threshold).factor
@@ -76,9 +77,9 @@ class PredictAtScale:
         found, probs = self._find_probs(resize_image(image, factor), path)
         probs = _mean_at_size(probs, (self._find_probs(resize_image(image, other))[1] for other in others))
         size = image.shape[-2], image.shape[-1]
-        maps = resize_and_decide(torch.from_numpy(probs).float() / 255, size, self._maker.decide_probs)
+        maps = resize_and_decide(torch.from_numpy(probs).float() / 255, size, maker.decide_probs)
         confidence, warning = check_veins(count_veins(probs[self._vein], self._threshold))
-        mask = self._maker.finish(maps, scale=1 / factor)
+        mask = maker.finish(maps, scale=1 / factor)
         return replace(found, mask=mask, scale=factor, confidence=confidence, warning=warning)
 
     def _find_probs(self, image: Tensor, path: str = "") -> tuple[NamedPrediction, np.ndarray]:

@@ -24,7 +24,7 @@ SECURITY_HEADERS = {
 
 
 class SecurityMiddleware:
-    """Refuses unknown host names and POST requests of other sites.
+    """Refuses unknown host names, and requests of other sites that do more than read.
 
     hosts: accepted host names besides localhost; "*" accepts all. The check prevents DNS rebinding: another site's name
     may resolve to this server, but the browser sends that name. IP addresses are always accepted.
@@ -58,7 +58,7 @@ class SecurityMiddleware:
         if ANY_HOST not in self.hosts and host not in self.hosts and not _is_ip_address(host):
             detail = f"Unknown host name {host!r}. Start the server with --allow-host and this name."
             return JSONResponse({"detail": detail}, 421)
-        if method == "POST" and headers.get("sec-fetch-site") == "cross-site":
+        if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
             return JSONResponse({"detail": "Pages of other sites may not use this server."}, 403)
         return None
 

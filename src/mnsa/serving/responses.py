@@ -81,6 +81,11 @@ def encode_preview(pixels: np.ndarray) -> bytes:
     return _encode_image(image, "JPEG", quality=_JPEG_QUALITY)
 
 
+def encode_jpeg(pixels: np.ndarray) -> bytes:
+    """Encode an image, uint8 (H, W, 3), as a JPEG of its own size."""
+    return _encode_image(Image.fromarray(pixels), "JPEG", quality=_JPEG_QUALITY)
+
+
 def encode_overlay(pixels: np.ndarray, mask: np.ndarray) -> bytes:
     """Encode an image, uint8 (H, W, 3), with its mask (H, W) drawn over it, as a JPEG.
 

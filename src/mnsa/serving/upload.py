@@ -115,10 +115,10 @@ async def read_uploads(body: RequestBody, limits: RequestLimits) -> list[Upload]
         await form.close()
 
 
-async def read_json_body(body: RequestBody, limits: RequestLimits) -> bytes:
-    """Read a JSON document. Raises: HTTPException 408, 413 or 415; ClientDisconnect."""
-    if body.content_type != JSON_TYPE:
-        raise HTTPException(415, f"Send the request body as {JSON_TYPE}.")
+async def read_body(body: RequestBody, limits: RequestLimits, media_type: str = JSON_TYPE) -> bytes:
+    """Read a body of one media type. Raises: HTTPException 408, 413 or 415; ClientDisconnect."""
+    if body.content_type != media_type:
+        raise HTTPException(415, f"Send the request body as {media_type}.")
     async with _upload_timeout(limits):
         return b"".join([chunk async for chunk in body.chunks()])
 

@@ -1,4 +1,7 @@
-"""The web app: the page, the REST API, its error responses, and the uvicorn server. Nothing is written to disk."""
+"""The web app: the page, the REST API, its error responses, and the uvicorn server.
+
+Nothing is written to disk, but for the masks of `mnsa.serving.annotation`.
+"""
 
 import asyncio
 import os
@@ -19,16 +22,18 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 import mnsa
+from mnsa.data.annotated_folder import AnnotatedFolder
 from mnsa.errors import RunError
 from mnsa.inference.predictor import Predictor
 from mnsa.serving import schemas
+from mnsa.serving.annotation import Annotator, annotation_routes
 from mnsa.serving.connections import SHUTDOWN_TIMEOUT_S, LimitedProtocol, TimedServer
 from mnsa.serving.middleware import SecurityMiddleware
 from mnsa.serving.request_queue import METRICS_MEDIA_TYPE, is_working
 from mnsa.serving.responses import CSV_FILE, ZIP_FILE, FileEntry, csv_file, zip_file
 from mnsa.serving.schemas import JSON_TYPE, ExportQuery, ExportRequest, ModelInfo, PredictQuery, PredictResponse
 from mnsa.serving.service import PredictionService
-from mnsa.serving.upload import RequestBody, RequestLimits, read_json_body, read_uploads
+from mnsa.serving.upload import RequestBody, RequestLimits, read_body, read_uploads
 from mnsa.traits import Roles
 
 T = TypeVar("T")
@@ -50,10 +55,12 @@ def create_app(
     roles: Roles | None = None,
     limits: RequestLimits | None = None,
     hosts: Collection[str] = (),
+    annotated: AnnotatedFolder | None = None,
 ) -> SecurityMiddleware:
     """Create the ASGI app for a predictor.
 
-    hosts: accepted host names besides localhost. name, roles: see PredictionService.
+    hosts: accepted host names besides localhost. name, roles: see PredictionService. annotated: images whose masks can
+    be corrected at /annotate, and are written to disk.
     """
     service = PredictionService(predictor, name=name, roles=roles, limits=limits or RequestLimits())
 
@@ -73,6 +80,8 @@ def create_app(
     app.state.service = service
     app.include_router(_api_routes(service))
     app.include_router(_page_routes(service))
+    if annotated is not None:
+        app.include_router(annotation_routes(Annotator(annotated, service)))
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_internal_error)
@@ -115,7 +124,7 @@ def _api_routes(service: PredictionService) -> APIRouter:
         give a row with `image` and `error`.
         """
         async with _request_body(service, request) as body:
-            export_request = _parse_export(await read_json_body(body, service.limits))
+            export_request = _parse_export(await read_body(body, service.limits))
             work = service.export_entries(export_request.items, query)
             entries = await _while_connected(request, work, service)
             return await _file_response(service, query, entries)

@@ -114,7 +114,7 @@ def fit_postprocessing(path: Path, *, dataset: Path | None = None) -> FittedPost
     predictor.network.to(local_device())
     require_same_classes(predictor, rows)
     require_valid(rows)
-    examples = list(_predict_examples(predictor, spec, rows))
+    examples = list(_predict_examples(predictor, rows))
     chosen = choose_postprocessing(examples, spec)
     scores = {
         when: {name: _score(examples, name, spec, one).values for name in _foreground(spec.mask_classes)}
@@ -318,11 +318,11 @@ def _foreground(mask_classes: Sequence[str]) -> Sequence[str]:
     return mask_classes if len(mask_classes) == 1 else mask_classes[1:]
 
 
-def _predict_examples(predictor: Predictor, spec: ModelSpec, manifest: Manifest) -> Iterator[Example]:
-    predictor.mask_maker = maker = ProbabilityMaker(Postprocessing(), spec.mask_classes, spec.data)
+def _predict_examples(predictor: Predictor, manifest: Manifest) -> Iterator[Example]:
+    maker = ProbabilityMaker.replacing(predictor.mask_maker)
     for row in evenly_spaced(manifest.rows, MAX_IMAGES):
         sample = read_sample(manifest, row)
-        probs = predictor.predict_image(sample.image, sample.path).mask
+        probs = predictor.predict_image(sample.image, sample.path, maker).mask
         if probs is None or sample.mask is None:
             continue
         truth = sample.mask.numpy()
