@@ -92,13 +92,16 @@ def test_a_name_is_drawn_with_one_font_if_that_has_all_of_it(fonts: Path) -> Non
     assert (draw("a叶") > 200).sum() == 2 * FONT_PX**2
 
 
-def test_without_a_font_a_name_has_codes_and_one_warning_that_says_what_to_install(
+def test_without_a_font_a_name_has_codes_and_each_script_one_warning_that_says_what_to_install(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert [fit_text("叶_01.jpg", 300) for _ in range(3)] == [r"\u53f6_01.jpg"] * 3
+        assert fit_text("锈", 300) == r"\u9508"
+        assert fit_text("त", 300) == r"\u0924"
     assert [record.getMessage() for record in caplog.records] == [
-        "No font of this computer has 叶, so pictures show codes. Install a font with them, such as one of Noto Sans."
+        f"No font of this computer has all names ({script}), so pictures show codes. Install one, such as a Noto Sans."
+        for script in ("CJK", "DEVANAGARI")
     ]
 
 

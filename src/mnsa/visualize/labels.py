@@ -104,17 +104,22 @@ def _replace_undrawable(text: str) -> str:
     """Compose accents, which file names of macOS have apart, and write what can't be drawn as codes."""
     text = "".join(" " if unicodedata.category(char) == "Zs" else char for char in unicodedata.normalize("NFC", text))
     missing = {char for char in text if char not in _JOINERS and _find_font(char) is None}
-    if letters := "".join(sorted(char for char in missing if char.isprintable())):
-        _warn_once(letters)
+    for script in sorted({_script_name(char) for char in missing if char.isprintable()}):
+        _warn_once(script)
     codes = {char: char.encode("unicode_escape", "surrogatepass").decode() for char in missing}
     return "".join(codes.get(char, char) for char in text)
 
 
+def _script_name(char: str) -> str:
+    """Return the script of a letter as Unicode calls it, such as CJK (Chinese, Japanese, Korean) or DEVANAGARI."""
+    is_letter = unicodedata.category(char)[0] in "LM"
+    return unicodedata.name(char, "UNKNOWN").split()[0] if is_letter else "SYMBOLS"
+
+
 @lru_cache(maxsize=256)
-def _warn_once(letters: str) -> None:
+def _warn_once(script: str) -> None:
     logger.warning(
-        "No font of this computer has %s, so pictures show codes. Install a font with them, such as one of Noto Sans.",
-        letters[:20],
+        "No font of this computer has all names (%s), so pictures show codes. Install one, such as a Noto Sans.", script
     )
 
 
