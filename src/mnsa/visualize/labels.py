@@ -119,7 +119,8 @@ def _script_name(char: str) -> str:
 @lru_cache(maxsize=256)
 def _warn_once(script: str) -> None:
     logger.warning(
-        "No font of this computer has all names (%s), so pictures show codes. Install one, such as a Noto Sans.", script
+        "No font of this computer has the letters of all names (%s), so pictures show codes. Install a Noto Sans.",
+        script,
     )
 
 
