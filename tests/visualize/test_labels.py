@@ -100,7 +100,7 @@ def test_without_a_font_a_name_has_codes_and_each_script_one_warning_that_says_w
         assert fit_text("锈", 300) == r"\u9508"
         assert fit_text("त", 300) == r"\u0924"
     assert [record.getMessage() for record in caplog.records] == [
-        f"No font of this computer has the letters of all names ({script}), so pictures show codes. Install a Noto Sans."
+        f"No font of this computer has the letters of all names ({script}), so pictures show codes: install Noto Sans."
         for script in ("CJK", "DEVANAGARI")
     ]
 

@@ -119,7 +119,7 @@ def _script_name(char: str) -> str:
 @lru_cache(maxsize=256)
 def _warn_once(script: str) -> None:
     logger.warning(
-        "No font of this computer has the letters of all names (%s), so pictures show codes. Install a Noto Sans.",
+        "No font of this computer has the letters of all names (%s), so pictures show codes: install Noto Sans.",
         script,
     )
 
