@@ -31,6 +31,8 @@ def save_network(folder: Path, network: Network, spec: ModelSpec) -> None:
 
 def load_network(run: Path) -> tuple[Network, ModelSpec]:
     """Load the network of a run folder (or of its model/ folder), in eval mode, and its spec. Raises: RunError."""
+    if not run.is_dir():
+        raise RunError(f"{run} has no finished network: there is no such folder. Give a run of `mnsa train --out`.")
     folder = run / "model" if (run / "model").is_dir() else run
     files = folder / "config.json", folder / "model.safetensors"
     for file in files:

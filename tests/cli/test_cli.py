@@ -250,6 +250,17 @@ def test_ctrl_c_exits_with_130_and_resume_continues(
     assert (run / "model" / "model.safetensors").exists()
 
 
+def test_resuming_a_finished_run_says_how_to_train_on(mnsa: Callable[..., Any], own_run: RunFolder) -> None:
+    resumed = mnsa("train", "--resume", own_run.path)
+    assert (resumed.code, "Choosing how masks are made" in resumed.out) == (0, True)  # it had not been done
+    assert f"was finished already. To train on: mnsa train --resume {own_run.path} --epochs N" in resumed.out
+    again = mnsa("train", "--resume", own_run.path)
+    assert "Choosing" not in again.out
+    longer = mnsa("train", "--resume", own_run.path, "--epochs", 3)
+    assert "Choosing how masks are made" in longer.out
+    assert f"Trained: {own_run.model_folder}" in longer.out
+
+
 def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold(
     mnsa: Callable[..., Any], own_run: RunFolder, own_dataset: Path, tmp_path: Path
 ) -> None:

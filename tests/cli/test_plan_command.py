@@ -25,6 +25,7 @@ def test_plan_shows_what_is_chosen_and_writes_a_config(mnsa: Callable[..., Any],
     result = mnsa("plan", dataset, "--budget", "5m", "--out", tmp_path / "plan.toml", "--set", "train.seed=7")
 
     assert result.code == 0
+    assert result.out.startswith(f"Planning for {dataset}: ")
     assert "classification and segmentation" in result.out
     assert "Training takes about" in result.out
     assert load_config(tmp_path / "plan.toml").train.seed == 7

@@ -149,7 +149,7 @@ def test_masks_without_mask_classes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_the_two_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.toml.*is no data set.*mnsa import"):
+    with pytest.raises(DataError, match=r"dataset\.toml.*is no data set.*mnsa import folders .* --out NEW"):
         read_manifest(tmp_path)
 
 

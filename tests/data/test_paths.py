@@ -100,8 +100,9 @@ def test_a_file_whose_name_looks_like_a_glob_is_found(photos: Path) -> None:
 @pytest.mark.parametrize("pattern", ["nowhere", "nowhere/*.jpg", "*.xyz"])
 def test_a_pattern_without_a_match_is_an_error(pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="names no image file"):
+    with pytest.raises(DataError, match="names no image file") as error:
         find_images([pattern])
+    assert ("There is no nowhere" in str(error.value)) == (pattern == "nowhere")
 
 
 def test_names_are_stems_with_their_folders_where_two_images_have_the_same() -> None:

@@ -100,6 +100,19 @@ def test_wanted_masks_that_do_not_exist_are_refused(make_data: MakeData, tasks: 
         plan_training(data, tasks=tasks)
 
 
+def test_masks_that_are_too_few_are_left_out_and_said(make_data: MakeData) -> None:
+    data = make_data(mask=_leaf((96, 64)))
+    manifest = read_manifest(data)
+    rows = tuple(replace(row, mask="") if row.split == "val" else row for row in manifest.rows)
+    write_manifest(replace(manifest, rows=rows), data.with_name("few"))
+
+    plan = plan_training(data.with_name("few"))
+
+    assert plan.config.tasks == {"classification"}
+    assert "segmentation needs masks in the splits" in plan.choices[0].reason
+    assert "there are 6 in `train` and 0 in `val`" in plan.choices[0].reason
+
+
 def test_a_wanted_task_is_the_only_one(make_data: MakeData) -> None:
     plan = plan_training(make_data(mask=_leaf((96, 64))), tasks="classification")
 

@@ -1,5 +1,6 @@
 """`mnsa evaluate`: compute the scores of a run on a split."""
 
+import logging
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +24,8 @@ from mnsa.cli.shared import (
     set_output,
 )
 from mnsa.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -53,6 +56,7 @@ def evaluate(
     set_output(quiet=quiet, verbose=verbose, json=json)
     if not traits and (vein or leaf or lesion):
         raise ConfigError("--vein, --leaf and --lesion are options of trait measurement. Add --traits.")
+    logger.info(f"Evaluating {run} on split {split}: loading torch, checking images and masks")
     from mnsa.cli.tables import score_tables
     from mnsa.metrics.scores import evaluation_key
     from mnsa.workflows.evaluate import evaluate_run

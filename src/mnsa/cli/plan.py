@@ -1,5 +1,6 @@
 """`mnsa plan`: the config that `mnsa train` makes where none is given."""
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from mnsa.io import atomic_write_text
 
 if TYPE_CHECKING:
     from mnsa.workflows.plan import TrainingPlan
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -39,6 +42,7 @@ def plan(
     """
     if out is not None and out.exists():
         raise ConfigError(f"{out} exists already. Choose another file.")
+    logger.info(f"Planning for {dataset}: loading torch, looking at images, and measuring a few training steps")
     config = make_config(dataset, budget, tasks, overrides or ())
     if out is not None:
         atomic_write_text(out, dump_config(config))

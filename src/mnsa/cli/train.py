@@ -3,15 +3,18 @@
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
 from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import JsonLinesOption, QuietOption, VerboseOption, console, set_output
 from mnsa.config import load_config
-from mnsa.errors import ConfigError, RunError, TrainingInterruptedError
+from mnsa.errors import ConfigError, MnsaError, RunError, TrainingInterruptedError
 from mnsa.signals import StopSignal, is_rank_zero, stop_signals
+
+if TYPE_CHECKING:
+    from mnsa.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ def _train(
     config: Path | None, data: Path | None, out: Path | None, budget: BudgetOption, tasks: TasksOption,
     overrides: list[str], epochs: int | None, devices: int, resume: Path | None, progress: bool | None,
 ) -> None:  # fmt: skip
+    before = _weights_digest(resume)
     if resume is not None:
         if config or out or overrides or budget or tasks:
             raise ConfigError(
@@ -97,13 +101,33 @@ def _train(
 
         disable_malloc_trim()
         run = fit.train(settings, data, out, devices=devices, progress=progress)
+    if is_rank_zero():
+        _finish(run, is_new=_weights_digest(run.path) != before)
+
+
+def _finish(run: "RunFolder", *, is_new: bool) -> None:
+    """Choose how masks are made, and say what comes next. is_new: whether this command has trained the network."""
+    from mnsa.inference.postprocessing_file import POSTPROCESSING_FILE
     from mnsa.training.session import file_errors
     from mnsa.workflows.fit_postprocessing import fit_after_training
 
-    with file_errors(run.path):
-        fit_after_training(run)
-    if is_rank_zero():
+    if is_new or not (run.path / POSTPROCESSING_FILE).is_file():
+        with file_errors(run.path):
+            fit_after_training(run)
+    if is_new:
         console.print(f"Trained: {run.model_folder}. Evaluate it: mnsa evaluate {run.path}")
+    else:
+        console.print(f"{run.path} was finished already. To train on: mnsa train --resume {run.path} --epochs N")
+
+
+def _weights_digest(run: Path | None) -> str | None:
+    """The SHA-256 of a run's network; None while it has none."""
+    from mnsa.run_folder import weights_digest
+
+    try:
+        return None if run is None else weights_digest(run)
+    except (MnsaError, OSError):
+        return None
 
 
 def _require_one_process(devices: int) -> None:

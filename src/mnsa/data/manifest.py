@@ -204,7 +204,10 @@ def _read_dataset_toml(path: Path, folder: Path) -> Manifest:
     try:
         tree = read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"There is no {path}, so {folder} is no data set. Create one with `mnsa import`.") from None
+        raise DataError(
+            f"There is no {path}, so {folder} is no data set. Create one with `mnsa import`; from class folders of "
+            f"photos: mnsa import folders {folder} --out NEW."
+        ) from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} can't be read as TOML: {error}.") from None
     if unknown := set(tree) - set(_TOML_KEYS):

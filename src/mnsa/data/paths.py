@@ -329,4 +329,6 @@ def _is_in_output(base: Path, below: Path) -> bool:
 def _no_image_message(pattern: str) -> str:
     if (Path(pattern) / "predictions.json").is_file():
         return f"{pattern} is a folder of predictions, with images made by mnsa. Give the photos, or {pattern}/masks."
+    if not any(mark in pattern for mark in "*?[") and not Path(pattern).exists():
+        return f"There is no {pattern}, so it names no image file. Give files, folders or globs that exist."
     return f"{pattern} names no image file. Give files, folders or globs of {', '.join(sorted(IMAGE_SUFFIXES))}."

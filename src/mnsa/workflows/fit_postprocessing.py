@@ -133,8 +133,11 @@ def fit_after_training(run: RunFolder) -> None:
 
     A data set that can't be read any more is only logged.
     """
-    if not is_rank_zero() or not read_run_config(run).train.postprocessing:
+    config = read_run_config(run)
+    if not is_rank_zero() or not config.train.postprocessing:
         return
+    if "segmentation" in config.tasks:
+        logger.info("Choosing how masks are made, on the validation images")
     try:
         fitted = fit_postprocessing(run.path)
     except MnsaError as error:

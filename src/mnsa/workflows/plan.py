@@ -64,7 +64,8 @@ class _Survey:
     """What a plan needs to know of the data.
 
     train, val: numbers of images that the tasks can use. height, width: medians, in pixels. thin: thin mask classes.
-    class_sizes: labeled training images of each class. rows: the training rows that were looked at.
+    class_sizes: labeled training images of each class. rows: the training rows that were looked at. left_out: why a
+    task is not planned, of which the rows have labels or masks.
     """
 
     tasks: tuple[Task, ...]
@@ -75,6 +76,7 @@ class _Survey:
     thin: tuple[str, ...]
     class_sizes: tuple[int, ...]
     rows: tuple[Row, ...]
+    left_out: str = ""
 
     @property
     def takes_crops(self) -> bool:
@@ -112,7 +114,8 @@ def plan_training(
     Raises: DataError; ConfigError for data that can't be trained on, and for too little time or memory.
     """
     manifest = read_manifest(dataset)
-    survey = _survey(manifest, _choose_tasks(manifest, tasks))
+    chosen, left_out = _choose_tasks(manifest, tasks)
+    survey = replace(_survey(manifest, chosen), left_out=left_out)
     size = min(_input_sizes(survey), key=lambda size: abs(max(size) - _CROP_PX))
     cost = measure_training(_make_config(survey, _Schedule(size, 1), seed), replace(manifest, rows=survey.rows))
     schedule = _fit_budget(survey, budget_s, cost)
@@ -122,8 +125,11 @@ def plan_training(
     return TrainingPlan(config, tuple(_explain(survey, schedule, budget_s, cost.memory)), estimate_s)
 
 
-def _choose_tasks(manifest: Manifest, tasks: PlannedTasks) -> tuple[Task, ...]:
-    """Choose the tasks that the rows allow. Raises: ConfigError when a wanted one is impossible, or all are."""
+def _choose_tasks(manifest: Manifest, tasks: PlannedTasks) -> tuple[tuple[Task, ...], str]:
+    """Choose the tasks that the rows allow; with a text on a task of which they have some labels or masks, but too few.
+
+    Raises: ConfigError when a wanted one is impossible, or all are.
+    """
     missing: dict[Task, str] = {}
     classes, val_classes = ({row.label for row in manifest.split(name).rows if row.label} for name in ("train", "val"))
     if len(classes) < 2 or not val_classes:
@@ -145,7 +151,8 @@ def _choose_tasks(manifest: Manifest, tasks: PlannedTasks) -> tuple[Task, ...]:
             f"{manifest.name}: {'; '.join(missing[task] for task in wanted if task in missing)}. Add what is missing "
             "to manifest.csv, divide the rows again (mnsa split), or choose another task with --tasks."
         )
-    return possible
+    used = {"classification": any(row.label for row in manifest.rows), "segmentation": bool(train or val)}
+    return possible, "; ".join(missing[task] for task in wanted if task in missing and used[task])
 
 
 def _survey(manifest: Manifest, tasks: tuple[Task, ...]) -> _Survey:
@@ -278,7 +285,10 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float, memory: Trai
     classes, size = len(survey.class_sizes), f"{schedule.size[0]} x {schedule.size[1]} px"
     found = [f"labels of {classes} classes"] if classes else []
     found += ["masks"] if "segmentation" in survey.tasks else []
-    yield Choice("tasks", " and ".join(survey.tasks), f"{survey.train} training images with {' and '.join(found)}")
+    reason = f"{survey.train} training images with {' and '.join(found)}"
+    yield Choice(
+        "tasks", " and ".join(survey.tasks), reason + (f"; {survey.left_out}" if survey.left_out else "")
+    )  # fmt: skip
     photos = f"the images have {survey.height} x {survey.width} px"
     if survey.takes_crops:
         thin = ", ".join(survey.thin)
@@ -290,10 +300,11 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float, memory: Trai
         yield Choice("mask loss", "cross-entropy, Dice, clDice", f"{', '.join(survey.thin)}: thin, and must not break")
     if classes:
         fewest, most = min(survey.class_sizes), max(survey.class_sizes)
+        counts = f"{most} images per class" if fewest == most else f"{fewest} to {most} images per class"
         yield Choice(
             "class weights",
             "balanced" if survey.is_uneven else "none",
-            f"{fewest} to {most} images per class" + (_UNEVEN_REASON if survey.is_uneven else ""),
+            counts + (_UNEVEN_REASON if survey.is_uneven else ""),
         )
     yield Choice("batch", f"{schedule.batch_size} images", _explain_batch(schedule, memory))
     steps = schedule.epochs * schedule.steps

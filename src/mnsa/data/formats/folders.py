@@ -32,7 +32,8 @@ def import_folders(
         raise DataError(f"{source} is no folder. Give the folder that holds the class folders.")
     visible = scan_images(source, passed := PassedOver(), text_names=True)
     if not visible:
-        raise DataError(f"{source} holds no images that can be imported. {passed.describe()} Expected class/image.jpg.")
+        found = f" {passed.describe()}".rstrip()
+        raise DataError(f"{source} holds no images that can be imported.{found} Expected class/image.jpg.")
     log_passed_over(source, passed)
     beside = _masks_beside(visible)
     masks = _MaskMatcher([path for path in visible if _has_mask_folder(path)])
@@ -126,7 +127,10 @@ def _image_row(image: PurePosixPath, masks: _MaskMatcher, beside: PurePosixPath 
         )
     mask = masks.find(image, split, below) or str(beside or "")
     if not below and not mask:
-        raise DataError(f"{image} lies in no class folder and has no mask. Move it into a class folder, or away.")
+        raise DataError(
+            f"{image} lies in no class folder and has no mask. Move it into a class folder, or away. Images and masks "
+            "in two folders, without classes: mnsa import masks."
+        )
     return Row(str(image), mask, label=clean_class_name(below[0], str(image)) if below else "", split="".join(split))
 
 
