@@ -78,6 +78,10 @@ def times_255(path: Path) -> None:
     Image.fromarray(np.asarray(Image.open(path)) * 255).save(path)
 
 
+def gray(path: Path) -> None:
+    Image.open(path).convert("L").save(path)
+
+
 def add_masks_beside(folder: Path) -> None:
     for photo in sorted(folder.glob("[ab]/*.png")):
         write_vein(photo.with_name(f"{photo.stem}_mask.png"))
@@ -176,6 +180,20 @@ READ = {
     "UTF-16 without a mark": Report(
         "csv", written("table.csv", "image,label\na/0.png,a\nb/1.png,b\n".encode("utf-16-le")), rows=2
     ),
+    "paths with spaces, dots and back slashes": Report(
+        "csv", table(" a/0.png ,a\n./b/1.png,b\n.\\a\\2.png,a\nb//3.png,b\n")
+    ),
+    # masks
+    "a mask that is damaged": Report(
+        "masks+vein", written("masks/0.png", "x"), "masks/0.png is not an image in a supported format"
+    ),
+    "a mask of 0 bytes": Report("nnunet", written("labelsTr/leaf0.png", ""), "labelsTr/leaf0.png is empty"),
+    "a mask in colors": Report(
+        "masks+vein", lambda folder: write_photo(folder / "masks/0.png"), "masks/0.png has colors"
+    ),
+    "gray levels": Report(
+        "masks+vein", lambda folder: write_photo(folder / "masks/0.png") and gray(folder / "masks/0.png"), "no class"
+    ),
     # folders
     "masks beside their photos": Report("folders", add_masks_beside, "Masks: 4;"),
     "masks of no photo": Report("folders", lambda folder: write_vein(folder / "masks/x.png"), "1 masks have no image"),
@@ -270,10 +288,12 @@ REFUSED = {
 
 
 def arguments_of(verb: str, folder: Path, out: Path) -> list[object]:
-    """The command of a verb; `csv+scale` has the third column of its table as scale."""
+    """The command of a verb; `csv+scale` has the third column of its table as scale, `masks+vein` names a class."""
     name, _, column = verb.partition("+")
     if not column:
         return IMPORTS[name].arguments(folder, out)
+    if column == "vein":
+        return [*IMPORTS[name].arguments(folder, out), "--mask-class", column]
     text = (folder / "table.csv").read_text()
     (folder / "table.csv").write_text(text.replace("image,label\n", f"image,label,{column}\n"))
     option = {"scale": "--px-per-mm", "mask": "--mask"}[column]
@@ -292,7 +312,8 @@ def test_what_a_tool_means_is_read_and_what_is_lost_is_said(mnsa: Command, tmp_p
     assert count_of(tmp_path / "out") == (count if rows is None else rows)
     if not says:
         assert not any(
-            word in ending.out for word in ("without a pixel", "no pixel", "no class", "left out", "no image")
+            word in ending.out
+            for word in ("without a pixel", "no pixel", "no class", "left out", "no image", "in no row")
         )
 
 

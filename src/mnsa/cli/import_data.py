@@ -318,8 +318,8 @@ def _print_manifest(manifest: "Manifest", out: Path, test_fraction: float | None
 
 
 def _describe_masks(manifest: "Manifest") -> tuple[str, bool]:
-    """Say how many masks there are, what their values mean, and which values the first have; whether one means none."""
-    from mnsa.data.decode import unique_mask_values
+    """Say how many masks there are, what their values mean, and which values the first have; whether one is wrong."""
+    from mnsa.data.decode import BadFileError, unique_mask_values
 
     masks = [row.mask for row in manifest.rows if row.mask]
     names = manifest.mask_classes
@@ -327,9 +327,15 @@ def _describe_masks(manifest: "Manifest") -> tuple[str, bool]:
         f"0 background, 1 or 255 {names[0]}" if len(names) == 1
         else ", ".join(f"{value} {name}" for value, name in enumerate(names))
     )  # fmt: skip
-    values = sorted({value for mask in masks[:_SAMPLED_MASKS] for value in unique_mask_values(manifest.root / mask)})
+    found, wrong = set[int](), ""
+    for mask in masks[:_SAMPLED_MASKS]:
+        try:
+            found |= unique_mask_values(manifest.root / mask)
+        except BadFileError as error:
+            wrong = wrong or f" {mask} {error.reason}: `mnsa check` names all such masks."
+    values = sorted(found)
     listed = ", ".join(map(str, values[:_MAX_VALUES])) + (", ..." if len(values) > _MAX_VALUES else "")
     sample = f"the first {_SAMPLED_MASKS} have" if len(masks) > _SAMPLED_MASKS else "they have"
-    known = {0, 1, 255} if len(names) == 1 else set(range(len(names)))
-    strange = "" if known.issuperset(values) else " Some mean no class: `mnsa check` names the masks."
-    return f"Masks: {len(masks)}; {meaning}; {sample} the values {listed}.{strange}", bool(strange)
+    if not found <= ({0, 1, 255} if len(names) == 1 else set(range(len(names)))):
+        wrong += " Some mean no class: `mnsa check` names the masks."
+    return f"Masks: {len(masks)}; {meaning}; {sample} the values {listed}.{wrong}", bool(wrong)

@@ -59,6 +59,7 @@ def import_csv(
 def _log_unlisted(table: Path, lines: Sequence[CsvRow], rows: Sequence[Row]) -> None:
     """Log what lies beside the images of a table, and is in none of its cells."""
     listed = {posixpath.normpath(cell) for line in lines for cell in line.cells.values() if cell}
+    listed |= {path for row in rows for path in (row.image, row.mask)}  # as they are written on disk
     for folder in sorted({PurePosixPath(row.image).parent for row in rows}):
         found = [str(folder / path) for path in list_images_to_import(table.parent / folder, recursive=False)]
         if unlisted := [name for name in found if name not in listed]:
@@ -86,7 +87,7 @@ class _Paths:
         path = text if text.startswith("\\") else text.replace("\\", "/")  # of Windows
         for prefix in self._prefixes:
             path = path.removeprefix(prefix)
-        return path
+        return posixpath.normpath(path) if path else path
 
 
 def _parse_row(line: CsvRow, key_of: Mapping[str, str], paths: _Paths) -> Row:
