@@ -23,7 +23,7 @@ def make_data(tmp_path: Path) -> MakeData:
 
     def make(
         *, size: tuple[int, int] = (96, 64), train: int = 6, labels: bool = True, mask: np.ndarray | None = None,
-        classes: tuple[str, ...] = ("a", "b"), sizes: tuple[int, ...] = (),
+        classes: tuple[str, ...] = ("a", "b"), sizes: tuple[int, ...] = (), mask_class: str = "vein",
     ) -> Path:  # fmt: skip
         folder = tmp_path / "data"
         folder.mkdir()
@@ -40,7 +40,7 @@ def make_data(tmp_path: Path) -> MakeData:
                     mask="" if mask is None else f"{index}_mask.png",
                 )
             )  # fmt: skip
-        mask_classes = () if mask is None else ("vein",)
+        mask_classes = () if mask is None else (mask_class,)
         write_manifest(Manifest("data", folder, classes if labels else (), mask_classes, tuple(rows)), folder / "set")
         return folder / "set"
 
@@ -130,6 +130,21 @@ def test_thin_masks_of_large_images_are_trained_on_crops_with_a_loss_that_keeps_
     assert config.data.crops_per_epoch >= 150
     assert config.loss.cldice > 0
     assert config.loss.thin_classes == ("vein",)
+    assert config.model.pretrained == "veins"
+    assert next(one for one in plan.choices if one.name == "start").value == "veins"
+
+
+@pytest.mark.parametrize(("mask_class", "labels"), [("vessel", False), ("vein", True)])
+def test_other_thin_masks_and_masks_with_labels_start_from_imagenet(
+    make_data: MakeData, mask_class: str, labels: bool
+) -> None:
+    size = (600, 500)
+
+    plan = plan_training(make_data(size=size, labels=labels, mask=_lines(size), mask_class=mask_class))
+
+    assert plan.config.loss.thin_classes == (mask_class,)
+    assert plan.config.model.pretrained != "veins"
+    assert "start" not in {one.name for one in plan.choices}
 
 
 def test_inputs_have_the_shape_of_the_images_and_are_not_larger(make_data: MakeData) -> None:

@@ -21,6 +21,7 @@ from mnsa.metrics.topology import is_thin_class, mask_topology
 from mnsa.model.network import STRIDE_PX
 from mnsa.training.out_of_memory import out_of_memory_message
 from mnsa.training.preflight import require_trainable
+from mnsa.weights import VEINS
 from mnsa.workflows.training_cost import FEWEST_AT_ONCE, TrainingCost, TrainingMemory, measure_training
 
 DEFAULT_BUDGET_S = 30 * 60.0
@@ -82,6 +83,11 @@ class _Survey:
     def takes_crops(self) -> bool:
         """Whether inputs keep the scale of the images: where thin structures would vanish, and no label needs all."""
         return self.tasks == ("segmentation",) and bool(self.thin) and min(self.height, self.width) > 1.5 * _CROP_PX
+
+    @property
+    def starts_from_veins(self) -> bool:
+        """Whether the network of veins in the package is the start: for crops, and a thin class that is named so."""
+        return self.takes_crops and any("vein" in name.lower() for name in self.thin)
 
     @property
     def is_uneven(self) -> bool:
@@ -263,6 +269,8 @@ def _make_config(survey: _Survey, schedule: _Schedule, seed: int) -> Config:
         tree["augment"] = {
             "horizontal_flip": 0.5, "vertical_flip": 0.5, "rot90": 0.5, "color_jitter": 0.3, "hue": 0.5,
         }  # fmt: skip
+    if survey.starts_from_veins:
+        tree["model"] = {"pretrained": VEINS}
     if survey.thin:
         tree["loss"] |= {"cldice": 0.5, "thin_classes": survey.thin}
     if classifies:
@@ -296,6 +304,8 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float, memory: Trai
     else:
         larger = schedule.size != _input_sizes(survey)[0]
         yield Choice("input", f"resized to {size}", photos + (", and larger inputs need more time" if larger else ""))
+    if survey.starts_from_veins:
+        yield Choice("start", VEINS, "the network of `mnsa veins` has seen thousands of drawn leaves")
     if survey.thin:
         yield Choice("mask loss", "cross-entropy, Dice, clDice", f"{', '.join(survey.thin)}: thin, and must not break")
     if classes:
