@@ -43,7 +43,8 @@ def test_train_without_a_config_plans_and_trains(mnsa: Callable[..., Any], datas
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("small", "--budget", "5m"), "--budget and --tasks are for training without a config"),
+        (("small", "--budget", "5m"), "--budget is for training without a config"),
+        (("paper/classification", "--tasks", "both"), "--tasks asks for segmentation, which no stage of the config"),
         (("--budget", "soon"), "--budget soon is no duration"),
         (("--devices", 2), "Several processes need a config"),
         (("huge",), "There is no config huge"),

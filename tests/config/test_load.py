@@ -3,11 +3,12 @@
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from mnsa.config import Config, ModelConfig, dump_config, load_config, parse_config
+from mnsa.config import Config, ModelConfig, dump_config, load_config, parse_config, select_tasks
 from mnsa.errors import ConfigError
 
 WriteConfig = Callable[[str, str], Path]
@@ -225,3 +226,31 @@ def test_every_field_is_read_somewhere_in_the_package() -> None:
     fields = leaf_fields(Config) | leaf_fields(StageConfig) - {"preset"}
     unread = sorted(name for name in fields - {"preset"} if f".{name}" not in code)
     assert not unread
+
+
+@pytest.mark.parametrize(
+    ("tasks", "stages"),
+    [
+        ("classification", {"classification": ["attention", "backbone_deep", "class_head"]}),
+        ("segmentation", {"segmentation": ["decoder", "enhancer"]}),
+    ],
+)
+def test_selected_tasks_leave_their_stages_and_parts(tasks: Any, stages: dict[str, list[str]]) -> None:
+    config = select_tasks(load_config("paper"), tasks)
+    assert {stage.name: sorted(stage.trainable) for stage in config.stages} == stages
+    assert config.tasks == {tasks}
+    assert config.model == load_config("paper").model
+
+
+def test_a_stage_of_both_tasks_keeps_the_selected_one() -> None:
+    (stage,) = select_tasks(load_config("small"), "segmentation").stages
+    assert stage.tasks == ("segmentation",)
+    assert not {"attention", "class_head"} & set(stage.trainable)
+    assert (
+        select_tasks(load_config("small"), "both") == load_config("small") == select_tasks(load_config("small"), None)
+    )
+
+
+def test_tasks_that_no_stage_trains_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--tasks asks for segmentation, which no stage of the config trains"):
+        select_tasks(load_config("paper/classification"), "both")

@@ -25,7 +25,7 @@ BudgetOption = Annotated[
 ]
 TasksOption = Annotated[
     Literal["classification", "segmentation", "both"] | None,
-    typer.Option(help="What to train without a config. Default: what the rows have labels and masks for."),
+    typer.Option(help="What to train. Default: what the config says; without one, what has labels and masks."),
 ]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import JsonLinesOption, QuietOption, VerboseOption, console, set_output
-from mnsa.config import load_config
+from mnsa.config import load_config, select_tasks
 from mnsa.errors import ConfigError, MnsaError, RunError, TrainingInterruptedError
 from mnsa.signals import StopSignal, is_rank_zero, stop_signals
 
@@ -86,8 +86,8 @@ def _train(
             raise ConfigError("--epochs goes with --resume. For a new run: --set stages.STAGE.epochs=N, or --budget.")
         if data is None or out is None:
             raise ConfigError("Give --data and --out: mnsa train --data leaves --out run.")
-        if config is not None and (budget or tasks):
-            raise ConfigError("--budget and --tasks are for training without a config. Change the config with --set.")
+        if config is not None and budget:
+            raise ConfigError("--budget is for training without a config. Change the epochs of the config with --set.")
         logger.info(f"Training on {data}: loading torch, checking images and masks")
         if config is None:
             _require_one_process(devices)  # each would make its own plan
@@ -95,7 +95,7 @@ def _train(
                 raise RunError(f"{out} exists already. Choose another folder, or continue it: --resume {out}.")
             settings = make_config(data, budget, tasks, overrides)
         else:
-            settings = load_config(config, overrides)
+            settings = select_tasks(load_config(config, overrides), tasks)
         from mnsa.training import fit
         from mnsa.training.optimizers import disable_malloc_trim
 

@@ -1,7 +1,7 @@
 """Configs: the schema (sections and fields), and loading (files, their bases, overrides, validation)."""
 
 from mnsa.config.augment_config import AugmentConfig
-from mnsa.config.load import dump_config, load_config, named_configs, override_config, parse_config
+from mnsa.config.load import dump_config, load_config, named_configs, override_config, parse_config, select_tasks
 from mnsa.config.loss_config import LossConfig
 from mnsa.config.schema import (
     DECODERS,
@@ -30,4 +30,5 @@ __all__ = [
     "named_configs",
     "override_config",
     "parse_config",
+    "select_tasks",
 ]

@@ -11,12 +11,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from mnsa.config.schema import Config, StageConfig
+from mnsa.config.schema import PART_TASKS, Config, StageConfig
 from mnsa.errors import ConfigError
 from mnsa.io import read_toml
 
@@ -46,6 +46,25 @@ def override_config(config: Config, overrides: Iterable[str]) -> Config:
     for override in overrides:
         _apply_override(tree, override)
     return parse_config(tree, source="--set")
+
+
+def select_tasks(config: Config, tasks: Literal["classification", "segmentation", "both"] | None) -> Config:
+    """Return a config whose stages train these tasks alone, without the parts that only the other task uses.
+
+    A stage that has nothing left is left out. None: the config as it is.
+    Raises: ConfigError when no stage trains one of the tasks.
+    """
+    if tasks is None:
+        return config
+    wanted = {"classification", "segmentation"} if tasks == "both" else {tasks}
+    if absent := sorted(wanted - config.tasks):
+        raise ConfigError(f"--tasks asks for {absent[0]}, which no stage of the config trains. Choose another config.")
+    tree: dict[str, Any] = tomllib.loads(dump_config(config))
+    for stage in tree["stages"]:
+        stage["tasks"] = [task for task in stage["tasks"] if task in wanted]
+        stage["trainable"] = [part for part in stage["trainable"] if PART_TASKS.get(part) in (None, *stage["tasks"])]
+    tree["stages"] = [stage for stage in tree["stages"] if stage["tasks"] and stage["trainable"]]
+    return parse_config(tree, source="--tasks")
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:

@@ -28,7 +28,7 @@ from mnsa.config.section import (
 )
 from mnsa.own_parts import own_parts
 
-_PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
+PART_TASKS: Mapping[NetworkPart, Task] = MappingProxyType(
     {
         "attention": "classification",
         "class_head": "classification",
@@ -198,7 +198,7 @@ class StageConfig(Section):
     @model_validator(mode="after")
     def _check_parts_have_task(self) -> Self:
         for part in self.trainable:
-            task = _PART_TASKS.get(part)
+            task = PART_TASKS.get(part)
             if task is not None and task not in self.tasks:
                 raise ValueError(
                     f"stage {self.name!r} trains {part!r}, which only {task} uses; add that task or remove the part"

@@ -143,7 +143,8 @@ def _require_masks(manifest: Manifest) -> None:
         if not manifest.mask_classes or not any(row.mask for row in manifest.split(split).rows):
             raise DataError(
                 f"A stage trains segmentation, but {manifest.name} has no masks in split `{split}`. "
-                "Add a mask column to manifest.csv and mask_classes to dataset.toml, or remove the stage."
+                "Add a mask column to manifest.csv and mask_classes to dataset.toml, or train labels alone: "
+                "mnsa train --tasks classification."
             )
 
 
