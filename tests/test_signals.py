@@ -9,7 +9,8 @@ from contextlib import nullcontext, suppress
 
 import pytest
 
-from mnsa.signals import StopSignal, blocked_signals, raise_if_stopped, shielded, stop_signals
+from mnsa.errors import ConfigError
+from mnsa.signals import StopSignal, blocked_signals, environment_number, raise_if_stopped, shielded, stop_signals
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -114,3 +115,15 @@ def test_a_blocked_signal_arrives_when_it_can_be_handled() -> None:
     out, err = process.communicate(timeout=60)
     assert out == "1\n"
     assert "StopSignal: SIGTERM" in err
+
+
+def test_a_number_of_the_environment_is_read_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert environment_number("RANK", "LOCAL_RANK", default=3) == 3
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert environment_number("RANK", "LOCAL_RANK", default=3) == 2
+    for text in ("", "x", "-1", "1.5"):
+        monkeypatch.setenv("RANK", text)
+        with pytest.raises(ConfigError, match=r"RANK is .*unset RANK"):
+            environment_number("RANK", "LOCAL_RANK", default=3)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from mnsa.errors import ConfigError
+
 STOP_SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
@@ -116,7 +118,19 @@ def blocked_signals() -> Iterator[None]:
 
 def is_rank_zero() -> bool:
     """Check whether this process speaks and writes: the only one, or the first of those that train together."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    return environment_number("RANK", "LOCAL_RANK", default=0) == 0
+
+
+def environment_number(*names: str, default: int) -> int:
+    """Read the first of these environment variables that is set. Raises: ConfigError unless it is a whole number."""
+    for name in names:
+        if (text := os.environ.get(name)) is not None:
+            if not (text.isascii() and text.isdecimal()):
+                raise ConfigError(
+                    f"{name} is {text!r}; expected a whole number, as torchrun sets it. Remove it: unset {name}"
+                )
+            return int(text)
+    return default
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:

@@ -222,6 +222,21 @@ def test_a_run_whose_data_moved_asks_for_the_new_folder(
     assert "--data FOLDER" in message
 
 
+@pytest.mark.parametrize(("name", "text"), [("WORLD_SIZE", "x"), ("WORLD_SIZE", ""), ("RANK", "first")])
+@pytest.mark.parametrize("verb", ["train", "predict"])
+def test_an_environment_that_is_wrong_is_named_before_anything_is_made(
+    refused: Callable[..., str], dataset: Path, config_file: Path, finished: RunFolder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, verb: str, name: str, text: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, text)
+    out = ["--out", tmp_path / "out"]
+    train = ["train", config_file, "--data", dataset, *out]
+    message = refused(*(train if verb == "train" else ["predict", finished.path, dataset / "images", *out]))
+    assert f"{name} " in message
+    assert repr(text) in message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_training_in_a_batch_job_of_many_tasks_is_one_process(
     mnsa: Command, dataset: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,6 @@
 """`mnsa train`: train a network, or continue an interrupted run."""
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Never
 
@@ -11,7 +10,7 @@ from mnsa.cli.plan import BudgetOption, TasksOption, make_config
 from mnsa.cli.shared import JsonLinesOption, QuietOption, VerboseOption, console, set_output
 from mnsa.config import load_config, select_tasks
 from mnsa.errors import ConfigError, MnsaError, RunError, TrainingInterruptedError
-from mnsa.signals import StopSignal, is_rank_zero, stop_signals
+from mnsa.signals import StopSignal, environment_number, is_rank_zero, stop_signals
 
 if TYPE_CHECKING:
     from mnsa.run_folder import RunFolder
@@ -131,7 +130,7 @@ def _weights_digest(run: Path | None) -> str | None:
 
 
 def _require_one_process(devices: int) -> None:
-    if devices > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if devices > 1 or environment_number("WORLD_SIZE", default=1) > 1:
         raise ConfigError(
             "Several processes need a config. Make one, and train with it: mnsa plan DATA --out plan.toml, then "
             "mnsa train plan.toml."

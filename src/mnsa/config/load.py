@@ -143,7 +143,7 @@ def _read_with_bases(chain: list[Path]) -> dict[str, Any]:
         missing = ", the base of ".join(map(str, reversed(chain)))
         raise ConfigError(f"There is no config file {missing}. Ready ones: mnsa train small.") from None
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as TOML: {error}.") from None
+        raise ConfigError(f"{path} can't be read as TOML: {error}. Correct this place, and save it as UTF-8.") from None
     base = tree.pop("base", None)
     if base is None:
         return tree

@@ -209,7 +209,7 @@ def _read_dataset_toml(path: Path, folder: Path) -> Manifest:
             f"photos: mnsa import folders {folder} --out NEW."
         ) from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} can't be read as TOML: {error}.") from None
+        raise DataError(f"{path} can't be read as TOML: {error}. Correct this place, and save it as UTF-8.") from None
     if unknown := set(tree) - set(_TOML_KEYS):
         raise DataError(f"{path}: unknown keys {', '.join(sorted(unknown))}; valid: {', '.join(_TOML_KEYS)}.")
     name, root = tree.get("name", folder.resolve().name), tree.get("root", ".")

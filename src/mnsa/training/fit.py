@@ -99,6 +99,7 @@ def train_validated(
     callbacks: Lightning callbacks for every stage. contents: of `dump_contents`, to find changed images at a resume.
     module: makes the LightningModule of a stage.
     """
+    count_processes(devices)  # an environment that is wrong is named before anything is made
     network = _build_network(config, manifest)
     teacher = read_teacher(config.train, network, manifest.mask_classes)
     if is_rank_zero():

@@ -21,7 +21,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from torch import distributed
 
 from mnsa.errors import MnsaError, RunError, TrainingInterruptedError
-from mnsa.signals import STOP_SIGNALS, StopSignal, blocked_signals
+from mnsa.signals import STOP_SIGNALS, StopSignal, blocked_signals, environment_number
 
 _FIRST_PROCESS = "MNSA_FIRST_PROCESS"  # environment variable: id of the process that has started this one
 _GRACE_S = 15.0  # until a process that still waits for one that is gone is ended
@@ -33,8 +33,8 @@ _started = list[subprocess.Popen[bytes]]()  # by this process
 
 
 def count_processes(devices: int) -> int:
-    """Return the number of processes that train together. devices: of this machine."""
-    return max(devices, int(os.environ.get("WORLD_SIZE", "1")))
+    """Return the number of processes that train together. devices: of this machine. Raises: ConfigError."""
+    return max(devices, environment_number("WORLD_SIZE", default=1))
 
 
 class WatchedDDPStrategy(DDPStrategy):

@@ -87,7 +87,7 @@ def read_study(file: Path, datasets: Mapping[str, Path]) -> Study:
         problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise ConfigError(f"{file}: {'; '.join(problems)}.") from None
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{file} can't be read as TOML: {error}.") from None
+        raise ConfigError(f"{file} can't be read as TOML: {error}. Correct this place, and save it as UTF-8.") from None
     if unknown := datasets.keys() - study.datasets.keys():
         raise ConfigError(f"{file} has no data set {min(unknown)!r}. It has {', '.join(study.datasets)}.")
     paths = {name: str(datasets.get(name, file.parent / path)) for name, path in study.datasets.items()}
