@@ -279,6 +279,18 @@ def test_a_file_of_several_pages_is_named_once(
         assert "c.png has" not in ending.out
 
 
+@pytest.mark.parametrize("target", ["coco", "yolo", "nnunet", "masks"])
+def test_an_export_names_a_file_of_several_pages_once(mnsa: Command, tmp_path: Path, target: str) -> None:
+    for number in range(3):
+        write_pages(tmp_path / f"in/images/{number}.tif")
+        write_vein(tmp_path / f"in/masks/{number}.png")
+    folders = tmp_path / "in/images", tmp_path / "in/masks"
+    assert mnsa("import", "masks", *folders, "--out", tmp_path / "set").code == 0
+    ending = mnsa("convert", tmp_path / "set", "--to", target, "--out", tmp_path / "Dataset001_leaves")
+    assert ending.code == 0
+    assert ending.out.count("several pages or frames") == 3
+
+
 def test_hundreds_of_files_of_several_pages_are_not_a_list(mnsa: Command, tmp_path: Path) -> None:
     for number in range(30):
         write_pages(tmp_path / f"in/{number}.tif")

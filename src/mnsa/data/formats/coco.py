@@ -107,7 +107,7 @@ def write_coco(manifest: Manifest, entries: list[NamedRow], folder: Path) -> Non
     for number, (row, stem) in enumerate(entries, 1):
         name = copy_upright(manifest.image_path(row), folder / "images", stem)
         name_of[row.split][row.image] = name
-        height, width = upright_size(folder / "images" / name)
+        height, width = upright_size(manifest.image_path(row))
         images[row.split].append({"id": number, "file_name": name, "height": height, "width": width})
         found = _row_annotations(manifest, row, number, last)
         annotations[row.split].extend(found)
