@@ -246,7 +246,7 @@ def test_a_scale_gives_millimeters_on_the_page_and_in_the_csv_file(
     assert "mm" in page.inner_text("#key-traits")
     rows = list(csv.DictReader(io.StringIO(download(page, "#csv").decode())))
     files = [dataset / "images" / name for name, _ in photos]
-    mnsa("predict", finished.path, *files, "--traits", "--px-per-mm", 2.5, "--out", tmp_path / "out")
+    mnsa("predict", finished.path, *files, "--traits", "--px-per-mm", 2.5, "--batch-size", 1, "--out", tmp_path / "out")
     expected = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
     assert [row["image"] for row in rows] == [name for name, _ in photos]
     for row, own in zip(rows, expected, strict=True):
