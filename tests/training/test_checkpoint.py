@@ -24,8 +24,9 @@ from mnsa.training.session import save_error
 from narrowing import some
 
 
-def save(folder: Path, name: str, epoch: int, best: int) -> Path:
-    state = {"epoch": epoch, "state_dict": {"a": torch.full((1000,), float(epoch))}, RECORD: {"best_epoch": best}}
+def save(folder: Path, name: str, epoch: int, best: int, batches: int = 0, processes: int = 1) -> Path:
+    record = {"best_epoch": best, "batches": batches, "processes": processes}
+    state = {"epoch": epoch, "state_dict": {"a": torch.full((1000,), float(epoch))}, RECORD: record}
     VerifiedCheckpointIO().save_checkpoint(state, folder / name)
     return folder / name
 
@@ -98,6 +99,41 @@ def test_a_best_epoch_that_is_also_the_last_is_taken_from_there(tmp_path: Path) 
     flip(best)
     assert some(find_checkpoint(tmp_path, writes=True)).path == last
     assert read_checkpoint(best)["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("damaged", "processes", "newest", "next_batch"),
+    [
+        ((), 2, "step.ckpt", (5, 8)),
+        (("step.ckpt",), 2, "step.previous.ckpt", (5, 4)),
+        (("step.ckpt", "step.previous.ckpt"), 2, "last.ckpt", (5, 0)),
+        ((), 1, "last.ckpt", (5, 0)),  # one process would take other batches than the two have taken
+    ],
+)
+def test_training_goes_on_within_an_epoch(
+    stage: Path, damaged: tuple[str, ...], processes: int, newest: str, next_batch: tuple[int, int]
+) -> None:
+    for batches in (4, 8):
+        save(stage, "step.ckpt", 5, 2, batches, processes=2)
+    for name in damaged:
+        flip(stage / name)
+    found = some(find_checkpoint(stage, writes=True, processes=processes))
+    assert (found.path.name, found.next_batch) == (newest, next_batch)
+
+
+def test_the_first_epoch_needs_no_best_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path, "step.ckpt", 0, -1, batches=3)
+    assert some(find_checkpoint(tmp_path, writes=True)).next_batch == (0, 3)
+    assert not caplog.text
+
+
+def test_a_step_of_an_epoch_that_is_complete_is_passed_over(stage: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(stage, "step.ckpt", 4, 2, batches=8)  # a process was killed before it could remove it
+    assert some(find_checkpoint(stage, writes=True)).path.name == "last.ckpt"
+    save(stage, "best.ckpt", 4, 4)
+    save(stage, "last.ckpt", 4, 4)
+    assert some(find_checkpoint(stage, writes=True)).next_batch == (5, 0)
+    assert not caplog.text
 
 
 def test_nothing_whole_is_nothing_found(stage: Path, caplog: pytest.LogCaptureFixture) -> None:
