@@ -3,6 +3,7 @@
 B batch; H, W image size in pixels.
 """
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,10 +79,12 @@ def explain_export_errors(engine: str, network: Network) -> Iterator[None]:
 
 
 def write_torch(program: ExportedProgram, path: Path, spec: str) -> None:
-    """Write a program, with its spec as an extra file inside."""
+    """Write a program, with its spec as an extra file inside. Raises: OSError."""
+    content = io.BytesIO()  # torch's own writer of files ends the process when a write is refused
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, path, extra_files={_EXTRA_FILE: spec})
+        torch.export.save(program, content, extra_files={_EXTRA_FILE: spec})
+    path.write_bytes(content.getbuffer())
 
 
 def open_torch(path: Path) -> tuple[RunFunction, str]:

@@ -257,6 +257,9 @@ def find_checkpoint(folder: Path, *, writes: bool, processes: int = 1) -> Found 
         same = [other for other in found if other.epoch == one.record["best_epoch"] and not other.batches]
         best = min(same, key=lambda other: other.path.name != "best.ckpt", default=None)
         if one.batches and one.record["processes"] != processes:
+            if writes:
+                number = one.record["processes"]
+                logger.info(f"{one.path} was saved with {number} processes, not {processes}, and is not used.")
             continue
         if best is None and one.record["best_epoch"] >= 0:
             continue
