@@ -269,6 +269,7 @@ def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold
     manifest.write_text(manifest.read_text().replace("train", "val"))
     calibrated = mnsa("calibrate", own_run.path, "--data", own_dataset, "--target", 0.9)
     assert calibrated.code == 0
+    assert calibrated.out.startswith(f"Calibrating {own_run.path} on validation images: ")
     assert "leaves, split val, 15 images, " in calibrated.out
     assert f"Written to {own_run.path / 'calibration.json'}\n" in calibrated.out
     assert calibrated.out.endswith(f"Written to {own_run.path / 'postprocessing.json'}\n")

@@ -1,5 +1,6 @@
 """`mnsa calibrate`: calibrate the class probabilities of a run."""
 
+import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,8 @@ from mnsa.cli.shared import OtherDataOption, RunArgument, console
 
 if TYPE_CHECKING:
     from mnsa.inference.calibration_file import Calibration
+
+logger = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -25,6 +28,7 @@ def calibrate(
     from mnsa.inference.postprocessing_file import POSTPROCESSING_FILE
     from mnsa.workflows.calibrate import calibrate_all
 
+    logger.info(f"Calibrating {run} on validation images: classes, and how masks are made")
     calibration, masks, problem = calibrate_all(run, target=target, dataset=data)
     if calibration is None:
         console.print(f"Classes are not calibrated: {problem}")

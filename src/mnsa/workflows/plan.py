@@ -317,11 +317,11 @@ def _explain(survey: _Survey, schedule: _Schedule, budget_s: float, memory: Trai
             counts + (_UNEVEN_REASON if survey.is_uneven else ""),
         )
     yield Choice("batch", f"{schedule.batch_size} images", _explain_batch(schedule, memory))
-    steps = schedule.epochs * schedule.steps
+    steps, epoch = schedule.epochs * schedule.steps, f"{schedule.epoch_s:.{0 if schedule.epoch_s >= 10 else 1}f}"
     enough = ", enough for this data set" if schedule.epochs * schedule.epoch_s < 0.9 * _RESERVE * budget_s else ""
     yield Choice(
         "epochs", str(schedule.epochs),
-        f"{steps} steps; {schedule.epoch_s:.0f} s for one epoch on this machine{enough}",
+        f"{steps} steps; {epoch} s for one epoch on this machine{enough}",
     )  # fmt: skip
 
 
