@@ -116,6 +116,7 @@ def test_the_architecture_page_shows_the_layers_that_are_checked() -> None:
     assert names == [set(layer.replace(" ", "").split("|")) for layer in layers]
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config

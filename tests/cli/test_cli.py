@@ -103,6 +103,7 @@ def test_import_csv_writes_a_manifest(mnsa: Callable[..., Any], dataset: Path, t
     assert read_manifest(tmp_path / "set").mask_classes == ("vein",)
 
 
+@pytest.mark.slow
 def test_train_evaluate_and_predict_follow_each_other(
     mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path
 ) -> None:
@@ -250,6 +251,7 @@ def test_ctrl_c_exits_with_130_and_resume_continues(
     assert (run / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_how_to_train_on(mnsa: Callable[..., Any], own_run: RunFolder) -> None:
     resumed = mnsa("train", "--resume", own_run.path)
     assert (resumed.code, "Choosing how masks are made" in resumed.out) == (0, True)  # it had not been done
@@ -261,6 +263,7 @@ def test_resuming_a_finished_run_says_how_to_train_on(mnsa: Callable[..., Any], 
     assert f"Trained: {own_run.model_folder}" in longer.out
 
 
+@pytest.mark.slow
 def test_calibrate_prints_the_number_of_images_and_predict_applies_the_threshold(
     mnsa: Callable[..., Any], own_run: RunFolder, own_dataset: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_the_records_come_back_from_the_folder_as_they_were(study: StudyRecord, 
     assert read_study_record(StudyFolder(tmp_path)) == study
 
 
+@pytest.mark.slow
 def test_a_report_is_a_picture_per_figure_and_a_page_that_holds_them_all(study: StudyRecord, tmp_path: Path) -> None:
     write_study_report(StudyFolder(tmp_path), study)
     names = {"history", "front", "importances", "parallel", "slices", "curves"}

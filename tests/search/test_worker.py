@@ -66,6 +66,7 @@ def rows_of(folder: Path) -> list[dict[Any, Any]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_every_trial_has_its_curve_its_widths_and_its_costs(searched: SearchStudy) -> None:
     records = trial_records(searched)
     assert [(record.index, record.state) for record in records] == [(n, "complete") for n in range(TRIALS)]

@@ -114,6 +114,7 @@ def calibrated(own_run: RunFolder, own_dataset: Path, dataset: Path, mnsa: Calla
     return own_run
 
 
+@pytest.mark.slow
 def test_cli_csv_json_and_export_agree_on_unknown(
     open_client: Callable[..., TestClient],
     calibrated: RunFolder,

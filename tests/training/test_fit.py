@@ -278,6 +278,7 @@ def test_resuming_a_finished_run_changes_nothing(own_run: RunFolder, finished: R
     assert equal(weights_of(own_run), weights_of(finished))
 
 
+@pytest.mark.slow
 def test_more_epochs_continue_a_finished_run_as_if_it_had_been_planned_so(
     trained: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

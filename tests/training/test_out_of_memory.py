@@ -81,6 +81,7 @@ def test_a_batch_that_does_not_fit_is_divided_as_if_the_config_had_said_so(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_parts(
     dataset: Path, make_config: Callable[..., Config], tmp_path: Path, fits: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,

@@ -236,6 +236,7 @@ def test_a_teacher_is_not_part_of_the_module_that_it_teaches(
     assert all(parameter.grad is None for parameter in teacher.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_teacher_changes_the_training_and_leaves_no_trace_in_the_files(
     finished: RunFolder, dataset: Path, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_below_the_threshold_the_class_is_unknown_and_top5_keeps_the_names(
     assert row["top5"].startswith(f"{best} {row['probability']}")
 
 
+@pytest.mark.slow
 def test_evaluation_adds_the_calibration_error_and_changes_no_other_score(
     calibrated: Callable[..., Path], dataset: Path
 ) -> None:

@@ -40,6 +40,7 @@ def checkpoint(network: Network, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_imported_network_answers_as_the_released_one(
     mnsa: "Callable[..., Finished]", network: Network, checkpoint: Path, tmp_path: Path
 ) -> None:
