@@ -229,6 +229,7 @@ def test_paths_with_brackets_are_printed_unchanged(
     assert str(odd / "gone") in mnsa("evaluate", odd / "gone").err
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_with_130_and_resume_continues(
     mnsa: Callable[..., Any], dataset: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

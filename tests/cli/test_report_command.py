@@ -10,6 +10,7 @@ import pytest
 from mnsa.run_folder import RunFolder
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_reported(mnsa: Callable[..., Any], own_run: RunFolder) -> None:
     evaluated = mnsa("evaluate", own_run.path, "--split", "val", "--traits")
     assert evaluated.code == 0

@@ -68,7 +68,9 @@ def test_a_file_of_a_data_set_in_its_place_is_named(mnsa: Command, tmp_path: Pat
     make, _, arguments, _ = IMPORTS["folders"]
     make(tmp_path / "in")
     mnsa(*arguments(tmp_path / "in", tmp_path / "set"))
-    options = ["--val-fraction", "0.2", "--test-fraction", "0.2", "--out", tmp_path / "x"] if verb == "split" else []
+    options = (
+        ["--val-fraction", "0.2", "--test-fraction", "0.2", "--out", tmp_path / "x"] if verb == "split" else ["--json"]
+    )
     ending = mnsa(verb, tmp_path / "set" / name, *options)
     assert ending.code == 2
     assert "Give the folder" in ending.out + ending.err

@@ -329,6 +329,7 @@ def test_another_engine_predicts_in_tiles_too(
     np.testing.assert_array_equal(theirs.mask, ours.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (352, 480)])
 @pytest.mark.parametrize("tta", [(), ("flips",)])
 def test_postprocessing_sees_the_probabilities_of_the_whole_image(

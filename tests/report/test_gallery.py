@@ -22,6 +22,7 @@ def cards_of(gallery: Any) -> Any:
     return [card for _, cards in gallery.parts for card in cards]
 
 
+@pytest.mark.slow
 def test_masks_come_by_iou_six_worst_and_three_best(split: SplitScores) -> None:
     masks = galleries(split)[0]
     assert [(title, len(cards)) for title, cards in masks.parts] == [("Worst masks", 6), ("Best masks", 3)]

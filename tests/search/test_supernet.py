@@ -112,6 +112,7 @@ def _select_and_extract(study: SupernetStudy, tmp_path: Path, dataset: Path) -> 
     assert load_network(Path(start))[1].model == spec.model
 
 
+@pytest.mark.slow
 def test_a_study_is_of_one_method_only(
     new_supernet: Callable[..., SupernetStudy], new_study: Callable[..., SearchStudy]
 ) -> None:

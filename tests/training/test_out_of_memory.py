@@ -57,6 +57,7 @@ def weights_of(run: Any) -> dict[str, Tensor]:
     return load_file(run.model_folder / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

@@ -93,6 +93,7 @@ def test_another_data_set_with_the_same_classes_can_be_evaluated(own_run: RunFol
     assert evaluate_run(own_run.path, dataset=own_dataset).dataset == "field"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["classes", "mask_classes"])
 def test_other_classes_are_refused_and_earlier_scores_stay(
     evaluated: RunFolder, own_run: RunFolder, dataset: Path, tmp_path: Path, what: str
@@ -253,6 +254,7 @@ def test_the_upstream_iou_is_the_mean_over_batches_of_eight_at_half_resolution(
     assert compute_upstream_iou(finished.path, manifest) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluate_adds_the_upstream_iou_only_when_asked(
     own_run: RunFolder, dataset: Path, mnsa: Callable[..., Any]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_difference_above_the_tolerance_is_an_error(predictor: Predictor) -> N
         compare_exported(predictor, engine_off_by(predictor, torch.nan), "float32", None)
 
 
+@pytest.mark.slow
 def test_too_little_agreement_in_a_lower_precision_is_an_error(predictor: Predictor, dataset: Path) -> None:
     from mnsa.data.manifest import read_manifest
 

@@ -209,6 +209,7 @@ def test_only_the_part_around_the_mask_of_a_large_image_is_used(
     assert MAX_SIDE_PX > 20
 
 
+@pytest.mark.slow
 def test_the_commands_choose_and_say_what_it_brought(
     mnsa: Callable[..., Any], config_file: Path, dataset: Path, tmp_path: Path
 ) -> None:

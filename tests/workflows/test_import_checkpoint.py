@@ -55,6 +55,7 @@ def test_the_imported_network_answers_as_the_released_one(
     assert (predictor.classes, predictor.mask_classes) == (("1", "2", "3"), ("vein",))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_where_it_comes_from_and_how_to_go_on(
     mnsa: "Callable[..., Finished]", checkpoint: Path, tmp_path: Path
 ) -> None:

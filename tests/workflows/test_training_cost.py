@@ -49,6 +49,7 @@ def test_the_time_of_reading_and_of_a_step_is_measured(manifest: Manifest, make_
     assert cost.pixel_s > 0
 
 
+@pytest.mark.slow
 def test_a_machine_with_little_memory_is_measured_with_fewer_images(
     manifest: Manifest, make_config: Callable[..., Config], fits: Callable[[int], list[int]]
 ) -> None:

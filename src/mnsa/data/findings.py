@@ -32,6 +32,7 @@ SEVERITY_BY_KIND: Mapping[str, Severity] = {
     "wrong-extension": "warning",
     "animated": "warning",
     "lossy-mode": "warning",
+    "image-small": "warning",
     # masks
     "mask-size": "error",
     "mask-rotation": "error",

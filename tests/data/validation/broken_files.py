@@ -179,6 +179,14 @@ def tiff_of_two_pages(dataset: EditableDataset) -> str:
     return save_two_frames(dataset, "leaf.tif")
 
 
+@breaks("image-small")
+def image_of_a_few_pixels(dataset: EditableDataset) -> str:
+    for column in ("image", "mask", "leaf_mask"):
+        path = dataset.folder / dataset.first[column]
+        Image.fromarray(read_array(path)).resize((15, 20), Image.Resampling.NEAREST).save(path)
+    return dataset.first["image"]
+
+
 @breaks("lossy-mode")
 def gray_of_16_bits(dataset: EditableDataset) -> str:
     path = dataset.rename(dataset.first, "image", "leaf.png")

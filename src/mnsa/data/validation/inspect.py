@@ -12,6 +12,7 @@ from PIL import Image
 
 from mnsa.data.decode import (
     MASK_FORMATS,
+    MIN_SIDE_PX,
     BadFileError,
     open_image,
     read_mask_values,
@@ -106,6 +107,11 @@ def _inspect_image(root: Path, name: str, on_finding: OnFinding) -> ImageInfo | 
                 on_finding(finding)
             stored_size, orientation = image.size, image.getexif().get(_EXIF_ORIENTATION, 1)
             upright = to_upright_rgb(image, path)
+            if min(upright.size) < MIN_SIDE_PX:
+                reason = (
+                    f"has {upright.width} x {upright.height} pixels; predictions need at least {MIN_SIDE_PX} a side"
+                )
+                on_finding(Finding("image-small", name, reason, "Give the photo at its own size"))
             hash_bytes = perceptual_hash(upright).tobytes()
             return ImageInfo(upright.size, stored_size, orientation, sha256_file(path), hash_bytes)
     except BadFileError as error:
