@@ -4,7 +4,9 @@ import errno
 import hashlib
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +43,19 @@ def test_a_checked_file_that_is_refused_keeps_the_old_one(tmp_path: Path) -> Non
     assert ended.stdout.strip() == str(errno.EFBIG), ended.stderr
     assert path.read_bytes() == b"old"
     assert {file.name for file in tmp_path.iterdir()} == {"a.bin", "a.bin.sha256"}
+
+
+def test_the_first_error_of_a_write_is_raised_not_what_native_code_makes_of_it(tmp_path: Path) -> None:
+    class Refuses:
+        def write(self, _: bytes) -> int:
+            raise RuntimeError("DataLoader worker is killed")
+
+    def write(file: Any) -> None:
+        file._file = Refuses()
+        with suppress(RuntimeError):
+            file.write(b"data")
+        raise RuntimeError("unexpected pos")
+
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        write_checked(tmp_path / "state", write)
+    assert list(tmp_path.iterdir()) == []

@@ -18,20 +18,20 @@ class DamagedFileError(OSError):
 class _HashingWriter:
     """A binary file to write to; it computes the SHA-256 of what it was given.
 
-    error: the first OSError. A library that writes through native code may raise something else instead of it.
+    error: the first error. A library that writes through native code may raise something else instead of it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash = file, hashlib.sha256()
-        self.error: OSError | None = None
+        self.error: OSError | RuntimeError | None = None
 
     def write(self, data: bytes) -> int:
         try:
             self._file.write(data)
-        except OSError as error:
+            self._hash.update(data)
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch's, when a loader process died meanwhile
             self.error = self.error or error
             raise
-        self._hash.update(data)
         return len(data)
 
     def flush(self) -> None:

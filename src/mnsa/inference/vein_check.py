@@ -23,7 +23,7 @@ MIN_CONNECTED = 0.5  # veins hang together: the least part of the centerlines in
 
 SHORT_PX = 60  # a shorter piece of a centerline is short, such as a letter; in an input of less than 240 px, a quarter
 
-MIN_CONFIDENCE = 0.65  # below it, masks of drawn validation leaves have an IoU of 0.2 on average
+MIN_CONFIDENCE = 0.7  # below it, masks of drawn validation leaves have an IoU of 0.2 on average
 
 NO_LEAF = "no leaf found"
 
