@@ -168,7 +168,7 @@ async function addToVein(point) {
   const line = await guarded(() => findPath(before, point));
   if (!line || index !== current) return;
   mask.begin();
-  line.slice(1).forEach(([x, y], n) => mask.line(toPoint(line[n]), { x: x + 0.5, y: y + 0.5 }, width(), classValue()));
+  line.slice(1).forEach((pixel, n) => mask.line(toPoint(line[n]), toPoint(pixel), width(), classValue()));
   mask.commit();
   drawDraft([]);
 }
