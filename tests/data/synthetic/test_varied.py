@@ -1,6 +1,5 @@
 """Varied leaves: reproducible, every kind occurs, and the masks lie on what is visible in the images."""
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,36 +11,19 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 
 from mnsa.data.manifest import Manifest, read_manifest
 from mnsa.data.synthetic import VariedLeaf, draw_varied_leaf, synthesize_varied
-from mnsa.data.synthetic.major_veins import Vein
 from mnsa.data.synthetic.varied_layers import (
     VIEWS,
-    Layers,
-    PlacedLeaf,
-    bend_walls,
-    draw_net,
-    place_leaves,
-    rasterize,
     sample_view,
 )
-from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, sample_appearance, visible_orders
-from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, Blade, Species, draw_blade, ribbon, sample_species
+from mnsa.data.synthetic.varied_photo import BACKGROUNDS, IMAGING, sample_appearance
+from mnsa.data.synthetic.varied_shape import OUTLINES, PINNATE, sample_species
 from mnsa.errors import DataError
+from varied_species import rng
 
 
 @cache
 def leaf(index: int, size_px: int = 128) -> VariedLeaf:
     return draw_varied_leaf(3, index, size_px)
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def a_species(**changes: object) -> Species:
-    species = sample_species(rng(1))
-    while species.outline != "simple" or species.venation not in PINNATE:
-        species = sample_species(rng(int(1e6 * species.aspect)))
-    return replace(species, **changes)  # type: ignore[arg-type]
 
 
 def test_an_image_depends_on_seed_index_and_size_alone() -> None:
@@ -77,17 +59,6 @@ def test_every_outline_venation_view_imaging_and_background_occurs() -> None:
     assert {one.imaging for one in appearances} == set(IMAGING)
     assert {one.background for one in appearances} == {name for names in BACKGROUNDS.values() for name in names}
     assert {sample_view(rng(seed)) for seed in range(100)} == set(VIEWS)
-
-
-@pytest.mark.parametrize("outline", OUTLINES)
-def test_a_blade_of_every_outline_has_veins_of_order_1_and_2(outline: str) -> None:
-    seeds = (seed for seed in range(500) if sample_species(rng(seed)).outline == outline)
-    species = sample_species(rng(next(seeds)))
-    blade = draw_blade(species, rng(2))
-    assert {1, 2} <= {vein.order for vein in blade.veins}
-    points = np.concatenate([vein.points for vein in blade.veins])
-    assert np.isfinite(points).all()
-    assert np.abs(points).max() < 1.6  # of a length of 1
 
 
 def test_veins_differ_from_the_blade_beside_them() -> None:
@@ -126,88 +97,6 @@ def test_the_scale_and_the_width_of_the_midrib_agree_with_the_mask() -> None:
         if drawn.view == "whole" and drawn.midrib_width_px > 2.0:
             widest = 2.0 * distance_transform_edt(midrib).max()
             assert 0.5 < drawn.midrib_width_px / widest < 1.5
-
-
-def test_a_leaf_is_as_large_as_its_view_says() -> None:
-    species = a_species()
-    for view, low, high in (("whole", 0.55, 1.1), ("closeup", 1.25, 2.7)):
-        placed = place_leaves(species, view, 100, rng(4))
-        corners = np.concatenate([polygon for each in placed for polygon in each.blade.polygons])
-        extent = (corners.max(axis=0) - corners.min(axis=0)).max() / 100.0
-        assert low < extent < high
-    patch = rasterize(place_leaves(a_species(aspect=0.8), "patch", 96, rng(5)), species, 96, rng(6))
-    assert patch.blade.mean() > 0.9
-
-
-def test_masks_and_images_are_drawn_at_the_same_place() -> None:
-    """The centers of a vein in mask, coverage and geometry are the same, to a fifth of a pixel."""
-    corners = np.array([[0.0, 0.0], [64.0, 0.0], [64.0, 64.0], [0.0, 64.0]])
-    columns, centers = np.arange(64) + 0.5, []
-    for x in np.linspace(30.0, 31.0, 9):
-        upright = Vein(np.stack([np.full(9, x), np.linspace(-9.0, 73.0, 9)], axis=1), np.full(9, 1.5), 2)
-        outside = Vein(upright.points - 500.0, upright.radii, 1)
-        species = a_species(areole_size=0.01, tertiary_spacing=0.01)
-        layers = rasterize([PlacedLeaf(Blade([corners], outside, [upright]), 100.0)], species, 64, rng(1))
-        coverage, mask = layers.veins[1][32], layers.orders[32] == 2
-        assert (coverage * columns).sum() / coverage.sum() == pytest.approx(x, abs=0.2)
-        assert columns[mask].mean() == pytest.approx(x, abs=0.51)
-        assert 3 <= mask.sum() <= 4
-        centers.append(float(columns[mask].mean() - x))
-    assert np.mean(centers) == pytest.approx(0.0, abs=0.2)
-
-
-def test_a_net_has_cells_of_the_asked_size_and_none_below_the_finest() -> None:
-    walls = draw_net(np.zeros((0, 2, 2)), 12.0, 120, rng(7))
-    inside = ((walls > 0) & (walls < 120)).all(axis=(1, 2))
-    length = np.hypot(*(walls[inside, 1] - walls[inside, 0]).T).sum()
-    # Regular hexagons a distance d apart have 2 / d of wall per area, each shared by two cells.
-    assert length / 120**2 == pytest.approx(2.0 / 12.0, rel=0.2)
-    assert draw_net(np.zeros((0, 2, 2)), 2.0, 120, rng(8)).shape == (0, 2, 2)
-
-
-def test_bent_walls_keep_their_ends() -> None:
-    walls = 50.0 * rng(9).random((20, 2, 2))
-    bent = bend_walls(walls, rng(10))
-    assert_array_equal(bent[:, 0], walls[:, 0])
-    assert np.allclose(bent[:, -1], walls[:, 1])
-    assert_array_equal(bend_walls(walls / 100.0, rng(11)), walls / 100.0)
-
-
-def test_a_ribbon_is_twice_as_wide_as_its_radii() -> None:
-    around = ribbon(np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), np.array([0.1, 0.2, 0.3]))
-    assert np.allclose(np.abs(around[:, 1]), [0.1, 0.2, 0.3, 0.3, 0.2, 0.1])
-
-
-@pytest.mark.parametrize(
-    ("contrast", "width", "gap", "expected"),
-    [
-        (40.0, 4.0, 40.0, (1, 2, 3, 4)),
-        (-40.0, 4.0, 40.0, (1, 2, 3, 4)),
-        (0.0, 4.0, 40.0, ()),
-        (40.0, 0.6, 40.0, (1, 2)),
-        (40.0, 4.0, 10.0, (1, 2, 3)),
-    ],
-)
-def test_faint_thin_or_crowded_veins_are_in_no_mask(
-    contrast: float, width: float, gap: float, expected: tuple[int, ...]
-) -> None:  # fmt: skip
-    flat = np.ones((96, 96), np.float32)
-    orders = np.zeros((96, 96), np.uint8)
-    for order in (1, 2, 3, 4):
-        orders[:, 20 * order : 20 * order + 2] = order
-    layers = Layers(flat, 0 * flat, (flat,) * 4, flat, orders, (width,) * 4, (gap,) * 4)
-    gray = 120.0 + contrast * (orders > 0) + 3.0 * rng(12).standard_normal((96, 96))
-    image = np.repeat(gray[..., None], 3, axis=2).astype(np.uint8)
-    assert visible_orders(image, layers) == expected
-
-
-def test_finer_veins_are_left_out_where_coarser_ones_are_invisible() -> None:
-    flat = np.ones((96, 96), np.float32)
-    orders = np.zeros((96, 96), np.uint8)
-    orders[:, 30:32], orders[:, 60:62] = 2, 3
-    layers = Layers(flat, 0 * flat, (flat,) * 4, flat, orders, (4.0,) * 4, (40.0,) * 4)
-    gray = 120.0 + 40.0 * (orders == 3) + 3.0 * rng(13).standard_normal((96, 96))
-    assert visible_orders(np.repeat(gray[..., None], 3, axis=2).astype(np.uint8), layers) == (1,)
 
 
 @pytest.fixture(scope="module")
